@@ -1,0 +1,70 @@
+# Builds and installs everything: the extension with PGXS, and the publisher and siphon-tail beside it.
+#
+#   make                 build for the PostgreSQL whose pg_config is first in PATH (or PG_CONFIG=...)
+#   make install         extension where pg_config says, programs under PREFIX (/usr/local)
+#   make demo            see it work: primary, standby, nats-server and publisher, thrown away at the end
+#   make check           the whole test suite
+#   make format          clang-format over the sources
+#
+# demo and check bring their own PostgreSQL, nats-server and libraries in a root filesystem of Debian where this
+# machine lacks them; SUITE=bookworm, trixie or forky chooses one (PostgreSQL 15, 17, 18). What they run
+# inside is demo-here and check-here, which use what is installed.
+
+PG_CONFIG ?= pg_config
+BUILDDIR ?= build/native
+PREFIX ?= /usr/local
+SUITE ?= auto
+
+.DEFAULT_GOAL := all
+
+ifneq ($(filter demo check,$(MAKECMDGOALS)),)
+
+# Outside: no PostgreSQL is needed, so PGXS is not even looked at.
+.PHONY: demo check
+demo:
+	@scripts/suite $(SUITE) -- $(MAKE) --no-print-directory demo-here
+check:
+	@scripts/suite $(SUITE) -- $(MAKE) --no-print-directory check-here
+
+else
+
+EXTENSION = siphon
+DATA = sql/siphon--1.0.sql
+MODULES = $(BUILDDIR)/siphon
+EXTRA_CLEAN = $(BUILDDIR)
+
+PGXS := $(shell $(PG_CONFIG) --pgxs)
+include $(PGXS)
+
+# JIT bitcode of a C++ extension would be of no use.
+override with_llvm = no
+
+extension_objs = $(patsubst src/%.cpp,$(BUILDDIR)/extension/%.o,$(wildcard src/*.cpp))
+EXTENSION_CXXFLAGS = -std=c++20 -fPIC -fvisibility=hidden -Wall -Wextra -Werror -Wno-unused-parameter $(SANITIZE_EXTENSION)
+
+all: $(MODULES)$(DLSUFFIX) publisher
+
+$(BUILDDIR)/extension/%.o: src/%.cpp
+	@mkdir -p $(@D)
+	$(CXX) $(CXXFLAGS) $(EXTENSION_CXXFLAGS) -I$(shell $(PG_CONFIG) --includedir-server) -MMD -MP -c -o $@ $<
+
+$(MODULES)$(DLSUFFIX): $(extension_objs)
+	$(CXX) $(CXXFLAGS) $(EXTENSION_CXXFLAGS) -shared -o $@ $^ $(LDFLAGS)
+
+-include $(extension_objs:.o=.d)
+
+-include publisher/publisher.mk
+include test/unit.mk
+include test/check.mk
+
+install: install-publisher
+
+.PHONY: format demo-here
+format:
+	clang-format -i src/*.cpp src/*.h publisher/*.cpp publisher/*.h test/*/*.cpp
+
+demo-here: all
+	@$(MAKE) --no-print-directory install >$(BUILDDIR)/install.log
+	@scripts/demo
+
+endif

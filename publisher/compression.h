@@ -1,0 +1,64 @@
+/*
+ * zstd with contexts that are used again: making one costs more than compressing a small package.
+ */
+#ifndef SIPHON_COMPRESSION_H
+#define SIPHON_COMPRESSION_H
+
+#include <cstddef>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+struct ZSTD_CCtx_s;
+struct ZSTD_DCtx_s;
+
+namespace siphon {
+
+constexpr const char kEncodingZstd[] = "zstd";
+constexpr const char kEncodingNone[] = "none";
+
+class Compressor
+{
+public:
+	/* Level 0: never compress. */
+	explicit Compressor(int level);
+	~Compressor();
+	Compressor(const Compressor &) = delete;
+	Compressor &operator=(const Compressor &) = delete;
+
+	struct Result
+	{
+		std::string_view body; /* good until the next call, or as long as the input */
+		const char *encoding;
+	};
+
+	/* Compresses, unless the input is tiny or does not get smaller: then the body is the input itself. */
+	Result compress(std::string_view input);
+
+	static int max_level();
+
+private:
+	int level_;
+	ZSTD_CCtx_s *context_;
+	std::vector<char> buffer_;
+};
+
+class Decompressor
+{
+public:
+	Decompressor();
+	~Decompressor();
+	Decompressor(const Decompressor &) = delete;
+	Decompressor &operator=(const Decompressor &) = delete;
+
+	/* Appends to `output`. False: the encoding is unknown, or the body is not what it says. */
+	bool decompress(std::string_view body, std::string_view encoding, std::string *output);
+
+private:
+	ZSTD_DCtx_s *context_;
+};
+
+} // namespace siphon
+
+#endif

@@ -1,0 +1,498 @@
+/*
+ * See config.h. CLI11 reads flags and the environment, in that order; what neither set is then given the
+ * value of the YAML file. CLI11's own configuration files would beat the environment.
+ */
+#include "config.h"
+
+#include <charconv>
+#include <cstdio>
+#include <functional>
+#include <stdexcept>
+
+#include <CLI/CLI.hpp>
+#include <nats/nats.h>
+#include <yaml-cpp/yaml.h>
+#include <zstd.h>
+
+#include "../src/ring.h"
+#include "compression.h"
+#include "exit_codes.h"
+#include "subject.h"
+#include "version.h"
+
+namespace siphon {
+
+/* Number and unit of "10s". */
+static uint64_t
+parse_number(const std::string &text, std::string *unit)
+{
+	uint64_t number;
+	auto result = std::from_chars(text.data(), text.data() + text.size(), number);
+
+	if (result.ec != std::errc())
+		throw std::invalid_argument("\"" + text + "\" is not a number, with or without a unit");
+	*unit = std::string(result.ptr, static_cast<size_t>(text.data() + text.size() - result.ptr));
+	return number;
+}
+
+static uint64_t
+scaled(const std::string &text, uint64_t number, uint64_t factor)
+{
+	if (number > static_cast<uint64_t>(INT64_MAX) / factor)
+		throw std::invalid_argument("\"" + text + "\" is too large");
+	return number * factor;
+}
+
+std::chrono::milliseconds
+parse_duration(const std::string &text)
+{
+	static const std::pair<const char *, uint64_t> units[] = {
+		{"ms", 1}, {"s", 1000}, {"", 1000}, {"min", 60000}, {"m", 60000}, {"h", 3600000}, {"d", 86400000},
+	};
+	/* JetStream counts in nanoseconds, which must fit too. */
+	constexpr uint64_t limit = INT64_MAX / 1000000;
+	std::string unit;
+	uint64_t number = parse_number(text, &unit);
+
+	for (const auto &[name, factor] : units)
+	{
+		if (unit == name)
+		{
+			uint64_t result = scaled(text, number, factor);
+
+			if (result > limit)
+				throw std::invalid_argument("\"" + text + "\" is too large");
+			return std::chrono::milliseconds(result);
+		}
+	}
+	throw std::invalid_argument("\"" + text + "\" has no unit of time: ms, s, min, h, d");
+}
+
+uint64_t
+parse_bytes(const std::string &text)
+{
+	static const std::pair<const char *, int> units[] = {
+		{"", 0},     {"B", 0},   {"kB", 10},  {"KB", 10}, {"KiB", 10}, {"MB", 20},
+		{"MiB", 20}, {"GB", 30}, {"GiB", 30}, {"TB", 40}, {"TiB", 40},
+	};
+	std::string unit;
+	uint64_t number = parse_number(text, &unit);
+
+	for (const auto &[name, shift] : units)
+	{
+		if (unit == name)
+			return scaled(text, number, uint64_t{1} << shift);
+	}
+	throw std::invalid_argument("\"" + text + "\" has no unit of size: B, kB, MB, GB, TB");
+}
+
+/* One server of the list, checked; `shown` is its host and port. */
+static std::string
+parse_server(const std::string &url, std::string *shown)
+{
+	std::string_view rest = url;
+	size_t scheme = rest.find("://");
+
+	if (scheme != std::string_view::npos)
+	{
+		std::string_view name = rest.substr(0, scheme);
+
+		if (name != "nats" && name != "tls")
+			throw std::invalid_argument("the URL must start with nats:// or tls://");
+		rest.remove_prefix(scheme + 3);
+	}
+	size_t at = rest.rfind('@');
+	if (at != std::string_view::npos)
+		rest.remove_prefix(at + 1);
+	if (!rest.empty() && rest.back() == '/')
+		rest.remove_suffix(1);
+
+	*shown = std::string(rest);
+
+	std::string_view host = rest;
+	size_t bracket = rest.rfind(']');
+	size_t colon = rest.find(':', bracket == std::string_view::npos ? 0 : bracket);
+
+	if (colon != std::string_view::npos)
+	{
+		std::string_view port = rest.substr(colon + 1);
+		unsigned number = 0;
+		auto result = std::from_chars(port.data(), port.data() + port.size(), number);
+
+		if (result.ec != std::errc() || result.ptr != port.data() + port.size() || number < 1 || number > 65535)
+			throw std::invalid_argument("\"" + *shown + "\" has no valid port");
+		host = rest.substr(0, colon);
+	}
+	if (host.empty() || host.find_first_of(" \t/?#") != std::string_view::npos)
+		throw std::invalid_argument("\"" + *shown + "\" is not a host");
+	return url;
+}
+
+static std::vector<std::string>
+parse_servers(const std::string &text, std::string *shown)
+{
+	std::vector<std::string> servers;
+	size_t start = 0;
+
+	shown->clear();
+	for (;;)
+	{
+		size_t comma = text.find(',', start);
+		std::string one;
+
+		servers.push_back(parse_server(text.substr(start, comma - start), &one));
+		*shown += (shown->empty() ? "" : ",") + one;
+		if (comma == std::string::npos)
+			return servers;
+		start = comma + 1;
+	}
+}
+
+std::vector<std::string>
+parse_nats_url(const std::string &text)
+{
+	std::string shown;
+
+	return parse_servers(text, &shown);
+}
+
+std::string
+nats_url_for_people(const std::string &text)
+{
+	std::string shown;
+
+	parse_servers(text, &shown);
+	return shown;
+}
+
+namespace {
+
+/*
+ * The command line of one program. Every option is declared once, with a function that takes its text.
+ */
+class CommandLine
+{
+public:
+	CommandLine(const char *program, const std::string &description) : program_(program), app_(description, program)
+	{
+		app_.get_formatter()->column_width(36);
+		app_.set_help_flag("-h,--help", "Print this help and exit");
+		app_.set_version_flag("-V,--version", version());
+	}
+
+	void group(const char *name) { group_ = name; }
+	void footer(const std::string &text) { app_.footer(text); }
+
+	CLI::Option *option(const std::string &name, const char *type, const char *shown_default,
+						const std::string &description, std::function<void(const std::string &)> take)
+	{
+		CLI::Option *option = app_.add_option_function<std::string>(
+			"--" + name,
+			[name, take](const std::string &text) {
+				try
+				{
+					take(text);
+				}
+				catch (const std::exception &error)
+				{
+					throw CLI::ValidationError("--" + name, error.what());
+				}
+			},
+			description);
+
+		option->type_name(type);
+		if (shown_default[0] != '\0')
+			option->default_str(shown_default);
+		return finish(option, name);
+	}
+
+	void flag(const std::string &name, const std::string &description, bool *value)
+	{
+		finish(app_.add_flag("--" + name, *value, description), name);
+	}
+
+	/* False: --help or --version was asked for and has been printed. */
+	bool parse(int argc, const char *const *argv)
+	{
+		try
+		{
+			app_.parse(argc, argv);
+			return true;
+		}
+		catch (const CLI::CallForVersion &)
+		{
+			/* Releases of CLI11 disagree about the newline. */
+			printf("%s\n", version().c_str());
+			return false;
+		}
+		catch (const CLI::Success &request)
+		{
+			app_.exit(request);
+			return false;
+		}
+		catch (const CLI::ParseError &error)
+		{
+			throw Fatal(ExitCode::Usage, std::string(error.what()) + " (see " + program_ + " --help)");
+		}
+	}
+
+	/* Takes the options that are still unset from a YAML file. */
+	void apply_file(const std::string &path)
+	{
+		YAML::Node file;
+
+		try
+		{
+			file = YAML::LoadFile(path);
+		}
+		catch (const YAML::BadFile &)
+		{
+			throw Fatal(ExitCode::Usage, "can't read configuration file " + path);
+		}
+		catch (const YAML::Exception &error)
+		{
+			throw Fatal(ExitCode::Usage, path + ": " + error.what());
+		}
+		if (file.IsNull())
+			return;
+		if (!file.IsMap())
+			throw Fatal(ExitCode::Usage, path + ": expected lines of the form \"key: value\"");
+
+		for (const auto &entry : file)
+		{
+			std::string key = entry.first.IsScalar() ? entry.first.Scalar() : "(not a word)";
+			CLI::Option *option = find(key);
+
+			if (option == nullptr)
+				throw Fatal(ExitCode::Usage, path + ": unknown key \"" + key + "\"");
+			if (!entry.second.IsScalar())
+				throw Fatal(ExitCode::Usage, path + ": " + key + " must be a single value");
+			if (option->count() > 0)
+				continue;
+			try
+			{
+				option->add_result(entry.second.Scalar());
+				option->run_callback();
+			}
+			catch (const CLI::ParseError &error)
+			{
+				throw Fatal(ExitCode::Usage, path + ": " + error.what());
+			}
+		}
+	}
+
+private:
+	CLI::Option *finish(CLI::Option *option, const std::string &name)
+	{
+		std::string environment = "SIPHON_" + name;
+
+		for (char &c : environment)
+			c = c == '-' ? '_' : static_cast<char>(toupper(static_cast<unsigned char>(c)));
+		option->group(group_);
+		option->envname(environment);
+		return option;
+	}
+
+	/* The option of a key: nats_url is --nats-url. */
+	CLI::Option *find(std::string key)
+	{
+		if (key == "config" || key == "help" || key == "version" || key.find('-') != std::string::npos)
+			return nullptr;
+		for (char &c : key)
+			c = c == '_' ? '-' : c;
+		return app_.get_option_no_throw("--" + key);
+	}
+
+	std::string version() const
+	{
+		return std::string(program_) + " " + kVersion + " (ring version " + std::to_string(kRingVersion) +
+			", nats.c " + nats_GetVersion() + ", zstd " + ZSTD_versionString() + ")";
+	}
+
+	const char *program_;
+	CLI::App app_;
+	std::string group_;
+};
+
+int64_t
+parse_integer(const std::string &text, int64_t low, int64_t high)
+{
+	int64_t number;
+	auto result = std::from_chars(text.data(), text.data() + text.size(), number);
+
+	if (result.ec != std::errc() || result.ptr != text.data() + text.size() || number < low || number > high)
+		throw std::invalid_argument("\"" + text + "\" is not a number from " + std::to_string(low) + " to " +
+									std::to_string(high));
+	return number;
+}
+
+std::string
+parse_choice(const std::string &text, std::initializer_list<const char *> choices)
+{
+	std::string list;
+
+	for (const char *choice : choices)
+	{
+		if (text == choice)
+			return text;
+		list += (list.empty() ? "" : ", ") + std::string(choice);
+	}
+	throw std::invalid_argument("\"" + text + "\" is none of " + list);
+}
+
+std::string
+parse_application(const std::string &text)
+{
+	if (!dotted_name_valid(text, kApplicationMax - 1))
+		throw std::invalid_argument("\"" + text + "\" is not an application's name: up to " +
+									std::to_string(kApplicationMax - 1) +
+									" letters, digits, \"_\", \"-\", and single dots between them");
+	return text;
+}
+
+std::string
+parse_prefix(const std::string &text)
+{
+	if (!dotted_name_valid(text, 200))
+		throw std::invalid_argument("\"" + text + "\" can't begin a subject: letters, digits, \"_\", \"-\", and " +
+									"single dots between them");
+	return text;
+}
+
+/* What both programs ask. */
+void
+add_common_options(CommandLine &line, std::string *application, std::string *nats_url, std::string *prefix)
+{
+	line.option("application", "NAME", "main", "Application whose changes to handle",
+				[=](const std::string &text) { *application = parse_application(text); });
+	line.option("nats-url", "URL", "nats://127.0.0.1:4222",
+				"NATS server, or several separated by commas; with a user as nats://user:password@host:port",
+				[=](const std::string &text) {
+					parse_nats_url(text);
+					*nats_url = text;
+				});
+	line.option("subject-prefix", "PREFIX", "siphon", "What the subjects begin with",
+				[=](const std::string &text) { *prefix = parse_prefix(text); });
+}
+
+} // namespace
+
+std::optional<Config>
+read_config(int argc, const char *const *argv)
+{
+	Config config;
+	std::string file;
+	CommandLine line("siphon-publisher",
+					 "Drains the ring of one Siphon application and publishes what it holds to NATS JetStream,\n"
+					 "exactly once and in order. Runs in the foreground, logs to stderr, stops on SIGTERM or SIGINT,\n"
+					 "and waits for a server or a broker that is not there yet.");
+
+	line.group("What to publish, and where");
+	line.option("config", "FILE", "", "YAML file with any of these options, one \"key: value\" each",
+				[&](const std::string &text) { file = text; });
+	add_common_options(line, &config.application, &config.nats_url, &config.subject_prefix);
+	line.option("ring-directory", "DIR", config.ring_directory.c_str(), "The server's siphon.ring_directory",
+				[&](const std::string &text) { config.ring_directory = text; });
+
+	line.group("The stream (used when it is made; one that exists is compared, and differences are reported)");
+	line.option("stream-replicas", "N", "", "Copies in the NATS cluster, 1 to 5",
+				[&](const std::string &text) { config.stream.replicas = static_cast<int>(parse_integer(text, 1, 5)); });
+	line.option("stream-storage", "KIND", "", "file or memory",
+				[&](const std::string &text) { config.stream.storage = parse_choice(text, {"file", "memory"}); });
+	line.option("stream-max-age", "DURATION", "", "Drop messages older than this, like 7d; 0: never",
+				[&](const std::string &text) { config.stream.max_age = parse_duration(text); });
+	line.option("stream-max-bytes", "SIZE", "", "Limit of the stream's size, like 100GB; 0: none",
+				[&](const std::string &text) { config.stream.max_bytes = parse_bytes(text); });
+	line.option("stream-discard", "WHICH", "",
+				"What gives way at the limit: old (messages are dropped) or new (publishing waits)",
+				[&](const std::string &text) { config.stream.discard = parse_choice(text, {"old", "new"}); });
+	line.flag("update-stream", "Change an existing stream to these settings", &config.update_stream);
+
+	line.group("How to publish");
+	line.option("compression-level", "N", "1", "zstd level; 0: don't compress", [&](const std::string &text) {
+		config.compression_level = static_cast<int>(parse_integer(text, 0, Compressor::max_level()));
+	});
+	line.option("max-in-flight", "N", "256", "Messages sent and not yet acknowledged",
+				[&](const std::string &text) {
+					config.max_in_flight = static_cast<uint64_t>(parse_integer(text, 1, 100000));
+				});
+	line.option("max-in-flight-bytes", "SIZE", "64MB", "Their size", [&](const std::string &text) {
+		config.max_in_flight_bytes = parse_bytes(text);
+		if (config.max_in_flight_bytes == 0)
+			throw std::invalid_argument("\"" + text + "\" is not a size above 0");
+	});
+
+	line.group("Running");
+	line.option("drain-timeout", "DURATION", "10s", "When stopping, wait this long for acknowledgements",
+				[&](const std::string &text) { config.drain_timeout = parse_duration(text); });
+	line.option("attach-timeout", "DURATION", "0", "Give up when there is no ring for this long; 0: never",
+				[&](const std::string &text) { config.attach_timeout = parse_duration(text); });
+	line.option("log-level", "LEVEL", "info", "debug, info, warning or error", [&](const std::string &text) {
+		config.log_level = parse_choice(text, {"debug", "info", "warning", "error"});
+	});
+
+	line.footer("A flag overrides its environment variable (Env), which overrides the configuration file, where\n"
+				"--nats-url is written nats_url. Units: kB, MB, GB, TB (powers of 1024); ms, s, min, h, d.\n"
+				"\n"
+				"Examples:\n"
+				"  siphon-publisher\n"
+				"  siphon-publisher --application shop.eu --nats-url nats://a:4222,nats://b:4222 --stream-replicas 3\n"
+				"  siphon-publisher --config /etc/siphon/main.yaml --update-stream\n"
+				"  SIPHON_LOG_LEVEL=debug siphon-publisher\n"
+				"\n" +
+				std::string(kExitCodesHelp));
+
+	if (!line.parse(argc, argv))
+		return std::nullopt;
+	if (!file.empty())
+		line.apply_file(file);
+	return config;
+}
+
+std::optional<TailConfig>
+read_tail_config(int argc, const char *const *argv)
+{
+	TailConfig config;
+	CommandLine line("siphon-tail", "Prints the events of one Siphon application as JSON, one line each, as they arrive in\n"
+									"NATS JetStream. For people and for tests.");
+
+	line.group("What to read, and where");
+	add_common_options(line, &config.application, &config.nats_url, &config.subject_prefix);
+	line.option("table", "SCHEMA.TABLE", "", "This table alone; the first dot ends the schema's name",
+				[&](const std::string &text) {
+					size_t dot = text.find('.');
+
+					if (dot == std::string::npos || dot == 0 || dot + 1 == text.size())
+						throw std::invalid_argument("\"" + text + "\" is not of the form schema.table");
+					config.table = text;
+				});
+	line.flag("watermarks", "Print watermarks too", &config.watermarks);
+
+	line.group("From when, and until when");
+	line.flag("from-start", "Begin with the first message of the stream, not with the next one", &config.from_start);
+	line.flag("stop-at-end", "Print what the stream holds now, then exit; implies --from-start", &config.stop_at_end);
+	line.option("count", "N", "", "Exit after this many lines", [&](const std::string &text) {
+		config.count = static_cast<uint64_t>(parse_integer(text, 1, INT64_MAX));
+	});
+
+	line.footer("A flag overrides its environment variable (Env).\n"
+				"\n"
+				"Examples:\n"
+				"  siphon-tail --table public.issues\n"
+				"  siphon-tail --from-start --count 10\n"
+				"  siphon-tail --stop-at-end | jq -c 'select(.operation == \"DELETE\").old'\n"
+				"\n"
+				"Exit codes:\n"
+				"  0  the end, the count, or SIGINT, SIGTERM, or whoever reads the output has gone\n"
+				"  1  no connection, or it was lost for good\n"
+				"  2  wrong option\n"
+				"  4  there is no such stream, or it holds what is not Siphon's\n");
+
+	if (!line.parse(argc, argv))
+		return std::nullopt;
+	if (config.stop_at_end)
+		config.from_start = true;
+	return config;
+}
+
+} // namespace siphon

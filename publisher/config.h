@@ -1,0 +1,63 @@
+/*
+ * The publisher's configuration. A flag overrides its environment variable, which overrides the YAML file:
+ * --nats-url, SIPHON_NATS_URL and nats_url are one option. Anything wrong is a Fatal(Usage) that names it.
+ */
+#ifndef SIPHON_CONFIG_H
+#define SIPHON_CONFIG_H
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "stream_settings.h"
+
+namespace siphon {
+
+struct Config
+{
+	std::string application = "main";
+	std::string ring_directory = "/dev/shm/siphon";
+	std::string nats_url = "nats://127.0.0.1:4222";
+	std::string subject_prefix = "siphon";
+	StreamSettings stream;
+	bool update_stream = false;
+	int compression_level = 1;
+	uint64_t max_in_flight = 256;
+	uint64_t max_in_flight_bytes = 64 * 1024 * 1024;
+	std::chrono::milliseconds drain_timeout{10000};
+	std::chrono::milliseconds attach_timeout{0};
+	std::string log_level = "info";
+};
+
+/* What siphon-tail is asked for. */
+struct TailConfig
+{
+	std::string application = "main";
+	std::string nats_url = "nats://127.0.0.1:4222";
+	std::string subject_prefix = "siphon";
+	std::string table; /* schema.table, or empty for all */
+	bool from_start = false;
+	bool stop_at_end = false;
+	bool watermarks = false;
+	uint64_t count = 0; /* 0: no limit */
+};
+
+/* nullopt: --help or --version was asked for, and has been printed. */
+std::optional<Config> read_config(int argc, const char *const *argv);
+std::optional<TailConfig> read_tail_config(int argc, const char *const *argv);
+
+/* "10s", "5min", "100ms", "2h", "7d"; a number without unit is seconds. Throws std::invalid_argument. */
+std::chrono::milliseconds parse_duration(const std::string &text);
+/* "64MB", "64MiB", "1GB", as PostgreSQL has them: units are powers of 1024. Throws std::invalid_argument. */
+uint64_t parse_bytes(const std::string &text);
+
+/* The servers of a comma-separated list of nats:// and tls:// URLs. Throws std::invalid_argument. */
+std::vector<std::string> parse_nats_url(const std::string &text);
+/* The same list as people may see it in a log: without user names, passwords and tokens. */
+std::string nats_url_for_people(const std::string &text);
+
+} // namespace siphon
+
+#endif

@@ -1,0 +1,66 @@
+/*
+ * Turns one frame of the ring into the messages that are published: subject, headers, body, identity. Knows the
+ * contract of proto/siphon.proto, and neither the ring nor the queue beyond their data.
+ */
+#ifndef SIPHON_FRAME_MESSAGES_H
+#define SIPHON_FRAME_MESSAGES_H
+
+#include <cstdint>
+#include <string>
+
+#include "../src/ring.h"
+#include "compression.h"
+#include "parts.h"
+#include "queue.h"
+#include "subject.h"
+
+namespace siphon {
+
+class FrameMessages
+{
+public:
+	FrameMessages(const std::string &subject_root, int compression_level);
+
+	/*
+	 * Takes a frame up; its bytes must stay where they are until done(). fragment_limit is the payload of
+	 * a frame together with its route. False: the frame is no fragment of its record.
+	 */
+	bool start(const Frame &frame, uint64_t epoch, uint32_t fragment_limit, uint32_t body_limit);
+	/* Leaves the messages up to and with this part out. */
+	void skip_to(uint32_t last_part) { part_ = last_part + 1; }
+	/* Drops the frame. */
+	void clear() { active_ = false; }
+
+	bool active() const { return active_; }
+	bool done() const { return part_ > plan_.last(); }
+	const Frame &frame() const { return frame_; }
+	const PartPlan &plan() const { return plan_; }
+
+	/* Payload of the message that build() makes next, before compression. */
+	size_t next_size() const { return piece().size(); }
+	/* Is the message that build() makes next the frame's last? And the record's? */
+	bool last_of_frame() const { return part_ == plan_.last(); }
+	bool last_of_record() const { return part_ == plan_.total; }
+	/* Fills in all but sequence and previous_id. The body is good until the next call or done(). */
+	void build(Message *message);
+
+private:
+	std::string_view piece() const;
+
+	std::string root_;
+	std::string watermark_subject_;
+	Compressor compressor_;
+	Frame frame_{};
+	PartPlan plan_{};
+	uint64_t epoch_ = 0;
+	uint32_t part_ = 1; /* the next to build */
+	bool active_ = false;
+	std::string subject_;
+};
+
+/* The value of the header Siphon-Part. */
+std::string format_part(uint32_t part, uint32_t total);
+
+} // namespace siphon
+
+#endif

@@ -1,0 +1,243 @@
+/* See jetstream.h. */
+#include "jetstream.h"
+
+#include <algorithm>
+#include <charconv>
+#include <cstring>
+
+#include "exit_codes.h"
+#include "log.h"
+#include "subject.h"
+
+namespace siphon {
+
+/* What a message's subject, headers and protocol can take of the server's max_payload. */
+static constexpr int64_t kHeaderAllowance = 1024;
+/* Below this there is no room for anything but headers. */
+static constexpr int64_t kSmallestBody = 1024;
+/* How far to look back for a message of ours behind what others wrote. */
+static constexpr uint64_t kLookBack = 100;
+
+JetStream::JetStream(const std::string &url, const std::string &client_name, const StreamPlan &plan, Wakeup *wakeup)
+	: plan_(plan), wakeup_(wakeup), connection_(url, client_name, wakeup)
+{
+	natsInbox *inbox = nullptr;
+	jsCtx *context = nullptr;
+	natsSubscription *subscription = nullptr;
+
+	nats_check(natsConnection_JetStream(&context, connection_.get(), nullptr), "JetStream context");
+	context_.reset(context);
+
+	nats_check(natsInbox_Create(&inbox), "inbox");
+	inbox_ = std::string(inbox) + ".";
+	natsInbox_Destroy(inbox);
+	nats_check(natsConnection_Subscribe(&subscription, connection_.get(), (inbox_ + "*").c_str(), on_answer, this),
+			   "subscription to the inbox");
+	subscription_.reset(subscription);
+	nats_check(natsSubscription_SetPendingLimits(subscription, -1, -1), "limits of the inbox");
+}
+
+JetStream::~JetStream() = default;
+
+std::string
+JetStream::describe() const
+{
+	return "stream " + plan_.name + " at " + connection_.servers();
+}
+
+void
+JetStream::learn_limits(const nlohmann::json &config)
+{
+	int64_t payload = natsConnection_GetMaxPayload(connection_.get());
+	int64_t of_stream = config.value("max_msg_size", int64_t{-1});
+
+	if (of_stream > 0)
+		payload = std::min(payload, of_stream);
+	if (payload < kHeaderAllowance + kSmallestBody)
+		throw Fatal(ExitCode::StreamRefused, describe() + " takes messages of at most " + std::to_string(payload) +
+						" bytes; " + std::to_string(kHeaderAllowance + kSmallestBody) + " are needed");
+	body_limit_ = static_cast<uint32_t>(std::min<int64_t>(payload - kHeaderAllowance, UINT32_MAX));
+}
+
+std::optional<LogEnd>
+JetStream::read_end(std::string *why)
+{
+	ApiReply reply = stream_known_ ? jetstream_request(connection_.get(), "STREAM.INFO." + plan_.name)
+								   : find_or_make_stream(connection_.get(), plan_);
+
+	if (!reply.answered)
+	{
+		*why = "JetStream at " + connection_.servers() + " (" + reply.error + ")";
+		return std::nullopt;
+	}
+	if (reply.error_code == kErrorStreamNotFound)
+		throw Fatal(ExitCode::StreamRefused, describe() + " has been deleted while it was published to");
+	if (!reply.ok())
+		throw Fatal(ExitCode::StreamRefused, describe() + ": " + reply.error);
+
+	const nlohmann::json &config = reply.content["config"];
+	const nlohmann::json &state = reply.content["state"];
+
+	if (!config.is_object() || !state.is_object())
+		throw Fatal(ExitCode::StreamRefused, describe() + ": JetStream's answer holds no configuration or state");
+	if (!stream_known_ && !check_stream(connection_.get(), plan_, config, why))
+		return std::nullopt;
+	stream_known_ = true;
+	learn_limits(config);
+
+	LogEnd end;
+
+	end.sequence = state.value("last_seq", uint64_t{0});
+	if (state.value("messages", uint64_t{0}) > 0 &&
+		!last_id(state.value("first_seq", uint64_t{0}), end.sequence, &end, why))
+		return std::nullopt;
+	return end;
+}
+
+/* Looks for the last message that bears a publisher's id. False: JetStream can't answer now. */
+bool
+JetStream::last_id(uint64_t first, uint64_t last, LogEnd *end, std::string *why)
+{
+	uint64_t lowest = std::max({first, uint64_t{1}, last > kLookBack ? last - kLookBack : uint64_t{1}});
+
+	for (uint64_t sequence = last; sequence >= lowest; sequence--)
+	{
+		natsMsg *raw = nullptr;
+		jsErrCode error = static_cast<jsErrCode>(0);
+		jsOptions options;
+
+		jsOptions_Init(&options);
+		options.Wait = kApiTimeoutMs;
+
+		natsStatus status = js_GetMsg(&raw, context_.get(), plan_.name.c_str(), sequence, &options, &error);
+		NatsPtr<natsMsg> message(raw);
+
+		if (static_cast<int>(error) == kErrorNoMessage)
+			continue;
+		if (status != NATS_OK)
+		{
+			*why = "message " + std::to_string(sequence) + " of " + describe() + " (" + natsStatus_GetText(status) + ")";
+			return false;
+		}
+
+		const char *id = nullptr;
+		const char *part = nullptr;
+
+		if (natsMsgHeader_Get(raw, "Nats-Msg-Id", &id) != NATS_OK || !MessageId::parse(id))
+			continue;
+		end->id_sequence = sequence;
+		end->id = id;
+		if (natsMsgHeader_Get(raw, "Siphon-Part", &part) == NATS_OK)
+			end->part = part;
+		break;
+	}
+	return true;
+}
+
+bool
+JetStream::publish(const Message &message, uint64_t token)
+{
+	natsMsg *raw = nullptr;
+	std::string reply = inbox_ + std::to_string(token);
+	natsStatus status = natsMsg_Create(&raw, message.subject.c_str(), reply.c_str(), message.body.data(),
+									   static_cast<int>(message.body.size()));
+	NatsPtr<natsMsg> owner(raw);
+
+	auto set = [&](const char *name, const std::string &value) {
+		if (status == NATS_OK)
+			status = natsMsgHeader_Set(raw, name, value.c_str());
+	};
+
+	set("Nats-Msg-Id", message.id);
+	set("Nats-Expected-Last-Sequence", std::to_string(message.sequence - 1));
+	if (!message.previous_id.empty())
+		set("Nats-Expected-Last-Msg-Id", message.previous_id);
+	for (const Header &header : message.headers)
+		set(header.name, header.value);
+	if (status == NATS_OK)
+		status = natsConnection_PublishMsg(connection_.get(), raw);
+
+	switch (status)
+	{
+		case NATS_OK:
+			return true;
+		case NATS_NO_MEMORY:
+			throw std::bad_alloc();
+		case NATS_MAX_PAYLOAD:
+		case NATS_INVALID_ARG:
+		case NATS_INVALID_SUBJECT:
+		case NATS_NO_SERVER_SUPPORT:
+			nats_check(status, ("publishing to " + message.subject).c_str());
+			return false;
+		default:
+			/* The connection broke; on_disconnected says so. */
+			return false;
+	}
+}
+
+void
+JetStream::on_answer(natsConnection *, natsSubscription *, natsMsg *raw, void *self)
+{
+	JetStream *queue = static_cast<JetStream *>(self);
+	NatsPtr<natsMsg> message(raw);
+	const char *subject = natsMsg_GetSubject(raw);
+	const char *digits = subject + queue->inbox_.size();
+	Answer answer{};
+
+	if (strlen(subject) <= queue->inbox_.size() ||
+		std::from_chars(digits, digits + strlen(digits), answer.token).ec != std::errc())
+		return;
+
+	if (natsMsg_IsNoResponders(raw))
+	{
+		answer.verdict = Verdict::Refused;
+		answer.text = "no stream takes the message";
+	}
+	else
+	{
+		const char *data = natsMsg_GetData(raw);
+		nlohmann::json reply = nlohmann::json::parse(data, data + natsMsg_GetDataLength(raw), nullptr, false);
+
+		if (reply.is_object() && reply.contains("error"))
+		{
+			int code = reply["error"].value("err_code", -1);
+			bool order = code == kErrorWrongLastSequence || code == kErrorWrongLastId || code == kErrorDuplicateInProgress;
+
+			answer.verdict = order ? Verdict::OutOfOrder : Verdict::Refused;
+			answer.text = reply["error"].value("description", "no description");
+		}
+		else if (reply.is_object() && reply.contains("seq"))
+		{
+			answer.verdict = Verdict::Stored;
+			answer.sequence = reply.value("seq", uint64_t{0});
+		}
+		else
+		{
+			answer.verdict = Verdict::Refused;
+			answer.text = "an answer that is not JetStream's";
+		}
+	}
+
+	{
+		std::lock_guard<std::mutex> guard(queue->mutex_);
+
+		queue->answers_.push_back(std::move(answer));
+		queue->have_answers_.store(true);
+	}
+	queue->wakeup_->notify();
+}
+
+void
+JetStream::collect(std::vector<Answer> *answers)
+{
+	if (!have_answers_.load())
+		return;
+
+	std::lock_guard<std::mutex> guard(mutex_);
+
+	answers->insert(answers->end(), std::make_move_iterator(answers_.begin()), std::make_move_iterator(answers_.end()));
+	answers_.clear();
+	have_answers_.store(false);
+}
+
+} // namespace siphon

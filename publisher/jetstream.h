@@ -1,0 +1,61 @@
+/*
+ * JetStream as the publisher's queue.
+ *
+ * Every message names the sequence after which it belongs, and all but the first after read_end() the id
+ * of the message before it as well. The sequence keeps order under pipelining and refuses a second
+ * publisher; the id refuses a message of an earlier connection that is still under way inside the server
+ * and whose sequence happens to fit.
+ *
+ * Answers come to an inbox of our own, one token per message, so that nothing depends on the library
+ * remembering what is in flight across reconnects.
+ */
+#ifndef SIPHON_JETSTREAM_H
+#define SIPHON_JETSTREAM_H
+
+#include <atomic>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "nats_connection.h"
+#include "queue.h"
+#include "stream_setup.h"
+
+namespace siphon {
+
+class JetStream : public Queue
+{
+public:
+	JetStream(const std::string &url, const std::string &client_name, const StreamPlan &plan, Wakeup *wakeup);
+	~JetStream() override;
+
+	bool ready() override { return connection_.ready(); }
+	uint64_t interruptions() const override { return connection_.interruptions(); }
+	std::string describe() const override;
+	std::optional<LogEnd> read_end(std::string *why) override;
+	uint32_t body_limit() const override { return body_limit_; }
+	bool publish(const Message &message, uint64_t token) override;
+	void collect(std::vector<Answer> *answers) override;
+
+private:
+	static void on_answer(natsConnection *, natsSubscription *, natsMsg *message, void *self);
+	bool last_id(uint64_t first, uint64_t last, LogEnd *end, std::string *why);
+	void learn_limits(const nlohmann::json &config);
+
+	StreamPlan plan_;
+	Wakeup *wakeup_;
+	std::mutex mutex_;
+	std::vector<Answer> answers_;
+	std::atomic<bool> have_answers_{false};
+	bool stream_known_ = false;
+	uint32_t body_limit_ = 0;
+	std::string inbox_;
+	/* Destroyed in this order, from the end: no answer arrives after the members above are gone. */
+	NatsConnection connection_;
+	NatsPtr<jsCtx> context_;
+	NatsPtr<natsSubscription> subscription_;
+};
+
+} // namespace siphon
+
+#endif

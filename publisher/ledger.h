@@ -1,0 +1,83 @@
+/*
+ * The ledger of messages under way. Answers come in any order; what it says may be acknowledged to the
+ * ring only grows over messages that are stored without a gap, and only to the ends of frames of which
+ * every message is. Pure logic: no queue, no ring, no clock of its own.
+ */
+#ifndef SIPHON_LEDGER_H
+#define SIPHON_LEDGER_H
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+
+namespace siphon {
+
+class Ledger
+{
+public:
+	using Clock = std::chrono::steady_clock;
+
+	Ledger(size_t max_messages, size_t max_bytes) : max_messages_(max_messages), max_bytes_(max_bytes) {}
+
+	/*
+	 * Forgets all that is under way: the log ends at `last_sequence`, and the ring is acknowledged up to
+	 * `acked`. Later answers to what was forgotten are ignored.
+	 */
+	void settle(uint64_t last_sequence, uint64_t acked);
+
+	/* May a message of up to this many bytes be sent? One message always may, whatever its size. */
+	bool room(size_t bytes) const;
+
+	/* Token and sequence of the message that add() enters next. */
+	uint64_t next_token() const { return first_token_ + messages_.size(); }
+	uint64_t next_sequence() const { return first_sequence_ + messages_.size(); }
+	/* frame_end: ring position behind the frame if this is its last message, otherwise 0. */
+	void add(size_t bytes, uint64_t frame_end, Clock::time_point now);
+
+	/* The queue says that the message stands at this sequence. Any but the expected one breaks the chain. */
+	void stored(uint64_t token, uint64_t sequence);
+	/* The queue did not take it. */
+	void refused(uint64_t token);
+
+	/* A message was refused: nothing that follows it counts until the next settle(). */
+	bool broken() const { return broken_; }
+	/* The ring may be acknowledged up to here. */
+	uint64_t acked() const { return acked_; }
+	/* The log is known to hold our messages up to this sequence. */
+	uint64_t stored_sequence() const { return first_sequence_ - 1; }
+	bool empty() const { return messages_.empty(); }
+	size_t messages() const { return messages_.size(); }
+	size_t bytes() const { return bytes_; }
+	/* Messages without any answer. */
+	size_t unanswered() const { return unanswered_; }
+	/* When the oldest message was sent; only if not empty(). */
+	Clock::time_point oldest() const { return messages_.front().sent; }
+
+private:
+	struct Entry
+	{
+		uint64_t frame_end;
+		Clock::time_point sent;
+		size_t bytes;
+		bool answered;
+		bool stored;
+	};
+
+	Entry *answer(uint64_t token);
+	void advance();
+
+	size_t max_messages_;
+	size_t max_bytes_;
+	std::deque<Entry> messages_;
+	uint64_t first_token_ = 1;
+	uint64_t first_sequence_ = 1;
+	uint64_t acked_ = 0;
+	size_t bytes_ = 0;
+	size_t unanswered_ = 0;
+	bool broken_ = false;
+};
+
+} // namespace siphon
+
+#endif

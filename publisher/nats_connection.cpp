@@ -1,0 +1,156 @@
+/* See nats_connection.h. The callbacks run on threads of nats.c, one at a time. */
+#include "nats_connection.h"
+
+#include <vector>
+
+#include "config.h"
+#include "exit_codes.h"
+#include "log.h"
+
+namespace siphon {
+
+static constexpr int64_t kConnectTimeoutMs = 2000;
+static constexpr int64_t kReconnectWaitMs = 500;
+/* A server that does not answer two pings is gone; one that does not read for the deadline too. */
+static constexpr int64_t kPingIntervalMs = 5000;
+static constexpr int kMaxPingsOut = 2;
+static constexpr int64_t kWriteDeadlineMs = 5000;
+
+void
+nats_check(natsStatus status, const char *what)
+{
+	if (status == NATS_OK)
+		return;
+
+	natsStatus ignored;
+	const char *detail = nats_GetLastError(&ignored);
+	std::string line = std::string(what) + ": " + natsStatus_GetText(status);
+
+	if (detail != nullptr && detail[0] != '\0')
+		line += std::string(" (") + detail + ")";
+	throw Fatal(ExitCode::Unexpected, line);
+}
+
+NatsPtr<natsOptions>
+nats_options(const std::string &url, const std::string &client_name)
+{
+	natsOptions *raw = nullptr;
+
+	nats_check(natsOptions_Create(&raw), "natsOptions_Create");
+
+	NatsPtr<natsOptions> options(raw);
+	std::vector<std::string> servers = parse_nats_url(url);
+	std::vector<const char *> pointers;
+
+	for (const std::string &server : servers)
+		pointers.push_back(server.c_str());
+	nats_check(natsOptions_SetServers(raw, pointers.data(), static_cast<int>(pointers.size())), "NATS URL");
+	nats_check(natsOptions_SetName(raw, client_name.c_str()), "natsOptions_SetName");
+	nats_check(natsOptions_SetTimeout(raw, kConnectTimeoutMs), "natsOptions_SetTimeout");
+	nats_check(natsOptions_SetMaxReconnect(raw, -1), "natsOptions_SetMaxReconnect");
+	nats_check(natsOptions_SetReconnectWait(raw, kReconnectWaitMs), "natsOptions_SetReconnectWait");
+	nats_check(natsOptions_SetPingInterval(raw, kPingIntervalMs), "natsOptions_SetPingInterval");
+	nats_check(natsOptions_SetMaxPingsOut(raw, kMaxPingsOut), "natsOptions_SetMaxPingsOut");
+	nats_check(natsOptions_SetFailRequestsOnDisconnect(raw, true), "natsOptions_SetFailRequestsOnDisconnect");
+	return options;
+}
+
+NatsConnection::NatsConnection(const std::string &url, const std::string &client_name, Wakeup *wakeup)
+	: servers_(nats_url_for_people(url)), wakeup_(wakeup)
+{
+	NatsPtr<natsOptions> options = nats_options(url, client_name);
+
+	nats_check(natsOptions_SetWriteDeadline(options.get(), kWriteDeadlineMs), "natsOptions_SetWriteDeadline");
+	nats_check(natsOptions_SetRetryOnFailedConnect(options.get(), true, on_connected, this), "connect callback");
+	nats_check(natsOptions_SetDisconnectedCB(options.get(), on_disconnected, this), "disconnect callback");
+	nats_check(natsOptions_SetReconnectedCB(options.get(), on_connected, this), "reconnect callback");
+	nats_check(natsOptions_SetClosedCB(options.get(), on_closed, this), "close callback");
+	nats_check(natsOptions_SetErrorHandler(options.get(), on_error, this), "error callback");
+
+	natsConnection *connection = nullptr;
+	natsStatus status = natsConnection_Connect(&connection, options.get());
+
+	connection_.reset(connection);
+	if (status != NATS_NOT_YET_CONNECTED)
+		nats_check(status, "NATS connection");
+}
+
+NatsConnection::~NatsConnection()
+{
+	closing_.store(true);
+}
+
+bool
+NatsConnection::ready()
+{
+	if (closed_.load())
+	{
+		std::lock_guard<std::mutex> guard(mutex_);
+
+		throw Fatal(ExitCode::Usage, "NATS at " + servers_ + " does not let us in: " + closed_why_);
+	}
+	return natsConnection_Status(connection_.get()) == NATS_CONN_STATUS_CONNECTED;
+}
+
+void
+NatsConnection::on_connected(natsConnection *, void *self)
+{
+	NatsConnection *connection = static_cast<NatsConnection *>(self);
+
+	spdlog::info("connected to NATS at {}", connection->servers_);
+	{
+		std::lock_guard<std::mutex> guard(connection->mutex_);
+
+		connection->last_error_ = NATS_OK;
+	}
+	connection->wakeup_->notify();
+}
+
+void
+NatsConnection::on_disconnected(natsConnection *, void *self)
+{
+	NatsConnection *connection = static_cast<NatsConnection *>(self);
+
+	connection->interruptions_.fetch_add(1);
+	if (!connection->closing_.load())
+		spdlog::warn("lost the connection to NATS at {}; publishing pauses until it is back", connection->servers_);
+	connection->wakeup_->notify();
+}
+
+void
+NatsConnection::on_closed(natsConnection *nats, void *self)
+{
+	NatsConnection *connection = static_cast<NatsConnection *>(self);
+
+	if (connection->closing_.load())
+		return;
+
+	const char *error = nullptr;
+	natsStatus status = natsConnection_GetLastError(nats, &error);
+	{
+		std::lock_guard<std::mutex> guard(connection->mutex_);
+
+		connection->closed_why_ = error != nullptr && error[0] != '\0' ? error : natsStatus_GetText(status);
+	}
+	connection->closed_.store(true);
+	connection->wakeup_->notify();
+}
+
+void
+NatsConnection::on_error(natsConnection *nats, natsSubscription *, natsStatus status, void *self)
+{
+	NatsConnection *connection = static_cast<NatsConnection *>(self);
+	const char *error = nullptr;
+
+	natsConnection_GetLastError(nats, &error);
+
+	/* The same one again and again is one line. */
+	std::lock_guard<std::mutex> guard(connection->mutex_);
+
+	if (status != connection->last_error_)
+		spdlog::warn("NATS at {}: {}", connection->servers_,
+					 error != nullptr && error[0] != '\0' ? error : natsStatus_GetText(status));
+	connection->last_error_ = status;
+}
+
+} // namespace siphon

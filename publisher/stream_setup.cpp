@@ -1,0 +1,155 @@
+/* See stream_setup.h. */
+#include "stream_setup.h"
+
+#include <vector>
+
+#include "exit_codes.h"
+#include "log.h"
+#include "subject.h"
+
+namespace siphon {
+
+using nlohmann::json;
+
+static json
+subjects_of(const StreamPlan &plan)
+{
+	return json::array({plan.root + ".events.>", watermark_subject(plan.root)});
+}
+
+/* The settings that the user asked for, under JetStream's names. */
+static json
+settings_of(const StreamSettings &settings)
+{
+	json config = json::object();
+
+	if (settings.replicas)
+		config["num_replicas"] = *settings.replicas;
+	if (settings.storage)
+		config["storage"] = *settings.storage;
+	if (settings.max_age)
+		config["max_age"] = std::chrono::nanoseconds(*settings.max_age).count();
+	if (settings.max_bytes)
+		config["max_bytes"] = *settings.max_bytes == 0 ? int64_t{-1} : static_cast<int64_t>(*settings.max_bytes);
+	if (settings.discard)
+		config["discard"] = *settings.discard;
+	return config;
+}
+
+ApiReply
+find_or_make_stream(natsConnection *connection, const StreamPlan &plan)
+{
+	ApiReply reply = jetstream_request(connection, "STREAM.INFO." + plan.name);
+
+	if (reply.error_code != kErrorStreamNotFound)
+		return reply;
+
+	json config = settings_of(plan.settings);
+
+	config["name"] = plan.name;
+	config["description"] = "Changes of Siphon application " + plan.root.substr(plan.root.rfind('.') + 1);
+	config["subjects"] = subjects_of(plan);
+	config["retention"] = "limits";
+	if (!config.contains("storage"))
+		config["storage"] = "file";
+
+	reply = jetstream_request(connection, "STREAM.CREATE." + plan.name, config);
+	if (reply.ok())
+		spdlog::info("made stream {} for {} and {}", plan.name, plan.root + ".events.>", watermark_subject(plan.root));
+	else if (reply.error_code == kErrorStreamNameInUse)
+	{
+		/* Somebody was faster; the next attempt sees it. */
+		reply.answered = false;
+	}
+	else if (reply.answered)
+		throw Fatal(ExitCode::StreamRefused, "JetStream does not make stream " + plan.name + ": " + reply.error);
+	return reply;
+}
+
+/* A setting as people write it. */
+static std::string
+show(const std::string &key, const json &value)
+{
+	if (key == "max_age" && value.is_number())
+	{
+		static const std::pair<const char *, int64_t> units[] = {
+			{"d", 86400000000000}, {"h", 3600000000000}, {"min", 60000000000}, {"s", 1000000000}, {"ms", 1000000},
+		};
+		int64_t age = value.get<int64_t>();
+
+		if (age == 0)
+			return "0 (no limit)";
+		for (const auto &[name, factor] : units)
+		{
+			if (age % factor == 0)
+				return std::to_string(age / factor) + name;
+		}
+	}
+	if (key == "max_bytes" && value == -1)
+		return "0 (no limit)";
+	return value.is_string() ? value.get<std::string>() : value.dump();
+}
+
+/* JetStream refuses what this publisher publishes, or does not say whether it has it: no going on. */
+static void
+check_usable(const StreamPlan &plan, const json &config)
+{
+	for (const json &subject : subjects_of(plan))
+	{
+		bool covered = false;
+
+		for (const json &pattern : config.value("subjects", json::array()))
+			covered |= subject_covers(pattern.get<std::string>(), subject.get<std::string>());
+		if (!covered)
+			throw Fatal(ExitCode::StreamRefused,
+						"stream " + plan.name + " exists and does not take " + subject.get<std::string>() +
+							", but " + config.value("subjects", json::array()).dump() +
+							": it belongs to something else, or to another --subject-prefix");
+	}
+	if (config.value("no_ack", false))
+		throw Fatal(ExitCode::StreamRefused, "stream " + plan.name + " acknowledges nothing (no_ack)");
+	if (config.value("sealed", false))
+		throw Fatal(ExitCode::StreamRefused, "stream " + plan.name + " is sealed");
+}
+
+bool
+check_stream(natsConnection *connection, const StreamPlan &plan, const json &config, std::string *why)
+{
+	check_usable(plan, config);
+
+	json wanted = settings_of(plan.settings);
+	json updated = config;
+	std::string changes;
+
+	wanted["subjects"] = subjects_of(plan);
+	wanted["retention"] = "limits";
+	for (const auto &[key, value] : wanted.items())
+	{
+		json existing = config.value(key, json());
+
+		if (existing == value)
+			continue;
+		if (!plan.update)
+			spdlog::warn("stream {} has {} {}, configured is {}; --update-stream changes it", plan.name, key,
+						 show(key, existing), show(key, value));
+		changes += (changes.empty() ? "" : ", ") + key + " " + show(key, existing) + " -> " + show(key, value);
+		updated[key] = value;
+	}
+	if (!plan.update || changes.empty())
+		return true;
+
+	ApiReply reply = jetstream_request(connection, "STREAM.UPDATE." + plan.name, updated);
+
+	if (!reply.answered)
+	{
+		*why = reply.error;
+		return false;
+	}
+	if (!reply.ok())
+		throw Fatal(ExitCode::StreamRefused,
+					"JetStream does not change stream " + plan.name + " (" + changes + "): " + reply.error);
+	spdlog::info("changed stream {}: {}", plan.name, changes);
+	return true;
+}
+
+} // namespace siphon

@@ -1,0 +1,36 @@
+/*
+ * The application's stream: made when it is not there, compared with the configuration when it is.
+ */
+#ifndef SIPHON_STREAM_SETUP_H
+#define SIPHON_STREAM_SETUP_H
+
+#include <string>
+
+#include <nats/nats.h>
+#include <nlohmann/json.hpp>
+
+#include "jetstream_api.h"
+#include "stream_settings.h"
+
+namespace siphon {
+
+struct StreamPlan
+{
+	std::string name;
+	std::string root; /* <prefix>.<application> */
+	StreamSettings settings;
+	bool update;
+};
+
+/* The stream's state as JetStream has it, making the stream if there is none. Fatal if JetStream won't. */
+ApiReply find_or_make_stream(natsConnection *connection, const StreamPlan &plan);
+
+/*
+ * Compares a stream's configuration with the plan. A warning for each difference, or an update if the
+ * plan says so. Fatal if the stream can't serve. Returns false with *why if JetStream can't answer now.
+ */
+bool check_stream(natsConnection *connection, const StreamPlan &plan, const nlohmann::json &config, std::string *why);
+
+} // namespace siphon
+
+#endif

@@ -1,0 +1,52 @@
+# shellcheck shell=bash
+# The Debian packages that building and testing Siphon takes, for each Debian release we support.
+# This file is read by scripts/suite. Changing the list makes the next call build a new root filesystem.
+
+# shellcheck disable=SC2034
+SUITES=(bookworm trixie forky)
+
+# The PostgreSQL major version that a release of Debian comes with.
+postgresql_major() {
+    case $1 in
+        bookworm) echo 15 ;;
+        trixie)   echo 17 ;;
+        forky)    echo 18 ;;
+        *)        return 1 ;;
+    esac
+}
+
+# What building and testing take.
+packages() {
+    local suite=$1 major
+    major=$(postgresql_major "$suite")
+
+    local list=(
+        # what the extension is made with
+        "postgresql-server-dev-$major" libprotozero-dev libxxhash-dev
+        g++ make pkgconf git
+
+        # what the publisher is made with
+        libnats-dev libzstd-dev libprotobuf-dev protobuf-compiler prometheus-cpp-dev
+        libcli11-dev libyaml-cpp-dev libspdlog-dev nlohmann-json3-dev
+
+        # what the tests run against, and what they are written in
+        "postgresql-$major" "postgresql-$major-pgtap" nats-server
+        perl libipc-run-perl libtap-parser-sourcehandler-pgtap-perl
+        libgtest-dev libgmock-dev libbenchmark-dev
+
+        # fuzzing and sanitizers
+        clang libclang-rt-dev
+
+        procps ca-certificates
+    )
+    case $suite in
+        # nats-server wants one of the systemd-sysusers; the stand-alone one saves all of systemd
+        forky) list+=(systemd-standalone-sysusers) ;;
+    esac
+    printf '%s\n' "${list[@]}"
+}
+
+# What helps to look inside when something goes wrong.
+packages_for_debugging() {
+    printf '%s\n' gdb valgrind strace linux-perf iproute2
+}

@@ -1,0 +1,145 @@
+-- Siphon's SQL interface. Nothing here is stored in tables, because a standby can't write them: the
+-- functions keep the registry's files and speak to the launcher and the decoders.
+
+-- complain if script is sourced in psql, rather than via CREATE EXTENSION
+\echo Use "CREATE EXTENSION siphon" to load this file. \quit
+
+CREATE FUNCTION siphon_create_application(application text DEFAULT 'main')
+RETURNS void
+LANGUAGE C VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME';
+
+COMMENT ON FUNCTION siphon_create_application(text) IS
+'create an application: a replication slot and a decoder for the current database; siphon_add_table() does so on first use';
+
+CREATE FUNCTION siphon_drop_application(application text)
+RETURNS void
+LANGUAGE C VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME';
+
+COMMENT ON FUNCTION siphon_drop_application(text) IS
+'stop an application, drop its replication slot, and forget its tables; what was published stays in JetStream';
+
+CREATE FUNCTION siphon_add_table(
+    relation regclass,
+    application text DEFAULT 'main',
+    partitions int DEFAULT 1,
+    exclude_columns name[] DEFAULT '{}',
+    snapshot boolean DEFAULT true)
+RETURNS void
+LANGUAGE C VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME';
+
+COMMENT ON FUNCTION siphon_add_table(regclass, text, int, name[], boolean) IS
+'publish a table: changes of transactions that commit after the call';
+
+CREATE FUNCTION siphon_remove_table(relation regclass, application text DEFAULT 'main')
+RETURNS void
+LANGUAGE C VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME';
+
+COMMENT ON FUNCTION siphon_remove_table(regclass, text) IS
+'stop publishing a table; for one that was dropped, give its OID';
+
+CREATE FUNCTION siphon_get_applications(
+    OUT application text,
+    OUT database text,
+    OUT slot_name text,
+    OUT state text,
+    OUT reason text,
+    OUT hint text,
+    OUT tables bigint,
+    OUT decoder_pid int,
+    OUT publisher_attached boolean,
+    OUT decoded_lsn pg_lsn,
+    OUT confirmed_lsn pg_lsn,
+    OUT lag_bytes bigint,
+    OUT ring_size bigint,
+    OUT ring_used bigint,
+    OUT transactions bigint,
+    OUT events bigint,
+    OUT packages bigint,
+    OUT bytes bigint,
+    OUT last_event timestamptz,
+    OUT restarts bigint)
+RETURNS SETOF record
+LANGUAGE C VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME';
+
+COMMENT ON FUNCTION siphon_get_applications() IS
+'rows of the view siphon_applications';
+
+CREATE VIEW siphon_applications AS SELECT * FROM siphon_get_applications();
+
+COMMENT ON VIEW siphon_applications IS 'applications of this server, with their state and figures since the decoder''s server started';
+COMMENT ON COLUMN siphon_applications.application IS 'identifier';
+COMMENT ON COLUMN siphon_applications.database IS 'database whose changes it publishes';
+COMMENT ON COLUMN siphon_applications.slot_name IS 'its replication slot, see pg_replication_slots';
+COMMENT ON COLUMN siphon_applications.state IS 'starting, streaming, restarting, no worker, or failed';
+COMMENT ON COLUMN siphon_applications.reason IS 'why it is not streaming';
+COMMENT ON COLUMN siphon_applications.hint IS 'what to type to mend it';
+COMMENT ON COLUMN siphon_applications.tables IS 'number of tables';
+COMMENT ON COLUMN siphon_applications.decoder_pid IS 'process ID of its decoder, null if none runs';
+COMMENT ON COLUMN siphon_applications.publisher_attached IS 'a publisher gave a sign of life within the last five seconds';
+COMMENT ON COLUMN siphon_applications.decoded_lsn IS 'WAL is decoded up to here';
+COMMENT ON COLUMN siphon_applications.confirmed_lsn IS 'everything up to here is acknowledged by JetStream and not needed again';
+COMMENT ON COLUMN siphon_applications.lag_bytes IS 'bytes of WAL between confirmed_lsn and this server''s newest WAL';
+COMMENT ON COLUMN siphon_applications.ring_size IS 'size of the ring in bytes';
+COMMENT ON COLUMN siphon_applications.ring_used IS 'bytes in the ring that are not acknowledged';
+COMMENT ON COLUMN siphon_applications.transactions IS 'transactions decoded, with or without events of published tables';
+COMMENT ON COLUMN siphon_applications.events IS 'events written to the ring';
+COMMENT ON COLUMN siphon_applications.packages IS 'packages written to the ring';
+COMMENT ON COLUMN siphon_applications.bytes IS 'bytes of packages written to the ring, uncompressed';
+COMMENT ON COLUMN siphon_applications.last_event IS 'commit time of the last event written';
+COMMENT ON COLUMN siphon_applications.restarts IS 'how often the decoder was started again after it ended';
+
+CREATE FUNCTION siphon_get_tables(
+    OUT application text,
+    OUT database text,
+    OUT relid oid,
+    OUT schema_name text,
+    OUT table_name text,
+    OUT partitions int,
+    OUT exclude_columns name[],
+    OUT state text,
+    OUT start_lsn pg_lsn)
+RETURNS SETOF record
+LANGUAGE C VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME';
+
+COMMENT ON FUNCTION siphon_get_tables() IS
+'tables as the registry has them; the view siphon_tables adds their current names';
+
+CREATE VIEW siphon_tables AS
+SELECT t.application,
+       t.database,
+       t.relid,
+       coalesce(n.nspname::text, t.schema_name) AS schema_name,
+       coalesce(c.relname::text, t.table_name) AS table_name,
+       t.partitions,
+       t.exclude_columns,
+       CASE WHEN t.database = current_database() AND c.oid IS NULL THEN 'dropped' ELSE t.state END AS state,
+       t.start_lsn
+  FROM siphon_get_tables() t
+  LEFT JOIN pg_catalog.pg_class c ON c.oid = t.relid AND t.database = current_database()
+  LEFT JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace;
+
+COMMENT ON VIEW siphon_tables IS 'published tables of all applications of this server';
+COMMENT ON COLUMN siphon_tables.application IS 'application that publishes the table';
+COMMENT ON COLUMN siphon_tables.database IS 'database of the table';
+COMMENT ON COLUMN siphon_tables.relid IS 'OID of the table, see pg_class';
+COMMENT ON COLUMN siphon_tables.schema_name IS 'schema; in another database than the current one, as it was when the table was added';
+COMMENT ON COLUMN siphon_tables.table_name IS 'name; likewise';
+COMMENT ON COLUMN siphon_tables.partitions IS 'number of partitions that its keys are divided into';
+COMMENT ON COLUMN siphon_tables.exclude_columns IS 'columns that are not published';
+COMMENT ON COLUMN siphon_tables.state IS 'state of the application, or dropped';
+COMMENT ON COLUMN siphon_tables.start_lsn IS 'transactions whose commit record lies at or behind it are published';
+
+REVOKE ALL ON FUNCTION siphon_create_application(text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION siphon_drop_application(text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION siphon_add_table(regclass, text, int, name[], boolean) FROM PUBLIC;
+REVOKE ALL ON FUNCTION siphon_remove_table(regclass, text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION siphon_get_applications() FROM PUBLIC;
+REVOKE ALL ON FUNCTION siphon_get_tables() FROM PUBLIC;
+REVOKE ALL ON TABLE siphon_applications FROM PUBLIC;
+REVOKE ALL ON TABLE siphon_tables FROM PUBLIC;

@@ -1,0 +1,242 @@
+/*
+ * Making and taking away applications: see application.h.
+ */
+#include "application.h"
+
+#include "checks.h"
+#include "ring_file.h"
+
+#include <csignal>
+
+extern "C" {
+#include "catalog/pg_authid.h"
+#include "common/hashfn.h"
+#include "storage/lock.h"
+}
+
+void
+application_lock(const char *application)
+{
+	LOCKTAG tag;
+	uint32 hash = DatumGetUInt32(
+		hash_any(reinterpret_cast<const unsigned char *>(application), static_cast<int>(strlen(application))));
+
+	/* An advisory lock, of a kind that SQL's advisory lock functions do not make. */
+	SET_LOCKTAG_ADVISORY(tag, InvalidOid, 0x73697068, hash, 3);
+	LockAcquire(&tag, ExclusiveLock, false, false);
+}
+
+static void
+slot_name(char *out, const char *application)
+{
+	snprintf(out, NAMEDATALEN, "siphon_%s", application);
+	for (char *c = out; *c; c++)
+		if (*c == '.')
+			*c = '_';
+}
+
+/*
+ * Creates the slot with PostgreSQL's own function, as the superuser that the caller need not be: to be allowed
+ * to call siphon's functions is enough.
+ */
+static void
+create_slot(const char *slot)
+{
+	Oid types[] = {TEXTOID};
+	Datum values[] = {CStringGetTextDatum(slot)};
+	Oid user;
+	int context;
+
+	if (RecoveryInProgress())
+		ereport(NOTICE, (errmsg("creating replication slot \"%s\" waits for the primary to log its running transactions",
+								slot),
+						 errhint("If the primary is idle, run there: SELECT pg_log_standby_snapshot().")));
+	GetUserIdAndSecContext(&user, &context);
+	SetUserIdAndSecContext(BOOTSTRAP_SUPERUSERID, context | SECURITY_LOCAL_USERID_CHANGE);
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	if (SPI_execute_with_args("SELECT pg_catalog.pg_create_logical_replication_slot($1, 'siphon')", 1, types, values,
+							  nullptr, false, 1) != SPI_OK_SELECT)
+		elog(ERROR, "could not create replication slot \"%s\"", slot);
+	SPI_finish();
+	SetUserIdAndSecContext(user, context);
+}
+
+/* Stops the application's decoder, if one runs, and waits for its end. */
+static void
+stop_decoder(const char *application)
+{
+	App *app;
+
+	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
+	app = shared_find(application);
+	if (app)
+		app->stop = true;
+	LWLockRelease(siphon_shared->lock);
+	if (app == nullptr)
+		return;
+
+	ConditionVariablePrepareToSleep(&app->changed);
+	for (;;)
+	{
+		pid_t pid;
+
+		LWLockAcquire(siphon_shared->lock, LW_SHARED);
+		pid = app->decoder_pid;
+		LWLockRelease(siphon_shared->lock);
+		if (pid == 0)
+			break;
+		/* Again each time: one that has just started may not have listened yet. */
+		kill(pid, SIGTERM);
+		ConditionVariableTimedSleep(&app->changed, 100, PG_WAIT_EXTENSION);
+	}
+	ConditionVariableCancelSleep();
+}
+
+static void
+drop_slot(const char *slot)
+{
+	bool exists;
+
+	LWLockAcquire(ReplicationSlotControlLock, LW_SHARED);
+	exists = SearchNamedReplicationSlot(slot, false) != nullptr;
+	LWLockRelease(ReplicationSlotControlLock);
+	if (exists)
+		ReplicationSlotDrop(slot, true);
+}
+
+void
+application_drop(const Registry *registry)
+{
+	App *app;
+	int error;
+
+	stop_decoder(registry->application);
+	/* The slot first: it is what keeps WAL, and what a failure here must not leave without a name. */
+	drop_slot(registry->slot);
+	LWLockAcquire(siphon_shared->registry_lock, LW_EXCLUSIVE);
+	registry_remove(registry->application);
+	LWLockRelease(siphon_shared->registry_lock);
+
+	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
+	app = shared_find(registry->application);
+	if (app)
+		shared_forget(app);
+	LWLockRelease(siphon_shared->lock);
+	error = siphon::ring_directory_remove(siphon_ring_directory, registry->application);
+	if (error)
+	{
+		errno = error;
+		ereport(WARNING, (errcode_for_file_access(), errmsg("could not remove the rings of application \"%s\" in \"%s\": %m",
+															registry->application, siphon_ring_directory)));
+	}
+}
+
+/* Waits for the new application's decoder; ERROR with what stopped it if it does not come up. */
+static void
+await_streaming(const char *application)
+{
+	App *app;
+	AppState state;
+	char reason[kReasonLength];
+	char hint[kReasonLength];
+
+	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
+	app = shared_find_or_add(application, MyDatabaseId);
+	LWLockRelease(siphon_shared->lock);
+	if (app == nullptr)
+		ereport(ERROR, (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+						errmsg("siphon.max_applications (%d) are in use", siphon_max_applications),
+						errhint("ALTER SYSTEM SET siphon.max_applications = %d, then restart the server.",
+								siphon_max_applications + 1)));
+	shared_wake_launcher();
+
+	ConditionVariablePrepareToSleep(&app->changed);
+	for (;;)
+	{
+		LWLockAcquire(siphon_shared->lock, LW_SHARED);
+		state = app->state;
+		strlcpy(reason, app->reason, sizeof(reason));
+		strlcpy(hint, app->hint, sizeof(hint));
+		LWLockRelease(siphon_shared->lock);
+		if (state != AppState::Starting)
+			break;
+		ConditionVariableTimedSleep(&app->changed, 1000, PG_WAIT_EXTENSION);
+	}
+	ConditionVariableCancelSleep();
+	if (state != AppState::Streaming)
+		ereport(ERROR, (errcode(state == AppState::NoWorker ? ERRCODE_CONFIGURATION_LIMIT_EXCEEDED
+															: ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("application \"%s\" could not be started: %s", application, reason),
+						hint[0] ? errhint("%s", hint) : errhint("See the server's log, then try again.")));
+}
+
+void
+application_create(const char *application)
+{
+	Registry registry = {};
+
+	strlcpy(registry.application, application, sizeof(registry.application));
+	registry.database = MyDatabaseId;
+	strlcpy(registry.database_name, get_database_name(MyDatabaseId), sizeof(registry.database_name));
+	slot_name(registry.slot, application);
+	check_transaction();
+	check_server(application, registry.slot);
+	create_slot(registry.slot);
+
+	PG_TRY();
+	{
+		LWLockAcquire(siphon_shared->registry_lock, LW_EXCLUSIVE);
+		registry_write(&registry);
+		LWLockRelease(siphon_shared->registry_lock);
+		await_streaming(application);
+	}
+	PG_CATCH();
+	{
+		LWLockReleaseAll();
+		ConditionVariableCancelSleep();
+		application_drop(&registry);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+}
+
+void
+application_notify(const char *application)
+{
+	App *app;
+	uint64 wanted = 0;
+	bool gone = false;
+	bool loaded = false;
+	char reason[kReasonLength] = "";
+
+	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
+	app = shared_find(application);
+	if (app)
+	{
+		wanted = pg_atomic_add_fetch_u64(&app->registry_wanted, 1);
+		if (app->decoder_latch)
+			SetLatch(app->decoder_latch);
+	}
+	LWLockRelease(siphon_shared->lock);
+	if (app == nullptr)
+		return;
+
+	ConditionVariablePrepareToSleep(&app->changed);
+	for (;;)
+	{
+		LWLockAcquire(siphon_shared->lock, LW_SHARED);
+		loaded = app->registry_loaded >= wanted;
+		gone = app->state != AppState::Streaming && app->state != AppState::Starting;
+		strlcpy(reason, app->reason, sizeof(reason));
+		LWLockRelease(siphon_shared->lock);
+		if (loaded || gone)
+			break;
+		ConditionVariableTimedSleep(&app->changed, 1000, PG_WAIT_EXTENSION);
+	}
+	ConditionVariableCancelSleep();
+	if (!loaded)
+		ereport(WARNING, (errmsg("the decoder of application \"%s\" does not run: %s", application, reason),
+						  errdetail("The change takes effect when it does."),
+						  errhint("SELECT * FROM siphon_applications;")));
+}

@@ -1,0 +1,286 @@
+/*
+ * The refusals: see checks.h.
+ */
+#include "checks.h"
+
+extern "C" {
+#include "replication/walreceiver.h"
+#include "utils/varlena.h"
+}
+
+static constexpr int kMaxPartitions = 1024;
+
+/* A comma-separated setting with one more element, for hints. */
+static char *
+with_siphon(const char *list)
+{
+	return list == nullptr || list[0] == '\0' ? pstrdup("siphon") : psprintf("%s, siphon", list);
+}
+
+void
+check_preloaded(void)
+{
+	if (siphon_preloaded)
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE), errmsg("siphon is not preloaded on this server"),
+			 errhint("ALTER SYSTEM SET shared_preload_libraries = '%s', then restart the server.",
+					 with_siphon(GetConfigOption("shared_preload_libraries", true, false)))));
+}
+
+void
+check_application_name(const char *application)
+{
+	if (registry_name_valid(application))
+		return;
+	ereport(ERROR, (errcode(ERRCODE_INVALID_NAME), errmsg("invalid application identifier \"%s\"", application),
+					errdetail("An application identifier has up to %d lower-case letters, digits and underscores, "
+							  "with single dots between them.",
+							  kApplicationLength - 1),
+					errhint("Choose one like 'main' or 'prd.cell1.main.1'.")));
+}
+
+static void
+check_wal_level(void)
+{
+	if (wal_level < WAL_LEVEL_LOGICAL)
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("logical decoding needs \"wal_level\" = \"logical\" on this server"),
+						errhint("ALTER SYSTEM SET wal_level = logical, then restart this server.")));
+#if SIPHON_STANDBY_DECODING
+	if (RecoveryInProgress() && GetActiveWalLevelOnStandby() < WAL_LEVEL_LOGICAL)
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("logical decoding needs \"wal_level\" = \"logical\" on the primary"),
+						errhint("On the primary: ALTER SYSTEM SET wal_level = logical, then restart it.")));
+#endif
+}
+
+static void
+check_standby(void)
+{
+	if (!RecoveryInProgress())
+		return;
+#if SIPHON_STANDBY_DECODING
+	if (!hot_standby_feedback)
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("\"hot_standby_feedback\" is off on this standby"),
+						errdetail("Without it, VACUUM on the primary can remove catalog rows that decoding needs, and "
+								  "the replication slot is lost."),
+						errhint("ALTER SYSTEM SET hot_standby_feedback = on; SELECT pg_reload_conf();")));
+#else
+	ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					errmsg("logical decoding on a standby needs PostgreSQL 16 or later"),
+					errhint("Run siphon_add_table() on the primary, or upgrade PostgreSQL.")));
+#endif
+}
+
+/* Current minor releases refuse output plugins that are not listed, to superusers too. */
+static void
+check_output_plugin_listed(void)
+{
+	const char *setting = GetConfigOption("output_plugin_libraries", true, false);
+	List *libraries;
+	ListCell *lc;
+
+	if (setting == nullptr)
+		return;
+	if (SplitDirectoriesString(pstrdup(setting), ',', &libraries))
+		foreach (lc, libraries)
+		{
+			const char *library = static_cast<char *>(lfirst(lc));
+
+			if (strcmp(library, "siphon") == 0 || strcmp(library, "*") == 0)
+				return;
+		}
+	ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+					errmsg("output plugin \"siphon\" is not listed in \"output_plugin_libraries\""),
+					errhint("ALTER SYSTEM SET output_plugin_libraries = %s; SELECT pg_reload_conf();",
+							setting[0] == '\0' ? "siphon" : with_siphon(setting))));
+}
+
+static void
+check_slot_available(const char *application, const char *slot)
+{
+	bool exists;
+	bool available = false;
+
+	LWLockAcquire(ReplicationSlotControlLock, LW_SHARED);
+	exists = SearchNamedReplicationSlot(slot, false) != nullptr;
+	for (int i = 0; i < max_replication_slots; i++)
+		available |= !ReplicationSlotCtl->replication_slots[i].in_use;
+	LWLockRelease(ReplicationSlotControlLock);
+	if (exists)
+		ereport(ERROR, (errcode(ERRCODE_DUPLICATE_OBJECT),
+						errmsg("replication slot \"%s\" of application \"%s\" already exists", slot, application),
+						errdetail("It was left behind, or belongs to an application whose identifier differs in dots only."),
+						errhint("SELECT pg_drop_replication_slot('%s'), or choose another application identifier.", slot)));
+	if (!available)
+		ereport(ERROR, (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED), errmsg("all replication slots are in use"),
+						errhint("ALTER SYSTEM SET max_replication_slots = %d, then restart the server; or free one with "
+								"pg_drop_replication_slot().",
+								max_replication_slots + 1)));
+}
+
+void
+check_server(const char *application, const char *slot)
+{
+	check_standby();
+	check_wal_level();
+	check_output_plugin_listed();
+	check_slot_available(application, slot);
+}
+
+void
+check_transaction(void)
+{
+	if (GetTopTransactionIdIfAny() != InvalidTransactionId)
+		ereport(ERROR, (errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+						errmsg("cannot set up an application in a transaction that has performed writes"),
+						errhint("COMMIT first.")));
+}
+
+void
+check_partitions(int partitions)
+{
+	if (partitions < 1 || partitions > kMaxPartitions)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("partitions must be between 1 and %d, not %d", kMaxPartitions, partitions),
+				 errhint("Call siphon_add_table() with partitions => 1 unless consumers share the table's load.")));
+}
+
+static void
+refuse_kind(Relation relation, const char *what, const char *hint)
+{
+	ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE),
+					errmsg("\"%s\" is %s and can't be published", RelationGetRelationName(relation), what),
+					errhint("%s", hint)));
+}
+
+static void
+check_kind(Relation relation)
+{
+	const char *name = RelationGetRelationName(relation);
+	const char *qualified = quote_qualified_identifier(get_namespace_name(RelationGetNamespace(relation)), name);
+
+	switch (relation->rd_rel->relkind)
+	{
+		case RELKIND_RELATION:
+			break;
+		case RELKIND_PARTITIONED_TABLE:
+			refuse_kind(relation, "a partitioned table",
+						"Call siphon_add_table() for each of its partitions; pg_partition_tree() lists them.");
+			break;
+		case RELKIND_FOREIGN_TABLE:
+			refuse_kind(relation, "a foreign table", "Call siphon_add_table() on the server where its rows are.");
+			break;
+		case RELKIND_VIEW:
+		case RELKIND_MATVIEW:
+			refuse_kind(relation, "a view", "Call siphon_add_table() for the tables behind it.");
+			break;
+		default:
+			refuse_kind(relation, "not a table", "Call siphon_add_table() with an ordinary table.");
+	}
+	if (IsCatalogRelation(relation) || IsToastRelation(relation) ||
+		RelationGetNamespace(relation) == PG_CATALOG_NAMESPACE || RelationGetRelid(relation) < FirstNormalObjectId)
+		refuse_kind(relation, "a system table", "Call siphon_add_table() with a table of your own.");
+	switch (relation->rd_rel->relpersistence)
+	{
+		case RELPERSISTENCE_TEMP:
+			refuse_kind(relation, "a temporary table", "Its changes are not in the WAL: CREATE TABLE without TEMPORARY.");
+			break;
+		case RELPERSISTENCE_UNLOGGED:
+			refuse_kind(relation, "an unlogged table",
+						psprintf("Its changes are not in the WAL: ALTER TABLE %s SET LOGGED.", qualified));
+			break;
+		default:
+			break;
+	}
+}
+
+static void
+check_permission(Relation relation)
+{
+	const char *qualified = quote_qualified_identifier(get_namespace_name(RelationGetNamespace(relation)),
+													   RelationGetRelationName(relation));
+	const char *user = quote_identifier(GetUserNameFromId(GetUserId(), false));
+
+	if (pg_class_aclcheck(RelationGetRelid(relation), GetUserId(), ACL_SELECT) != ACLCHECK_OK)
+		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("permission denied for table %s", qualified),
+						errhint("GRANT SELECT ON %s TO %s;", qualified, user)));
+	if (check_enable_rls(RelationGetRelid(relation), InvalidOid, true) == RLS_ENABLED)
+		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+						errmsg("row-level security hides rows of table %s from user %s", qualified, user),
+						errdetail("A stream of changes shows every row."),
+						errhint("Let the table's owner call siphon_add_table(), or ALTER ROLE %s BYPASSRLS.", user)));
+}
+
+/* The index that tells the table's rows apart in WAL, or InvalidOid. With FULL it is the primary key, if any. */
+static Oid
+identity_index(Relation relation)
+{
+	list_free(RelationGetIndexList(relation));
+	if (relation->rd_rel->relreplident == REPLICA_IDENTITY_FULL)
+		return relation->rd_pkindex;
+	return relation->rd_replidindex;
+}
+
+static void
+check_identity(Relation relation, int partitions)
+{
+	const char *name = RelationGetRelationName(relation);
+	const char *qualified = quote_qualified_identifier(get_namespace_name(RelationGetNamespace(relation)), name);
+	Oid index = identity_index(relation);
+
+	if (!OidIsValid(index) && relation->rd_rel->relreplident != REPLICA_IDENTITY_FULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("table %s has no usable replica identity", qualified),
+				 errdetail("Without one, updates and deletes don't say in the WAL which row they mean."),
+				 errhint("ALTER TABLE %s ADD PRIMARY KEY (...), or ALTER TABLE %s REPLICA IDENTITY FULL.", qualified,
+						 qualified)));
+	if (!OidIsValid(index) && partitions > 1)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("table %s has no key to divide it into %d partitions by", qualified, partitions),
+						errhint("ALTER TABLE %s ADD PRIMARY KEY (...), or call siphon_add_table() with partitions => 1.",
+								qualified)));
+}
+
+static void
+check_excluded(Relation relation, List *exclude_columns)
+{
+	Oid index_oid = identity_index(relation);
+	Relation index = OidIsValid(index_oid) ? RelationIdGetRelation(index_oid) : nullptr;
+	ListCell *lc;
+
+	foreach (lc, exclude_columns)
+	{
+		const char *column = static_cast<char *>(lfirst(lc));
+		AttrNumber attnum = get_attnum(RelationGetRelid(relation), column);
+
+		if (attnum <= 0)
+			ereport(ERROR, (errcode(ERRCODE_UNDEFINED_COLUMN),
+							errmsg("column \"%s\" of table \"%s\" does not exist", column,
+								   RelationGetRelationName(relation)),
+							errhint("List columns of the table in exclude_columns => '{...}'.")));
+		for (int i = 0; index && i < index->rd_index->indnkeyatts; i++)
+			if (index->rd_index->indkey.values[i] == attnum)
+				ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+								errmsg("column \"%s\" of table \"%s\" can't be excluded", column,
+									   RelationGetRelationName(relation)),
+								errdetail("It is part of the key, by which consumers tell rows apart."),
+								errhint("Leave it out of exclude_columns, or use ALTER TABLE ... REPLICA IDENTITY USING INDEX "
+										"with another key.")));
+	}
+	if (index)
+		RelationClose(index);
+}
+
+void
+check_table(Relation relation, int partitions, List *exclude_columns)
+{
+	check_kind(relation);
+	check_permission(relation);
+	check_identity(relation, partitions);
+	check_excluded(relation, exclude_columns);
+}

@@ -1,0 +1,20 @@
+/*
+ * What can be refused at once is refused at once, in one clear error whose hint names the command that mends it.
+ */
+#ifndef SIPHON_CHECKS_H
+#define SIPHON_CHECKS_H
+
+#include "registry.h"
+
+/* The library must be preloaded for anything to work. */
+extern void check_preloaded(void);
+extern void check_application_name(const char *application);
+/* Everything about the server that decoding needs, and a free slot. */
+extern void check_server(const char *application, const char *slot);
+/* No slot can be created by a transaction that has written. */
+extern void check_transaction(void);
+extern void check_partitions(int partitions);
+/* Everything about a table that is to be published. The relation is open. */
+extern void check_table(Relation relation, int partitions, List *exclude_columns);
+
+#endif

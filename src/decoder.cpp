@@ -1,0 +1,331 @@
+/*
+ * The decoder's process: start-up, the loop over WAL records, and what is done in between.
+ *
+ * It decodes outside of a transaction, as walsender does, so that it pins no snapshot. An error ends the
+ * process: that is the one way out of logical decoding that leaves nothing behind, and the launcher starts it again.
+ */
+#include "decoder.h"
+
+#include "outlet.h"
+#include "package.h"
+#include "ring_file.h"
+#include "table.h"
+
+bool decoder_running = false;
+
+static App *app;
+static uint64 registry_loaded;
+static MemoryContext registry_context;
+static WaitEventSet *wait_set;
+static XLogRecPtr decoded;        /* WAL up to here was decoded */
+static XLogRecPtr transaction_end;/* of the transaction whose changes are being handed out, or 0 */
+static XLogRecPtr last_commit;
+static TimestampTz last_commit_time;
+static XLogRecPtr watermark_sent;
+static TimestampTz pending_since; /* when the first event was added since the last flush, or 0 */
+static uint32 ticks;
+
+/* With siphon.flush_interval = 0 and WAL that is never drained, events still do not wait for longer than this. */
+static constexpr int kBusyFlushMs = 10;
+static constexpr long kIdleWaitMs = 500;
+
+/*
+ * Takes the registry's tables. One that is new to this process is published from where decoding stands,
+ * if that is later than the registry says: its earlier transactions were decoded without it, and must not come
+ * up after a restart either. So that is made durable before the caller of siphon_add_table() hears of it.
+ */
+static void
+load_registry(bool first)
+{
+	uint64 wanted = pg_atomic_read_u64(&app->registry_wanted);
+	XLogRecPtr here = transaction_end ? transaction_end : decoded;
+	MemoryContext caller = MemoryContextSwitchTo(registry_context);
+	Registry *registry;
+	bool moved = false;
+	ListCell *lc;
+
+	LWLockAcquire(siphon_shared->registry_lock, LW_EXCLUSIVE);
+	registry = registry_read(app->name);
+	if (registry == nullptr)
+		ereport(FATAL, (errmsg("siphon: application \"%s\" is gone", app->name)));
+	foreach (lc, registry->tables)
+	{
+		RegistryTable *table = static_cast<RegistryTable *>(lfirst(lc));
+
+		if (!first && !table_known(table->relid) && table->start < here)
+		{
+			table->start = here;
+			moved = true;
+		}
+	}
+	if (moved)
+		registry_write(registry);
+	LWLockRelease(siphon_shared->registry_lock);
+
+	tables_set(registry);
+	MemoryContextSwitchTo(caller);
+	MemoryContextReset(registry_context);
+
+	registry_loaded = wanted;
+	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
+	app->registry_loaded = wanted;
+	LWLockRelease(siphon_shared->lock);
+	ConditionVariableBroadcast(&app->changed);
+}
+
+void
+decoder_serve(TimestampTz now)
+{
+	CHECK_FOR_INTERRUPTS();
+	if (ConfigReloadPending)
+	{
+		ConfigReloadPending = false;
+		ProcessConfigFile(PGC_SIGHUP);
+	}
+	if (pg_atomic_read_u64(&app->registry_wanted) != registry_loaded)
+		load_registry(false);
+	outlet_serve(now, pending_since == 0 && transaction_end == 0, decoded);
+}
+
+/* Writes out all packages, and the watermark of the last transaction that is complete in them. */
+static void
+flush(void)
+{
+	packages_write_all();
+	if (last_commit > watermark_sent)
+	{
+		outlet_watermark(last_commit, last_commit_time, decoded);
+		watermark_sent = last_commit;
+	}
+	pending_since = 0;
+}
+
+void
+decoder_tick(void)
+{
+	TimestampTz now;
+
+	if (likely((++ticks & 63) != 0))
+		return;
+	now = GetCurrentTimestamp();
+	decoder_serve(now);
+	if (pending_since && now - pending_since >= int64{1000} * Max(siphon_flush_interval_ms, kBusyFlushMs))
+		flush();
+}
+
+long
+decoder_drained(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	decoder_serve(now);
+	if (pending_since)
+	{
+		int64 left = pending_since + int64{1000} * siphon_flush_interval_ms - now;
+
+		if (left > 0)
+			return Min(static_cast<long>(left / 1000 + 1), kIdleWaitMs);
+		flush();
+	}
+	return kIdleWaitMs;
+}
+
+void
+decoder_transaction_begin(XLogRecPtr end)
+{
+	transaction_end = end;
+}
+
+void
+decoder_transaction_end(XLogRecPtr commit_lsn, TimestampTz commit_time, bool with_events)
+{
+	transaction_end = 0;
+	figure_add(app, Figure::Transactions, 1);
+	if (!with_events)
+		return;
+	last_commit = commit_lsn;
+	last_commit_time = commit_time;
+	decoder_events_added();
+}
+
+void
+decoder_events_added(void)
+{
+	if (pending_since == 0)
+		pending_since = GetCurrentTimestamp();
+}
+
+static uint32
+wait_event(Wait wait)
+{
+#if PG_VERSION_NUM >= 170000
+	static uint32 events[2];
+	int i = static_cast<int>(wait);
+
+	if (events[i] == 0)
+		events[i] = WaitEventExtensionNew(wait == Wait::Wal ? "SiphonDecoderMain" : "SiphonRingSpace");
+	return events[i];
+#else
+	(void) wait;
+	return PG_WAIT_EXTENSION;
+#endif
+}
+
+void
+decoder_wait(Wait wait, long timeout_ms)
+{
+	WaitEvent events[2];
+
+	WaitEventSetWait(wait_set, timeout_ms, events, 2, wait_event(wait));
+	ResetLatch(MyLatch);
+	siphon::bell_drain(outlet_bell());
+	CHECK_FOR_INTERRUPTS();
+}
+
+static void
+make_wait_set(void)
+{
+#if PG_VERSION_NUM >= 170000
+	wait_set = CreateWaitEventSet(nullptr, 3);
+#else
+	wait_set = CreateWaitEventSet(TopMemoryContext, 3);
+#endif
+	AddWaitEventToSet(wait_set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, nullptr);
+	AddWaitEventToSet(wait_set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, nullptr, nullptr);
+	AddWaitEventToSet(wait_set, WL_SOCKET_READABLE, outlet_bell(), nullptr, nullptr);
+}
+
+/* Leaves the application to the launcher, with the state that the decoder set last. */
+static void
+detach(int, Datum)
+{
+	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
+	app->decoder_pid = 0;
+	app->decoder_latch = nullptr;
+	if (app->state == AppState::Streaming || app->state == AppState::Starting)
+	{
+		app->state = AppState::Restarting;
+		strlcpy(app->reason, "the decoder ended; see the server's log", sizeof(app->reason));
+		app->hint[0] = '\0';
+	}
+	if (siphon_shared->launcher_latch)
+		SetLatch(siphon_shared->launcher_latch);
+	LWLockRelease(siphon_shared->lock);
+	ConditionVariableBroadcast(&app->changed);
+}
+
+static void
+attach(int index)
+{
+	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
+	app = &siphon_shared->apps[index];
+	if (!app->in_use || app->stop || app->decoder_pid != 0)
+	{
+		LWLockRelease(siphon_shared->lock);
+		proc_exit(0);
+	}
+	app->decoder_pid = MyProcPid;
+	app->decoder_latch = MyLatch;
+	app->decoder_started = GetCurrentTimestamp();
+	app->state = AppState::Starting;
+	LWLockRelease(siphon_shared->lock);
+	before_shmem_exit(detach, 0);
+}
+
+/*
+ * A slot that is gone or invalid will not come back: that is a state to report, not a reason to try again.
+ */
+static void
+check_slot(const char *slot_name)
+{
+	const char *why;
+	ReplicationSlot *slot;
+	char hint[kReasonLength];
+
+	LWLockAcquire(ReplicationSlotControlLock, LW_SHARED);
+	slot = SearchNamedReplicationSlot(slot_name, false);
+	why = slot ? siphon_slot_invalidation(slot) : "it does not exist any more";
+	LWLockRelease(ReplicationSlotControlLock);
+	if (why == nullptr)
+		return;
+
+	snprintf(hint, sizeof(hint),
+			 "Changes since then are lost to the application. SELECT siphon_drop_application('%s'), then add its tables "
+			 "again with siphon_add_table().",
+			 app->name);
+	shared_set_state(app, AppState::Failed,
+					 psprintf("replication slot \"%s\" can't be used: %s", slot_name, why), hint);
+	ereport(LOG, (errmsg("siphon: application \"%s\" stopped: replication slot \"%s\" can't be used: %s", app->name,
+						 slot_name, why),
+				  errhint("%s", hint)));
+	proc_exit(0);
+}
+
+static void
+decode(void)
+{
+	Registry *registry;
+	LogicalDecodingContext *context;
+
+	registry = registry_read(app->name);
+	if (registry == nullptr)
+		proc_exit(0);
+	tables_init(app->name);
+	packages_init();
+	load_registry(true);
+	check_slot(registry->slot);
+
+	siphon_slot_acquire(registry->slot);
+	outlet_open(app);
+	make_wait_set();
+	CheckLogicalDecodingRequirements();
+	context = CreateDecodingContext(InvalidXLogRecPtr, NIL, false, &wal_reader_routine, nullptr, nullptr, nullptr);
+	XLogBeginRead(context->reader, MyReplicationSlot->data.restart_lsn);
+	decoded = MyReplicationSlot->data.confirmed_flush;
+	shared_set_state(app, AppState::Streaming, nullptr, nullptr);
+	ereport(LOG, (errmsg("siphon: application \"%s\" is streaming from %X/%X", app->name, LSN_FORMAT_ARGS(decoded))));
+
+	for (;;)
+	{
+		char *error = nullptr;
+		XLogRecord *record = XLogReadRecord(context->reader, &error);
+
+		if (error)
+			ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED), errmsg("could not read WAL: %s", error)));
+		if (record)
+		{
+			LogicalDecodingProcessRecord(context, context->reader);
+			/* Until decoding has come back to where it was, records are only read for their bookkeeping. */
+			decoded = Max(decoded, context->reader->EndRecPtr);
+		}
+		decoder_tick();
+	}
+}
+
+void
+siphon_decoder_main(Datum arg)
+{
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGTERM, die);
+	BackgroundWorkerUnblockSignals();
+	attach(DatumGetInt32(arg));
+	decoder_running = true;
+	registry_context = AllocSetContextCreate(TopMemoryContext, "siphon registry", ALLOCSET_DEFAULT_SIZES);
+	BackgroundWorkerInitializeConnectionByOid(app->database, InvalidOid, 0);
+	pgstat_report_appname("siphon decoder");
+
+	PG_TRY();
+	{
+		decode();
+	}
+	PG_CATCH();
+	{
+		ErrorData *error;
+
+		MemoryContextSwitchTo(TopMemoryContext);
+		error = CopyErrorData();
+		shared_set_state(app, AppState::Restarting, error->message, error->hint);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+}

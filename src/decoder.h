@@ -1,0 +1,42 @@
+/*
+ * The decoder: the background worker that runs an application's logical decoding. Its parts call each other
+ * through these functions.
+ */
+#ifndef SIPHON_DECODER_H
+#define SIPHON_DECODER_H
+
+#include "siphon.h"
+
+/* True in a decoder. */
+extern bool decoder_running;
+
+/* Why the decoder waits; shown in pg_stat_activity. */
+enum class Wait { Wal, RingSpace };
+
+/*
+ * Sleeps until the latch, the publisher's bell, a condition variable that was prepared, or the time-out in
+ * milliseconds. Callers check their condition in a loop.
+ */
+extern void decoder_wait(Wait wait, long timeout_ms);
+
+/*
+ * What must happen however busy the decoder is: interrupts, configuration, changes of the registry,
+ * acknowledgements. It writes nothing to the ring, so the outlet may call it while it waits for space.
+ */
+extern void decoder_serve(TimestampTz now);
+
+/* Cheap; to be called for each record and change. Serves, and writes out what has waited long enough. */
+extern void decoder_tick(void);
+
+/* The WAL is drained, between two records: writes out what is due and returns how long there is to wait, in ms. */
+extern long decoder_drained(void);
+
+/* Called by the output plugin: a transaction begins (`end`: LSN behind its commit record) and ends; events were added. */
+extern void decoder_transaction_begin(XLogRecPtr end);
+extern void decoder_transaction_end(XLogRecPtr commit_lsn, TimestampTz commit_time, bool with_events);
+extern void decoder_events_added(void);
+
+/* WAL page reader for the decoding context; see wal_reader.cpp. */
+extern XLogReaderRoutine wal_reader_routine;
+
+#endif

@@ -1,0 +1,32 @@
+/*
+ * The event encoder: one change becomes one siphon.v1.Event, or two where an UPDATE moves a key between
+ * partitions.
+ */
+#ifndef SIPHON_ENCODER_H
+#define SIPHON_ENCODER_H
+
+#include "ring.h"
+#include "table.h"
+
+/* What the events of a transaction share. */
+struct Transaction
+{
+	XLogRecPtr commit_lsn;
+	TimestampTz commit_time;
+	TransactionId xid;
+};
+
+/* Called once, when the decoder starts. */
+extern void encoder_init(void);
+
+/*
+ * Encodes a row change and adds it to its package. Tuples may be NULL where WAL has none. The table is
+ * not touched after the first package_add(), which may wait and let the table be marked invalid.
+ */
+extern void encode_change(Table *table, ReorderBufferChangeType type, Relation relation, HeapTuple old_tuple,
+						  HeapTuple new_tuple, const Transaction &transaction, uint64 ordinal);
+
+/* Adds a TRUNCATE to each partition of the table. */
+extern void encode_truncate(Table *table, const Transaction &transaction, uint64 ordinal);
+
+#endif

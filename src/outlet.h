@@ -1,0 +1,38 @@
+/*
+ * The outlet: where packages leave the decoder. It owns the ring, waits for its space, turns what the
+ * publisher acknowledges into confirmations of the slot, and keeps the figures that the views show.
+ *
+ *   packages -> ring -> (publisher) -> acked cursor -> slot confirmed
+ */
+#ifndef SIPHON_OUTLET_H
+#define SIPHON_OUTLET_H
+
+#include "buffer.h"
+#include "ring.h"
+#include "siphon.h"
+
+/* Makes a new ring in place of an older one. The slot is acquired. Called once, when the decoder starts. */
+extern void outlet_open(App *app);
+
+/*
+ * Writes a record, waiting as long as it takes for space; serves interrupts, acknowledgements and the
+ * publisher's heartbeats meanwhile. The table that info.route points to may be marked invalid on return.
+ */
+extern void outlet_write(const siphon::RecordInfo &info, const siphon::WireBuffer *payload, TimestampTz commit_time);
+
+/*
+ * All events of all transactions up to commit_lsn are written: writes the watermark that says so. WAL up to
+ * `decoded` needs no decoding again once that is acknowledged.
+ */
+extern void outlet_watermark(XLogRecPtr commit_lsn, TimestampTz commit_time, XLogRecPtr decoded);
+
+/*
+ * Reads acknowledgements and, at most once a second, confirms the slot. If `idle`, no event up to `decoded` waits
+ * in a package, so that WAL without events can be confirmed as well.
+ */
+extern void outlet_serve(TimestampTz now, bool idle, XLogRecPtr decoded);
+
+/* The bell that wakes the decoder when it waits for space. */
+extern int outlet_bell(void);
+
+#endif

@@ -1,0 +1,96 @@
+/*
+ * The output plugin: what PostgreSQL's logical decoding calls for each transaction and change. It numbers the
+ * changes, leaves out what is not published, and hands the rest to the encoder.
+ *
+ * It works in Siphon's own decoder alone. A slot can be created by any backend (that calls startup_cb too),
+ * but who tries to read one through SQL or a replication connection is refused.
+ */
+#include "decoder.h"
+#include "encoder.h"
+
+static Transaction current;
+static uint64 ordinal;
+static bool with_events;
+static MemoryContext change_context;
+
+static void
+on_startup(LogicalDecodingContext *, OutputPluginOptions *options, bool is_init)
+{
+	options->output_type = OUTPUT_PLUGIN_BINARY_OUTPUT;
+	if (is_init)
+		return;
+	if (!decoder_running)
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("output plugin \"siphon\" can only be used by siphon's own decoder"),
+						errhint("Publish tables with siphon_add_table() and read them from NATS JetStream.")));
+	change_context = AllocSetContextCreate(TopMemoryContext, "siphon change", ALLOCSET_DEFAULT_SIZES);
+	encoder_init();
+}
+
+static void
+on_begin(LogicalDecodingContext *, ReorderBufferTXN *txn)
+{
+	current.commit_lsn = txn->final_lsn;
+	current.commit_time = txn->xact_time.commit_time;
+	current.xid = txn->xid;
+	ordinal = 0;
+	with_events = false;
+	decoder_transaction_begin(txn->end_lsn);
+}
+
+static void
+on_commit(LogicalDecodingContext *, ReorderBufferTXN *txn, XLogRecPtr)
+{
+	decoder_transaction_end(txn->final_lsn, current.commit_time, with_events);
+}
+
+static void
+events_added(void)
+{
+	with_events = true;
+	decoder_events_added();
+}
+
+static void
+on_change(LogicalDecodingContext *, ReorderBufferTXN *, Relation relation, ReorderBufferChange *change)
+{
+	MemoryContext old;
+	Table *table;
+
+	decoder_tick();
+	ordinal++;
+	table = table_lookup(relation, current.commit_lsn);
+	if (table == nullptr)
+		return;
+	old = MemoryContextSwitchTo(change_context);
+	events_added();
+	encode_change(table, change->action, relation, siphon_change_tuple(change->data.tp.oldtuple),
+				  siphon_change_tuple(change->data.tp.newtuple), current, ordinal);
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(change_context);
+}
+
+static void
+on_truncate(LogicalDecodingContext *, ReorderBufferTXN *, int nrelations, Relation relations[], ReorderBufferChange *)
+{
+	ordinal++;
+	for (int i = 0; i < nrelations; i++)
+	{
+		Table *table = table_lookup(relations[i], current.commit_lsn);
+
+		if (table == nullptr)
+			continue;
+		events_added();
+		encode_truncate(table, current, ordinal);
+	}
+}
+
+void
+_PG_output_plugin_init(OutputPluginCallbacks *callbacks)
+{
+	callbacks->startup_cb = on_startup;
+	callbacks->begin_cb = on_begin;
+	callbacks->change_cb = on_change;
+	callbacks->truncate_cb = on_truncate;
+	callbacks->commit_cb = on_commit;
+}

@@ -1,0 +1,154 @@
+/*
+ * The package builder: see package.h.
+ *
+ * Memory is bounded by siphon.package_memory whatever the number of tables and partitions: when the open
+ * packages exceed it, the oldest are written out. Buffers of written packages are kept for the next ones,
+ * a few of them, because giving half a megabyte back and asking for it again costs page faults each time.
+ */
+#include "package.h"
+
+#include "outlet.h"
+
+using siphon::Wire;
+using siphon::WireBuffer;
+
+struct Package
+{
+	dlist_node node;
+	Table *table;
+	int partition;
+	WireBuffer bytes;
+	uint32 events;
+	siphon::Position first;
+	siphon::Position last;
+	TimestampTz last_commit;
+};
+
+static constexpr size_t kFirstCapacity = 16 * 1024;
+static constexpr int kSpareBuffers = 8;
+
+static MemoryContext packages_context;
+static dlist_head open_packages; /* oldest first */
+static size_t open_bytes;        /* capacity of all open packages */
+static WireBuffer spare[kSpareBuffers];
+static int nspare;
+
+void
+packages_init(void)
+{
+	packages_context = AllocSetContextCreate(TopMemoryContext, "siphon packages", ALLOCSET_DEFAULT_SIZES);
+	dlist_init(&open_packages);
+	open_bytes = 0;
+	nspare = 0;
+}
+
+static size_t
+package_size(void)
+{
+	return static_cast<size_t>(siphon_package_size_kb) * 1024;
+}
+
+static Package *
+package_open(Table *table, int partition, siphon::Position position)
+{
+	MemoryContext caller = MemoryContextSwitchTo(packages_context);
+	Package *package = static_cast<Package *>(palloc0(sizeof(Package)));
+
+	if (nspare > 0)
+		package->bytes = spare[--nspare];
+	else
+		buffer_init(&package->bytes, kFirstCapacity);
+	package->table = table;
+	package->partition = partition;
+	package->first = position;
+	buffer_reserve(&package->bytes, table->header.size + 16);
+	MemoryContextSwitchTo(caller);
+
+	Wire wire(&package->bytes);
+	wire.raw(table->header.data, table->header.size);
+	if (partition != 0)
+		wire.varint_field(siphon::field::kPartition, static_cast<uint64>(partition));
+	wire.commit();
+
+	table->packages[partition] = package;
+	dlist_push_tail(&open_packages, &package->node);
+	open_bytes += package->bytes.capacity;
+	return package;
+}
+
+/* Hands a package to the ring and forgets it. */
+static void
+package_write(Package *package)
+{
+	siphon::RecordInfo info = {};
+
+	/* Off the books first: the outlet may wait, and must not find the package still open. */
+	package->table->packages[package->partition] = nullptr;
+	dlist_delete(&package->node);
+	open_bytes -= package->bytes.capacity;
+
+	info.kind = siphon::FrameKind::Changes;
+	info.table = package->table->relid;
+	info.partition = static_cast<uint32>(package->partition);
+	info.events = package->events;
+	info.first = package->first;
+	info.last = package->last;
+	info.route = package->table->route;
+	info.route_length = static_cast<uint16>(package->table->route_length);
+	outlet_write(info, &package->bytes, package->last_commit);
+
+	if (nspare < kSpareBuffers && package->bytes.capacity <= 2 * package_size())
+	{
+		package->bytes.size = 0;
+		spare[nspare++] = package->bytes;
+	}
+	else
+		pfree(package->bytes.data);
+	pfree(package);
+}
+
+void
+packages_write_all(void)
+{
+	while (!dlist_is_empty(&open_packages))
+		package_write(dlist_head_element(Package, node, &open_packages));
+}
+
+void
+packages_write_table(Table *table)
+{
+	for (int i = 0; i < table->npackages; i++)
+		if (table->packages[i])
+			package_write(table->packages[i]);
+}
+
+void
+package_add(Table *table, int partition, const WireBuffer *event, siphon::Position position, TimestampTz commit_time)
+{
+	Package *package = table->packages[partition];
+	size_t needed = event->size + 16;
+	size_t before;
+
+	if (package && package->bytes.size + needed > package_size())
+	{
+		package_write(package);
+		package = nullptr;
+	}
+	if (package == nullptr)
+		package = package_open(table, partition, position);
+
+	before = package->bytes.capacity;
+	buffer_reserve(&package->bytes, needed);
+	open_bytes += package->bytes.capacity - before;
+	Wire wire(&package->bytes);
+	wire.bytes_field(siphon::field::kEvents, event->data, event->size);
+	wire.commit();
+	package->events++;
+	package->last = position;
+	package->last_commit = commit_time;
+
+	if (package->bytes.size >= package_size())
+		package_write(package);
+	while (open_bytes > static_cast<size_t>(siphon_package_memory_kb) * 1024 && !dlist_is_empty(&open_packages))
+		package_write(dlist_head_element(Package, node, &open_packages));
+}

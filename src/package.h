@@ -1,0 +1,22 @@
+/*
+ * Packages being filled: the events of one table and one partition gather here until there are enough of
+ * them (siphon.package_size) or enough time has passed (siphon.flush_interval), and then go to the ring.
+ */
+#ifndef SIPHON_PACKAGE_H
+#define SIPHON_PACKAGE_H
+
+#include "ring.h"
+#include "table.h"
+
+/* Called once, when the decoder starts. */
+extern void packages_init(void);
+
+/* Adds one serialized siphon.v1.Event. May write packages to the ring, and so wait for its space. */
+extern void package_add(Table *table, int partition, const siphon::WireBuffer *event, siphon::Position position,
+						TimestampTz commit_time);
+
+/* Writes all open packages to the ring; those of one table. */
+extern void packages_write_all(void);
+extern void packages_write_table(Table *table);
+
+#endif

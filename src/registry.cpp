@@ -1,0 +1,321 @@
+/*
+ * The registry's files: see registry.h. JSON is written by hand with PostgreSQL's escape_json and read back
+ * through its jsonb, which work without a database connection, as the launcher needs.
+ */
+#include "registry.h"
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+static constexpr char kDirectory[] = "siphon";
+static constexpr char kSuffix[] = ".registry";
+static constexpr char kMagic[] = "siphon-registry";
+static constexpr int kFormat = 1;
+
+bool
+registry_name_valid(const char *name)
+{
+	size_t length = strlen(name);
+
+	if (length == 0 || length >= kApplicationLength || name[0] == '.' || name[length - 1] == '.')
+		return false;
+	for (size_t i = 0; i < length; i++)
+	{
+		char c = name[i];
+
+		if (!((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_' || (c == '.' && name[i - 1] != '.')))
+			return false;
+	}
+	return true;
+}
+
+static void
+registry_path(char *out, const char *application, const char *suffix)
+{
+	snprintf(out, MAXPGPATH, "%s/%s%s", kDirectory, application, suffix);
+}
+
+static void
+json_string(StringInfo out, const char *key, const char *value)
+{
+	appendStringInfo(out, "\"%s\": ", key);
+	escape_json(out, value);
+}
+
+void
+registry_write(const Registry *registry)
+{
+	StringInfoData json;
+	StringInfoData file;
+	char path[MAXPGPATH];
+	char temporary[MAXPGPATH];
+	ListCell *lc;
+	ListCell *lc2;
+	int fd;
+
+	initStringInfo(&json);
+	appendStringInfoString(&json, "{");
+	json_string(&json, "application", registry->application);
+	appendStringInfo(&json, ", \"database_oid\": %u, ", registry->database);
+	json_string(&json, "database", registry->database_name);
+	appendStringInfoString(&json, ", ");
+	json_string(&json, "slot", registry->slot);
+	appendStringInfoString(&json, ",\n \"tables\": [");
+	foreach (lc, registry->tables)
+	{
+		const RegistryTable *table = static_cast<RegistryTable *>(lfirst(lc));
+
+		appendStringInfo(&json, "%s\n  {\"relation_oid\": %u, ", lc == list_head(registry->tables) ? "" : ",",
+						 table->relid);
+		json_string(&json, "schema", table->schema);
+		appendStringInfoString(&json, ", ");
+		json_string(&json, "table", table->name);
+		appendStringInfo(&json, ", \"partitions\": %d, \"start\": \"%X/%X\", \"exclude_columns\": [",
+						 table->partitions, LSN_FORMAT_ARGS(table->start));
+		foreach (lc2, table->exclude_columns)
+		{
+			if (lc2 != list_head(table->exclude_columns))
+				appendStringInfoString(&json, ", ");
+			escape_json(&json, static_cast<char *>(lfirst(lc2)));
+		}
+		appendStringInfoString(&json, "]}");
+	}
+	appendStringInfoString(&json, "]}\n");
+
+	initStringInfo(&file);
+	appendStringInfo(&file, "%s %d %016llx\n", kMagic, kFormat,
+					 static_cast<unsigned long long>(XXH3_64bits(json.data, json.len)));
+	appendBinaryStringInfo(&file, json.data, json.len);
+
+	if (MakePGDirectory(kDirectory) != 0)
+	{
+		if (errno != EEXIST)
+			ereport(ERROR, (errcode_for_file_access(), errmsg("could not create directory \"%s\": %m", kDirectory)));
+	}
+	else
+		fsync_fname(".", true);
+
+	registry_path(temporary, registry->application, ".tmp");
+	registry_path(path, registry->application, kSuffix);
+	fd = OpenTransientFile(temporary, O_CREAT | O_TRUNC | O_WRONLY | PG_BINARY);
+	if (fd < 0)
+		ereport(ERROR, (errcode_for_file_access(), errmsg("could not create file \"%s\": %m", temporary)));
+	errno = 0;
+	if (write(fd, file.data, file.len) != file.len)
+	{
+		if (errno == 0)
+			errno = ENOSPC;
+		ereport(ERROR, (errcode_for_file_access(), errmsg("could not write file \"%s\": %m", temporary)));
+	}
+	if (pg_fsync(fd) != 0)
+		ereport(ERROR, (errcode_for_file_access(), errmsg("could not fsync file \"%s\": %m", temporary)));
+	if (CloseTransientFile(fd) != 0)
+		ereport(ERROR, (errcode_for_file_access(), errmsg("could not close file \"%s\": %m", temporary)));
+	durable_rename(temporary, path, ERROR);
+	pfree(json.data);
+	pfree(file.data);
+}
+
+void
+registry_remove(const char *application)
+{
+	char path[MAXPGPATH];
+
+	registry_path(path, application, kSuffix);
+	if (unlink(path) != 0)
+	{
+		if (errno != ENOENT)
+			ereport(ERROR, (errcode_for_file_access(), errmsg("could not remove file \"%s\": %m", path)));
+		return;
+	}
+	fsync_fname(kDirectory, true);
+}
+
+static void
+damaged(const char *path, const char *what) pg_attribute_noreturn();
+
+static void
+damaged(const char *path, const char *what)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_DATA_CORRUPTED), errmsg("registry file \"%s\" is damaged", path), errdetail("%s", what),
+			 errhint("Restore the file from a backup, or remove it, drop its replication slot with "
+					 "pg_drop_replication_slot(), and add the tables again with siphon_add_table().")));
+}
+
+/* The value of a key of a JSON object, or an error: the checksum was right, so a missing one is a bug or a forgery. */
+static JsonbValue *
+member(const char *path, JsonbContainer *object, const char *key, enum jbvType type)
+{
+	JsonbValue *value = getKeyJsonValueFromContainer(object, key, static_cast<int>(strlen(key)), nullptr);
+
+	if (value == nullptr || value->type != type)
+		damaged(path, psprintf("Key \"%s\" is missing or of the wrong type.", key));
+	return value;
+}
+
+static char *
+string_of(JsonbValue *value)
+{
+	return pnstrdup(value->val.string.val, value->val.string.len);
+}
+
+static void
+copy_member(const char *path, JsonbContainer *object, const char *key, char *out, size_t size)
+{
+	strlcpy(out, string_of(member(path, object, key, jbvString)), size);
+}
+
+static int64
+number_member(const char *path, JsonbContainer *object, const char *key)
+{
+	JsonbValue *value = member(path, object, key, jbvNumeric);
+
+	return DatumGetInt64(DirectFunctionCall1(numeric_int8, NumericGetDatum(value->val.numeric)));
+}
+
+static RegistryTable *
+parse_table(const char *path, JsonbContainer *object)
+{
+	RegistryTable *table = static_cast<RegistryTable *>(palloc0(sizeof(RegistryTable)));
+	JsonbContainer *excluded;
+
+	table->relid = static_cast<Oid>(number_member(path, object, "relation_oid"));
+	copy_member(path, object, "schema", table->schema, sizeof(table->schema));
+	copy_member(path, object, "table", table->name, sizeof(table->name));
+	table->partitions = static_cast<int>(number_member(path, object, "partitions"));
+	table->start = DatumGetLSN(
+		DirectFunctionCall1(pg_lsn_in, CStringGetDatum(string_of(member(path, object, "start", jbvString)))));
+	excluded = member(path, object, "exclude_columns", jbvBinary)->val.binary.data;
+	for (uint32 i = 0; i < JsonContainerSize(excluded); i++)
+	{
+		JsonbValue *name = getIthJsonbValueFromContainer(excluded, i);
+
+		if (name->type != jbvString)
+			damaged(path, "An excluded column is not a string.");
+		table->exclude_columns = lappend(table->exclude_columns, string_of(name));
+	}
+	return table;
+}
+
+/* The file's bytes, NUL-terminated; NULL if there is no such file. */
+static char *
+slurp(const char *path, size_t *length)
+{
+	struct stat st;
+	char *bytes;
+	FILE *file = AllocateFile(path, PG_BINARY_R);
+
+	if (file == nullptr)
+	{
+		if (errno == ENOENT)
+			return nullptr;
+		ereport(ERROR, (errcode_for_file_access(), errmsg("could not open file \"%s\": %m", path)));
+	}
+	if (fstat(fileno(file), &st) != 0)
+		ereport(ERROR, (errcode_for_file_access(), errmsg("could not stat file \"%s\": %m", path)));
+	if (static_cast<Size>(st.st_size) >= MaxAllocSize)
+		damaged(path, "It is larger than a registry can be.");
+	bytes = static_cast<char *>(palloc(st.st_size + 1));
+	*length = fread(bytes, 1, st.st_size, file);
+	if (ferror(file))
+		ereport(ERROR, (errcode_for_file_access(), errmsg("could not read file \"%s\": %m", path)));
+	bytes[*length] = '\0';
+	FreeFile(file);
+	return bytes;
+}
+
+Registry *
+registry_read(const char *application)
+{
+	char path[MAXPGPATH];
+	char *bytes;
+	char *body;
+	size_t length;
+	int format;
+	unsigned long long checksum;
+	Registry *registry;
+	Jsonb *json;
+	JsonbContainer *tables;
+
+	registry_path(path, application, kSuffix);
+	bytes = slurp(path, &length);
+	if (bytes == nullptr)
+		return nullptr;
+
+	body = strchr(bytes, '\n');
+	if (body == nullptr || sscanf(bytes, "siphon-registry %d %llx\n", &format, &checksum) != 2)
+		damaged(path, "Its first line is not that of a registry.");
+	body++;
+	if (format != kFormat)
+		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+						errmsg("registry file \"%s\" has format version %d", path, format),
+						errdetail("This version of siphon reads format version %d.", kFormat),
+						errhint("Install the version of siphon that wrote it.")));
+	if (XXH3_64bits(body, length - (body - bytes)) != checksum)
+		damaged(path, "Its checksum does not match its content.");
+
+	json = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(body)));
+	if (!JB_ROOT_IS_OBJECT(json))
+		damaged(path, "It does not hold a JSON object.");
+	registry = static_cast<Registry *>(palloc0(sizeof(Registry)));
+	copy_member(path, &json->root, "application", registry->application, sizeof(registry->application));
+	if (strcmp(registry->application, application) != 0)
+		damaged(path, psprintf("It belongs to application \"%s\".", registry->application));
+	registry->database = static_cast<Oid>(number_member(path, &json->root, "database_oid"));
+	copy_member(path, &json->root, "database", registry->database_name, sizeof(registry->database_name));
+	copy_member(path, &json->root, "slot", registry->slot, sizeof(registry->slot));
+	tables = member(path, &json->root, "tables", jbvBinary)->val.binary.data;
+	for (uint32 i = 0; i < JsonContainerSize(tables); i++)
+	{
+		JsonbValue *table = getIthJsonbValueFromContainer(tables, i);
+
+		if (table->type != jbvBinary)
+			damaged(path, "A table is not a JSON object.");
+		registry->tables = lappend(registry->tables, parse_table(path, table->val.binary.data));
+	}
+	pfree(bytes);
+	return registry;
+}
+
+List *
+registry_list(void)
+{
+	List *names = NIL;
+	DIR *dir = AllocateDir(kDirectory);
+	struct dirent *entry;
+
+	if (dir == nullptr && errno == ENOENT)
+		return NIL;
+	while ((entry = ReadDir(dir, kDirectory)) != nullptr)
+	{
+		size_t length = strlen(entry->d_name);
+		char *name;
+
+		if (length <= strlen(kSuffix) || strcmp(entry->d_name + length - strlen(kSuffix), kSuffix) != 0)
+			continue;
+		name = pnstrdup(entry->d_name, length - strlen(kSuffix));
+		if (registry_name_valid(name))
+			names = lappend(names, name);
+	}
+	FreeDir(dir);
+	return names;
+}
+
+RegistryTable *
+registry_find(const Registry *registry, Oid relid)
+{
+	ListCell *lc;
+
+	foreach (lc, registry->tables)
+	{
+		RegistryTable *table = static_cast<RegistryTable *>(lfirst(lc));
+
+		if (table->relid == relid)
+			return table;
+	}
+	return nullptr;
+}

@@ -1,0 +1,51 @@
+/*
+ * The registry: the durable list of an application's tables, in one file per application, because a
+ * standby can't write tables. <data directory>/siphon/<application>.registry holds a line
+ *
+ *   siphon-registry <format version> <XXH3-64 of the rest, 16 hex digits>
+ *
+ * and a JSON document that people can read. A file is replaced as a whole (write, fsync, rename, fsync of
+ * the directory). One that can't be read is an error that names it and is never replaced by a guess.
+ */
+#ifndef SIPHON_REGISTRY_H
+#define SIPHON_REGISTRY_H
+
+#include "siphon.h"
+
+struct RegistryTable
+{
+	Oid relid;
+	char schema[NAMEDATALEN]; /* names as they were when the table was added */
+	char name[NAMEDATALEN];
+	int partitions;
+	List *exclude_columns;    /* of char * */
+	XLogRecPtr start;         /* transactions whose commit record starts at or behind it are published */
+};
+
+struct Registry
+{
+	char application[kApplicationLength];
+	Oid database;
+	char database_name[NAMEDATALEN];
+	char slot[NAMEDATALEN];
+	List *tables; /* of RegistryTable * */
+};
+
+/* True if `name` may name an application: [a-z0-9_]+ tokens with single dots between, not too long. */
+extern bool registry_name_valid(const char *name);
+
+/* Reads an application's file into the current memory context. NULL if there is none. ERROR if it is damaged. */
+extern Registry *registry_read(const char *application);
+
+/* Replaces the file. The caller holds siphon_shared->registry_lock exclusively. */
+extern void registry_write(const Registry *registry);
+
+/* Removes the file; a missing one is fine. The caller holds siphon_shared->registry_lock exclusively. */
+extern void registry_remove(const char *application);
+
+/* Identifiers (char *) of all applications that have a file. */
+extern List *registry_list(void);
+
+extern RegistryTable *registry_find(const Registry *registry, Oid relid);
+
+#endif

@@ -1,0 +1,463 @@
+/*
+ * Both ends of the ring: laying it out, writing frames and reading them. ring.h says what the rules are.
+ *
+ * Order of memory: a frame's bytes are stored before `written` is released, and loaded after `written`
+ * was acquired; the same goes for `acked` the other way round, so that the worker overwrites only what
+ * the publisher has done with. The asleep flags need more, see notify().
+ */
+#include "ring.h"
+
+#include <algorithm>
+#include <cstring>
+#include <new>
+#include <type_traits>
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+namespace siphon {
+
+/* PostgreSQL's longjmp may pass over one of these. */
+static_assert(std::is_trivially_default_constructible_v<RingWriter>);
+static_assert(std::is_trivially_destructible_v<RingWriter>);
+
+/*
+ * Payloads above kCopyAtOnce are hashed and copied step by step, so that the hash's arithmetic and the
+ * copy's stores overlap. The step is XXH3's own block; both are measured.
+ */
+static constexpr size_t kCopyStep = 1024;
+static constexpr size_t kCopyAtOnce = 2048;
+
+static constexpr uint64_t
+align_frame(uint64_t size)
+{
+	return (size + kFrameAlignment - 1) & ~uint64_t{kFrameAlignment - 1};
+}
+
+/*
+ * A quarter of the ring, so that a frame and the padding in front of it fit into half of an empty ring
+ * and the two sides can work at the same time.
+ */
+static constexpr uint32_t
+frame_payload_limit(uint64_t capacity)
+{
+	uint64_t quarter = capacity / 4 - sizeof(FrameHeader);
+
+	return static_cast<uint32_t>(std::min<uint64_t>(kFramePayloadLimit, quarter & ~uint64_t{kFrameAlignment - 1}));
+}
+static_assert(frame_payload_limit(kRingMinimum) > 2 * kRouteMax);
+
+/*
+ * The header and the route behind it, which lie together, as the seed for the payload: two hashes
+ * instead of a streaming one, because only the payload can be long.
+ */
+static uint64_t
+seed_of(const char *frame, uint16_t route_length)
+{
+	constexpr size_t skip = offsetof(FrameHeader, position);
+
+	return XXH3_64bits(frame + skip, sizeof(FrameHeader) - skip + route_length);
+}
+
+/*
+ * XXH3_64bits_withSeed of the source, which is copied at the same time. The copy is never read: another
+ * process may write to it.
+ */
+static uint64_t
+copy_and_hash(char *target, const char *source, size_t length, uint64_t seed)
+{
+	XXH3_state_t state;
+
+	if (length <= kCopyAtOnce)
+	{
+		if (length > 0)
+			memcpy(target, source, length);
+		return XXH3_64bits_withSeed(source, length, seed);
+	}
+
+	XXH3_INITSTATE(&state);
+	XXH3_64bits_reset_withSeed(&state, seed);
+	for (size_t done = 0; done < length;)
+	{
+		size_t step = std::min(kCopyStep, length - done);
+
+		XXH3_64bits_update(&state, source + done, step);
+		memcpy(target + done, source + done, step);
+		done += step;
+	}
+	return XXH3_64bits_digest(&state);
+}
+
+/*
+ * The asleep flags. The one who waits stores its flag and then loads the cursor; the one who notifies
+ * stores the cursor and then loads the flag. Of two such pairs at least one must see the other's store,
+ * which only sequentially consistent fences between store and load promise.
+ */
+static void
+announce(std::atomic<uint32_t> &asleep, bool value)
+{
+	asleep.store(value ? 1 : 0, std::memory_order_relaxed);
+	if (value)
+		std::atomic_thread_fence(std::memory_order_seq_cst);
+}
+
+static bool
+notify(std::atomic<uint32_t> &asleep)
+{
+	std::atomic_thread_fence(std::memory_order_seq_cst);
+	/* Look first: a busy pair then shares the flag's cache line without writing to it. */
+	if (asleep.load(std::memory_order_relaxed) == 0)
+		return false;
+	return asleep.exchange(0, std::memory_order_acq_rel) != 0;
+}
+
+bool
+ring_capacity_valid(uint64_t capacity)
+{
+	return capacity >= kRingMinimum && capacity <= kRingMaximum && (capacity & (capacity - 1)) == 0;
+}
+
+void
+RingWriter::create(void *memory, uint64_t capacity, uint64_t epoch, const char *application, uint32_t pid)
+{
+	header_ = new (memory) RingHeader;
+	data_ = static_cast<char *>(memory) + kRingHeaderSize;
+	capacity_ = capacity;
+	epoch_ = epoch;
+	written_ = 0;
+	acked_ = 0;
+	violations_ = 0;
+	max_frame_payload_ = frame_payload_limit(capacity);
+
+	header_->version = kRingVersion;
+	header_->header_size = kRingHeaderSize;
+	header_->epoch = epoch;
+	header_->capacity = capacity;
+	header_->max_frame_payload = max_frame_payload_;
+	header_->worker_pid = pid;
+
+	size_t length = strnlen(application, kApplicationMax - 1);
+
+	memcpy(header_->application, application, length);
+	memset(header_->application + length, 0, kApplicationMax - length);
+
+	header_->magic.store(kRingMagic, std::memory_order_release);
+}
+
+uint64_t
+RingWriter::frame_size(uint32_t route_length, uint32_t payload_length)
+{
+	return align_frame(sizeof(FrameHeader) + uint64_t{route_length} + payload_length);
+}
+
+int64_t
+RingWriter::write(const RecordInfo &info, const void *payload, uint32_t length, uint32_t offset)
+{
+	if (info.kind == FrameKind::Padding || info.route_length > kRouteMax)
+		return -2;
+	if (offset > length || (offset == length && length > 0))
+		return -2;
+
+	uint32_t part = std::min(max_frame_payload_ - info.route_length, length - offset);
+	uint64_t size = frame_size(info.route_length, part);
+	uint64_t to_end = capacity_ - (written_ & (capacity_ - 1));
+	uint64_t padding = size <= to_end ? 0 : to_end;
+
+	if (padding + size > capacity_ - (written_ - acked_) && padding + size > capacity_ - (written_ - acked()))
+		return -1;
+
+	/* Header and route are put together here, to be hashed where nobody else can change them. */
+	char front[sizeof(FrameHeader) + kRouteMax];
+	FrameHeader header = {};
+
+	if (padding >= sizeof(FrameHeader))
+	{
+		header.position = written_;
+		header.payload_length = static_cast<uint32_t>(padding - sizeof(FrameHeader));
+		header.kind = static_cast<uint16_t>(FrameKind::Padding);
+		memcpy(front, &header, sizeof(header));
+		/* What is padded over is not part of the hash. */
+		header.checksum = XXH3_64bits_withSeed(front, 0, seed_of(front, 0));
+		memcpy(data_ + (written_ & (capacity_ - 1)), &header, sizeof(header));
+	}
+
+	uint64_t position = written_ + padding;
+	char *frame = data_ + (position & (capacity_ - 1));
+	char *frame_payload = frame + sizeof(FrameHeader) + info.route_length;
+
+	header.position = position;
+	header.payload_length = part;
+	header.kind = static_cast<uint16_t>(info.kind);
+	header.route_length = info.route_length;
+	header.record_length = length;
+	header.record_offset = offset;
+	header.table = info.table;
+	header.partition = info.partition;
+	header.first = info.first;
+	header.last = info.last;
+	header.events = info.events;
+	header.generation = info.generation;
+	memcpy(front, &header, sizeof(header));
+	if (info.route_length > 0)
+		memcpy(front + sizeof(header), info.route, info.route_length);
+
+	header.checksum = copy_and_hash(frame_payload, static_cast<const char *>(payload) + offset, part,
+									seed_of(front, info.route_length));
+	memcpy(front, &header.checksum, sizeof(header.checksum));
+	memcpy(frame, front, sizeof(header) + info.route_length);
+	memset(frame_payload + part, 0, size - sizeof(header) - info.route_length - part);
+
+	written_ = position + size;
+	header_->written.store(written_, std::memory_order_release);
+	return part;
+}
+
+uint64_t
+RingWriter::acked()
+{
+	uint64_t acked = header_->acked.load(std::memory_order_acquire);
+
+	if (acked >= acked_ && acked <= written_ && acked % kFrameAlignment == 0)
+		acked_ = acked;
+	else
+		violations_++;
+	return acked_;
+}
+
+bool
+RingWriter::publisher_sleeps()
+{
+	return notify(header_->publisher_asleep);
+}
+
+void
+RingWriter::set_asleep(bool asleep)
+{
+	announce(header_->worker_asleep, asleep);
+}
+
+void
+RingWriter::heartbeat(uint64_t now_us)
+{
+	header_->worker_heartbeat.store(now_us, std::memory_order_relaxed);
+}
+
+void
+RingWriter::close()
+{
+	header_->closed.store(1, std::memory_order_release);
+}
+
+uint32_t
+RingWriter::publisher_pid() const
+{
+	return header_->publisher_pid.load(std::memory_order_relaxed);
+}
+
+uint64_t
+RingWriter::publisher_heartbeat() const
+{
+	return header_->publisher_heartbeat.load(std::memory_order_relaxed);
+}
+
+/* What the worker may have written, given what the publisher has freed. */
+static bool
+written_valid(uint64_t written, uint64_t read, uint64_t acked, uint64_t capacity)
+{
+	return written >= read && written - acked <= capacity && written % kFrameAlignment == 0;
+}
+
+static bool
+kind_valid(uint16_t kind)
+{
+	return kind == static_cast<uint16_t>(FrameKind::Changes) || kind == static_cast<uint16_t>(FrameKind::Watermark);
+}
+
+AttachResult
+RingReader::attach(void *memory, size_t size, uint32_t *version)
+{
+	RingHeader *header = static_cast<RingHeader *>(memory);
+
+	*version = 0;
+	if (size < kRingHeaderSize)
+		return AttachResult::Corrupt;
+
+	uint64_t magic = header->magic.load(std::memory_order_acquire);
+
+	if (magic == 0)
+		return AttachResult::NotReady;
+	if (magic != kRingMagic)
+		return AttachResult::Corrupt;
+	*version = header->version;
+	if (*version != kRingVersion)
+		return AttachResult::WrongVersion;
+
+	uint64_t capacity = header->capacity;
+	uint32_t max_frame_payload = header->max_frame_payload;
+
+	/* From here on only the copies count. */
+	std::atomic_signal_fence(std::memory_order_seq_cst);
+	if (header->header_size != kRingHeaderSize || !ring_capacity_valid(capacity) || size < ring_file_size(capacity) ||
+		max_frame_payload <= kRouteMax || max_frame_payload > frame_payload_limit(capacity))
+		return AttachResult::Corrupt;
+
+	uint64_t acked = header->acked.load(std::memory_order_relaxed);
+	uint64_t written = header->written.load(std::memory_order_acquire);
+
+	if (acked % kFrameAlignment != 0 || !written_valid(written, acked, acked, capacity))
+		return AttachResult::Corrupt;
+
+	header_ = header;
+	data_ = static_cast<const char *>(memory) + kRingHeaderSize;
+	capacity_ = capacity;
+	epoch_ = header->epoch;
+	written_ = written;
+	acked_ = acked;
+	max_frame_payload_ = max_frame_payload;
+	memcpy(application_, header->application, kApplicationMax);
+	application_[kApplicationMax - 1] = '\0';
+	rewind();
+	return AttachResult::Ok;
+}
+
+ReadResult
+RingReader::next(Frame *frame)
+{
+	uint64_t position = read_;
+
+	for (;;)
+	{
+		if (position == written_)
+		{
+			uint64_t now = written();
+
+			if (!written_valid(now, written_, acked_, capacity_))
+				return ReadResult::Corrupt;
+			if (now == position)
+				return ReadResult::Empty;
+			written_ = now;
+		}
+
+		uint64_t offset = position & (capacity_ - 1);
+		uint64_t to_end = capacity_ - offset;
+		uint64_t available = written_ - position;
+		const char *start = data_ + offset;
+
+		if (to_end < sizeof(FrameHeader))
+		{
+			if (available < to_end)
+				return ReadResult::Corrupt;
+			position += to_end;
+			continue;
+		}
+		if (available < sizeof(FrameHeader))
+			return ReadResult::Corrupt;
+
+		/*
+		 * What is checked must be what is used, so header and route are looked at in a copy, which the
+		 * fence keeps the compiler from loading anew. (A payload that changes later is the worker's word
+		 * against its own.)
+		 */
+		char front[sizeof(FrameHeader) + kRouteMax];
+		FrameHeader &header = frame->header;
+
+		memcpy(front, start, sizeof(header));
+		memcpy(&header, front, sizeof(header));
+		std::atomic_signal_fence(std::memory_order_seq_cst);
+
+		uint64_t size = RingWriter::frame_size(header.route_length, header.payload_length);
+
+		if (header.position != position || size > to_end || size > available)
+			return ReadResult::Corrupt;
+
+		if (header.kind == static_cast<uint16_t>(FrameKind::Padding))
+		{
+			if (size != to_end || header.route_length != 0)
+				return ReadResult::Corrupt;
+			if (header.checksum != XXH3_64bits_withSeed(front, 0, seed_of(front, 0)))
+				return ReadResult::Corrupt;
+			position += size;
+			continue;
+		}
+
+		if (!kind_valid(header.kind) || header.route_length > kRouteMax)
+			return ReadResult::Corrupt;
+		if (uint64_t{header.route_length} + header.payload_length > max_frame_payload_ ||
+			uint64_t{header.record_offset} + header.payload_length > header.record_length)
+			return ReadResult::Corrupt;
+
+		frame->route = start + sizeof(header);
+		frame->payload = frame->route + header.route_length;
+		frame->end = position + size;
+
+		memcpy(front + sizeof(header), frame->route, header.route_length);
+		uint64_t seed = seed_of(front, header.route_length);
+
+		if (header.checksum != XXH3_64bits_withSeed(frame->payload, header.payload_length, seed))
+			return ReadResult::Corrupt;
+
+		read_ = frame->end;
+		header_->read.store(read_, std::memory_order_relaxed);
+		return ReadResult::Frame;
+	}
+}
+
+void
+RingReader::ack(uint64_t position)
+{
+	if (position <= acked_ || position > read_)
+		return;
+	acked_ = position;
+	header_->acked.store(acked_, std::memory_order_release);
+}
+
+void
+RingReader::rewind()
+{
+	read_ = acked_;
+	header_->read.store(read_, std::memory_order_relaxed);
+}
+
+uint64_t
+RingReader::written() const
+{
+	return header_->written.load(std::memory_order_acquire);
+}
+
+bool
+RingReader::closed() const
+{
+	return header_->closed.load(std::memory_order_acquire) != 0;
+}
+
+bool
+RingReader::worker_sleeps()
+{
+	return notify(header_->worker_asleep);
+}
+
+void
+RingReader::set_asleep(bool asleep)
+{
+	announce(header_->publisher_asleep, asleep);
+}
+
+void
+RingReader::set_publisher(uint32_t pid)
+{
+	header_->publisher_pid.store(pid, std::memory_order_relaxed);
+}
+
+void
+RingReader::heartbeat(uint64_t now_us)
+{
+	header_->publisher_heartbeat.store(now_us, std::memory_order_relaxed);
+}
+
+uint64_t
+RingReader::worker_heartbeat() const
+{
+	return header_->worker_heartbeat.load(std::memory_order_relaxed);
+}
+
+} // namespace siphon

@@ -1,0 +1,272 @@
+/*
+ * The ring: a single-producer, single-consumer log in shared memory between one worker inside
+ * PostgreSQL and the publisher outside. Both compile this one definition, so it includes nothing of
+ * PostgreSQL, throws nothing and allocates nothing.
+ *
+ * Positions are 64-bit byte counts that only grow; the place in the data area is the position modulo
+ * the capacity, a power of two. There are three cursors:
+ *
+ *   acked <= read <= written <= acked + capacity
+ *
+ * written belongs to the worker; read and acked to the publisher. Space is freed at acked only: what the
+ * publisher has read but JetStream has not acknowledged stays, so a publisher that dies and comes back
+ * goes on at acked and loses nothing.
+ *
+ * A frame never wraps around the end of the data area. Where it would, the worker writes a padding frame
+ * up to the end; where not even a header fits there, both sides skip the rest by rule.
+ *
+ * A record (a package, a watermark) larger than a frame may be is written as several frames, in order and
+ * with nothing between them. Each carries the record's route and its place in the record, so each can be
+ * published, acknowledged and freed by itself and a record may be larger than the ring.
+ *
+ * Trust: the worker never reads back what it wrote, and checks what the publisher writes (acked must
+ * grow and stay at or below written). The reader checks every frame's bounds, place and checksum.
+ *
+ * The shape follows Aeron's C ring buffers: positions, padding, peer cursors cached on either side,
+ * magic published last.
+ */
+#ifndef SIPHON_RING_H
+#define SIPHON_RING_H
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+namespace siphon {
+
+constexpr uint64_t kRingMagic = 0x676e697270697300; /* "\0sipring" */
+constexpr uint32_t kRingVersion = 1;
+constexpr size_t kRingPage = 4096;
+constexpr size_t kRingHeaderSize = 2 * kRingPage;
+constexpr size_t kFrameAlignment = 16;
+constexpr size_t kApplicationMax = 64;
+/* Fits, with headers and incompressible, into a NATS message of the default max payload, 1 MiB. */
+constexpr uint32_t kFramePayloadLimit = 768 * 1024;
+/* Room for two names of any NAMEDATALEN that is in use. */
+constexpr uint16_t kRouteMax = 1024;
+constexpr uint64_t kRingMinimum = 64 * 1024;
+constexpr uint64_t kRingMaximum = uint64_t{64} * 1024 * 1024 * 1024;
+
+enum class FrameKind : uint16_t {
+	Padding = 0,
+	Changes = 1,  /* payload: (a part of) a siphon.v1.Package */
+	Watermark = 2 /* payload: a siphon.v1.Watermark; first == last == its position */
+};
+
+/* Where an event stands: start of the commit record, and the change's number in the transaction. */
+struct Position
+{
+	uint64_t lsn;
+	uint64_t ordinal;
+};
+
+/* What the caller says of a record. */
+struct RecordInfo
+{
+	FrameKind kind;
+	uint32_t table;     /* pg_class oid, 0 for watermarks */
+	uint32_t partition;
+	uint32_t generation;
+	uint32_t events;
+	Position first;
+	Position last;
+	const char *route;  /* schema, a NUL, table (no final NUL); empty for watermarks */
+	uint16_t route_length; /* at most kRouteMax */
+};
+
+/*
+ * In front of every frame. Followed by route_length bytes of route, then payload_length bytes of
+ * payload, then zeros up to kFrameAlignment.
+ */
+struct FrameHeader
+{
+	uint64_t checksum;       /* XXH3-64 of the payload (padding: of nothing), seeded with XXH3-64 of the rest of
+	                          * this header and the route */
+	uint64_t position;       /* of this frame, so that a stale one is not taken for a new one */
+	uint32_t payload_length; /* padding: bytes after the header up to the end of the data area */
+	uint16_t kind;
+	uint16_t route_length;
+	uint32_t record_length;  /* payload bytes of the whole record */
+	uint32_t record_offset;  /* of this frame's payload in the record */
+	uint32_t table;
+	uint32_t partition;
+	Position first;
+	Position last;
+	uint32_t events;
+	uint32_t generation;
+};
+static_assert(sizeof(FrameHeader) == 80);
+static_assert(sizeof(FrameHeader) % kFrameAlignment == 0);
+
+/* The start of the file. The first page is the worker's, the second the publisher's. */
+struct RingHeader
+{
+	std::atomic<uint64_t> magic; /* stored last, when all else is in place */
+	uint32_t version;
+	uint32_t header_size;
+	uint64_t epoch;              /* random; another epoch is another ring */
+	uint64_t capacity;           /* bytes of the data area, a power of two */
+	uint32_t max_frame_payload;  /* route included */
+	uint32_t worker_pid;
+	char application[kApplicationMax];
+
+	alignas(64) std::atomic<uint64_t> written;
+	alignas(64) std::atomic<uint32_t> worker_asleep;
+	std::atomic<uint32_t> closed;            /* 1: the worker is gone, a new ring will replace this one */
+	std::atomic<uint64_t> worker_heartbeat;  /* microseconds since 1970 */
+
+	alignas(kRingPage) std::atomic<uint64_t> read;
+	alignas(64) std::atomic<uint64_t> acked;
+	alignas(64) std::atomic<uint32_t> publisher_asleep;
+	std::atomic<uint32_t> publisher_pid;
+	std::atomic<uint64_t> publisher_heartbeat; /* microseconds since 1970 */
+};
+static_assert(sizeof(RingHeader) == kRingHeaderSize);
+static_assert(std::atomic<uint64_t>::is_always_lock_free && std::atomic<uint32_t>::is_always_lock_free);
+
+/* The whole file for a data area of this capacity, in bytes. */
+constexpr size_t
+ring_file_size(uint64_t capacity)
+{
+	return kRingHeaderSize + capacity;
+}
+
+/* True if a data area may have this size: a power of two between the limits. */
+bool ring_capacity_valid(uint64_t capacity);
+
+/*
+ * The worker's side. Plain data without a destructor, so that PostgreSQL's longjmp may pass over it.
+ */
+class RingWriter
+{
+public:
+	/*
+	 * Lays a new ring out in `memory`, which is ring_file_size(capacity) zeroed bytes, page-aligned.
+	 * Application is cut at kApplicationMax - 1 bytes.
+	 */
+	void create(void *memory, uint64_t capacity, uint64_t epoch, const char *application, uint32_t pid);
+
+	/*
+	 * Writes one frame of a record: as much of payload[offset..length) as a frame holds. Returns
+	 * the number of payload bytes written, or -1 if the ring is full (nothing was written). The
+	 * caller repeats with offset + result until offset == length; a record of length 0 takes one frame.
+	 * All frames of a record but the last carry the same number of payload bytes. -2 is a mistake of
+	 * the caller (kind Padding, route too long, offset not before the end): waiting won't mend it.
+	 * The frame is visible to the reader at return; ring the publisher's bell if publisher_sleeps().
+	 */
+	int64_t write(const RecordInfo &info, const void *payload, uint32_t length, uint32_t offset);
+
+	/* Bytes that a frame with this much route and payload takes in the ring, without padding. */
+	static uint64_t frame_size(uint32_t route_length, uint32_t payload_length);
+
+	/* Position behind the last frame written. */
+	uint64_t written() const { return written_; }
+
+	/*
+	 * The publisher's acked cursor, as far as it can be believed: an impossible value (going back, or
+	 * beyond written) leaves the last good one in place and counts in violations().
+	 */
+	uint64_t acked();
+	uint64_t violations() const { return violations_; }
+
+	/* True once after the publisher said it goes to sleep: the caller must ring its bell. */
+	bool publisher_sleeps();
+
+	/* Announce sleep (then check once more before sleeping) and end it. */
+	void set_asleep(bool asleep);
+
+	void heartbeat(uint64_t now_us);
+	/* Tells the publisher that no frame will follow. */
+	void close();
+
+	/* Peer's own statements, for views only. */
+	uint32_t publisher_pid() const;
+	uint64_t publisher_heartbeat() const;
+	uint64_t capacity() const { return capacity_; }
+	uint64_t epoch() const { return epoch_; }
+	uint32_t max_frame_payload() const { return max_frame_payload_; }
+
+private:
+	RingHeader *header_;
+	char *data_;
+	uint64_t capacity_;
+	uint64_t epoch_;
+	uint64_t written_;
+	uint64_t acked_;
+	uint64_t violations_;
+	uint32_t max_frame_payload_;
+};
+
+enum class AttachResult {
+	Ok,
+	NotReady,     /* no magic yet: the worker is still laying it out */
+	WrongVersion, /* another ring version: extension and publisher don't belong together */
+	Corrupt       /* sizes or cursors that can't be */
+};
+
+enum class ReadResult {
+	Empty,
+	Frame,
+	Corrupt /* the frame at the read position fails a check; nothing was consumed */
+};
+
+/* A frame in place: pointers into the ring, good until the frame is acked. */
+struct Frame
+{
+	FrameHeader header;  /* a copy, checked */
+	const char *route;   /* header.route_length bytes */
+	const char *payload; /* header.payload_length bytes */
+	uint64_t end;        /* position behind the frame: ack this */
+
+	bool first_of_record() const { return header.record_offset == 0; }
+	bool last_of_record() const { return header.record_offset + header.payload_length == header.record_length; }
+};
+
+/* The publisher's side. */
+class RingReader
+{
+public:
+	/*
+	 * Attaches to `size` mapped bytes and starts reading at acked. *version is the ring's, for messages (0: none
+	 * was found). Ring the worker's bell once after this: a publisher before us may have died between
+	 * worker_sleeps(), which clears the flag, and the ringing.
+	 */
+	AttachResult attach(void *memory, size_t size, uint32_t *version);
+
+	/* The next frame, if there is one. Padding is skipped. */
+	ReadResult next(Frame *frame);
+
+	/* Moves acked to a position that is the end of a frame already read. Ring the worker's bell if worker_sleeps(). */
+	void ack(uint64_t position);
+	/* Goes back to reading at acked. */
+	void rewind();
+
+	uint64_t read_position() const { return read_; }
+	uint64_t acked() const { return acked_; }
+	uint64_t written() const;
+	bool closed() const;
+	bool worker_sleeps();
+	void set_asleep(bool asleep);
+	void set_publisher(uint32_t pid);
+	void heartbeat(uint64_t now_us);
+	uint64_t worker_heartbeat() const;
+	uint64_t epoch() const { return epoch_; }
+	uint64_t capacity() const { return capacity_; }
+	uint32_t max_frame_payload() const { return max_frame_payload_; }
+	const char *application() const { return application_; }
+
+private:
+	RingHeader *header_ = nullptr;
+	const char *data_ = nullptr;
+	uint64_t capacity_ = 0;
+	uint64_t epoch_ = 0;
+	uint64_t written_ = 0; /* the worker's, when it was last looked at */
+	uint64_t read_ = 0;
+	uint64_t acked_ = 0;
+	uint32_t max_frame_payload_ = 0;
+	char application_[kApplicationMax] = {};
+};
+
+} // namespace siphon
+
+#endif

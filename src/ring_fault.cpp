@@ -1,0 +1,87 @@
+/*
+ * A SIGBUS handler for one mapping: see ring_fault.h. All that the handler touches is lock-free, and
+ * mmap and sigaction are plain system calls.
+ */
+#include "ring_fault.h"
+
+#include <atomic>
+#include <cerrno>
+#include <csignal>
+#include <cstdint>
+#include <sys/mman.h>
+
+namespace siphon {
+
+static std::atomic<uintptr_t> guarded_start;
+static std::atomic<size_t> guarded_size;
+static std::atomic<bool> fault_seen;
+static std::atomic<bool> installed;
+static struct sigaction previous;
+
+static_assert(std::atomic<uintptr_t>::is_always_lock_free && std::atomic<bool>::is_always_lock_free);
+
+static void
+handle_bus_error(int signal_number, siginfo_t *info, void *)
+{
+	uintptr_t start = guarded_start.load();
+	size_t size = guarded_size.load();
+	uintptr_t address = reinterpret_cast<uintptr_t>(info->si_addr);
+	/* si_addr means something only if the kernel reports a fault, and not for a kill(). */
+	bool fault = info->si_code > 0;
+	int saved_errno = errno;
+
+	if (fault && address >= start && address - start < size)
+	{
+		void *zeros = mmap(reinterpret_cast<void *>(start), size, PROT_READ | PROT_WRITE,
+						   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);
+
+		if (zeros != MAP_FAILED)
+		{
+			fault_seen.store(true);
+			errno = saved_errno;
+			return;
+		}
+	}
+
+	/* Not ours. The instruction is repeated when we return, and then meets the handler before us. */
+	sigaction(SIGBUS, &previous, nullptr);
+	installed.store(false);
+	if (!fault)
+		raise(signal_number);
+	errno = saved_errno;
+}
+
+void
+ring_fault_guard(void *memory, size_t size)
+{
+	/* Between these stores nothing is touched that could fault. */
+	guarded_size.store(memory == nullptr ? 0 : size);
+	guarded_start.store(reinterpret_cast<uintptr_t>(memory));
+
+	if (memory == nullptr)
+	{
+		if (installed.exchange(false))
+			sigaction(SIGBUS, &previous, nullptr);
+		return;
+	}
+
+	fault_seen.store(false);
+	if (installed.exchange(true))
+		return;
+
+	struct sigaction action = {};
+
+	action.sa_sigaction = handle_bus_error;
+	/* SA_NODEFER, so that the raise() above takes effect at once. */
+	action.sa_flags = SA_SIGINFO | SA_NODEFER;
+	sigemptyset(&action.sa_mask);
+	sigaction(SIGBUS, &action, &previous);
+}
+
+bool
+ring_fault_seen()
+{
+	return fault_seen.load();
+}
+
+} // namespace siphon

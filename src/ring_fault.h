@@ -1,0 +1,28 @@
+/*
+ * What if another process truncates the ring file while the worker has it mapped? The next touch behind
+ * the new end raises SIGBUS, and a background worker that dies of a signal restarts the whole cluster.
+ *
+ * So, as Wayland's compositors do with their clients' buffers: when SIGBUS strikes inside of the ring,
+ * zero pages of our own are put in the place of the whole mapping, and the worker goes on as if nothing
+ * had happened, until it asks ring_fault_seen() and ends in an orderly way. Any other SIGBUS is left to
+ * whoever handled it before.
+ */
+#ifndef SIPHON_RING_FAULT_H
+#define SIPHON_RING_FAULT_H
+
+#include <cstddef>
+
+namespace siphon {
+
+/*
+ * Guards this mapping, which is page-aligned, in place of the one before; nullptr ends guarding (do that
+ * before munmap). One mapping per process.
+ */
+void ring_fault_guard(void *memory, size_t size);
+
+/* True if the mapping guarded last has been replaced by zeros: whatever was or is written there is lost. */
+bool ring_fault_seen();
+
+} // namespace siphon
+
+#endif

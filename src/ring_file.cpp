@@ -1,0 +1,386 @@
+/*
+ * Ring files, bells and locks: see ring_file.h.
+ *
+ * /dev/shm belongs to everybody, so every step goes through a descriptor of the directory that was
+ * checked (it is ours, nobody else may write to it), follows no symbolic link, and checks what it opened.
+ */
+#include "ring_file.h"
+
+#include "ring.h"
+
+#include <cerrno>
+#include <csignal>
+#include <cstdio>
+#include <cstring>
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+namespace siphon {
+
+static constexpr char kRingFile[] = "decoder.ring";
+static constexpr char kRingFileNew[] = "decoder.ring.new";
+/* All that can lie in an application's directory. */
+static constexpr const char *kFiles[] = {
+	kRingFile, kRingFileNew, "decoder.bell", "publisher.bell", "decoder.lock", "publisher.lock",
+};
+
+/* What is read from a bell at once, and how often: together the default size of a pipe. */
+static constexpr size_t kDrainSize = 4096;
+static constexpr int kDrainLimit = 16;
+
+/* How often a lock file may vanish under us before we call it taken. */
+static constexpr int kLockAttempts = 10;
+
+static bool
+application_valid(const char *application)
+{
+	return application[0] != '\0' && strcmp(application, ".") != 0 && strcmp(application, "..") != 0 &&
+		strchr(application, '/') == nullptr;
+}
+
+bool
+ring_path(char *out, const char *directory, const char *application, const char *file)
+{
+	if (!application_valid(application))
+		return false;
+
+	int length = snprintf(out, kRingPathMax, "%s/%s/%s", directory, application, file);
+
+	return length >= 0 && static_cast<size_t>(length) < kRingPathMax;
+}
+
+/* Opens one level; fails unless it is a directory of ours that nobody else may write to. */
+static int
+open_level(int parent, const char *name, bool create, int *fd)
+{
+	struct stat status;
+
+	if (create && mkdirat(parent, name, 0700) != 0 && errno != EEXIST)
+		return errno;
+
+	*fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (*fd < 0)
+		return errno;
+
+	int error = 0;
+
+	if (fstat(*fd, &status) != 0)
+		error = errno;
+	else if (status.st_uid != geteuid() || (status.st_mode & (S_IWGRP | S_IWOTH)) != 0)
+		error = EPERM;
+	if (error != 0)
+		close(*fd);
+	return error;
+}
+
+/* Opens the application's directory. */
+static int
+open_directory(const char *directory, const char *application, bool create, int *fd)
+{
+	int parent;
+
+	if (!application_valid(application))
+		return EINVAL;
+
+	int error = open_level(AT_FDCWD, directory, create, &parent);
+
+	if (error != 0)
+		return error;
+	error = open_level(parent, application, create, fd);
+	close(parent);
+	return error;
+}
+
+/* Checks that an opened file is ours and of the type that it should be; closes it if not. */
+static int
+check_file(int fd, mode_t type, struct stat *status)
+{
+	int error = 0;
+
+	if (fstat(fd, status) != 0)
+		error = errno;
+	else if ((status->st_mode & S_IFMT) != type)
+		error = EINVAL;
+	else if (status->st_uid != geteuid())
+		error = EPERM;
+	if (error != 0)
+		close(fd);
+	return error;
+}
+
+/*
+ * posix_fallocate starts over after a signal and so might never end in a process whose latch is set all
+ * the time: block them, as PostgreSQL does for its shared memory segments. Still EINTR can come from
+ * SIGCONT, for one.
+ */
+static int
+allocate(int fd, size_t size)
+{
+	sigset_t all;
+	sigset_t before;
+	int error;
+
+	sigfillset(&all);
+	sigprocmask(SIG_SETMASK, &all, &before);
+	do
+	{
+		error = posix_fallocate(fd, 0, static_cast<off_t>(size));
+	} while (error == EINTR);
+	sigprocmask(SIG_SETMASK, &before, nullptr);
+	return error;
+}
+
+static int
+map(int fd, size_t size, RingMapping *mapping)
+{
+	void *memory = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+
+	if (memory == MAP_FAILED)
+		return errno;
+	*mapping = {memory, size, fd};
+	return 0;
+}
+
+int
+ring_file_create(const char *directory, const char *application, size_t size, RingMapping *mapping)
+{
+	int parent;
+
+	*mapping = {nullptr, 0, -1};
+
+	int error = open_directory(directory, application, true, &parent);
+
+	if (error != 0)
+		return error;
+
+	/* Left behind by a worker that died half-way; the decoder's lock says that there is no other. */
+	if (unlinkat(parent, kRingFileNew, 0) != 0 && errno != ENOENT)
+	{
+		error = errno;
+		close(parent);
+		return error;
+	}
+
+	int fd = openat(parent, kRingFileNew, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+
+	if (fd < 0)
+		error = errno;
+	else
+	{
+		error = allocate(fd, size);
+		if (error == 0)
+			error = map(fd, size, mapping);
+		if (error != 0)
+		{
+			close(fd);
+			unlinkat(parent, kRingFileNew, 0);
+		}
+	}
+	close(parent);
+	return error;
+}
+
+int
+ring_file_publish(const char *directory, const char *application)
+{
+	int parent;
+	int error = open_directory(directory, application, false, &parent);
+
+	if (error != 0)
+		return error;
+	if (renameat(parent, kRingFileNew, parent, kRingFile) != 0)
+		error = errno;
+	close(parent);
+	return error;
+}
+
+int
+ring_file_open(const char *directory, const char *application, RingMapping *mapping)
+{
+	int parent;
+	struct stat status;
+
+	*mapping = {nullptr, 0, -1};
+
+	int error = open_directory(directory, application, false, &parent);
+
+	if (error != 0)
+		return error;
+
+	/* O_NONBLOCK is for what isn't a regular file: we must get as far as finding that out. */
+	int fd = openat(parent, kRingFile, O_RDWR | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC);
+
+	error = errno;
+	close(parent);
+	if (fd < 0)
+		return error;
+	error = check_file(fd, S_IFREG, &status);
+	if (error != 0)
+		return error;
+
+	if (static_cast<size_t>(status.st_size) < ring_file_size(kRingMinimum))
+		error = EINVAL;
+	else
+		error = map(fd, static_cast<size_t>(status.st_size), mapping);
+	if (error != 0)
+		close(fd);
+	return error;
+}
+
+bool
+ring_file_replaced(const RingMapping *mapping)
+{
+	struct stat status;
+
+	/* Renaming another file over the name takes away the only link that ours has; so does removing it. */
+	return fstat(mapping->fd, &status) != 0 || status.st_nlink == 0;
+}
+
+void
+ring_file_close(RingMapping *mapping)
+{
+	if (mapping->memory != nullptr)
+		munmap(mapping->memory, mapping->size);
+	if (mapping->fd >= 0)
+		close(mapping->fd);
+	*mapping = {nullptr, 0, -1};
+}
+
+int
+ring_lock(const char *directory, const char *application, const char *file, int *fd)
+{
+	int parent;
+
+	*fd = -1;
+
+	int error = open_directory(directory, application, true, &parent);
+
+	if (error != 0)
+		return error;
+
+	error = EWOULDBLOCK;
+	for (int attempt = 0; attempt < kLockAttempts; attempt++)
+	{
+		struct stat locked;
+		struct stat named;
+		int lock = openat(parent, file, O_RDWR | O_CREAT | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC, 0600);
+
+		if (lock < 0)
+		{
+			error = errno;
+			break;
+		}
+		error = check_file(lock, S_IFREG, &locked);
+		if (error != 0)
+			break;
+		if (flock(lock, LOCK_EX | LOCK_NB) != 0)
+		{
+			error = errno;
+			close(lock);
+			break;
+		}
+
+		/* Between open and flock the file may have been removed, and the next one locks another. */
+		if (fstatat(parent, file, &named, AT_SYMLINK_NOFOLLOW) == 0 && named.st_ino == locked.st_ino &&
+			named.st_dev == locked.st_dev)
+		{
+			*fd = lock;
+			break;
+		}
+		close(lock);
+		error = EWOULDBLOCK;
+	}
+	close(parent);
+	return error;
+}
+
+int
+bell_open(const char *directory, const char *application, const char *file, int *fd)
+{
+	int parent;
+	struct stat status;
+
+	*fd = -1;
+
+	int error = open_directory(directory, application, true, &parent);
+
+	if (error != 0)
+		return error;
+
+	int bell = -1;
+
+	if (mkfifoat(parent, file, 0600) != 0 && errno != EEXIST)
+		error = errno;
+	else
+	{
+		/*
+		 * For both ends, so that opening never waits for the other side, writing never finds nobody to
+		 * read (SIGPIPE), and reading never finds an end of file when the other side goes.
+		 */
+		bell = openat(parent, file, O_RDWR | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC);
+		if (bell < 0)
+			error = errno;
+	}
+	close(parent);
+	if (error == 0)
+		error = check_file(bell, S_IFIFO, &status);
+	if (error == 0)
+		*fd = bell;
+	return error;
+}
+
+void
+bell_ring(int fd)
+{
+	/* A full pipe is a bell that rings already; any other failure the sleeper's timeout makes good. */
+	[[maybe_unused]] ssize_t written = write(fd, "", 1);
+}
+
+void
+bell_drain(int fd)
+{
+	char buffer[kDrainSize];
+
+	for (int i = 0; i < kDrainLimit; i++)
+	{
+		if (read(fd, buffer, sizeof(buffer)) < static_cast<ssize_t>(sizeof(buffer)))
+			break;
+	}
+}
+
+int
+ring_directory_remove(const char *directory, const char *application)
+{
+	int parent;
+	int child;
+
+	if (!application_valid(application))
+		return EINVAL;
+
+	int error = open_level(AT_FDCWD, directory, false, &parent);
+
+	if (error != 0)
+		return error == ENOENT ? 0 : error;
+
+	error = open_level(parent, application, false, &child);
+	if (error == 0)
+	{
+		for (const char *file : kFiles)
+		{
+			if (unlinkat(child, file, 0) != 0 && errno != ENOENT && error == 0)
+				error = errno;
+		}
+		close(child);
+		if (error == 0 && unlinkat(parent, application, AT_REMOVEDIR) != 0 && errno != ENOENT)
+			error = errno;
+	}
+	else if (error == ENOENT)
+		error = 0;
+	close(parent);
+	return error;
+}
+
+} // namespace siphon

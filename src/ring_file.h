@@ -1,0 +1,70 @@
+/*
+ * Where rings live: files in a directory that the server and the publisher share.
+ *
+ *   <ring_directory>/<application>/decoder.ring     the ring, replaced (renamed over) at every start of the decoder
+ *                                  decoder.bell     FIFO: the publisher wakes the decoder
+ *                                  publisher.bell   FIFO: workers wake the publisher
+ *                                  decoder.lock     flock held by the decoder
+ *                                  publisher.lock   flock held by the publisher
+ *
+ * Bells are FIFOs because a backend waits on its latch and a file descriptor at once and can't wait on
+ * a futex; they work across containers that share the directory. Locks are flock()s: a death releases them.
+ * Like ring.h this includes nothing of PostgreSQL, throws nothing; errors are errno values.
+ */
+#ifndef SIPHON_RING_FILE_H
+#define SIPHON_RING_FILE_H
+
+#include <cstddef>
+#include <cstdint>
+
+namespace siphon {
+
+constexpr size_t kRingPathMax = 1024;
+
+/*
+ * Joins directory, application and file name, for messages. False if it does not fit into kRingPathMax, or the
+ * application can't be the name of a directory ("", ".", "..", with a slash), which the others call EINVAL.
+ */
+bool ring_path(char *out, const char *directory, const char *application, const char *file);
+
+struct RingMapping
+{
+	void *memory; /* nullptr: not mapped */
+	size_t size;
+	int fd;       /* -1: none */
+};
+
+/*
+ * Worker: makes the directories (0700), and a new zeroed file of `size` bytes under a temporary name,
+ * with all of its space allocated so that a full file system is an error here and not a SIGBUS later.
+ * Mapped, not yet visible: lay the ring out, then ring_file_publish(). Returns 0 or an errno value;
+ * EPERM where a directory belongs to another user or others may write to it, as in all that follows.
+ */
+int ring_file_create(const char *directory, const char *application, size_t size, RingMapping *mapping);
+/* Worker: renames the temporary file over decoder.ring. 0 or errno. */
+int ring_file_publish(const char *directory, const char *application);
+
+/* Publisher: maps the existing decoder.ring. 0 or errno (ENOENT: not there yet; EINVAL: too short for a ring). */
+int ring_file_open(const char *directory, const char *application, RingMapping *mapping);
+/* Publisher: true when the mapped file is no longer the one under the name: replaced, or removed. */
+bool ring_file_replaced(const RingMapping *mapping);
+void ring_file_close(RingMapping *mapping);
+
+/*
+ * Either: takes the lock file `file` ("decoder.lock", "publisher.lock"), creating it. 0 with *fd, EWOULDBLOCK if held.
+ * Like bell_open() it makes the directories, so that either side may come first.
+ */
+int ring_lock(const char *directory, const char *application, const char *file, int *fd);
+
+/* Either: opens the FIFO `file` for both ends, creating it if missing; non-blocking. 0 with *fd, or errno. */
+int bell_open(const char *directory, const char *application, const char *file, int *fd);
+void bell_ring(int fd);
+/* Empties what was rung so far. Bounded work, whatever the other side does. */
+void bell_drain(int fd);
+
+/* Removes an application's files and its directory; missing ones are fine. 0 or errno. */
+int ring_directory_remove(const char *directory, const char *application);
+
+} // namespace siphon
+
+#endif

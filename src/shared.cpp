@@ -1,0 +1,140 @@
+/*
+ * The applications in shared memory: a fixed array, so that it never grows, made at server start. It holds
+ * nothing durable (that is the registry's); it tells who runs and how it goes.
+ */
+#include "siphon.h"
+
+Shared *siphon_shared = nullptr;
+
+static Size
+shared_size(void)
+{
+	return add_size(offsetof(Shared, apps), mul_size(siphon_max_applications, sizeof(App)));
+}
+
+void
+shared_request(void)
+{
+	RequestAddinShmemSpace(shared_size());
+	RequestNamedLWLockTranche("siphon", 2);
+}
+
+void
+shared_startup(void)
+{
+	bool found;
+
+	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+	siphon_shared = static_cast<Shared *>(ShmemInitStruct("siphon", shared_size(), &found));
+	if (!found)
+	{
+		LWLockPadded *locks = GetNamedLWLockTranche("siphon");
+
+		memset(siphon_shared, 0, shared_size());
+		siphon_shared->lock = &locks[0].lock;
+		siphon_shared->registry_lock = &locks[1].lock;
+		for (int i = 0; i < siphon_max_applications; i++)
+		{
+			App *app = &siphon_shared->apps[i];
+
+			ConditionVariableInit(&app->changed);
+			pg_atomic_init_u64(&app->registry_wanted, 0);
+			for (auto &figure : app->figures)
+				pg_atomic_init_u64(&figure, 0);
+		}
+	}
+	LWLockRelease(AddinShmemInitLock);
+}
+
+const char *
+app_state_name(AppState state)
+{
+	switch (state)
+	{
+		case AppState::Starting:
+			return "starting";
+		case AppState::Streaming:
+			return "streaming";
+		case AppState::Restarting:
+			return "restarting";
+		case AppState::NoWorker:
+			return "no worker";
+		case AppState::Failed:
+			return "failed";
+	}
+	return "unknown";
+}
+
+App *
+shared_find(const char *name)
+{
+	for (int i = 0; i < siphon_max_applications; i++)
+	{
+		App *app = &siphon_shared->apps[i];
+
+		if (app->in_use && strcmp(app->name, name) == 0)
+			return app;
+	}
+	return nullptr;
+}
+
+App *
+shared_find_or_add(const char *name, Oid database)
+{
+	App *app = shared_find(name);
+
+	if (app)
+	{
+		app->database = database;
+		return app;
+	}
+	for (int i = 0; i < siphon_max_applications; i++)
+	{
+		app = &siphon_shared->apps[i];
+		if (app->in_use || app->decoder_pid != 0)
+			continue;
+		app->in_use = true;
+		strlcpy(app->name, name, sizeof(app->name));
+		app->database = database;
+		app->state = AppState::Starting;
+		app->reason[0] = app->hint[0] = '\0';
+		app->incarnation = ++siphon_shared->incarnations;
+		app->stop = false;
+		app->decoder_latch = nullptr;
+		app->decoder_started = 0;
+		pg_atomic_write_u64(&app->registry_wanted, 1);
+		app->registry_loaded = 0;
+		for (auto &figure : app->figures)
+			pg_atomic_write_u64(&figure, 0);
+		return app;
+	}
+	return nullptr;
+}
+
+void
+shared_forget(App *app)
+{
+	app->in_use = false;
+	app->name[0] = '\0';
+	ConditionVariableBroadcast(&app->changed);
+}
+
+void
+shared_set_state(App *app, AppState state, const char *reason, const char *hint)
+{
+	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
+	app->state = state;
+	strlcpy(app->reason, reason ? reason : "", sizeof(app->reason));
+	strlcpy(app->hint, hint ? hint : "", sizeof(app->hint));
+	LWLockRelease(siphon_shared->lock);
+	ConditionVariableBroadcast(&app->changed);
+}
+
+void
+shared_wake_launcher(void)
+{
+	LWLockAcquire(siphon_shared->lock, LW_SHARED);
+	if (siphon_shared->launcher_latch)
+		SetLatch(siphon_shared->launcher_latch);
+	LWLockRelease(siphon_shared->lock);
+}

@@ -1,0 +1,129 @@
+/*
+ * Entry point: settings, shared memory, and the launcher's registration.
+ *
+ * The library is loaded in two ways. Preloaded (shared_preload_libraries) it does its work. Loaded on
+ * demand, as when CREATE EXTENSION runs on a primary whose standby runs Siphon, it defines nothing and
+ * starts nothing; the SQL functions then say what is missing.
+ */
+#include "siphon.h"
+
+#include "ring.h"
+
+#include <climits>
+
+extern "C" {
+PG_MODULE_MAGIC;
+}
+
+char *siphon_ring_directory;
+int siphon_ring_size_kb;
+int siphon_flush_interval_ms;
+int siphon_package_size_kb;
+int siphon_package_memory_kb;
+int siphon_max_applications;
+int siphon_max_restart_delay_s;
+bool siphon_preloaded = false;
+
+static shmem_request_hook_type prev_shmem_request_hook;
+static shmem_startup_hook_type prev_shmem_startup_hook;
+
+static void
+shmem_request(void)
+{
+	if (prev_shmem_request_hook)
+		prev_shmem_request_hook();
+	shared_request();
+}
+
+static void
+shmem_startup(void)
+{
+	if (prev_shmem_startup_hook)
+		prev_shmem_startup_hook();
+	shared_startup();
+}
+
+static bool
+check_ring_size(int *newval, void **, GucSource)
+{
+	if (siphon::ring_capacity_valid(uint64{1024} * static_cast<uint64>(*newval)))
+		return true;
+	GUC_check_errdetail("The size of a ring must be a power of two.");
+	return false;
+}
+
+static bool
+check_ring_directory(char **newval, void **, GucSource)
+{
+	if (*newval && is_absolute_path(*newval) && strlen(*newval) < MAXPGPATH / 2)
+		return true;
+	GUC_check_errdetail("The ring directory must be an absolute path.");
+	return false;
+}
+
+static void
+define_settings(void)
+{
+	DefineCustomStringVariable(
+		"siphon.ring_directory",
+		"Directory of the rings, which the server and its publishers share.",
+		"Must be on a memory-backed file system. Two servers on one machine need two directories.",
+		&siphon_ring_directory, "/dev/shm/siphon", PGC_POSTMASTER, 0, check_ring_directory, nullptr, nullptr);
+	DefineCustomIntVariable(
+		"siphon.ring_size", "Size of each ring, a power of two.",
+		"It takes effect when a decoder starts. When a ring is full, its decoder waits.",
+		&siphon_ring_size_kb, 64 * 1024, 64, INT_MAX / 2, PGC_SIGHUP, GUC_UNIT_KB, check_ring_size, nullptr,
+		nullptr);
+	DefineCustomIntVariable(
+		"siphon.flush_interval", "Longest time that an event waits for its package to fill.",
+		"0 writes packages out at every commit that finds no more WAL to decode.", &siphon_flush_interval_ms, 100,
+		0, 60 * 1000, PGC_SIGHUP, GUC_UNIT_MS, nullptr, nullptr, nullptr);
+	DefineCustomIntVariable(
+		"siphon.package_size", "Size at which a package is written out.", nullptr, &siphon_package_size_kb, 512, 1,
+		16 * 1024, PGC_SIGHUP, GUC_UNIT_KB, nullptr, nullptr, nullptr);
+	DefineCustomIntVariable(
+		"siphon.package_memory", "Memory for packages that are being filled, for each decoder.",
+		"When all open packages together exceed it, the oldest are written out.", &siphon_package_memory_kb,
+		64 * 1024, 1024, INT_MAX / 2, PGC_SIGHUP, GUC_UNIT_KB, nullptr, nullptr, nullptr);
+	DefineCustomIntVariable(
+		"siphon.max_applications", "Number of applications that this server can hold.",
+		"Each takes a background worker (max_worker_processes) and a replication slot (max_replication_slots).",
+		&siphon_max_applications, 16, 1, 1024, PGC_POSTMASTER, 0, nullptr, nullptr, nullptr);
+	DefineCustomIntVariable(
+		"siphon.max_restart_delay", "Longest pause before a failed decoder is started again.",
+		"The pause is one second after the first failure and doubles with each that follows.",
+		&siphon_max_restart_delay_s, 60, 1, 3600, PGC_SIGHUP, GUC_UNIT_S, nullptr, nullptr, nullptr);
+	MarkGUCPrefixReserved("siphon");
+}
+
+static void
+register_launcher(void)
+{
+	BackgroundWorker worker;
+
+	memset(&worker, 0, sizeof(worker));
+	worker.bgw_flags = BGWORKER_SHMEM_ACCESS;
+	/* On a hot standby too: not only once recovery has ended. */
+	worker.bgw_start_time = BgWorkerStart_ConsistentState;
+	worker.bgw_restart_time = 5;
+	strlcpy(worker.bgw_library_name, "siphon", sizeof(worker.bgw_library_name));
+	strlcpy(worker.bgw_function_name, "siphon_launcher_main", sizeof(worker.bgw_function_name));
+	strlcpy(worker.bgw_name, "siphon launcher", sizeof(worker.bgw_name));
+	strlcpy(worker.bgw_type, "siphon launcher", sizeof(worker.bgw_type));
+	RegisterBackgroundWorker(&worker);
+}
+
+void
+_PG_init(void)
+{
+	if (!process_shared_preload_libraries_in_progress)
+		return;
+
+	siphon_preloaded = true;
+	define_settings();
+	prev_shmem_request_hook = shmem_request_hook;
+	shmem_request_hook = shmem_request;
+	prev_shmem_startup_hook = shmem_startup_hook;
+	shmem_startup_hook = shmem_startup;
+	register_launcher();
+}

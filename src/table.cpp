@@ -1,0 +1,354 @@
+/*
+ * The decoder's cache of published tables: see table.h.
+ */
+#include "table.h"
+
+#include "package.h"
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+using siphon::Wire;
+using siphon::WireBuffer;
+
+static HTAB *tables;
+static MemoryContext tables_context;
+static char *application_identifier;
+
+void
+buffer_grow(WireBuffer *buffer, size_t more)
+{
+	size_t needed = buffer->size + more;
+	size_t capacity = buffer->capacity;
+
+	if (needed > kMessageLimit)
+		ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+						errmsg("a row of %zu bytes is too large for a package", needed),
+						errhint("Remove the table with siphon_remove_table().")));
+	while (capacity < needed)
+		capacity *= 2;
+	buffer->data = static_cast<char *>(repalloc_huge(buffer->data, capacity));
+	buffer->capacity = capacity;
+}
+
+char *
+text_to_utf8(const char *text, size_t *length)
+{
+	char *converted;
+
+	if (GetDatabaseEncoding() == PG_UTF8 || GetDatabaseEncoding() == PG_SQL_ASCII)
+		return const_cast<char *>(text);
+	converted = pg_server_to_any(text, static_cast<int>(*length), PG_UTF8);
+	if (converted != text)
+		*length = strlen(converted);
+	return converted;
+}
+
+static void
+invalidate_all(Datum, int, uint32)
+{
+	HASH_SEQ_STATUS status;
+	Table *table;
+
+	hash_seq_init(&status, tables);
+	while ((table = static_cast<Table *>(hash_seq_search(&status))) != nullptr)
+		table->valid = false;
+}
+
+static void
+invalidate_relation(Datum, Oid relid)
+{
+	Table *table;
+
+	if (relid == InvalidOid)
+	{
+		invalidate_all(0, 0, 0);
+		return;
+	}
+	table = static_cast<Table *>(hash_search(tables, &relid, HASH_FIND, nullptr));
+	if (table)
+		table->valid = false;
+}
+
+void
+tables_init(const char *application)
+{
+	HASHCTL control;
+
+	tables_context = AllocSetContextCreate(TopMemoryContext, "siphon tables", ALLOCSET_DEFAULT_SIZES);
+	application_identifier = MemoryContextStrdup(tables_context, application);
+	memset(&control, 0, sizeof(control));
+	control.keysize = sizeof(Oid);
+	control.entrysize = sizeof(Table);
+	control.hcxt = tables_context;
+	tables = hash_create("siphon tables", 64, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+
+	CacheRegisterRelcacheCallback(invalidate_relation, 0);
+	/* A renamed schema or type changes what a package says, without an invalidation of the table. */
+	CacheRegisterSyscacheCallback(NAMESPACEOID, invalidate_all, 0);
+	CacheRegisterSyscacheCallback(TYPEOID, invalidate_all, 0);
+}
+
+void
+tables_set(const Registry *registry)
+{
+	HASH_SEQ_STATUS status;
+	Table *table;
+	ListCell *lc;
+
+	hash_seq_init(&status, tables);
+	while ((table = static_cast<Table *>(hash_seq_search(&status))) != nullptr)
+		table->published = false;
+
+	foreach (lc, registry->tables)
+	{
+		const RegistryTable *listed = static_cast<RegistryTable *>(lfirst(lc));
+		bool found;
+		MemoryContext old;
+		ListCell *name;
+
+		table = static_cast<Table *>(hash_search(tables, &listed->relid, HASH_ENTER, &found));
+		if (!found)
+		{
+			memset(reinterpret_cast<char *>(table) + sizeof(Oid), 0, sizeof(Table) - sizeof(Oid));
+			table->settings_context = AllocSetContextCreate(tables_context, "siphon table", ALLOCSET_SMALL_SIZES);
+		}
+		table->published = true;
+		table->valid = false;
+		table->start = listed->start;
+		table->wanted_partitions = listed->partitions;
+		MemoryContextReset(table->settings_context);
+		table->exclude_columns = NIL;
+		old = MemoryContextSwitchTo(table->settings_context);
+		foreach (name, listed->exclude_columns)
+			table->exclude_columns = lappend(table->exclude_columns, pstrdup(static_cast<char *>(lfirst(name))));
+		MemoryContextSwitchTo(old);
+	}
+}
+
+bool
+table_known(Oid relid)
+{
+	Table *table = static_cast<Table *>(hash_search(tables, &relid, HASH_FIND, nullptr));
+
+	return table && table->published;
+}
+
+static bool
+excluded(const Table *table, const char *column)
+{
+	ListCell *lc;
+
+	foreach (lc, table->exclude_columns)
+		if (strcmp(static_cast<char *>(lfirst(lc)), column) == 0)
+			return true;
+	return false;
+}
+
+/* Attribute numbers of the key, in the order of its index: the replica identity, or with FULL the primary key. */
+static int16 *
+key_attributes(Relation relation, int *count)
+{
+	Oid index_oid;
+	Relation index;
+	int16 *attributes;
+
+	list_free(RelationGetIndexList(relation)); /* fills in the two fields read here */
+	index_oid = relation->rd_rel->relreplident == REPLICA_IDENTITY_FULL ? relation->rd_pkindex
+																		: relation->rd_replidindex;
+	*count = 0;
+	if (!OidIsValid(index_oid))
+		return nullptr;
+	index = RelationIdGetRelation(index_oid);
+	if (index == nullptr)
+		return nullptr;
+	*count = index->rd_index->indnkeyatts;
+	attributes = static_cast<int16 *>(palloc(sizeof(int16) * static_cast<size_t>(*count)));
+	memcpy(attributes, index->rd_index->indkey.values, sizeof(int16) * static_cast<size_t>(*count));
+	RelationClose(index);
+	return attributes;
+}
+
+static void
+put_utf8(WireBuffer *out, uint32 field, const char *text)
+{
+	size_t length = strlen(text);
+	const char *utf8 = text_to_utf8(text, &length);
+	Wire wire(out);
+
+	wire.bytes_field(field, utf8, length);
+	wire.commit();
+}
+
+/* One siphon.v1.Column. */
+static void
+put_column(WireBuffer *out, Form_pg_attribute attribute, bool key)
+{
+	char *type_name = format_type_with_typemod(attribute->atttypid, attribute->atttypmod);
+	WireBuffer column;
+
+	buffer_init(&column, 32 + (strlen(NameStr(attribute->attname)) + strlen(type_name)) * MAX_CONVERSION_GROWTH);
+	put_utf8(&column, siphon::field::kName, NameStr(attribute->attname));
+	{
+		Wire wire(&column);
+
+		wire.varint_field(siphon::field::kTypeOid, attribute->atttypid);
+		wire.commit();
+	}
+	put_utf8(&column, siphon::field::kTypeName, type_name);
+	if (key)
+	{
+		Wire wire(&column);
+
+		wire.varint_field(siphon::field::kKey, 1);
+		wire.commit();
+	}
+	buffer_reserve(out, column.size + 16);
+	Wire wire(out);
+	wire.bytes_field(siphon::field::kColumns, column.data, column.size);
+	wire.commit();
+	pfree(column.data);
+	pfree(type_name);
+}
+
+static void
+build_columns(Table *table, Relation relation, WireBuffer *wire_columns)
+{
+	TupleDesc desc = RelationGetDescr(relation);
+	int nkeys;
+	int16 *keys = key_attributes(relation, &nkeys);
+	int *column_of = static_cast<int *>(palloc(sizeof(int) * static_cast<size_t>(desc->natts + 1)));
+
+	table->natts = desc->natts;
+	table->full = relation->rd_rel->relreplident == REPLICA_IDENTITY_FULL;
+	table->columns = static_cast<Column *>(palloc0(sizeof(Column) * static_cast<size_t>(Max(desc->natts, 1))));
+	table->ncolumns = 0;
+	for (int i = 0; i < desc->natts; i++)
+	{
+		Form_pg_attribute attribute = TupleDescAttr(desc, i);
+		Column *column = &table->columns[table->ncolumns];
+		Oid output;
+		bool varlena;
+
+		column_of[i + 1] = -1;
+		if (attribute->attisdropped || excluded(table, NameStr(attribute->attname)))
+			continue;
+#if PG_VERSION_NUM >= 180000
+		/* A virtual generated column has no value in the WAL. */
+		if (attribute->attgenerated == ATTRIBUTE_GENERATED_VIRTUAL)
+			continue;
+#endif
+		column_of[i + 1] = table->ncolumns++;
+		column->attnum = i;
+		column->attlen = attribute->attlen;
+		column->encoding = type_encoding(attribute->atttypid);
+		for (int k = 0; k < nkeys; k++)
+			column->key |= keys[k] == i + 1;
+		getTypeOutputInfo(attribute->atttypid, &output, &varlena);
+		fmgr_info(output, &column->output);
+		put_column(wire_columns, attribute, column->key);
+	}
+
+	table->key_columns = static_cast<int *>(palloc(sizeof(int) * static_cast<size_t>(Max(nkeys, 1))));
+	table->nkeys = 0;
+	for (int k = 0; k < nkeys; k++)
+		if (keys[k] > 0 && column_of[keys[k]] >= 0)
+			table->key_columns[table->nkeys++] = column_of[keys[k]];
+}
+
+/* The names as the publisher needs them for a subject: schema, NUL, table. */
+static void
+build_route(Table *table, const char *schema, const char *name)
+{
+	size_t schema_length = strlen(schema);
+	size_t name_length = strlen(name);
+	const char *schema_utf8 = text_to_utf8(schema, &schema_length);
+	const char *name_utf8 = text_to_utf8(name, &name_length);
+
+	table->route_length = static_cast<int>(schema_length + 1 + name_length);
+	table->route = static_cast<char *>(palloc(static_cast<size_t>(table->route_length)));
+	memcpy(table->route, schema_utf8, schema_length);
+	table->route[schema_length] = '\0';
+	memcpy(table->route + schema_length + 1, name_utf8, name_length);
+}
+
+static void
+build_header(Table *table, Relation relation, const WireBuffer *columns)
+{
+	char *schema = get_namespace_name(RelationGetNamespace(relation));
+	const char *name = RelationGetRelationName(relation);
+
+	if (schema == nullptr)
+		elog(ERROR, "cache lookup failed for schema %u", RelationGetNamespace(relation));
+	build_route(table, schema, name);
+	table->fingerprint = XXH3_64bits(columns->data, columns->size);
+	buffer_init(&table->header, columns->size + 64 + strlen(application_identifier) +
+									(strlen(schema) + strlen(name)) * MAX_CONVERSION_GROWTH);
+	put_utf8(&table->header, siphon::field::kApplication, application_identifier);
+	put_utf8(&table->header, siphon::field::kSchema, schema);
+	put_utf8(&table->header, siphon::field::kTable, name);
+	Wire wire(&table->header);
+	wire.fixed64_field(siphon::field::kFingerprint, table->fingerprint);
+	wire.raw(columns->data, columns->size);
+	wire.commit();
+}
+
+static void
+build(Table *table, Relation relation)
+{
+	Table fresh = *table;
+	MemoryContext caller;
+	WireBuffer columns;
+
+	fresh.context = AllocSetContextCreate(tables_context, "siphon table columns", ALLOCSET_SMALL_SIZES);
+	caller = MemoryContextSwitchTo(fresh.context);
+	buffer_init(&columns, 1024);
+	build_columns(&fresh, relation, &columns);
+	build_header(&fresh, relation, &columns);
+	MemoryContextSwitchTo(caller);
+
+	/* A package never mixes two column lists, nor two names. */
+	if (table->npackages > 0 &&
+		(table->npackages != fresh.wanted_partitions || table->header.size != fresh.header.size ||
+		 memcmp(table->header.data, fresh.header.data, fresh.header.size) != 0))
+		packages_write_table(table);
+
+	if (table->npackages != fresh.wanted_partitions)
+	{
+		if (table->packages)
+			pfree(table->packages);
+		fresh.packages = static_cast<Package **>(MemoryContextAllocZero(
+			tables_context, sizeof(Package *) * static_cast<size_t>(fresh.wanted_partitions)));
+		fresh.npackages = fresh.wanted_partitions;
+	}
+	else
+	{
+		fresh.packages = table->packages;
+		fresh.npackages = table->npackages;
+	}
+	if (table->context)
+		MemoryContextDelete(table->context);
+	fresh.partitions = fresh.wanted_partitions;
+	fresh.valid = true;
+	*table = fresh;
+
+	if (table->nkeys == 0 && !table->full)
+		ereport(LOG, (errmsg("siphon: deletes and key changes of table \"%s.%s\" can't be told apart",
+							 get_namespace_name(RelationGetNamespace(relation)), RelationGetRelationName(relation)),
+					  errdetail("The table has no replica identity any more."),
+					  errhint("Use ALTER TABLE ... REPLICA IDENTITY, or siphon_remove_table().")));
+}
+
+Table *
+table_lookup(Relation relation, XLogRecPtr commit_lsn)
+{
+	Oid relid = RelationGetRelid(relation);
+	Table *table = static_cast<Table *>(hash_search(tables, &relid, HASH_FIND, nullptr));
+
+	if (table == nullptr || !table->published || commit_lsn < table->start)
+		return nullptr;
+	/* Reading catalogs may itself process invalidations: go on until the picture is still. */
+	while (!table->valid)
+		build(table, relation);
+	return table;
+}

@@ -1,0 +1,66 @@
+/*
+ * What the decoder knows of a published table: its columns and how to encode them, its key, and the start
+ * that all its packages share. Built from the catalogs as they were at the change being decoded, and
+ * thrown away when PostgreSQL says that the relation or a type changed.
+ */
+#ifndef SIPHON_TABLE_H
+#define SIPHON_TABLE_H
+
+#include "buffer.h"
+#include "registry.h"
+#include "type_map.h"
+
+struct Package;
+
+struct Column
+{
+	int attnum; /* from 0, index into deformed tuples */
+	Encoding encoding;
+	bool key;
+	int16 attlen;
+	FmgrInfo output;
+};
+
+struct Table
+{
+	Oid relid; /* hash key */
+
+	/* What the registry says. */
+	bool published;
+	XLogRecPtr start;
+	int wanted_partitions;
+	List *exclude_columns; /* of char *, in settings_context */
+	MemoryContext settings_context;
+
+	/* What the catalogs say; rebuilt when not valid. In context, but for the packages. */
+	bool valid;
+	bool full; /* REPLICA IDENTITY FULL: old rows are whole */
+	int natts;
+	int ncolumns;
+	Column *columns;
+	int nkeys;
+	int *key_columns; /* indexes into columns, in the order of the key's index */
+	uint64 fingerprint;
+	siphon::WireBuffer header; /* the fields of a Package that all packages of the table share */
+	char *route;               /* schema, NUL, table, in UTF-8: for the ring's frames */
+	int route_length;
+	MemoryContext context;
+
+	int partitions;
+	Package **packages; /* the open package of each partition, or NULL */
+	int npackages;
+};
+
+/* Called once, when the decoder starts. */
+extern void tables_init(const char *application);
+/* Takes the published tables from the registry. All cached tables are looked at again. */
+extern void tables_set(const Registry *registry);
+/* True if tables_set() has seen the table before. */
+extern bool table_known(Oid relid);
+/* The table behind the relation of a change, or NULL if it is not published at this commit. */
+extern Table *table_lookup(Relation relation, XLogRecPtr commit_lsn);
+
+/* Text in UTF-8, converted from the server's encoding. Returned as it is when there is nothing to convert. */
+extern char *text_to_utf8(const char *text, size_t *length);
+
+#endif

@@ -1,0 +1,38 @@
+/*
+ * Which PostgreSQL type becomes which kind of value: one table, in one file. The kinds and their units are
+ * documented in proto/siphon.proto.
+ */
+#ifndef SIPHON_TYPE_MAP_H
+#define SIPHON_TYPE_MAP_H
+
+#include "wire.h"
+
+#include "pg.h"
+
+/* How a datum is turned into a value; several ways may lead to one kind. */
+enum class Encoding : uint8_t {
+	Int16,
+	Int32,
+	Int64,
+	Unsigned32,
+	Float,
+	Double,
+	Boolean,
+	Varlena, /* the bytes of a text-like varlena, in the server's encoding */
+	Bytes,
+	Name,
+	Numeric,
+	Date,
+	Time,
+	Timestamp,
+	Timestamptz,
+	Uuid,
+	JsonText, /* json: text-like */
+	Jsonb,    /* by output function */
+	Output    /* any other: the text of the type's output function */
+};
+
+/* Domains count as their base type. */
+extern Encoding type_encoding(Oid type);
+
+#endif

@@ -1,0 +1,212 @@
+/*
+ * From PostgreSQL's values to the wire's: see value.h and proto/siphon.proto.
+ */
+#include "value.h"
+
+using siphon::ValueKind;
+using siphon::Wire;
+using siphon::WireBuffer;
+
+static constexpr int64 kEpochDays = POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE;
+static constexpr int64 kEpochMicroseconds = kEpochDays * USECS_PER_DAY;
+
+static Value
+integer_value(ValueKind kind, int64 integer)
+{
+	Value value;
+
+	value.kind = kind;
+	value.integer = integer;
+	return value;
+}
+
+static Value
+bytes_value(ValueKind kind, const char *data, size_t length)
+{
+	Value value;
+
+	value.kind = kind;
+	value.bytes.data = data;
+	value.bytes.length = length;
+	return value;
+}
+
+/* Text in the server's encoding. Where that is SQL_ASCII it may be anything: what is not UTF-8 goes as bytes. */
+static Value
+text_value(ValueKind kind, const char *text, size_t length)
+{
+	if (GetDatabaseEncoding() == PG_SQL_ASCII &&
+		pg_encoding_verifymbstr(PG_UTF8, text, static_cast<int>(length)) != static_cast<int>(length))
+		return bytes_value(ValueKind::Bytes, text, length);
+	text = text_to_utf8(text, &length);
+	return bytes_value(kind, text, length);
+}
+
+static Value
+output_value(ValueKind kind, Column *column, Datum datum)
+{
+	char *text = OutputFunctionCall(&column->output, datum);
+
+	return text_value(kind, text, strlen(text));
+}
+
+static Value
+varlena_value(ValueKind kind, Datum datum)
+{
+	const varlena *v = PG_DETOAST_DATUM_PACKED(datum);
+	const char *data = VARDATA_ANY(v);
+	size_t length = VARSIZE_ANY_EXHDR(v);
+
+	return kind == ValueKind::Bytes ? bytes_value(kind, data, length) : text_value(kind, data, length);
+}
+
+static Value
+uuid_value(Datum datum)
+{
+	static const char digits[] = "0123456789abcdef";
+	const pg_uuid_t *uuid = DatumGetUUIDP(datum);
+	char *text = static_cast<char *>(palloc(36));
+	char *at = text;
+
+	for (int i = 0; i < UUID_LEN; i++)
+	{
+		if (i == 4 || i == 6 || i == 8 || i == 10)
+			*at++ = '-';
+		*at++ = digits[uuid->data[i] >> 4];
+		*at++ = digits[uuid->data[i] & 15];
+	}
+	return bytes_value(ValueKind::Uuid, text, 36);
+}
+
+static Value
+date_value(DateADT date)
+{
+	if (DATE_NOT_FINITE(date))
+		return integer_value(ValueKind::Date, DATE_IS_NOBEGIN(date) ? PG_INT32_MIN : PG_INT32_MAX);
+	return integer_value(ValueKind::Date, date + kEpochDays);
+}
+
+static Value
+timestamp_value(ValueKind kind, Column *column, Timestamp timestamp)
+{
+	int64 unix_time;
+
+	if (TIMESTAMP_NOT_FINITE(timestamp))
+		return integer_value(kind, TIMESTAMP_IS_NOBEGIN(timestamp) ? PG_INT64_MIN : PG_INT64_MAX);
+	if (__builtin_add_overflow(timestamp, kEpochMicroseconds, &unix_time))
+		return output_value(ValueKind::String, column, TimestampGetDatum(timestamp));
+	return integer_value(kind, unix_time);
+}
+
+Value
+value_from_datum(Column *column, Datum datum, bool isnull)
+{
+	Value value;
+
+	if (isnull)
+		return integer_value(ValueKind::Null, 1);
+	if (column->attlen == -1 && VARATT_IS_EXTERNAL_ONDISK(DatumGetPointer(datum)))
+		return integer_value(ValueKind::UnchangedToast, 1);
+
+	switch (column->encoding)
+	{
+		case Encoding::Int16:
+			return integer_value(ValueKind::Integer, DatumGetInt16(datum));
+		case Encoding::Int32:
+			return integer_value(ValueKind::Integer, DatumGetInt32(datum));
+		case Encoding::Int64:
+			return integer_value(ValueKind::Integer, DatumGetInt64(datum));
+		case Encoding::Unsigned32:
+			value.kind = ValueKind::Unsigned;
+			value.unsigned_ = DatumGetUInt32(datum);
+			return value;
+		case Encoding::Float:
+			value.kind = ValueKind::Float;
+			value.float_ = DatumGetFloat4(datum);
+			return value;
+		case Encoding::Double:
+			value.kind = ValueKind::Double;
+			value.double_ = DatumGetFloat8(datum);
+			return value;
+		case Encoding::Boolean:
+			return integer_value(ValueKind::Boolean, DatumGetBool(datum) ? 1 : 0);
+		case Encoding::Varlena:
+			return varlena_value(ValueKind::String, datum);
+		case Encoding::Bytes:
+			return varlena_value(ValueKind::Bytes, datum);
+		case Encoding::Name:
+			return text_value(ValueKind::String, NameStr(*DatumGetName(datum)), strlen(NameStr(*DatumGetName(datum))));
+		case Encoding::Numeric:
+			return output_value(ValueKind::Numeric, column, datum);
+		case Encoding::Date:
+			return date_value(DatumGetDateADT(datum));
+		case Encoding::Time:
+			return integer_value(ValueKind::Time, DatumGetTimeADT(datum));
+		case Encoding::Timestamp:
+			return timestamp_value(ValueKind::Timestamp, column, DatumGetTimestamp(datum));
+		case Encoding::Timestamptz:
+			return timestamp_value(ValueKind::Timestamptz, column, DatumGetTimestampTz(datum));
+		case Encoding::Uuid:
+			return uuid_value(datum);
+		case Encoding::JsonText:
+			return varlena_value(ValueKind::Json, datum);
+		case Encoding::Jsonb:
+			return output_value(ValueKind::Json, column, datum);
+		case Encoding::Output:
+			return output_value(ValueKind::String, column, datum);
+	}
+	elog(ERROR, "unknown encoding %d", static_cast<int>(column->encoding));
+}
+
+void
+value_write(WireBuffer *out, uint32 field, const Value &value)
+{
+	switch (value.kind)
+	{
+		case ValueKind::String:
+		case ValueKind::Bytes:
+		case ValueKind::Numeric:
+		case ValueKind::Uuid:
+		case ValueKind::Json:
+			buffer_reserve(out, siphon::kPayloadValueOverhead + value.bytes.length);
+			break;
+		default:
+			buffer_reserve(out, siphon::kSmallValueMax);
+	}
+
+	Wire wire(out);
+	switch (value.kind)
+	{
+		case ValueKind::Integer:
+		case ValueKind::Date:
+		case ValueKind::Time:
+		case ValueKind::Timestamp:
+		case ValueKind::Timestamptz:
+			wire.value_sint(field, value.kind, value.integer);
+			break;
+		case ValueKind::Unsigned:
+			wire.value_varint(field, value.kind, value.unsigned_);
+			break;
+		case ValueKind::Boolean:
+			wire.value_varint(field, value.kind, static_cast<uint64>(value.integer));
+			break;
+		case ValueKind::Float:
+			wire.value_fixed(field, value.kind, &value.float_, sizeof(value.float_));
+			break;
+		case ValueKind::Double:
+			wire.value_fixed(field, value.kind, &value.double_, sizeof(value.double_));
+			break;
+		case ValueKind::Null:
+		case ValueKind::UnchangedToast:
+			wire.value_true(field, value.kind);
+			break;
+		case ValueKind::String:
+		case ValueKind::Bytes:
+		case ValueKind::Numeric:
+		case ValueKind::Uuid:
+		case ValueKind::Json:
+			wire.value_payload(field, value.kind, value.bytes.data, value.bytes.length);
+			break;
+	}
+	wire.commit();
+}

@@ -1,0 +1,250 @@
+/*
+ * What people look at: the set-returning functions behind the views siphon_applications and siphon_tables. They put
+ * the registry (what should be) and shared memory (what is) side by side.
+ */
+#include "application.h"
+#include "checks.h"
+
+extern "C" {
+PG_FUNCTION_INFO_V1(siphon_get_applications);
+PG_FUNCTION_INFO_V1(siphon_get_tables);
+}
+
+/* A publisher whose last heartbeat is older than this is not attached. */
+static constexpr int64 kPublisherSilence = 5 * USECS_PER_SEC;
+
+/* A row under construction; columns in the order of the function's OUT parameters. */
+struct Row
+{
+	Datum values[24];
+	bool nulls[24];
+	int count;
+};
+
+static void
+put(Row *row, Datum datum)
+{
+	row->values[row->count] = datum;
+	row->nulls[row->count++] = false;
+}
+
+static void
+put_null(Row *row)
+{
+	row->values[row->count] = 0;
+	row->nulls[row->count++] = true;
+}
+
+static void
+put_text(Row *row, const char *text)
+{
+	if (text == nullptr || text[0] == '\0')
+		put_null(row);
+	else
+		put(row, CStringGetTextDatum(text));
+}
+
+static void
+put_lsn(Row *row, uint64 lsn)
+{
+	if (lsn == InvalidXLogRecPtr)
+		put_null(row);
+	else
+		put(row, LSNGetDatum(lsn));
+}
+
+static void
+put_count(Row *row, uint64 count)
+{
+	put(row, Int64GetDatum(static_cast<int64>(count)));
+}
+
+/* Shared memory's part of an application, copied out under its lock. */
+struct Live
+{
+	AppState state;
+	char reason[kReasonLength];
+	char hint[kReasonLength];
+	pid_t decoder_pid;
+	uint64 figures[static_cast<int>(Figure::Count)];
+};
+
+static bool
+copy_live(const char *application, Live *live)
+{
+	App *app;
+
+	LWLockAcquire(siphon_shared->lock, LW_SHARED);
+	app = shared_find(application);
+	if (app)
+	{
+		live->state = app->state;
+		strlcpy(live->reason, app->reason, sizeof(live->reason));
+		strlcpy(live->hint, app->hint, sizeof(live->hint));
+		live->decoder_pid = app->decoder_pid;
+		for (int i = 0; i < static_cast<int>(Figure::Count); i++)
+			live->figures[i] = pg_atomic_read_u64(&app->figures[i]);
+	}
+	LWLockRelease(siphon_shared->lock);
+	return app != nullptr;
+}
+
+static uint64
+figure(const Live *live, Figure figure)
+{
+	return live->figures[static_cast<int>(figure)];
+}
+
+/* Reads a registry for a view. A damaged one becomes a row of its own, not the end of the view. */
+static Registry *
+read_for_view(const char *application, char **error)
+{
+	Registry *volatile registry = nullptr;
+	MemoryContext context = CurrentMemoryContext;
+
+	*error = nullptr;
+	PG_TRY();
+	{
+		registry = registry_read(application);
+	}
+	PG_CATCH();
+	{
+		ErrorData *data;
+
+		MemoryContextSwitchTo(context);
+		data = CopyErrorData();
+		if (data->sqlerrcode == ERRCODE_QUERY_CANCELED)
+			PG_RE_THROW();
+		FlushErrorState();
+		*error = data->message;
+	}
+	PG_END_TRY();
+	return registry;
+}
+
+static void
+put_live(Row *row, const Live *live)
+{
+	XLogRecPtr now = RecoveryInProgress() ? GetXLogReplayRecPtr(nullptr) : GetXLogInsertRecPtr();
+	XLogRecPtr confirmed = figure(live, Figure::Confirmed);
+	bool attached = live->decoder_pid != 0 && figure(live, Figure::PublisherSeen) != 0 &&
+					unix_microseconds(GetCurrentTimestamp()) -
+							static_cast<int64>(figure(live, Figure::PublisherSeen)) <
+						kPublisherSilence;
+
+	if (live->decoder_pid)
+		put(row, Int32GetDatum(live->decoder_pid));
+	else
+		put_null(row);
+	put(row, BoolGetDatum(attached));
+	put_lsn(row, figure(live, Figure::Decoded));
+	put_lsn(row, confirmed);
+	if (confirmed != InvalidXLogRecPtr)
+		put_count(row, now > confirmed ? now - confirmed : 0);
+	else
+		put_null(row);
+	put_count(row, figure(live, Figure::RingSize));
+	put_count(row, figure(live, Figure::RingUsed));
+	put_count(row, figure(live, Figure::Transactions));
+	put_count(row, figure(live, Figure::Events));
+	put_count(row, figure(live, Figure::Packages));
+	put_count(row, figure(live, Figure::Bytes));
+	if (figure(live, Figure::LastEvent))
+		put(row, TimestampTzGetDatum(static_cast<TimestampTz>(figure(live, Figure::LastEvent))));
+	else
+		put_null(row);
+	put_count(row, figure(live, Figure::Restarts));
+}
+
+extern "C" Datum
+siphon_get_applications(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *result = reinterpret_cast<ReturnSetInfo *>(fcinfo->resultinfo);
+	ListCell *lc;
+	List *names;
+
+	check_preloaded();
+	InitMaterializedSRF(fcinfo, 0);
+	names = registry_list();
+	foreach (lc, names)
+	{
+		const char *name = static_cast<char *>(lfirst(lc));
+		char *error;
+		Registry *registry = read_for_view(name, &error);
+		Row row = {};
+		Live live;
+		bool known = copy_live(name, &live);
+
+		if (registry == nullptr && error == nullptr)
+			continue; /* dropped meanwhile */
+		put_text(&row, name);
+		put_text(&row, registry ? registry->database_name : nullptr);
+		put_text(&row, registry ? registry->slot : nullptr);
+		put_text(&row, error ? "failed" : known ? app_state_name(live.state) : "starting");
+		put_text(&row, error ? error : known ? live.reason : nullptr);
+		put_text(&row, known ? live.hint : nullptr);
+		put_count(&row, registry ? static_cast<uint64>(list_length(registry->tables)) : 0);
+		if (!known)
+			memset(&live, 0, sizeof(live));
+		put_live(&row, &live);
+		tuplestore_putvalues(result->setResult, result->setDesc, row.values, row.nulls);
+	}
+	return static_cast<Datum>(0);
+}
+
+static Datum
+name_array(List *names)
+{
+	Datum *elements = static_cast<Datum *>(palloc(sizeof(Datum) * static_cast<size_t>(Max(list_length(names), 1))));
+	int count = 0;
+	ListCell *lc;
+
+	foreach (lc, names)
+	{
+		Name name = static_cast<Name>(palloc0(sizeof(NameData)));
+
+		namestrcpy(name, static_cast<char *>(lfirst(lc)));
+		elements[count++] = NameGetDatum(name);
+	}
+	return PointerGetDatum(construct_array(elements, count, NAMEOID, NAMEDATALEN, false, TYPALIGN_CHAR));
+}
+
+extern "C" Datum
+siphon_get_tables(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *result = reinterpret_cast<ReturnSetInfo *>(fcinfo->resultinfo);
+	ListCell *lc;
+	ListCell *lc2;
+	List *names;
+
+	check_preloaded();
+	InitMaterializedSRF(fcinfo, 0);
+	names = registry_list();
+	foreach (lc, names)
+	{
+		const char *name = static_cast<char *>(lfirst(lc));
+		char *error;
+		Registry *registry = read_for_view(name, &error);
+
+		if (registry == nullptr)
+			continue; /* siphon_applications tells why */
+		foreach (lc2, registry->tables)
+		{
+			const RegistryTable *table = static_cast<RegistryTable *>(lfirst(lc2));
+			Row row = {};
+			Live live;
+
+			put_text(&row, name);
+			put_text(&row, registry->database_name);
+			put(&row, ObjectIdGetDatum(table->relid));
+			put_text(&row, table->schema);
+			put_text(&row, table->name);
+			put(&row, Int32GetDatum(table->partitions));
+			put(&row, name_array(table->exclude_columns));
+			put_text(&row, copy_live(name, &live) ? app_state_name(live.state) : "starting");
+			put_lsn(&row, table->start);
+			tuplestore_putvalues(result->setResult, result->setDesc, row.values, row.nulls);
+		}
+	}
+	return static_cast<Datum>(0);
+}

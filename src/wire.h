@@ -1,0 +1,140 @@
+/*
+ * Writing protobuf on the hot path: protozero's varint and zigzag primitives over a buffer that grows in a
+ * memory context. Growing may ereport(ERROR), so every writer first reserves all that it will write and then
+ * writes without checks; no object with a destructor is alive meanwhile. Field numbers are those of
+ * proto/siphon.proto, and a unit test holds the two against each other.
+ */
+#ifndef SIPHON_WIRE_H
+#define SIPHON_WIRE_H
+
+#include <protozero/types.hpp>
+#include <protozero/varint.hpp>
+
+#include <cstdint>
+#include <cstring>
+
+namespace siphon {
+
+/* Bytes to which writers append. The owner allocates; see wire_reserve in buffer.h. */
+struct WireBuffer
+{
+	char *data;
+	size_t size;
+	size_t capacity;
+};
+
+/* Field numbers of siphon.v1. */
+namespace field {
+enum Package : uint32_t { kApplication = 1, kSchema, kTable, kPartition, kGeneration, kFingerprint, kColumns, kEvents };
+enum Column : uint32_t { kName = 1, kTypeOid, kTypeName, kKey };
+enum Event : uint32_t { kOperation = 1, kCommitLsn, kOrdinal, kXid, kCommitTimestamp, kValues, kOldValues };
+enum Watermark : uint32_t { kWatermarkApplication = 1, kWatermarkLsn, kWatermarkTimestamp };
+} // namespace field
+
+/* Kinds of siphon.v1.Value: the numbers are those of the oneof's fields. */
+enum class ValueKind : uint8_t {
+	Null = 1,
+	Integer = 2,
+	Unsigned = 3,
+	Float = 4,
+	Double = 5,
+	Boolean = 6,
+	String = 7,
+	Bytes = 8,
+	Numeric = 9,
+	Date = 10,
+	Time = 11,
+	Timestamp = 12,
+	Timestamptz = 13,
+	Uuid = 14,
+	Json = 15,
+	UnchangedToast = 16
+};
+
+/* siphon.v1.Operation */
+enum class Operation : uint8_t { Insert = 1, Update = 2, Delete = 3, Truncate = 4 };
+
+/* Most bytes that a Value without a payload of its own takes: field tag, length, kind tag, varint. */
+constexpr size_t kSmallValueMax = 1 + 1 + 2 + 10;
+/* Bytes around a payload in a Value: field tag, length, kind tag, payload length. */
+constexpr size_t kPayloadValueOverhead = 1 + 5 + 1 + 5;
+
+/* The writers. Each needs its bytes to be reserved. */
+class Wire
+{
+public:
+	explicit Wire(WireBuffer *buffer) : buffer_(buffer), at_(buffer->data + buffer->size) {}
+	void commit() { buffer_->size = static_cast<size_t>(at_ - buffer_->data); }
+
+	void varint(uint64_t value) { at_ += protozero::add_varint_to_buffer(at_, value); }
+
+	void tag(uint32_t number, protozero::pbf_wire_type type)
+	{
+		varint((number << 3) | static_cast<uint32_t>(type));
+	}
+	void raw(const void *data, size_t length)
+	{
+		memcpy(at_, data, length);
+		at_ += length;
+	}
+	void varint_field(uint32_t number, uint64_t value)
+	{
+		tag(number, protozero::pbf_wire_type::varint);
+		varint(value);
+	}
+	void sint_field(uint32_t number, int64_t value) { varint_field(number, protozero::encode_zigzag64(value)); }
+	void fixed64_field(uint32_t number, uint64_t value)
+	{
+		tag(number, protozero::pbf_wire_type::fixed64);
+		raw(&value, 8);
+	}
+	void bytes_field(uint32_t number, const void *data, size_t length)
+	{
+		length_field(number, length);
+		raw(data, length);
+	}
+	void string_field(uint32_t number, const char *text) { bytes_field(number, text, strlen(text)); }
+	void length_field(uint32_t number, size_t length)
+	{
+		tag(number, protozero::pbf_wire_type::length_delimited);
+		varint(length);
+	}
+
+	/* Values: `field` is Event.values or Event.old_values. */
+	void value_true(uint32_t field, ValueKind kind) { value_varint(field, kind, 1); }
+	void value_sint(uint32_t field, ValueKind kind, int64_t value)
+	{
+		value_varint(field, kind, protozero::encode_zigzag64(value));
+	}
+	void value_varint(uint32_t field, ValueKind kind, uint64_t value)
+	{
+		uint32_t kind_tag = static_cast<uint32_t>(kind) << 3;
+
+		length_field(field, static_cast<size_t>(protozero::length_of_varint(kind_tag) +
+												protozero::length_of_varint(value)));
+		varint(kind_tag);
+		varint(value);
+	}
+	void value_fixed(uint32_t field, ValueKind kind, const void *bytes, size_t length)
+	{
+		length_field(field, 1 + length);
+		tag(static_cast<uint32_t>(kind),
+			length == 8 ? protozero::pbf_wire_type::fixed64 : protozero::pbf_wire_type::fixed32);
+		raw(bytes, length);
+	}
+	void value_payload(uint32_t field, ValueKind kind, const void *data, size_t length)
+	{
+		length_field(field, 1 + static_cast<size_t>(protozero::length_of_varint(length)) + length);
+		bytes_field(static_cast<uint32_t>(kind), data, length);
+	}
+
+private:
+	WireBuffer *buffer_;
+	char *at_;
+};
+
+static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the wire's fixed-width fields are written as they lie in memory");
+
+} // namespace siphon
+
+#endif

@@ -1,0 +1,260 @@
+/*
+ * What either side of the ring does when the other one lies. The writer must stay within the mapping and
+ * within its own books, whatever another process scribbles; the reader must refuse what can't be.
+ */
+#include "ring_fixture.h"
+
+#include <atomic>
+#include <functional>
+#include <random>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+namespace {
+
+TEST_F(Ring, WriterBelievesNoImpossibleAcked)
+{
+	while (write(std::string(1000, 'x')) >= 0)
+	{
+	}
+	uint64_t written = writer.written();
+	std::string content(memory.data(), kCapacity);
+	uint64_t violations = writer.violations();
+
+	EXPECT_EQ(violations, 0u);
+	for (uint64_t bad : {written + 16, written + kCapacity, written - 1, uint64_t{8}, UINT64_MAX, UINT64_MAX - 15, uint64_t{1} << 63})
+	{
+		memory.header()->acked = bad;
+		EXPECT_EQ(writer.acked(), 0u) << bad;
+		EXPECT_EQ(writer.violations(), ++violations);
+		EXPECT_EQ(write(std::string(1000, 'y')), -1) << bad;
+		EXPECT_EQ(writer.violations(), ++violations);
+	}
+	EXPECT_EQ(content, std::string(memory.data(), kCapacity));
+
+	memory.header()->acked = 4096;
+	EXPECT_EQ(writer.acked(), 4096u);
+	memory.header()->acked = 4080;
+	EXPECT_EQ(writer.acked(), 4096u);
+	EXPECT_EQ(writer.violations(), violations + 1);
+	memory.header()->acked = written;
+	EXPECT_EQ(writer.acked(), written);
+}
+
+/* Whatever lies in the mapping, its own page included, the writer goes on by its own copies. */
+TEST_F(Ring, WriterReadsNothingBack)
+{
+	std::mt19937_64 random(1);
+	std::string payload = pattern(3000, 3);
+
+	for (int i = 0; i < 20000; i++)
+	{
+		uint64_t before = writer.written();
+		uint64_t acked = writer.acked();
+
+		for (size_t j = 0; j < kRingHeaderSize; j += 8)
+			if (random() % 4 == 0)
+			{
+				uint64_t value = random() % 3 == 0 ? random() % (before + 64) & ~uint64_t{15} : random();
+
+				memcpy(memory.start() + j, &value, 8);
+			}
+		size_t length = random() % payload.size();
+		int64_t result = writer.write(no_route, payload.data(), static_cast<uint32_t>(length), 0);
+		uint64_t now = writer.acked();
+
+		ASSERT_GE(now, acked);
+		ASSERT_LE(now, writer.written());
+		ASSERT_LE(writer.written() - now, kCapacity);
+		if (result < 0)
+		{
+			ASSERT_EQ(writer.written(), before);
+		}
+		else
+		{
+			ASSERT_EQ(result, static_cast<int64_t>(length));
+			ASSERT_GE(writer.written(), before + RingWriter::frame_size(0, static_cast<uint32_t>(length)));
+			ASSERT_LT(writer.written(), before + 2 * RingWriter::frame_size(0, static_cast<uint32_t>(length)) + kHeader);
+		}
+		ASSERT_EQ(writer.capacity(), kCapacity);
+	}
+	EXPECT_GT(writer.violations(), 0u);
+	EXPECT_GT(writer.written(), 10 * kCapacity);
+}
+
+TEST_F(Ring, ReaderRefusesEveryChangedByte)
+{
+	Frame frame;
+
+	move_to(0);
+	ASSERT_EQ(write("before"), 6);
+	ASSERT_EQ(reader.next(&frame), ReadResult::Frame);
+	uint64_t position = writer.written();
+
+	ASSERT_EQ(writer.write(changes(), "payload", 7, 0), 7);
+	for (size_t i = 0; i < kHeader + 13 + 7; i++)
+	{
+		for (int bit = 0; bit < 8; bit++)
+		{
+			at(position)[i] ^= static_cast<char>(1 << bit);
+			ASSERT_EQ(reader.next(&frame), ReadResult::Corrupt) << "byte " << i << " bit " << bit;
+			ASSERT_EQ(reader.read_position(), position);
+			at(position)[i] ^= static_cast<char>(1 << bit);
+		}
+	}
+	EXPECT_EQ(reader.next(&frame), ReadResult::Frame);
+}
+
+/* A header that lies under a right checksum: the bounds must hold by themselves. */
+TEST_F(Ring, ReaderRefusesLiesUnderARightChecksum)
+{
+	using Lie = std::function<void(FrameHeader &)>;
+	const std::vector<std::pair<const char *, Lie>> lies = {
+		{"position before", [](FrameHeader &h) { h.position -= kCapacity; }},
+		{"position behind", [](FrameHeader &h) { h.position += kCapacity; }},
+		{"kind", [](FrameHeader &h) { h.kind = 3; }},
+		{"padding not up to the end", [](FrameHeader &h) { h.kind = 0; h.route_length = 0; }},
+		{"route", [](FrameHeader &h) { h.route_length = kRouteMax + 1; }},
+		{"longest route", [](FrameHeader &h) { h.route_length = UINT16_MAX; }},
+		{"payload longer than what is written", [](FrameHeader &h) { h.payload_length += 4096; h.record_length += 4096; }},
+		{"longest payload", [](FrameHeader &h) { h.payload_length = h.record_length = UINT32_MAX; }},
+		{"payload longer than the record", [](FrameHeader &h) { h.record_length = h.payload_length - 1; }},
+		{"offset behind the record", [](FrameHeader &h) { h.record_offset = 1; }},
+		{"offset that overflows", [](FrameHeader &h) { h.record_offset = UINT32_MAX - h.payload_length + 2; }},
+	};
+	Frame frame;
+
+	/* Far enough from the end that only the lie itself is at fault. */
+	move_to(kCapacity / 2);
+	uint64_t position = writer.written();
+
+	ASSERT_EQ(writer.write(changes(), pattern(2000, 5).data(), 2000, 0), 2000);
+	std::string honest(at(position), kHeader);
+
+	for (const auto &[name, lie] : lies)
+	{
+		FrameHeader header;
+
+		memcpy(&header, honest.data(), sizeof(header));
+		lie(header);
+		memcpy(at(position), &header, sizeof(header));
+		if (RingWriter::frame_size(header.route_length, header.payload_length) < kCapacity / 2)
+			header.checksum = checksum(at(position));
+		memcpy(at(position), &header, sizeof(header));
+		EXPECT_EQ(reader.next(&frame), ReadResult::Corrupt) << name;
+		EXPECT_EQ(reader.read_position(), position) << name;
+	}
+	memcpy(at(position), honest.data(), honest.size());
+	EXPECT_EQ(reader.next(&frame), ReadResult::Frame);
+}
+
+TEST_F(Ring, ReaderRefusesAFrameAboveTheLimit)
+{
+	Frame frame;
+
+	/* Two frames one after the other, taken for one that is larger than any may be. */
+	ASSERT_GE(write(std::string(writer.max_frame_payload(), 'a')), 0);
+	ASSERT_GE(write(std::string(writer.max_frame_payload(), 'b')), 0);
+	FrameHeader header;
+
+	memcpy(&header, at(0), sizeof(header));
+	header.payload_length = header.record_length = writer.max_frame_payload() + 1;
+	memcpy(at(0), &header, sizeof(header));
+	header.checksum = checksum(at(0));
+	memcpy(at(0), &header, sizeof(header));
+	EXPECT_EQ(reader.next(&frame), ReadResult::Corrupt);
+}
+
+TEST_F(Ring, ReaderRefusesWrongPadding)
+{
+	Frame frame;
+
+	move_to(256);
+	uint64_t position = writer.written();
+
+	ASSERT_EQ(write(std::string(300, 'x')), 300);
+	for (size_t i = 0; i < kHeader; i++)
+	{
+		at(position)[i] ^= 1;
+		ASSERT_EQ(reader.next(&frame), ReadResult::Corrupt) << "byte " << i;
+		at(position)[i] ^= 1;
+	}
+	/* Shorter, under a right checksum: what follows would be read out of the middle of nothing. */
+	FrameHeader header;
+
+	memcpy(&header, at(position), sizeof(header));
+	header.payload_length -= 16;
+	memcpy(at(position), &header, sizeof(header));
+	header.checksum = checksum(at(position));
+	memcpy(at(position), &header, sizeof(header));
+	EXPECT_EQ(reader.next(&frame), ReadResult::Corrupt);
+	EXPECT_EQ(reader.read_position(), position);
+}
+
+TEST_F(Ring, ReaderRefusesAnImpossibleWritten)
+{
+	Frame frame;
+
+	move_to(32);
+	uint64_t acked = reader.acked();
+	std::atomic<uint64_t> &written = memory.header()->written;
+
+	for (uint64_t bad : {acked - 16, acked + 8, acked + 16, acked + 32 + 64, acked + kCapacity + 16, uint64_t{0}, UINT64_MAX & ~uint64_t{15}})
+	{
+		RingReader fresh = reader;
+
+		written = bad;
+		EXPECT_EQ(fresh.next(&frame), ReadResult::Corrupt) << bad - acked;
+	}
+	written = acked;
+	EXPECT_EQ(reader.next(&frame), ReadResult::Empty);
+
+	/* A frame that reaches beyond what is written. */
+	ASSERT_EQ(write(std::string(100, 'x')), 100);
+	written = writer.written() - 16;
+	EXPECT_EQ(reader.next(&frame), ReadResult::Corrupt);
+}
+
+TEST_F(Ring, AttachRefuses)
+{
+	using Lie = std::function<void(RingHeader &)>;
+	const std::vector<std::tuple<const char *, AttachResult, Lie>> lies = {
+		{"no magic", AttachResult::NotReady, [](RingHeader &h) { h.magic = 0; }},
+		{"other magic", AttachResult::Corrupt, [](RingHeader &h) { h.magic = kRingMagic + 1; }},
+		{"version", AttachResult::WrongVersion, [](RingHeader &h) { h.version = kRingVersion + 1; }},
+		{"header size", AttachResult::Corrupt, [](RingHeader &h) { h.header_size = 4096; }},
+		{"capacity of another size", AttachResult::Corrupt, [](RingHeader &h) { h.capacity = 2 * kCapacity; }},
+		{"capacity no power of two", AttachResult::Corrupt, [](RingHeader &h) { h.capacity = kCapacity - 16; }},
+		{"capacity too small", AttachResult::Corrupt, [](RingHeader &h) { h.capacity = kCapacity / 2; }},
+		{"capacity that overflows", AttachResult::Corrupt, [](RingHeader &h) { h.capacity = UINT64_MAX - kRingHeaderSize + 1; }},
+		{"frame larger than a quarter", AttachResult::Corrupt, [](RingHeader &h) { h.max_frame_payload += 16; }},
+		{"frame too small", AttachResult::Corrupt, [](RingHeader &h) { h.max_frame_payload = kRouteMax; }},
+		{"acked beyond written", AttachResult::Corrupt, [](RingHeader &h) { h.acked = 16; }},
+		{"acked unaligned", AttachResult::Corrupt, [](RingHeader &h) { h.acked = 8; h.written = 16; }},
+		{"written unaligned", AttachResult::Corrupt, [](RingHeader &h) { h.written = 8; }},
+		{"more outstanding than fits", AttachResult::Corrupt, [](RingHeader &h) { h.written = kCapacity + 16; }},
+	};
+
+	for (const auto &[name, result, lie] : lies)
+	{
+		RingReader fresh;
+		uint32_t version = 77;
+
+		writer.create(memory.start(), kCapacity, 1, "main", 1);
+		lie(*memory.header());
+		EXPECT_EQ(fresh.attach(memory.start(), memory.size(), &version), result) << name;
+		EXPECT_EQ(version, memory.header()->magic == kRingMagic ? memory.header()->version : 0) << name;
+	}
+
+	RingReader fresh;
+	uint32_t version;
+
+	writer.create(memory.start(), kCapacity, 1, "main", 1);
+	EXPECT_EQ(fresh.attach(memory.start(), memory.size() - 1, &version), AttachResult::Corrupt);
+	EXPECT_EQ(fresh.attach(memory.start(), kRingHeaderSize - 1, &version), AttachResult::Corrupt);
+	EXPECT_EQ(fresh.attach(memory.start(), memory.size(), &version), AttachResult::Ok);
+	EXPECT_EQ(version, kRingVersion);
+}
+
+} // namespace
