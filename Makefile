@@ -17,6 +17,10 @@ SUITE ?= auto
 
 .DEFAULT_GOAL := all
 
+# One line per file built; V=1 shows whole commands.
+Q = $(if $(V),,@)
+say = @echo "  "
+
 ifneq ($(filter demo check,$(MAKECMDGOALS)),)
 
 # Outside: no PostgreSQL is needed, so PGXS is not even looked at.
@@ -46,10 +50,12 @@ all: $(MODULES)$(DLSUFFIX) publisher
 
 $(BUILDDIR)/extension/%.o: src/%.cpp
 	@mkdir -p $(@D)
-	$(CXX) $(CXXFLAGS) $(EXTENSION_CXXFLAGS) -I$(shell $(PG_CONFIG) --includedir-server) -MMD -MP -c -o $@ $<
+	$(say) "CXX  $<"
+	$(Q)$(CXX) $(CXXFLAGS) $(EXTENSION_CXXFLAGS) -I$(shell $(PG_CONFIG) --includedir-server) -MMD -MP -c -o $@ $<
 
 $(MODULES)$(DLSUFFIX): $(extension_objs)
-	$(CXX) $(CXXFLAGS) $(EXTENSION_CXXFLAGS) -shared -o $@ $^ $(LDFLAGS)
+	$(say) "LINK $@"
+	$(Q)$(CXX) $(CXXFLAGS) $(EXTENSION_CXXFLAGS) -shared -o $@ $^ $(LDFLAGS)
 
 -include $(extension_objs:.o=.d)
 

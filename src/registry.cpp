@@ -134,10 +134,7 @@ registry_remove(const char *application)
 	fsync_fname(kDirectory, true);
 }
 
-static void
-damaged(const char *path, const char *what) pg_attribute_noreturn();
-
-static void
+[[noreturn]] static void
 damaged(const char *path, const char *what)
 {
 	ereport(ERROR,
