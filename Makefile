@@ -44,7 +44,8 @@ include $(PGXS)
 override with_llvm = no
 
 extension_objs = $(patsubst src/%.cpp,$(BUILDDIR)/extension/%.o,$(wildcard src/*.cpp))
-EXTENSION_CXXFLAGS = -std=c++20 -fPIC -fvisibility=hidden -Wall -Wextra -Werror -Wno-unused-parameter $(SANITIZE_EXTENSION)
+EXTENSION_CXXFLAGS = -std=c++20 -fPIC -fvisibility=hidden -Wall -Wextra -Werror -Wno-unused-parameter \
+	-Wno-missing-field-initializers $(SANITIZE_EXTENSION)
 
 all: $(MODULES)$(DLSUFFIX) publisher
 

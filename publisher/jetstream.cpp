@@ -124,8 +124,10 @@ JetStream::last_id(uint64_t first, uint64_t last, LogEnd *end, std::string *why)
 		const char *part = nullptr;
 
 		if (natsMsgHeader_Get(raw, "Nats-Msg-Id", &id) != NATS_OK || !MessageId::parse(id))
+		{
+			end->foreign = true;
 			continue;
-		end->id_sequence = sequence;
+		}
 		end->id = id;
 		if (natsMsgHeader_Get(raw, "Siphon-Part", &part) == NATS_OK)
 			end->part = part;

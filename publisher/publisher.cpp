@@ -3,9 +3,9 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <charconv>
 #include <cstring>
 #include <poll.h>
-#include <unistd.h>
 
 #include "exit_codes.h"
 
@@ -16,17 +16,18 @@ using std::chrono::seconds;
 
 /* How often the ring is told that we live, and looked at for having been replaced. */
 static constexpr milliseconds kBeat{1000};
-/* How often to look for a ring, or try the queue, that is not there. */
+/* How often to look for a ring, or try a queue, that is not there. */
 static constexpr milliseconds kRetry{250};
 /* A message without an answer for this long has lost it. */
 static constexpr seconds kAnswerTimeout{10};
 /* After a refusal, answers to what else is under way get this long before the queue's end is read. */
 static constexpr seconds kSettlePatience{2};
-/* A queue that refuses (it is full, say) is asked again this often. */
+/* A queue that takes nothing, because it is full for example, is tried again this often. */
 static constexpr seconds kRefusedRetry{1};
 
-Publisher::Publisher(const Config &config, RingSource *ring, Queue *queue, Wakeup *wakeup, int signal_fd)
-	: config_(config), ring_(*ring), queue_(*queue), wakeup_(*wakeup), signal_fd_(signal_fd),
+Publisher::Publisher(const Config &config, RingSource *ring, Queue *queue, Wakeup *wakeup,
+					 const std::atomic<int> *stop_requests)
+	: config_(config), ring_(*ring), queue_(*queue), wakeup_(*wakeup), stop_requests_(*stop_requests),
 	  ledger_(config.max_in_flight, config.max_in_flight_bytes),
 	  messages_(subject_root(config.subject_prefix, config.application), config.compression_level)
 {
@@ -36,38 +37,35 @@ void
 Publisher::run()
 {
 	now_ = Clock::now();
-	started_ = now_;
 	next_beat_ = now_;
+	unattached_since_ = now_;
 
-	while (!stop_)
+	while (stop_requests_.load() == 0)
 	{
+		changes_seen_ = wakeup_.changes();
 		now_ = Clock::now();
 		if (now_ >= next_beat_)
-			step_housekeeping();
-		if (ring_.attached())
-			collect();
+			housekeep();
+		collect();
 		if (attach() && settle() && publish_next())
 			continue;
-		sleep(next_beat_);
+		sleep(next_beat_, settled_ && !messages_.active());
 	}
 	drain();
 }
 
-/* What is due once a second. */
+/* What is due once a second, and when the bell rang. */
 void
-Publisher::step_housekeeping()
+Publisher::housekeep()
 {
 	next_beat_ = now_ + kBeat;
 	if (!ring_.attached())
 		return;
 	ring_.beat();
-	if (ring_.replaced())
-	{
-		leave_ring();
-		return;
-	}
 	progress_.report(now_, ledger_.messages(), ring_.reader().written() - ring_.reader().acked(),
 					 ring_.reader().capacity());
+	if (ring_.replaced())
+		leave_ring();
 }
 
 bool
@@ -79,40 +77,44 @@ Publisher::attach()
 		return false;
 	if (!ring_.attach())
 	{
-		if (config_.attach_timeout.count() > 0 && now_ - started_ >= config_.attach_timeout)
+		if (config_.attach_timeout.count() > 0 && now_ - unattached_since_ >= config_.attach_timeout)
 			throw Fatal(ExitCode::AttachTimeout, "no ring at " + ring_.path() + " within the attach timeout");
 		retry_later("the decoder of application " + config_.application + " to make " + ring_.path());
 		return false;
 	}
-	settled_ = false;
 	chained_ = false;
-	retry_at_ = now_;
-	settle_after_ = now_;
 	return true;
 }
 
 /*
- * The decoder made a new ring: what the old one held and was not published will be decoded again. Messages
- * under way are given up too; settling on the new ring reads where the queue ends.
+ * The decoder made a new ring, or the application was dropped. What the old ring held and was not published
+ * will be decoded again. Messages under way are given up too: settling on the new ring reads what came of
+ * them.
  */
 void
 Publisher::leave_ring()
 {
-	spdlog::info("the decoder has left ring {:016x}; {} bytes in it were not published and will be decoded again",
-				 ring_.reader().epoch(), ring_.reader().written() - ring_.reader().read_position());
+	const RingReader &reader = ring_.reader();
+
+	spdlog::info("the decoder has left ring {:016x}; the {} bytes in it that were not published yet are dropped, "
+				 "the decoder decodes them again",
+				 reader.epoch(), reader.written() - reader.read_position());
 	messages_.clear();
 	ledger_.settle(ledger_.stored_sequence(), 0);
 	ring_.detach();
 	settled_ = false;
 	greeted_ = false;
-	started_ = now_;
+	settle_after_ = now_;
 	retry_at_ = now_;
+	unattached_since_ = now_;
 }
 
 /* Enters the answers that have come, and passes on to the ring what they complete. */
 void
 Publisher::collect()
 {
+	bool refused = false;
+
 	answers_.clear();
 	queue_.collect(&answers_);
 	for (const Answer &answer : answers_)
@@ -123,27 +125,31 @@ Publisher::collect()
 			continue;
 		}
 		ledger_.refused(answer.token);
-		if (answer.verdict == Verdict::Refused && settled_ && answer.text != refusal_)
-		{
-			refusal_ = answer.text;
-			spdlog::warn("{} takes nothing now: {}; publishing pauses until it does", queue_.describe(), answer.text);
-			retry_at_ = now_ + kRefusedRetry;
-		}
+		if (answer.verdict == Verdict::OutOfOrder)
+			continue;
+		refused = true;
+		if (answer.text != refusal_)
+			spdlog::warn("{} takes no messages: {}; publishing pauses until it does", queue_.describe(), answer.text);
+		refusal_ = answer.text;
 	}
-
+	if (!ring_.attached())
+		return;
 	if (ledger_.acked() > ring_.reader().acked())
 		ring_.ack(ledger_.acked());
 
-	if (!settled_)
-		return;
-	if (ledger_.stored_sequence() > settled_sequence_)
+	if (proven())
 	{
 		chained_ = true;
-		fruitless_settles_ = 0;
-		if (!refusal_.empty())
+		fruitless_settlings_ = 0;
+		if (!refusal_.empty() && !refused)
+		{
 			spdlog::info("{} takes messages again", queue_.describe());
-		refusal_.clear();
+			refusal_.clear();
+		}
 	}
+
+	if (!settled_)
+		return;
 	if (ledger_.broken())
 		unsettle(kSettlePatience);
 	else if (queue_.interruptions() != interruptions_)
@@ -153,6 +159,8 @@ Publisher::collect()
 		spdlog::warn("{} has not answered for {} s", queue_.describe(), kAnswerTimeout.count());
 		unsettle(seconds(0));
 	}
+	if (refused)
+		retry_at_ = now_ + kRefusedRetry;
 }
 
 /* Stops publishing until settle() has found out what the queue has. */
@@ -161,6 +169,9 @@ Publisher::unsettle(Clock::duration patience)
 {
 	settled_ = false;
 	settle_after_ = now_ + patience;
+	/* One that led to nothing may have been bad luck; more are a reason to take it slowly. */
+	if (!proven() && ++fruitless_settlings_ > 1)
+		retry_at_ = now_ + kRetry * std::min(fruitless_settlings_, 4);
 }
 
 void
@@ -170,9 +181,7 @@ Publisher::retry_later(const std::string &waiting_for)
 	retry_at_ = now_ + kRetry;
 }
 
-/*
- * Finds out what the queue has, once answers under way have come or can't. True when publishing may go on.
- */
+/* Finds out what the queue has, once answers under way have come or can't. True when publishing may go on. */
 bool
 Publisher::settle()
 {
@@ -185,10 +194,12 @@ Publisher::settle()
 		retry_later("NATS: " + queue_.describe());
 		return false;
 	}
-	if (ledger_.unanswered() > 0 && now_ < settle_after_ && queue_.interruptions() == interruptions_)
-		return false;
 
 	uint64_t interruptions = queue_.interruptions();
+
+	if (ledger_.unanswered() > 0 && now_ < settle_after_ && interruptions == interruptions_)
+		return false;
+
 	std::string why;
 	std::optional<LogEnd> end = queue_.read_end(&why);
 
@@ -198,43 +209,46 @@ Publisher::settle()
 		retry_later(why);
 		return false;
 	}
-	/* Messages of ours whose answers are late come to stand behind this end; they are found by the next settling. */
 	check_log_end(*end);
 	resume_after(*end);
 	interruptions_ = interruptions;
 	settled_ = true;
 
-	bool waited = notice_.over();
-
-	if (!greeted_ || waited)
-		spdlog::info("publishing ring {:016x} from position {} to {}, behind sequence {}", ring_.reader().epoch(),
+	if (notice_.over() || !greeted_)
+		spdlog::info("publishing ring {:016x} from position {} on to {}, behind sequence {}", ring_.reader().epoch(),
 					 ring_.reader().acked(), queue_.describe(), end->sequence);
 	else
-		spdlog::debug("settled: {} ends at sequence {}, ring acknowledged up to {}", queue_.describe(), end->sequence,
-					  ring_.reader().acked());
+		spdlog::debug("settled: {} ends at sequence {}, the ring is acknowledged up to {}", queue_.describe(),
+					  end->sequence, ring_.reader().acked());
 	greeted_ = true;
 	return true;
 }
 
-/* Is it our log, as far as we knew it? */
+/* Is the log still what this publisher, and nobody else, wrote? */
 void
 Publisher::check_log_end(const LogEnd &end) const
 {
+	uint64_t known = ledger_.stored_sequence();
+
 	if (!chained_)
 		return;
-	if (end.sequence < ledger_.stored_sequence())
-		throw Fatal(ExitCode::StreamRefused, queue_.describe() + " has lost messages that it had acknowledged: it ends at " +
-						std::to_string(end.sequence) + ", and had sequence " + std::to_string(ledger_.stored_sequence()));
+	if (end.sequence < known)
+		throw Fatal(ExitCode::StreamRefused, queue_.describe() + " has lost messages that it had acknowledged: it ends at sequence " +
+						std::to_string(end.sequence) + " and had reached " + std::to_string(known));
+	if (end.sequence == known)
+		return;
 
 	std::optional<MessageId> id = MessageId::parse(end.id);
-	bool other = id && id->epoch != ring_.reader().epoch();
 
-	if (end.sequence > ledger_.stored_sequence() && (other || end.id_sequence < end.sequence))
-		throw Fatal(ExitCode::StreamRefused, "somebody else writes to " + queue_.describe() + ": sequence " +
-						std::to_string(end.sequence) + " is not from this publisher");
+	if (end.foreign || (id && id->epoch != ring_.reader().epoch()))
+		throw Fatal(ExitCode::StreamRefused, "somebody else writes to " + queue_.describe() + ": message " +
+						std::to_string(end.sequence) + " is not this publisher's");
+	if (!id)
+		spdlog::warn("{} has dropped its last messages, up to sequence {}; some may be published a second time",
+					 queue_.describe(), end.sequence);
 }
 
-/* Acknowledges to the ring what the queue has, and stands before the first message that it has not. */
+/* Acknowledges to the ring what the queue has, and goes on with the first message that it has not. */
 void
 Publisher::resume_after(const LogEnd &end)
 {
@@ -243,37 +257,50 @@ Publisher::resume_after(const LogEnd &end)
 
 	messages_.clear();
 	reader.rewind();
-	unfinished_part_.clear();
+	unfinished_total_ = 0;
 	previous_id_.clear();
 
 	if (id && id->epoch == reader.epoch())
 	{
+		size_t slash = end.part.find('/');
+
 		chained_ = true;
+		if (slash != std::string::npos)
+			std::from_chars(end.part.data() + slash + 1, end.part.data() + end.part.size(), unfinished_total_);
+		if (id->part == unfinished_total_)
+			unfinished_total_ = 0;
+
 		while (id->position >= reader.acked())
 		{
 			if (!take_next_frame() || messages_.frame().header.position > id->position)
 				throw Fatal(ExitCode::RingRefused, ring_.path() + " does not hold the frame at position " +
-								std::to_string(id->position) + " that is the last in " + queue_.describe());
-
-			const Frame &frame = messages_.frame();
-			bool same = frame.header.position == id->position;
-
-			if (same && end.part != "" && end.part != format_part(id->part, messages_.plan().total))
-				throw Fatal(ExitCode::StreamRefused,
-							queue_.describe() + " holds part " + end.part +
-								" of a record that would now have " + std::to_string(messages_.plan().total) +
-								" parts: set the server's max_payload back until it is through");
-			if (same && id->part < messages_.plan().last())
+								std::to_string(id->position) + ", which is the last in " + queue_.describe());
+			if (messages_.frame().header.position == id->position)
 			{
-				messages_.skip_to(id->part);
-				break;
+				check_total_parts();
+				if (id->part < messages_.plan().last())
+				{
+					messages_.skip_to(id->part);
+					break;
+				}
 			}
-			ring_.ack(frame.end);
+			ring_.ack(messages_.frame().end);
 			messages_.clear();
 		}
 	}
 	ledger_.settle(end.sequence, reader.acked());
 	settled_sequence_ = end.sequence;
+}
+
+/* A record of which the queue has a part must go on as it began. */
+void
+Publisher::check_total_parts()
+{
+	if (unfinished_total_ != 0 && messages_.plan().total != unfinished_total_)
+		throw Fatal(ExitCode::StreamRefused,
+					queue_.describe() + " holds the beginning of a package in " + std::to_string(unfinished_total_) +
+						" parts, which would now have " + std::to_string(messages_.plan().total) +
+						": set the server's max_payload back until the package is through");
 }
 
 /* False: the ring is empty. */
@@ -294,22 +321,28 @@ Publisher::take_next_frame()
 		case ReadResult::Corrupt:
 			break;
 	}
-	throw Fatal(ExitCode::RingRefused, ring_.path() + " is corrupt at position " + std::to_string(reader.read_position()) +
-					"; nothing from there on was published");
+	throw Fatal(ExitCode::RingRefused, ring_.path() + " is corrupt behind position " +
+					std::to_string(reader.read_position()) + "; nothing from there on was published");
 }
 
 /* Publishes one message. False: there is none, or no room for one. */
 bool
 Publisher::publish_next()
 {
-	if (!messages_.active() && !take_next_frame())
-		return false;
-	if (!ledger_.room(messages_.next_size()))
+	if (!messages_.active())
+	{
+		if (!take_next_frame())
+			return false;
+		check_total_parts();
+		unfinished_total_ = 0;
+	}
+	/* After settling, one message goes ahead, and the others when it has arrived. */
+	if (!ledger_.room(messages_.next_size()) || (!proven() && !ledger_.empty()))
 		return false;
 
 	size_t raw = messages_.next_size();
 	bool last_of_frame = messages_.last_of_frame();
-	bool last_of_record = messages_.last_of_record();
+	uint64_t events = messages_.last_of_record() ? messages_.frame().header.events : 0;
 
 	messages_.build(&message_);
 	message_.sequence = ledger_.next_sequence();
@@ -320,50 +353,66 @@ Publisher::publish_next()
 		return false;
 	}
 	ledger_.add(message_.body.size(), last_of_frame ? messages_.frame().end : 0, now_);
-	progress_.published(last_of_record ? messages_.frame().header.events : 0, raw, message_.body.size());
+	progress_.published(events, raw, message_.body.size());
 	previous_id_ = message_.id;
 	if (last_of_frame)
 		messages_.clear();
 	return true;
 }
 
-/* Waits for the bell, an answer, a signal, or the time given. */
+/* Waits for a change, the bell, or the time given; `reading`: for a frame in the ring too. */
 void
-Publisher::sleep(Clock::time_point until)
+Publisher::sleep(Clock::time_point until, bool reading)
 {
-	bool reading = !draining_ && settled_ && ring_.attached() && !messages_.active();
+	bool something = !wakeup_.arm(changes_seen_);
 
 	if (retry_at_ > now_)
 		until = std::min(until, retry_at_);
 	if (!settled_ && settle_after_ > now_)
 		until = std::min(until, settle_after_);
-
-	wakeup_.arm();
-
-	/* What came between the last look and the announcement would ring no bell. */
-	bool something = queue_.has_answers() || queue_.interruptions() != interruptions_seen_;
-
+	reading = reading && ring_.attached();
 	if (reading && !ring_.sleep())
 		something = true;
 
-	pollfd fds[3] = {{wakeup_.fd(), POLLIN, 0}, {signal_fd_, POLLIN, 0}, {ring_.bell(), POLLIN, 0}};
-	auto left = std::chrono::ceil<milliseconds>(until - Clock::now()).count();
-	int timeout = something ? 0 : static_cast<int>(std::max<int64_t>(left, 0));
+	pollfd fds[2] = {{wakeup_.fd(), POLLIN, 0}, {ring_.bell(), POLLIN, 0}};
+	int64_t left = std::chrono::ceil<milliseconds>(until - Clock::now()).count();
 
-	if (poll(fds, 3, timeout) < 0 && errno != EINTR)
+	if (poll(fds, 2, something ? 0 : static_cast<int>(std::max<int64_t>(left, 0))) < 0 && errno != EINTR)
 		throw Fatal(ExitCode::Unexpected, std::string("poll: ") + strerror(errno));
 
 	wakeup_.disarm();
-	interruptions_seen_ = queue_.interruptions();
 	if (reading)
 		ring_.wake();
 	if (fds[1].revents & POLLIN)
-		stop_ = true;
+	{
+		ring_.drain_bell();
+		/* It also rings when there is a new ring. */
+		next_beat_ = now_;
+		retry_at_ = ring_.attached() ? retry_at_ : now_;
+	}
 }
 
+/* Waits for what is under way, so that the next start finds little to do. */
 void
 Publisher::drain()
 {
+	now_ = Clock::now();
+
+	Clock::time_point deadline = now_ + config_.drain_timeout;
+
+	collect();
+	while (settled_ && !ledger_.empty() && now_ < deadline && stop_requests_.load() < 2)
+	{
+		changes_seen_ = wakeup_.changes();
+		sleep(deadline, false);
+		now_ = Clock::now();
+		collect();
+	}
+	if (ledger_.empty())
+		spdlog::info("stopped; all that was published is acknowledged");
+	else
+		spdlog::info("stopped; {} messages under way were not acknowledged, the next start finds out about them",
+					 ledger_.messages());
 }
 
 } // namespace siphon

@@ -10,6 +10,7 @@
 #ifndef SIPHON_PUBLISHER_H
 #define SIPHON_PUBLISHER_H
 
+#include <atomic>
 #include <chrono>
 #include <string>
 #include <vector>
@@ -28,16 +29,20 @@ namespace siphon {
 class Publisher
 {
 public:
-	/* signal_fd becomes readable when the publisher is to stop. */
-	Publisher(const Config &config, RingSource *ring, Queue *queue, Wakeup *wakeup, int signal_fd);
+	/*
+	 * stop_requests counts requests to stop: the first ends publishing and waits for what is under way, the
+	 * second ends that too. Whoever counts notifies the wakeup.
+	 */
+	Publisher(const Config &config, RingSource *ring, Queue *queue, Wakeup *wakeup,
+			  const std::atomic<int> *stop_requests);
 
-	/* Returns when it was asked to stop and has drained; Fatal when it can't go on. */
+	/* Returns when it was asked to stop; Fatal when it can't go on. */
 	void run();
 
 private:
 	using Clock = std::chrono::steady_clock;
 
-	void step_housekeeping();
+	void housekeep();
 	bool attach();
 	void leave_ring();
 	void collect();
@@ -45,17 +50,21 @@ private:
 	bool settle();
 	void check_log_end(const LogEnd &end) const;
 	void resume_after(const LogEnd &end);
-	bool publish_next();
+	void check_total_parts();
 	bool take_next_frame();
+	bool publish_next();
 	void retry_later(const std::string &waiting_for);
-	void sleep(Clock::time_point until);
+	void sleep(Clock::time_point until, bool reading);
 	void drain();
+
+	/* A message was stored since the last settling. */
+	bool proven() const { return ledger_.stored_sequence() > settled_sequence_; }
 
 	const Config &config_;
 	RingSource &ring_;
 	Queue &queue_;
 	Wakeup &wakeup_;
-	int signal_fd_;
+	const std::atomic<int> &stop_requests_;
 
 	Ledger ledger_;
 	FrameMessages messages_;
@@ -64,22 +73,24 @@ private:
 	Progress progress_;
 	WaitNotice notice_;
 
+	/* Of the turn of the loop. */
 	Clock::time_point now_;
+	uint64_t changes_seen_ = 0;
+
 	Clock::time_point next_beat_;
-	Clock::time_point started_;
-	bool stop_ = false;
+	Clock::time_point unattached_since_;
+	Clock::time_point retry_at_; /* nothing is tried before */
 
 	bool settled_ = false;
-	bool greeted_ = false;            /* the line that says what is published where was written */
-	bool chained_ = false;            /* the queue is known to hold a message of this ring */
-	bool draining_ = false;
+	Clock::time_point settle_after_;  /* answers under way are given until then */
 	uint64_t interruptions_ = 0;      /* of the queue, at the last settling */
-	Clock::time_point settle_after_;  /* give answers under way until then */
-	Clock::time_point retry_at_;      /* no attempt before */
-	uint64_t fruitless_settles_ = 0;  /* since a message was stored */
-	std::string refusal_;             /* last one logged */
-	std::string previous_id_;         /* of the message before the next, "" if not to be checked */
-	std::string unfinished_part_;     /* Siphon-Part of the queue's last message, when resuming behind it */
+	uint64_t settled_sequence_ = 0;   /* the queue's end at the last settling */
+	int fruitless_settlings_ = 0;     /* since a message was stored */
+	bool chained_ = false;            /* the queue is known to hold a message of this ring */
+	bool greeted_ = false;            /* the line that says what is published where was written */
+	std::string refusal_;             /* that the queue gave last, until it takes messages again */
+	std::string previous_id_;         /* of the message before the next; "" if not to be checked */
+	uint32_t unfinished_total_ = 0;   /* parts of the record that the queue has a part of; 0: none */
 };
 
 } // namespace siphon

@@ -51,8 +51,9 @@ struct Answer
 struct LogEnd
 {
 	uint64_t sequence = 0; /* of the last message, 0 if there never was one */
-	/* The last message that still exists and was written by a publisher: its id and its Siphon-Part. */
-	uint64_t id_sequence = 0;
+	/* The last message of those that still exist was not written by a publisher. */
+	bool foreign = false;
+	/* The last message that was, if it still exists: its id and its Siphon-Part. */
 	std::string id;
 	std::string part;
 };

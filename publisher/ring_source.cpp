@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "../src/ring_fault.h"
 #include "exit_codes.h"
 
 namespace siphon {
@@ -104,11 +105,17 @@ RingSource::attach()
 	if (error != 0)
 		throw directory_error(directory_, error);
 
+	/* A ring that is truncated under us then reads as zeros, which is a corrupt ring and not a SIGBUS. */
+	ring_fault_guard(mapping.memory, mapping.size);
+
 	uint32_t version = 0;
 	AttachResult result = reader_.attach(mapping.memory, mapping.size, &version);
 
 	if (result != AttachResult::Ok)
+	{
+		ring_fault_guard(nullptr, 0);
 		ring_file_close(&mapping);
+	}
 	switch (result)
 	{
 		case AttachResult::Ok:
@@ -149,6 +156,7 @@ RingSource::detach()
 	if (!attached())
 		return;
 	reader_.set_publisher(0);
+	ring_fault_guard(nullptr, 0);
 	ring_file_close(&mapping_);
 	reader_ = RingReader();
 }
@@ -180,6 +188,11 @@ void
 RingSource::wake()
 {
 	reader_.set_asleep(false);
+}
+
+void
+RingSource::drain_bell()
+{
 	bell_drain(own_bell_);
 }
 

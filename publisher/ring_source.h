@@ -39,8 +39,9 @@ public:
 	/* Announces that the publisher sleeps until the bell rings. False: there is something to read. */
 	bool sleep();
 	void wake();
-	/* To poll() for input; -1 if there is none yet. */
+	/* To poll() for input, also while not attached. */
 	int bell() const { return own_bell_; }
+	void drain_bell();
 
 	/* Path of the ring's file, for messages. */
 	std::string path() const;

@@ -1,4 +1,4 @@
-/* See wakeup.h. Sequentially consistent, so that of "armed" and "changed" one side sees the other's. */
+/* See wakeup.h. Sequentially consistent, so that of arming and changing one side sees the other's. */
 #include "wakeup.h"
 
 #include <cerrno>
@@ -22,10 +22,11 @@ Wakeup::~Wakeup()
 	close(fd_);
 }
 
-void
-Wakeup::arm()
+bool
+Wakeup::arm(uint64_t seen)
 {
 	armed_.store(true);
+	return changes_.load() == seen;
 }
 
 void
@@ -43,11 +44,15 @@ Wakeup::disarm()
 void
 Wakeup::notify()
 {
+	changes_.fetch_add(1);
 	if (!armed_.exchange(false))
 		return;
 
+	int saved_errno = errno;
 	uint64_t one = 1;
 	[[maybe_unused]] ssize_t size = write(fd_, &one, sizeof(one));
+
+	errno = saved_errno;
 }
 
 } // namespace siphon

@@ -14,6 +14,8 @@ extern "C" {
 #include "storage/lock.h"
 }
 
+static constexpr int kStopPatienceMs = 1000;
+
 void
 application_lock(const char *application)
 {
@@ -62,10 +64,14 @@ create_slot(const char *slot)
 	SetUserIdAndSecContext(user, context);
 }
 
-/* Stops the application's decoder, if one runs, and waits for its end. */
+/*
+ * Stops the application's decoder, if one runs, and waits for its end. It is asked first, and told when it is in
+ * the middle of something that keeps it from listening.
+ */
 static void
 stop_decoder(const char *application)
 {
+	TimestampTz asked = GetCurrentTimestamp();
 	App *app;
 
 	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
@@ -83,11 +89,13 @@ stop_decoder(const char *application)
 
 		LWLockAcquire(siphon_shared->lock, LW_SHARED);
 		pid = app->decoder_pid;
+		if (app->decoder_latch)
+			SetLatch(app->decoder_latch);
 		LWLockRelease(siphon_shared->lock);
 		if (pid == 0)
 			break;
-		/* Again each time: one that has just started may not have listened yet. */
-		kill(pid, SIGTERM);
+		if (TimestampDifferenceExceeds(asked, GetCurrentTimestamp(), kStopPatienceMs))
+			kill(pid, SIGTERM);
 		ConditionVariableTimedSleep(&app->changed, 100, PG_WAIT_EXTENSION);
 	}
 	ConditionVariableCancelSleep();

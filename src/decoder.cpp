@@ -77,6 +77,11 @@ void
 decoder_serve(TimestampTz now)
 {
 	CHECK_FOR_INTERRUPTS();
+	if (*const_cast<volatile bool *>(&app->stop))
+	{
+		ereport(LOG, (errmsg("siphon: application \"%s\" stops: it is being dropped", app->name)));
+		proc_exit(0);
+	}
 	if (ConfigReloadPending)
 	{
 		ConfigReloadPending = false;

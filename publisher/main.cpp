@@ -1,0 +1,87 @@
+/*
+ * siphon-publisher: one process per application, beside the PostgreSQL server. Puts the parts together,
+ * and turns the one line of a Fatal and its number into the end of the process.
+ */
+#include <atomic>
+#include <csignal>
+
+#include "config.h"
+#include "exit_codes.h"
+#include "jetstream.h"
+#include "log.h"
+#include "publisher.h"
+#include "ring_source.h"
+#include "subject.h"
+
+namespace siphon {
+
+static std::atomic<int> stop_requests;
+static Wakeup *stop_wakeup;
+
+static void
+handle_stop(int)
+{
+	stop_requests.fetch_add(1);
+	stop_wakeup->notify();
+}
+
+static void
+handle_signals(Wakeup *wakeup)
+{
+	struct sigaction action = {};
+
+	stop_wakeup = wakeup;
+	action.sa_handler = handle_stop;
+	sigemptyset(&action.sa_mask);
+	action.sa_flags = SA_RESTART;
+	sigaction(SIGTERM, &action, nullptr);
+	sigaction(SIGINT, &action, nullptr);
+	/* A log that nobody reads any more is no reason to die. */
+	signal(SIGPIPE, SIG_IGN);
+}
+
+static int
+publish(int argc, char **argv)
+{
+	std::optional<Config> config = read_config(argc, argv);
+
+	if (!config)
+		return static_cast<int>(ExitCode::Clean);
+	log_open(config->log_level);
+
+	/* Never destroyed: a signal may come at any time. */
+	static Wakeup wakeup;
+
+	handle_signals(&wakeup);
+
+	RingSource ring(config->ring_directory, config->application);
+	StreamPlan plan{stream_name(config->application), subject_root(config->subject_prefix, config->application),
+					config->stream, config->update_stream};
+	JetStream queue(config->nats_url, "siphon-publisher " + config->application, plan, &wakeup);
+	Publisher publisher(*config, &ring, &queue, &wakeup, &stop_requests);
+
+	publisher.run();
+	return static_cast<int>(ExitCode::Clean);
+}
+
+} // namespace siphon
+
+int
+main(int argc, char **argv)
+{
+	try
+	{
+		siphon::log_open("info");
+		return siphon::publish(argc, argv);
+	}
+	catch (const siphon::Fatal &fatal)
+	{
+		spdlog::error("{}", fatal.what());
+		return static_cast<int>(fatal.code);
+	}
+	catch (const std::exception &error)
+	{
+		spdlog::error("{}", error.what());
+		return static_cast<int>(siphon::ExitCode::Unexpected);
+	}
+}

@@ -1,0 +1,72 @@
+# Builds and installs siphon-publisher and siphon-tail. Included by the top-level Makefile; also works by
+# itself: make -f publisher/publisher.mk
+#
+#   SRCDIR     the checkout, where it is not the current directory
+#   BUILDDIR   where to build (build)
+#   SANITIZE   address,undefined or thread
+#   PREFIX     where to install (/usr/local), below DESTDIR
+
+.PHONY: publisher install-publisher
+
+publisher:
+
+SRCDIR ?= .
+BUILDDIR ?= build
+PREFIX ?= /usr/local
+PROTOC ?= protoc
+
+PUBLISHER_PACKAGES = libnats spdlog yaml-cpp libzstd protobuf
+PUBLISHER_CXXFLAGS ?= -O2 -g
+PUBLISHER_ALL_CXXFLAGS = $(PUBLISHER_CXXFLAGS) -std=c++20 -pthread \
+	-Wall -Wextra -Werror -Wshadow $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-pointer) \
+	-I$(SRCDIR)/publisher -I$(SRCDIR)/src -isystem $(BUILDDIR)/gen \
+	$(shell pkg-config --cflags $(PUBLISHER_PACKAGES))
+PUBLISHER_LIBS = $(shell pkg-config --libs $(PUBLISHER_PACKAGES)) -pthread \
+	$(if $(SANITIZE),-fsanitize=$(SANITIZE))
+
+# Pure logic, which the unit tests link: no NATS, no ring file.
+UNIT_PUBLISHER_SRCS = publisher/compression.cpp publisher/config.cpp publisher/datetime.cpp \
+	publisher/frame_messages.cpp publisher/ledger.cpp publisher/package_assembler.cpp \
+	publisher/parts.cpp publisher/subject.cpp publisher/tail_json.cpp
+
+PUBLISHER_RING_SRCS = src/ring.cpp src/ring_file.cpp src/ring_fault.cpp
+PUBLISHER_SRCS = publisher/main.cpp publisher/compression.cpp publisher/config.cpp \
+	publisher/frame_messages.cpp publisher/jetstream.cpp publisher/jetstream_api.cpp publisher/ledger.cpp \
+	publisher/log.cpp publisher/nats_connection.cpp publisher/parts.cpp publisher/progress.cpp \
+	publisher/publisher.cpp publisher/ring_source.cpp publisher/stream_setup.cpp publisher/subject.cpp \
+	publisher/wakeup.cpp $(PUBLISHER_RING_SRCS)
+TAIL_SRCS = publisher/tail.cpp publisher/compression.cpp publisher/config.cpp publisher/datetime.cpp \
+	publisher/jetstream_api.cpp publisher/nats_connection.cpp publisher/package_assembler.cpp \
+	publisher/subject.cpp publisher/tail_json.cpp publisher/wakeup.cpp publisher/log.cpp
+
+PUBLISHER_OBJDIR = $(BUILDDIR)/publisher-objects
+publisher_objects = $(patsubst %.cpp,$(PUBLISHER_OBJDIR)/%.o,$(1))
+SIPHON_PB = $(BUILDDIR)/gen/siphon.pb.h
+SIPHON_PB_OBJECT = $(PUBLISHER_OBJDIR)/gen/siphon.pb.o
+
+publisher: $(BUILDDIR)/siphon-publisher $(BUILDDIR)/siphon-tail
+
+$(BUILDDIR)/siphon-publisher: $(call publisher_objects,$(PUBLISHER_SRCS))
+	$(CXX) $(LDFLAGS) -o $@ $^ $(PUBLISHER_LIBS)
+
+$(BUILDDIR)/siphon-tail: $(call publisher_objects,$(TAIL_SRCS)) $(SIPHON_PB_OBJECT)
+	$(CXX) $(LDFLAGS) -o $@ $^ $(PUBLISHER_LIBS)
+
+$(PUBLISHER_OBJDIR)/%.o: $(SRCDIR)/%.cpp | $(SIPHON_PB)
+	@mkdir -p $(@D)
+	$(CXX) $(CPPFLAGS) $(PUBLISHER_ALL_CXXFLAGS) -MMD -MP -c -o $@ $<
+
+$(BUILDDIR)/gen/siphon.pb.cc $(SIPHON_PB) &: $(SRCDIR)/proto/siphon.proto
+	@mkdir -p $(BUILDDIR)/gen
+	$(PROTOC) --proto_path=$(SRCDIR)/proto --cpp_out=$(BUILDDIR)/gen $<
+
+# Generated code; its warnings are protoc's.
+$(SIPHON_PB_OBJECT): $(BUILDDIR)/gen/siphon.pb.cc $(SIPHON_PB)
+	@mkdir -p $(@D)
+	$(CXX) $(CPPFLAGS) $(PUBLISHER_ALL_CXXFLAGS) -w -MMD -MP -c -o $@ $<
+
+install-publisher: publisher
+	install -d $(DESTDIR)$(PREFIX)/bin
+	install -m 755 $(BUILDDIR)/siphon-publisher $(BUILDDIR)/siphon-tail $(DESTDIR)$(PREFIX)/bin
+
+-include $(patsubst %.o,%.d,$(sort $(call publisher_objects,$(PUBLISHER_SRCS) $(TAIL_SRCS)) $(SIPHON_PB_OBJECT)))
