@@ -234,7 +234,8 @@ attach(int index)
 	app->decoder_started = GetCurrentTimestamp();
 	app->state = AppState::Starting;
 	LWLockRelease(siphon_shared->lock);
-	before_shmem_exit(detach, 0);
+	/* After the callback that releases the slot, so that who waits for our end finds it free. */
+	on_shmem_exit(detach, 0);
 }
 
 /*
