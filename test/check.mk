@@ -1,5 +1,77 @@
-# The whole suite, in the order of speed: what is wrong early should be seen early. Runs against the PostgreSQL of
-# PG_CONFIG, into which it installs the extension first.
+# The whole test suite, in the order of speed: what is wrong early should be seen early. Runs against the
+# PostgreSQL of PG_CONFIG, into which it installs the extension first. Included by the top-level Makefile.
 #
-# One single TAP test:   make check-tap TESTS=test/t/001_stream.pl
-# One regression test:   make check-regress REGRESS_TESTS=add_table
+#   make check-here                                      everything, stopping at the first failure
+#   make check-tap TESTS=test/t/010_stream_primary.pl    one TAP test
+#   make check-regress REGRESS_TESTS=refusals            one regression test (and those that it builds upon)
+#   make check-pgtap PGTAP_TESTS=test/pgtap/schema.sql   one pgTAP test
+#
+# Servers, logs and differences are kept under $(BUILDDIR)/check. PROVE_FLAGS are prove's: -v shows each test.
+
+CHECK_STEPS ?= unit tsan asan stress fuzz regress pgtap tap
+REGRESS_TESTS ?= settings schema tables refusals privileges databases
+PGTAP_TESTS ?= $(sort $(wildcard test/pgtap/*.sql))
+TESTS ?= $(sort $(wildcard test/t/*.pl))
+PROVE_FLAGS ?= -j$(shell nproc)
+
+check_dir = $(abspath $(BUILDDIR))/check
+check_pgxs = $(abspath $(dir $(PGXS))/../..)
+check_version = $(shell $(PG_CONFIG) --version)
+check_jobs = $(if $(findstring -j,$(MAKEFLAGS)),,-j$(shell nproc))
+check_path = PATH="$(bindir):$(PREFIX)/bin:$$PATH"
+
+check_title_unit = unit tests
+check_title_tsan = unit tests under ThreadSanitizer
+check_title_asan = unit tests under AddressSanitizer and UndefinedBehaviorSanitizer
+check_title_stress = ring stress: two processes, the reader killed at random
+check_title_fuzz = ring fuzzing: scribbling over the mapping
+check_title_regress = SQL surface and refusals (pg_regress)
+check_title_pgtap = SQL surface (pgTAP)
+check_title_tap = servers, standbys, faults (TAP)
+
+.PHONY: check-here check-install check-server-conf check-regress check-pgtap check-tap check-tap-here
+
+check-here: check-install
+	@echo "check: building the unit tests (log: $(BUILDDIR)/check/build.log)"
+	@$(MAKE) --no-print-directory $(check_jobs) unit-tests unit-tests-tsan unit-tests-asan ring-stress fuzz-ring \
+		>$(check_dir)/build.log 2>&1 || \
+		{ tail -n 40 $(check_dir)/build.log; echo "check: failed: see $(BUILDDIR)/check/build.log"; exit 1; }
+	@$(foreach step,$(CHECK_STEPS), \
+		echo "check: $(check_title_$(step))"; \
+		$(MAKE) --no-print-directory check-$(step) || \
+			{ echo "check: failed: $(check_title_$(step)); logs are under $(BUILDDIR)/check"; exit 1; };)
+	@echo "check: all passed, with $(check_version)"
+
+check-install:
+	@mkdir -p $(check_dir)
+	@echo "check: building and installing for $(check_version) (log: $(BUILDDIR)/install.log)"
+	@{ $(MAKE) --no-print-directory $(check_jobs) all && $(MAKE) --no-print-directory install; } \
+		>$(BUILDDIR)/install.log 2>&1 || \
+		{ tail -n 40 $(BUILDDIR)/install.log; echo "check: failed: see $(BUILDDIR)/install.log"; exit 1; }
+
+# Settings of the server for pg_regress and pgTAP. A server does not start with a core setting that it doesn't know,
+# so it is asked.
+check-server-conf: | check-install
+	@rm -rf $(check_dir)/rings
+	@{ cat test/regress.conf; \
+	   echo "siphon.ring_directory = '$(check_dir)/rings'"; \
+	   if $(bindir)/postgres -D $(check_dir) -c config_file=/dev/null -C output_plugin_libraries >/dev/null 2>&1; \
+	   then echo "output_plugin_libraries = 'siphon'"; fi; } >$(check_dir)/server.conf
+
+check-regress: check-server-conf
+	@$(check_pgxs)/src/test/regress/pg_regress --bindir='$(bindir)' --inputdir=. --outputdir=$(check_dir)/regress \
+		--temp-instance=$(check_dir)/regress/server --temp-config=$(check_dir)/server.conf --no-locale \
+		--encoding=UTF8 --dbname=regression $(REGRESS_TESTS) || \
+		{ cat $(check_dir)/regress/regression.diffs; exit 1; }
+
+check-pgtap: check-server-conf
+	@$(check_path) test/pgtap/run $(check_dir)/pgtap $(check_dir)/server.conf $(PGTAP_TESTS)
+
+check-tap check-tap-here: check-install
+	@rm -rf $(check_dir)/tap
+	@mkdir -p $(check_dir)/tap/log $(check_dir)/tap/ports
+	@$(bindir)/initdb -D $(check_dir)/tap/template -A trust -N -U "$$(id -un)" >$(check_dir)/tap/log/initdb.log 2>&1 || \
+		{ cat $(check_dir)/tap/log/initdb.log; exit 1; }
+	@$(check_path) TESTLOGDIR=$(check_dir)/tap/log TESTDATADIR=$(check_dir)/tap PG_TEST_PORT_DIR=$(check_dir)/tap/ports \
+		INITDB_TEMPLATE=$(check_dir)/tap/template PG_REGRESS=$(check_pgxs)/src/test/regress/pg_regress \
+		prove --timer -I $(check_pgxs)/src/test/perl -I test/perl $(PROVE_FLAGS) $(TESTS)

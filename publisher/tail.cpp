@@ -1,0 +1,337 @@
+/*
+ * siphon-tail: prints the events of one application's stream as JSON lines. Reads with an ordered consumer,
+ * which leaves nothing behind in the stream, and never writes.
+ */
+#include <atomic>
+#include <cerrno>
+#include <chrono>
+#include <csignal>
+#include <cstdio>
+#include <cstring>
+#include <unistd.h>
+
+#include "config.h"
+#include "exit_codes.h"
+#include "jetstream_api.h"
+#include "nats_connection.h"
+#include "package_assembler.h"
+#include "subject.h"
+#include "tail_json.h"
+
+namespace siphon {
+
+/* How long to wait for a message before looking whether we were asked to stop. */
+static constexpr int64_t kWaitMs = 100;
+/* How long nothing must have come before asking whether the end that we wait for still exists. */
+static constexpr std::chrono::seconds kIdle{1};
+static constexpr size_t kOutputBuffer = 256 * 1024;
+
+static std::atomic<bool> stop_requested;
+
+static void
+handle_stop(int)
+{
+	stop_requested.store(true);
+}
+
+/* The library would print these to stderr; the ordered consumer deals with what they report. */
+static void
+ignore_error(natsConnection *, natsSubscription *, natsStatus, void *)
+{
+}
+
+class Tail
+{
+public:
+	explicit Tail(const TailConfig &config);
+
+	void run();
+
+private:
+	bool find_end();
+	bool end_is_gone();
+	void subscribe();
+	bool print(natsMsg *message);
+	bool print_package(std::string_view payload);
+	bool print_watermark(std::string_view payload);
+	void flush();
+
+	const TailConfig &config_;
+	std::string servers_;
+	std::string stream_;
+	std::string filter_;
+	std::string watermarks_;
+	std::string events_; /* of the table that was asked for, or all */
+	uint64_t end_ = 0;   /* sequence after which to stop, 0: none */
+	uint64_t lines_ = 0;
+	std::string output_;
+	bool output_gone_ = false;
+	PackageAssembler assembler_;
+	v1::Package package_;
+
+	NatsPtr<natsConnection> connection_;
+	NatsPtr<jsCtx> context_;
+	NatsPtr<natsSubscription> subscription_;
+};
+
+Tail::Tail(const TailConfig &config)
+	: config_(config), servers_(nats_url_for_people(config.nats_url)), stream_(stream_name(config.application))
+{
+	std::string root = subject_root(config.subject_prefix, config.application);
+
+	watermarks_ = watermark_subject(root);
+	events_ = root + ".events.>";
+	if (!config.table.empty())
+	{
+		size_t dot = config.table.find('.');
+
+		events_ = events_subject(root, config.table.substr(0, dot), config.table.substr(dot + 1), std::nullopt);
+	}
+	filter_ = config.watermarks ? root + ".>" : events_;
+
+	NatsPtr<natsOptions> options = nats_options(config.nats_url, "siphon-tail " + config.application);
+
+	nats_check(natsOptions_SetErrorHandler(options.get(), ignore_error, nullptr), "error callback");
+
+	natsConnection *connection = nullptr;
+	jsCtx *context = nullptr;
+	natsStatus status = natsConnection_Connect(&connection, options.get());
+
+	connection_.reset(connection);
+	nats_check(status, ("NATS at " + servers_).c_str());
+	nats_check(natsConnection_JetStream(&context, connection, nullptr), "JetStream context");
+	context_.reset(context);
+}
+
+/* False: there is nothing to read up to the end. */
+bool
+Tail::find_end()
+{
+	ApiReply reply = jetstream_request(connection_.get(), "STREAM.INFO." + stream_);
+
+	if (reply.error_code == kErrorStreamNotFound)
+		throw Fatal(ExitCode::StreamRefused, "there is no stream " + stream_ + " at " + servers_ +
+						"; its publisher makes it when it first runs");
+	if (!reply.ok())
+		throw Fatal(ExitCode::Unexpected, "JetStream at " + servers_ + ": " + reply.error);
+	if (!config_.stop_at_end)
+		return true;
+
+	reply = jetstream_request(connection_.get(), "STREAM.MSG.GET." + stream_, {{"last_by_subj", filter_}});
+	if (reply.error_code == kErrorNoMessage)
+		return false;
+	if (!reply.ok())
+		throw Fatal(ExitCode::Unexpected, "JetStream at " + servers_ + ": " + reply.error);
+	end_ = reply.content["message"].value("seq", uint64_t{0});
+	return true;
+}
+
+/* The message at the end may be dropped, for its age, before it comes to us. */
+bool
+Tail::end_is_gone()
+{
+	ApiReply reply = jetstream_request(connection_.get(), "STREAM.INFO." + stream_);
+
+	if (!reply.ok())
+		return reply.error_code == kErrorStreamNotFound;
+	return reply.content["state"].value("first_seq", uint64_t{0}) > end_;
+}
+
+void
+Tail::subscribe()
+{
+	jsSubOptions options;
+	jsErrCode error = static_cast<jsErrCode>(0);
+	natsSubscription *subscription = nullptr;
+
+	jsSubOptions_Init(&options);
+	options.Stream = stream_.c_str();
+	options.Ordered = true;
+	options.Config.DeliverPolicy = config_.from_start ? js_DeliverAll : js_DeliverNew;
+	nats_check(js_SubscribeSync(&subscription, context_.get(), filter_.c_str(), nullptr, &options, &error),
+			   ("reading stream " + stream_).c_str());
+	subscription_.reset(subscription);
+	/* The consumer's flow control bounds it. */
+	nats_check(natsSubscription_SetPendingLimits(subscription, -1, -1), "limits of the subscription");
+}
+
+void
+Tail::run()
+{
+	using Clock = std::chrono::steady_clock;
+
+	if (!find_end())
+		return;
+	subscribe();
+
+	Clock::time_point last = Clock::now();
+
+	while (!stop_requested.load() && !output_gone_)
+	{
+		natsMsg *raw = nullptr;
+		natsStatus status = natsSubscription_NextMsg(&raw, subscription_.get(), kWaitMs);
+		NatsPtr<natsMsg> message(raw);
+
+		if (status == NATS_TIMEOUT || status == NATS_MISSED_HEARTBEAT)
+		{
+			flush();
+			if (end_ != 0 && Clock::now() - last >= kIdle)
+			{
+				if (end_is_gone())
+					return;
+				last = Clock::now();
+			}
+			continue;
+		}
+		nats_check(status, ("reading stream " + stream_).c_str());
+		last = Clock::now();
+
+		jsMsgMetaData *metadata = nullptr;
+
+		nats_check(natsMsg_GetMetaData(&metadata, raw), "a message's metadata");
+
+		uint64_t sequence = metadata->Sequence.Stream;
+		uint64_t pending = metadata->NumPending;
+
+		jsMsgMetaData_Destroy(metadata);
+		if (end_ != 0 && sequence > end_)
+			break;
+		if (!print(raw))
+		{
+			flush();
+			throw Fatal(ExitCode::StreamRefused, "message " + std::to_string(sequence) + " of stream " + stream_ +
+							" is not what a publisher writes");
+		}
+		if ((config_.count != 0 && lines_ >= config_.count) || (end_ != 0 && sequence >= end_))
+			break;
+		if (pending == 0 || output_.size() >= kOutputBuffer)
+			flush();
+	}
+	flush();
+}
+
+static std::string_view
+header(natsMsg *message, const char *name)
+{
+	const char *value = nullptr;
+
+	return natsMsgHeader_Get(message, name, &value) == NATS_OK && value != nullptr ? value : "";
+}
+
+/* False: the message can't be read. Kinds that are not known are skipped. */
+bool
+Tail::print(natsMsg *message)
+{
+	std::string subject = natsMsg_GetSubject(message);
+	std::string_view kind = header(message, "Siphon-Kind");
+	bool changes = kind == "changes" && subject_covers(events_, subject);
+	bool watermark = kind == "watermark" && subject == watermarks_;
+	std::string_view body(natsMsg_GetData(message), static_cast<size_t>(natsMsg_GetDataLength(message)));
+	std::string_view payload;
+
+	if (!changes && !watermark)
+		return !kind.empty();
+
+	switch (assembler_.add(subject, header(message, "Siphon-Part"), header(message, "Siphon-Encoding"), body, &payload))
+	{
+		case PackageAssembler::Result::Complete:
+			return changes ? print_package(payload) : print_watermark(payload);
+		case PackageAssembler::Result::Incomplete:
+			return true;
+		case PackageAssembler::Result::Invalid:
+			break;
+	}
+	return false;
+}
+
+bool
+Tail::print_package(std::string_view payload)
+{
+	if (!package_.ParseFromArray(payload.data(), static_cast<int>(payload.size())))
+		return false;
+	for (const v1::Event &event : package_.events())
+	{
+		size_t before = output_.size();
+
+		if (config_.count != 0 && lines_ >= config_.count)
+			break;
+		try
+		{
+			append_event(&output_, package_, event);
+		}
+		catch (const std::runtime_error &)
+		{
+			output_.resize(before);
+			return false;
+		}
+		lines_++;
+	}
+	return true;
+}
+
+bool
+Tail::print_watermark(std::string_view payload)
+{
+	v1::Watermark watermark;
+
+	if (!watermark.ParseFromArray(payload.data(), static_cast<int>(payload.size())))
+		return false;
+	append_watermark(&output_, watermark);
+	lines_++;
+	return true;
+}
+
+void
+Tail::flush()
+{
+	size_t done = 0;
+
+	while (done < output_.size() && !output_gone_)
+	{
+		ssize_t written = write(STDOUT_FILENO, output_.data() + done, output_.size() - done);
+
+		if (written >= 0)
+			done += static_cast<size_t>(written);
+		else if (errno == EPIPE)
+			output_gone_ = true;
+		else if (errno != EINTR)
+			throw Fatal(ExitCode::Unexpected, std::string("standard output: ") + strerror(errno));
+	}
+	output_.clear();
+}
+
+static int
+tail(int argc, char **argv)
+{
+	std::optional<TailConfig> config = read_tail_config(argc, argv);
+
+	if (!config)
+		return static_cast<int>(ExitCode::Clean);
+
+	signal(SIGPIPE, SIG_IGN);
+	signal(SIGINT, handle_stop);
+	signal(SIGTERM, handle_stop);
+	Tail(*config).run();
+	return static_cast<int>(ExitCode::Clean);
+}
+
+} // namespace siphon
+
+int
+main(int argc, char **argv)
+{
+	try
+	{
+		return siphon::tail(argc, argv);
+	}
+	catch (const siphon::Fatal &fatal)
+	{
+		fprintf(stderr, "siphon-tail: %s\n", fatal.what());
+		return static_cast<int>(fatal.code);
+	}
+	catch (const std::exception &error)
+	{
+		fprintf(stderr, "siphon-tail: %s\n", error.what());
+		return static_cast<int>(siphon::ExitCode::Unexpected);
+	}
+}

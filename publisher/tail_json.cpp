@@ -1,0 +1,257 @@
+/* See tail_json.h. */
+#include "tail_json.h"
+
+#include <charconv>
+#include <cmath>
+#include <stdexcept>
+
+#include "datetime.h"
+#include "subject.h"
+
+namespace siphon {
+
+void
+append_string(std::string *out, std::string_view text)
+{
+	static constexpr char digits[] = "0123456789abcdef";
+
+	*out += '"';
+	for (char c : text)
+	{
+		switch (c)
+		{
+			case '"':
+				*out += "\\\"";
+				break;
+			case '\\':
+				*out += "\\\\";
+				break;
+			case '\n':
+				*out += "\\n";
+				break;
+			case '\r':
+				*out += "\\r";
+				break;
+			case '\t':
+				*out += "\\t";
+				break;
+			default:
+				if (static_cast<unsigned char>(c) < 0x20)
+				{
+					*out += "\\u00";
+					*out += digits[static_cast<unsigned char>(c) >> 4];
+					*out += digits[c & 15];
+				}
+				else
+					*out += c;
+		}
+	}
+	*out += '"';
+}
+
+template <typename Number>
+static void
+append_number(std::string *out, Number number)
+{
+	char buffer[64];
+	auto result = std::to_chars(buffer, buffer + sizeof(buffer), number);
+
+	out->append(buffer, result.ptr);
+}
+
+/* The shortest text that reads back as the same number. */
+template <typename Float>
+static void
+append_float(std::string *out, Float number)
+{
+	if (std::isnan(number))
+		*out += "\"NaN\"";
+	else if (std::isinf(number))
+		*out += number > 0 ? "\"Infinity\"" : "\"-Infinity\"";
+	else
+		append_number(out, number);
+}
+
+static void
+append_bytes(std::string *out, std::string_view bytes)
+{
+	static constexpr char digits[] = "0123456789abcdef";
+
+	*out += "\"\\\\x";
+	for (char c : bytes)
+	{
+		*out += digits[static_cast<unsigned char>(c) >> 4];
+		*out += digits[c & 15];
+	}
+	*out += '"';
+}
+
+void
+append_value(std::string *out, const v1::Value &value)
+{
+	switch (value.kind_case())
+	{
+		case v1::Value::kNull:
+			*out += "null";
+			return;
+		case v1::Value::kInteger:
+			append_number(out, value.integer());
+			return;
+		case v1::Value::kUnsigned:
+			append_number(out, value.unsigned_());
+			return;
+		case v1::Value::kFloat:
+			append_float(out, value.float_());
+			return;
+		case v1::Value::kDouble:
+			append_float(out, value.double_());
+			return;
+		case v1::Value::kBoolean:
+			*out += value.boolean() ? "true" : "false";
+			return;
+		case v1::Value::kString:
+			append_string(out, value.string());
+			return;
+		case v1::Value::kBytes:
+			append_bytes(out, value.bytes());
+			return;
+		case v1::Value::kNumeric:
+			append_string(out, value.numeric());
+			return;
+		case v1::Value::kDate:
+			append_string(out, format_date(value.date()));
+			return;
+		case v1::Value::kTime:
+			append_string(out, format_time(value.time()));
+			return;
+		case v1::Value::kTimestamp:
+			append_string(out, format_timestamp(value.timestamp(), false));
+			return;
+		case v1::Value::kTimestamptz:
+			append_string(out, format_timestamp(value.timestamptz(), true));
+			return;
+		case v1::Value::kUuid:
+			append_string(out, value.uuid());
+			return;
+		case v1::Value::kJson:
+			append_string(out, value.json());
+			return;
+		case v1::Value::kUnchangedToast:
+		case v1::Value::KIND_NOT_SET:
+			break;
+	}
+	throw std::runtime_error("a value without a kind that can be printed");
+}
+
+static void
+append_key(std::string *out, std::string_view key)
+{
+	if (out->back() != '{')
+		*out += ',';
+	append_string(out, key);
+	*out += ':';
+}
+
+static void
+append_field(std::string *out, std::string_view key, std::string_view value)
+{
+	append_key(out, key);
+	append_string(out, value);
+}
+
+/* The new row; columns that the WAL does not hold are named apart. */
+static void
+append_columns(std::string *out, const v1::Package &package, const v1::Event &event)
+{
+	if (event.values_size() != package.columns_size())
+		throw std::runtime_error("an event with " + std::to_string(event.values_size()) + " values for " +
+								 std::to_string(package.columns_size()) + " columns");
+
+	std::string unchanged;
+
+	append_key(out, "columns");
+	*out += '{';
+	for (int i = 0; i < event.values_size(); i++)
+	{
+		if (event.values(i).kind_case() == v1::Value::kUnchangedToast)
+		{
+			unchanged += unchanged.empty() ? "" : ",";
+			append_string(&unchanged, package.columns(i).name());
+			continue;
+		}
+		append_key(out, package.columns(i).name());
+		append_value(out, event.values(i));
+	}
+	*out += '}';
+	if (!unchanged.empty())
+	{
+		append_key(out, "unchanged");
+		*out += '[' + unchanged + ']';
+	}
+}
+
+/* What the event says of the old row: the key, or all of it. The number of values tells. */
+static void
+append_old(std::string *out, const v1::Package &package, const v1::Event &event)
+{
+	int keys = 0;
+
+	for (const v1::Column &column : package.columns())
+		keys += column.key() ? 1 : 0;
+
+	bool whole = event.old_values_size() == package.columns_size();
+
+	if (!whole && event.old_values_size() != keys)
+		throw std::runtime_error("an event with " + std::to_string(event.old_values_size()) + " old values for " +
+								 std::to_string(keys) + " key columns of " + std::to_string(package.columns_size()));
+
+	int next = 0;
+
+	append_key(out, "old");
+	*out += '{';
+	for (const v1::Column &column : package.columns())
+	{
+		if (!whole && !column.key())
+			continue;
+		append_key(out, column.name());
+		append_value(out, event.old_values(next++));
+	}
+	*out += '}';
+}
+
+void
+append_event(std::string *out, const v1::Package &package, const v1::Event &event)
+{
+	*out += '{';
+	append_field(out, "application", package.application_identifier());
+	append_field(out, "schema", package.schema());
+	append_field(out, "table", package.table());
+	if (package.partition() != 0)
+	{
+		append_key(out, "partition");
+		append_number(out, package.partition());
+	}
+	append_field(out, "operation", v1::Operation_Name(event.operation()));
+	append_field(out, "position", format_position(event.commit_lsn(), event.ordinal()));
+	append_field(out, "timestamp", format_timestamp(event.commit_timestamp(), true, true));
+	append_key(out, "xid");
+	append_number(out, event.xid());
+	if (event.values_size() > 0 || event.operation() == v1::INSERT || event.operation() == v1::UPDATE)
+		append_columns(out, package, event);
+	if (event.old_values_size() > 0)
+		append_old(out, package, event);
+	*out += "}\n";
+}
+
+void
+append_watermark(std::string *out, const v1::Watermark &watermark)
+{
+	*out += '{';
+	append_field(out, "application", watermark.application_identifier());
+	append_field(out, "operation", "WATERMARK");
+	append_field(out, "position", format_position(watermark.commit_lsn(), 0));
+	append_field(out, "timestamp", format_timestamp(watermark.commit_timestamp(), true, true));
+	*out += "}\n";
+}
+
+} // namespace siphon

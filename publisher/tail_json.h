@@ -1,0 +1,28 @@
+/*
+ * Events as lines of JSON, for people and for tests. Exactness first: integers are JSON numbers of any
+ * size, what JSON can't hold exactly (numeric, json, infinities) is a string as PostgreSQL prints it.
+ */
+#ifndef SIPHON_TAIL_JSON_H
+#define SIPHON_TAIL_JSON_H
+
+#include <string>
+#include <string_view>
+
+#include "siphon.pb.h"
+
+namespace siphon {
+
+/*
+ * Append one line each. Throw std::runtime_error where the values don't fit the columns; what was
+ * appended by then is to be thrown away.
+ */
+void append_event(std::string *out, const v1::Package &package, const v1::Event &event);
+void append_watermark(std::string *out, const v1::Watermark &watermark);
+
+/* A value, and a string with its quotes. */
+void append_value(std::string *out, const v1::Value &value);
+void append_string(std::string *out, std::string_view text);
+
+} // namespace siphon
+
+#endif

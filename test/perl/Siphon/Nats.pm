@@ -1,0 +1,54 @@
+# A nats-server with JetStream on the loopback, and its storage in a temporary directory.
+package Siphon::Nats;
+
+use strict;
+use warnings FATAL => 'all';
+
+use parent 'Siphon::Process';
+
+use IO::Socket::INET;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Time::HiRes qw(sleep time);
+
+sub new
+{
+	my ($class, %options) = @_;
+
+	return $class->SUPER::new(
+		'nats',
+		port => PostgreSQL::Test::Cluster::get_free_port(),
+		store => PostgreSQL::Test::Utils::tempdir(),
+		%options);
+}
+
+sub command
+{
+	my ($self) = @_;
+
+	return ('nats-server', '--jetstream', '--addr', '127.0.0.1', '--port', $self->{port}, '--store_dir', $self->{store});
+}
+
+sub url
+{
+	my ($self) = @_;
+
+	return "nats://127.0.0.1:$self->{port}";
+}
+
+# Starts it and waits until it answers.
+sub start
+{
+	my ($self) = @_;
+	my $deadline = time + $PostgreSQL::Test::Utils::timeout_default;
+
+	$self->SUPER::start;
+	until (IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $self->{port}))
+	{
+		die "nats-server does not start:\n" . $self->log if time > $deadline || !$self->running;
+		sleep 0.02;
+	}
+	return $self;
+}
+
+1;
