@@ -4,6 +4,7 @@
 #   make install         extension where pg_config says, programs under PREFIX (/usr/local)
 #   make demo            see it work: primary, standby, nats-server and publisher, thrown away at the end
 #   make check           the whole test suite
+#   make bench           Siphon's speed beside pgoutput's, on the same WAL
 #   make format          clang-format over the sources
 #
 # demo and check bring their own PostgreSQL, nats-server and libraries in a root filesystem of Debian where this
@@ -21,14 +22,16 @@ SUITE ?= auto
 Q = $(if $(V),,@)
 say = @echo "  "
 
-ifneq ($(filter demo check,$(MAKECMDGOALS)),)
+ifneq ($(filter demo check bench,$(MAKECMDGOALS)),)
 
 # Outside: no PostgreSQL is needed, so PGXS is not even looked at.
-.PHONY: demo check
+.PHONY: demo check bench
 demo:
 	@scripts/suite $(SUITE) -- $(MAKE) --no-print-directory demo-here
 check:
 	@scripts/suite $(SUITE) -- $(MAKE) --no-print-directory check-here
+bench:
+	@scripts/suite $(SUITE) -- $(MAKE) --no-print-directory bench-here
 
 else
 
@@ -66,12 +69,24 @@ include test/check.mk
 
 install: install-publisher
 
-.PHONY: format demo-here
+.PHONY: format demo-here bench-here
 format:
 	clang-format -i src/*.cpp src/*.h publisher/*.cpp publisher/*.h test/*/*.cpp
 
-demo-here: all
-	@$(MAKE) --no-print-directory install >$(BUILDDIR)/install.log
+# Builds and installs, quietly if all goes well.
+build-quietly = @mkdir -p $(BUILDDIR); echo "building (a minute or two the first time; log: $(BUILDDIR)/build.log)"; \
+	$(MAKE) --no-print-directory -j$(shell nproc) $(1) >$(BUILDDIR)/build.log 2>&1 && \
+	$(MAKE) --no-print-directory install >>$(BUILDDIR)/build.log 2>&1 || { tail -n 40 $(BUILDDIR)/build.log; exit 1; }
+
+demo-here:
+	$(call build-quietly,all)
 	@scripts/demo
+
+$(BUILDDIR)/ring-drain: test/bench/ring_drain.cpp src/ring.cpp src/ring_file.cpp src/ring.h src/ring_file.h
+	$(Q)$(CXX) -std=c++20 -O2 -g -Wall -Wextra -Werror -Isrc -o $@ $(filter %.cpp,$^)
+
+bench-here:
+	$(call build-quietly,all $(BUILDDIR)/ring-drain)
+	@test/bench/run
 
 endif
