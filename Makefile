@@ -40,11 +40,10 @@ DATA = sql/siphon--1.0.sql
 MODULES = $(BUILDDIR)/siphon
 EXTRA_CLEAN = $(BUILDDIR)
 
-PGXS := $(shell $(PG_CONFIG) --pgxs)
-include $(PGXS)
-
 # JIT bitcode of a C++ extension would be of no use.
 override with_llvm = no
+PGXS := $(shell $(PG_CONFIG) --pgxs)
+include $(PGXS)
 
 extension_objs = $(patsubst src/%.cpp,$(BUILDDIR)/extension/%.o,$(wildcard src/*.cpp))
 EXTENSION_CXXFLAGS = -std=c++20 -fPIC -fvisibility=hidden -Wall -Wextra -Werror -Wno-unused-parameter \
