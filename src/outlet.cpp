@@ -19,7 +19,7 @@ struct Milestone
 };
 
 static constexpr int kMilestones = 4096;
-static constexpr int64 kConfirmInterval = USECS_PER_SEC;
+static constexpr int64 kConfirmInterval = USECS_PER_SEC / 4;
 static constexpr int64 kHeartbeatInterval = USECS_PER_SEC / 2;
 
 static App *app;

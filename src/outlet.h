@@ -27,7 +27,7 @@ extern void outlet_write(const siphon::RecordInfo &info, const siphon::WireBuffe
 extern void outlet_watermark(XLogRecPtr commit_lsn, TimestampTz commit_time, XLogRecPtr decoded);
 
 /*
- * Reads acknowledgements and, at most once a second, confirms the slot. If `idle`, no event up to `decoded` waits
+ * Reads acknowledgements and, at most four times a second, confirms the slot. If `idle`, no event up to `decoded` waits
  * in a package, so that WAL without events can be confirmed as well.
  */
 extern void outlet_serve(TimestampTz now, bool idle, XLogRecPtr decoded);

@@ -350,8 +350,6 @@ RingReader::next(Frame *frame)
 			position += to_end;
 			continue;
 		}
-		if (available < sizeof(FrameHeader))
-			return ReadResult::Corrupt;
 
 		/*
 		 * What is checked must be what is used, so header and route are looked at in a copy, which the
