@@ -8,7 +8,6 @@
 
 #include "outlet.h"
 #include "package.h"
-#include "ring_file.h"
 #include "table.h"
 
 bool decoder_running = false;
@@ -16,7 +15,6 @@ bool decoder_running = false;
 static App *app;
 static uint64 registry_loaded;
 static MemoryContext registry_context;
-static WaitEventSet *wait_set;
 static XLogRecPtr decoded;        /* WAL up to here was decoded */
 static XLogRecPtr transaction_end;/* of the transaction whose changes are being handed out, or 0 */
 static XLogRecPtr last_commit;
@@ -160,46 +158,6 @@ decoder_events_added(void)
 		pending_since = GetCurrentTimestamp();
 }
 
-static uint32
-wait_event(Wait wait)
-{
-#if PG_VERSION_NUM >= 170000
-	static uint32 events[2];
-	int i = static_cast<int>(wait);
-
-	if (events[i] == 0)
-		events[i] = WaitEventExtensionNew(wait == Wait::Wal ? "SiphonDecoderMain" : "SiphonRingSpace");
-	return events[i];
-#else
-	(void) wait;
-	return PG_WAIT_EXTENSION;
-#endif
-}
-
-void
-decoder_wait(Wait wait, long timeout_ms)
-{
-	WaitEvent events[2];
-
-	WaitEventSetWait(wait_set, timeout_ms, events, 2, wait_event(wait));
-	ResetLatch(MyLatch);
-	siphon::bell_drain(outlet_bell());
-	CHECK_FOR_INTERRUPTS();
-}
-
-static void
-make_wait_set(void)
-{
-#if PG_VERSION_NUM >= 170000
-	wait_set = CreateWaitEventSet(nullptr, 3);
-#else
-	wait_set = CreateWaitEventSet(TopMemoryContext, 3);
-#endif
-	AddWaitEventToSet(wait_set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, nullptr);
-	AddWaitEventToSet(wait_set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, nullptr, nullptr);
-	AddWaitEventToSet(wait_set, WL_SOCKET_READABLE, outlet_bell(), nullptr, nullptr);
-}
-
 /* Leaves the application to the launcher, with the state that the decoder set last. */
 static void
 detach(int, Datum)
@@ -283,7 +241,6 @@ decode(void)
 
 	siphon_slot_acquire(registry->slot);
 	outlet_open(app);
-	make_wait_set();
 	CheckLogicalDecodingRequirements();
 	context = CreateDecodingContext(InvalidXLogRecPtr, NIL, false, &wal_reader_routine, nullptr, nullptr, nullptr);
 	XLogBeginRead(context->reader, MyReplicationSlot->data.restart_lsn);

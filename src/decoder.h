@@ -10,15 +10,6 @@
 /* True in a decoder. */
 extern bool decoder_running;
 
-/* Why the decoder waits; shown in pg_stat_activity. */
-enum class Wait { Wal, RingSpace };
-
-/*
- * Sleeps until the latch, the publisher's bell, a condition variable that was prepared, or the time-out in
- * milliseconds. Callers check their condition in a loop.
- */
-extern void decoder_wait(Wait wait, long timeout_ms);
-
 /*
  * What must happen however busy the decoder is: interrupts, configuration, changes of the registry,
  * acknowledgements. It writes nothing to the ring, so the outlet may call it while it waits for space.

@@ -32,7 +32,4 @@ extern void outlet_watermark(XLogRecPtr commit_lsn, TimestampTz commit_time, XLo
  */
 extern void outlet_serve(TimestampTz now, bool idle, XLogRecPtr decoded);
 
-/* The bell that wakes the decoder when it waits for space. */
-extern int outlet_bell(void);
-
 #endif

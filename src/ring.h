@@ -49,8 +49,12 @@ constexpr uint64_t kRingMaximum = uint64_t{64} * 1024 * 1024 * 1024;
 
 enum class FrameKind : uint16_t {
 	Padding = 0,
-	Changes = 1,  /* payload: (a part of) a siphon.v1.Package */
-	Watermark = 2 /* payload: a siphon.v1.Watermark; first == last == its position */
+	Changes = 1,       /* payload: (a part of) a siphon.v1.Package */
+	Watermark = 2,     /* payload: a siphon.v1.Watermark; first == last == its position */
+	Held = 3,          /* as Changes, of a table whose snapshot of that generation is not all published yet */
+	Snapshot = 4,      /* payload: (a part of) a siphon.v1.Package of rows */
+	SnapshotBegin = 5, /* payload: a siphon.v1.SnapshotBegin; partition: how many there are */
+	SnapshotEnd = 6    /* payload: a siphon.v1.SnapshotEnd; partition: how many there are */
 };
 
 /* Where an event stands: start of the commit record, and the change's number in the transaction. */

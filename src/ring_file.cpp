@@ -12,6 +12,7 @@
 #include <csignal>
 #include <cstdio>
 #include <cstring>
+#include <dirent.h>
 #include <fcntl.h>
 #include <sys/file.h>
 #include <sys/mman.h>
@@ -20,12 +21,15 @@
 
 namespace siphon {
 
-static constexpr char kRingFile[] = "decoder.ring";
-static constexpr char kRingFileNew[] = "decoder.ring.new";
-/* All that can lie in an application's directory. */
-static constexpr const char *kFiles[] = {
-	kRingFile, kRingFileNew, "decoder.bell", "publisher.bell", "decoder.lock", "publisher.lock",
-};
+/* Endings of all files that can lie in an application's directory. */
+static constexpr char kRingEnding[] = ".ring";
+static constexpr char kNewEnding[] = ".ring.new";
+static constexpr char kBellEnding[] = ".bell";
+static constexpr char kLockEnding[] = ".lock";
+static constexpr const char *kEndings[] = {kRingEnding, kNewEnding, kBellEnding, kLockEnding};
+
+/* Longest file name in an application's directory. */
+static constexpr size_t kNameMax = 256;
 
 /* What is read from a bell at once, and how often: together the default size of a pipe. */
 static constexpr size_t kDrainSize = 4096;
@@ -39,6 +43,24 @@ application_valid(const char *application)
 {
 	return application[0] != '\0' && strcmp(application, ".") != 0 && strcmp(application, "..") != 0 &&
 		strchr(application, '/') == nullptr;
+}
+
+/* The name of one of a ring's files. False if it does not fit. */
+static bool
+file_name(char *out, const char *ring, const char *ending)
+{
+	int length = snprintf(out, kNameMax, "%s%s", ring, ending);
+
+	return strchr(ring, '/') == nullptr && length >= 0 && static_cast<size_t>(length) < kNameMax;
+}
+
+static bool
+has_ending(const char *name, const char *ending)
+{
+	size_t length = strlen(name);
+	size_t ending_length = strlen(ending);
+
+	return length > ending_length && strcmp(name + length - ending_length, ending) == 0;
 }
 
 bool
@@ -145,11 +167,14 @@ map(int fd, size_t size, RingMapping *mapping)
 }
 
 int
-ring_file_create(const char *directory, const char *application, size_t size, RingMapping *mapping)
+ring_file_create(const char *directory, const char *application, const char *ring, size_t size, RingMapping *mapping)
 {
+	char name[kNameMax];
 	int parent;
 
 	*mapping = {nullptr, 0, -1};
+	if (!file_name(name, ring, kNewEnding))
+		return EINVAL;
 
 	int error = open_directory(directory, application, true, &parent);
 
@@ -157,14 +182,14 @@ ring_file_create(const char *directory, const char *application, size_t size, Ri
 		return error;
 
 	/* Left behind by a worker that died half-way; the decoder's lock says that there is no other. */
-	if (unlinkat(parent, kRingFileNew, 0) != 0 && errno != ENOENT)
+	if (unlinkat(parent, name, 0) != 0 && errno != ENOENT)
 	{
 		error = errno;
 		close(parent);
 		return error;
 	}
 
-	int fd = openat(parent, kRingFileNew, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+	int fd = openat(parent, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
 
 	if (fd < 0)
 		error = errno;
@@ -176,7 +201,7 @@ ring_file_create(const char *directory, const char *application, size_t size, Ri
 		if (error != 0)
 		{
 			close(fd);
-			unlinkat(parent, kRingFileNew, 0);
+			unlinkat(parent, name, 0);
 		}
 	}
 	close(parent);
@@ -184,26 +209,110 @@ ring_file_create(const char *directory, const char *application, size_t size, Ri
 }
 
 int
-ring_file_publish(const char *directory, const char *application)
+ring_file_publish(const char *directory, const char *application, const char *ring)
 {
+	char made[kNameMax];
+	char name[kNameMax];
 	int parent;
+
+	if (!file_name(made, ring, kNewEnding) || !file_name(name, ring, kRingEnding))
+		return EINVAL;
+
 	int error = open_directory(directory, application, false, &parent);
 
 	if (error != 0)
 		return error;
-	if (renameat(parent, kRingFileNew, parent, kRingFile) != 0)
+	if (renameat(parent, made, parent, name) != 0)
 		error = errno;
 	close(parent);
 	return error;
 }
 
 int
-ring_file_open(const char *directory, const char *application, RingMapping *mapping)
+ring_file_remove(const char *directory, const char *application, const char *ring)
 {
+	char name[kNameMax];
+	int parent;
+	int error = open_directory(directory, application, false, &parent);
+
+	if (error != 0)
+		return error == ENOENT ? 0 : error;
+	for (const char *ending : kEndings)
+	{
+		if (!file_name(name, ring, ending))
+			error = EINVAL;
+		else if (unlinkat(parent, name, 0) != 0 && errno != ENOENT)
+			error = errno;
+	}
+	close(parent);
+	return error;
+}
+
+/* Calls act() with each entry of an open directory until it returns an error; closes the directory. */
+static int
+each_file(int directory, int (*act)(void *closure, int directory, const char *file), void *closure)
+{
+	DIR *listing = fdopendir(directory);
+	int error = 0;
+
+	if (listing == nullptr)
+	{
+		error = errno;
+		close(directory);
+		return error;
+	}
+	while (dirent *entry = readdir(listing))
+		if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0 && error == 0)
+			error = act(closure, directory, entry->d_name);
+	closedir(listing);
+	return error;
+}
+
+struct Found
+{
+	void (*ring)(void *closure, const char *ring);
+	void *closure;
+};
+
+int
+ring_file_list(const char *directory, const char *application, void (*found)(void *closure, const char *ring),
+			   void *closure)
+{
+	int parent;
+	int error = open_directory(directory, application, false, &parent);
+
+	if (error != 0)
+		return error;
+
+	Found rings = {found, closure};
+
+	return each_file(
+		parent,
+		[](void *rings_found, int, const char *file) {
+			const Found *to = static_cast<Found *>(rings_found);
+			char name[kNameMax];
+			size_t length = strlen(file);
+
+			if (!has_ending(file, kRingEnding) || length >= kNameMax)
+				return 0;
+			memcpy(name, file, length + 1);
+			name[length - strlen(kRingEnding)] = '\0';
+			to->ring(to->closure, name);
+			return 0;
+		},
+		&rings);
+}
+
+int
+ring_file_open(const char *directory, const char *application, const char *ring, RingMapping *mapping)
+{
+	char name[kNameMax];
 	int parent;
 	struct stat status;
 
 	*mapping = {nullptr, 0, -1};
+	if (!file_name(name, ring, kRingEnding))
+		return EINVAL;
 
 	int error = open_directory(directory, application, false, &parent);
 
@@ -211,7 +320,7 @@ ring_file_open(const char *directory, const char *application, RingMapping *mapp
 		return error;
 
 	/* O_NONBLOCK is for what isn't a regular file: we must get as far as finding that out. */
-	int fd = openat(parent, kRingFile, O_RDWR | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC);
+	int fd = openat(parent, name, O_RDWR | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC);
 
 	error = errno;
 	close(parent);
@@ -368,12 +477,15 @@ ring_directory_remove(const char *directory, const char *application)
 	error = open_level(parent, application, false, &child);
 	if (error == 0)
 	{
-		for (const char *file : kFiles)
-		{
-			if (unlinkat(child, file, 0) != 0 && errno != ENOENT && error == 0)
-				error = errno;
-		}
-		close(child);
+		error = each_file(
+			child,
+			[](void *, int at, const char *file) {
+				for (const char *ending : kEndings)
+					if (has_ending(file, ending) && unlinkat(at, file, 0) != 0 && errno != ENOENT)
+						return errno;
+				return 0;
+			},
+			nullptr);
 		if (error == 0 && unlinkat(parent, application, AT_REMOVEDIR) != 0 && errno != ENOENT)
 			error = errno;
 	}

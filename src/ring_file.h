@@ -1,11 +1,13 @@
 /*
  * Where rings live: files in a directory that the server and the publisher share.
  *
- *   <ring_directory>/<application>/decoder.ring     the ring, replaced (renamed over) at every start of the decoder
- *                                  decoder.bell     FIFO: the publisher wakes the decoder
+ *   <ring_directory>/<application>/<ring>.ring      a worker's ring, replaced (renamed over) at every start of the worker
+ *                                  <ring>.bell      FIFO: the publisher wakes the worker
+ *                                  <ring>.lock      flock held by the worker
  *                                  publisher.bell   FIFO: workers wake the publisher
- *                                  decoder.lock     flock held by the decoder
  *                                  publisher.lock   flock held by the publisher
+ *
+ * <ring> is "decoder", or "snapshot-<table's OID>-<worker>" while the table's existing rows are brought out.
  *
  * Bells are FIFOs because a backend waits on its latch and a file descriptor at once and can't wait on
  * a futex; they work across containers that share the directory. Locks are flock()s: a death releases them.
@@ -40,12 +42,18 @@ struct RingMapping
  * Mapped, not yet visible: lay the ring out, then ring_file_publish(). Returns 0 or an errno value;
  * EPERM where a directory belongs to another user or others may write to it, as in all that follows.
  */
-int ring_file_create(const char *directory, const char *application, size_t size, RingMapping *mapping);
-/* Worker: renames the temporary file over decoder.ring. 0 or errno. */
-int ring_file_publish(const char *directory, const char *application);
+int ring_file_create(const char *directory, const char *application, const char *ring, size_t size,
+					 RingMapping *mapping);
+/* Worker: renames the temporary file over <ring>.ring. 0 or errno. */
+int ring_file_publish(const char *directory, const char *application, const char *ring);
+/* Worker: takes <ring>.ring and its bell and lock away again; missing ones are fine. 0 or errno. */
+int ring_file_remove(const char *directory, const char *application, const char *ring);
 
-/* Publisher: maps the existing decoder.ring. 0 or errno (ENOENT: not there yet; EINVAL: too short for a ring). */
-int ring_file_open(const char *directory, const char *application, RingMapping *mapping);
+/* Publisher: maps the existing <ring>.ring. 0 or errno (ENOENT: not there yet; EINVAL: too short for a ring). */
+int ring_file_open(const char *directory, const char *application, const char *ring, RingMapping *mapping);
+/* Publisher: calls found() with the name of each ring of the application. 0 or errno. */
+int ring_file_list(const char *directory, const char *application, void (*found)(void *closure, const char *ring),
+				   void *closure);
 /* Publisher: true when the mapped file is no longer the one under the name: replaced, or removed. */
 bool ring_file_replaced(const RingMapping *mapping);
 void ring_file_close(RingMapping *mapping);

@@ -8,6 +8,7 @@
  * where the old one ends.
  */
 #include "decoder.h"
+#include "ring_output.h"
 
 static constexpr long kPollMinMs = 1;
 static constexpr long kPollMaxMs = 20;
@@ -32,7 +33,7 @@ wait_for_wal(XLogRecPtr available)
 	 */
 	ConditionVariablePrepareToSleep(&WalSndCtl->wal_replay_cv);
 	if (wal_available(&timeline) == available)
-		decoder_wait(Wait::Wal, timeout);
+		worker_wait(Wait::Wal, timeout);
 	ConditionVariableCancelSleep();
 #else
 	static XLogRecPtr seen;
@@ -42,7 +43,7 @@ wait_for_wal(XLogRecPtr available)
 	poll = seen == available ? Min(poll * 2, kPollMaxMs) : kPollMinMs;
 	seen = available;
 	if (wal_available(&timeline) == available)
-		decoder_wait(Wait::Wal, Min(timeout, poll));
+		worker_wait(Wait::Wal, Min(timeout, poll));
 #endif
 }
 

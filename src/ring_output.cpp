@@ -1,0 +1,237 @@
+/*
+ * A worker's ring: see ring_output.h.
+ */
+#include "ring_output.h"
+
+#include "ring_fault.h"
+#include "ring_file.h"
+
+using siphon::RingWriter;
+
+static RingWriter ring;
+static siphon::RingMapping mapping;
+static char application[kApplicationLength];
+static char ring_name[NAMEDATALEN];
+static RingServe serve;
+static int own_bell = -1;
+static int publisher_bell = -1;
+static WaitEventSet *wait_set;
+
+static constexpr long kWaitMs = 500;
+
+static void
+ring_error(int error, const char *what)
+{
+	errno = error;
+	if (error == EWOULDBLOCK)
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_IN_USE),
+						errmsg("the rings of application \"%s\" in \"%s\" are in use by another server", application,
+							   siphon_ring_directory),
+						errhint("Give each server a directory of its own: ALTER SYSTEM SET siphon.ring_directory, then "
+								"restart.")));
+	if (error == EPERM)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("ring directory \"%s\" belongs to somebody else, or others may write to it",
+						siphon_ring_directory),
+				 errhint("It must belong to the server's user and have mode 0700: chmod 700 \"%s\".",
+						 siphon_ring_directory)));
+	ereport(ERROR, (errcode_for_file_access(),
+					errmsg("could not %s in ring directory \"%s\": %m", what, siphon_ring_directory),
+					error == ENOSPC
+						? errhint("Make the file system larger, or siphon.ring_size (now %d kB) smaller with ALTER SYSTEM.",
+								  siphon_ring_size_kb)
+						: 0));
+}
+
+static void
+make_wait_set(void)
+{
+#if PG_VERSION_NUM >= 170000
+	wait_set = CreateWaitEventSet(nullptr, 3);
+#else
+	wait_set = CreateWaitEventSet(TopMemoryContext, 3);
+#endif
+	AddWaitEventToSet(wait_set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, nullptr);
+	AddWaitEventToSet(wait_set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, nullptr, nullptr);
+	AddWaitEventToSet(wait_set, WL_SOCKET_READABLE, own_bell, nullptr, nullptr);
+}
+
+void
+ring_output_open(const char *for_application, const char *name, RingServe with_serve)
+{
+	uint64 capacity = static_cast<uint64>(siphon_ring_size_kb) * 1024;
+	uint64 epoch;
+	char file[NAMEDATALEN + 8];
+	int lock;
+	int error;
+
+	strlcpy(application, for_application, sizeof(application));
+	strlcpy(ring_name, name, sizeof(ring_name));
+	serve = with_serve;
+	snprintf(file, sizeof(file), "%s.lock", name);
+	error = siphon::ring_lock(siphon_ring_directory, application, file, &lock);
+	if (error)
+		ring_error(error, "take a ring's lock");
+	snprintf(file, sizeof(file), "%s.bell", name);
+	error = siphon::bell_open(siphon_ring_directory, application, file, &own_bell);
+	if (error == 0)
+		error = siphon::bell_open(siphon_ring_directory, application, "publisher.bell", &publisher_bell);
+	if (error)
+		ring_error(error, "open the bells");
+	error = siphon::ring_file_create(siphon_ring_directory, application, name, siphon::ring_file_size(capacity), &mapping);
+	if (error)
+		ring_error(error, "create a ring");
+	siphon::ring_fault_guard(mapping.memory, mapping.size);
+	if (!pg_strong_random(&epoch, sizeof(epoch)))
+		elog(ERROR, "could not generate a random ring epoch");
+	ring.create(mapping.memory, capacity, epoch, application, static_cast<uint32>(MyProcPid));
+	error = siphon::ring_file_publish(siphon_ring_directory, application, name);
+	if (error)
+		ring_error(error, "publish a ring");
+	siphon::bell_ring(publisher_bell);
+	make_wait_set();
+}
+
+void
+ring_output_remove(void)
+{
+	int error;
+
+	ring.close();
+	error = siphon::ring_file_remove(siphon_ring_directory, application, ring_name);
+	if (error)
+		ring_error(error, "remove a ring");
+	siphon::bell_ring(publisher_bell);
+}
+
+static uint32
+wait_event(Wait wait)
+{
+#if PG_VERSION_NUM >= 170000
+	static const char *const names[] = {"SiphonDecoderMain", "SiphonRingSpace", "SiphonAcknowledgement", "SiphonSnapshot"};
+	static uint32 events[4];
+	int i = static_cast<int>(wait);
+
+	if (events[i] == 0)
+		events[i] = WaitEventExtensionNew(names[i]);
+	return events[i];
+#else
+	(void) wait;
+	return PG_WAIT_EXTENSION;
+#endif
+}
+
+void
+worker_wait(Wait wait, long timeout_ms)
+{
+	WaitEvent events[2];
+
+	WaitEventSetWait(wait_set, timeout_ms, events, 2, wait_event(wait));
+	ResetLatch(MyLatch);
+	siphon::bell_drain(own_bell);
+	CHECK_FOR_INTERRUPTS();
+}
+
+/* The other side may do as it likes; what it did to the ring ends this worker, and its next start makes a new one. */
+static void
+check_ring(void)
+{
+	if (siphon::ring_fault_seen())
+		ereport(ERROR, (errcode(ERRCODE_IO_ERROR),
+						errmsg("a ring of application \"%s\" was truncated by another process", application),
+						errhint("See who writes to \"%s\"; the worker starts again with a new ring.",
+								siphon_ring_directory)));
+	if (ring.violations() > 0)
+		ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
+						errmsg("an impossible position was written into a ring of application \"%s\"", application),
+						errhint("See who writes to \"%s\"; the worker starts again with a new ring.",
+								siphon_ring_directory)));
+}
+
+uint64
+ring_output_acked(void)
+{
+	uint64 acked = ring.acked();
+
+	check_ring();
+	return acked;
+}
+
+uint64
+ring_output_written(void)
+{
+	return ring.written();
+}
+
+void
+ring_output_heartbeat(TimestampTz now)
+{
+	ring.heartbeat(static_cast<uint64>(unix_microseconds(now)));
+}
+
+uint32
+ring_output_publisher_pid(void)
+{
+	return ring.publisher_pid();
+}
+
+uint64
+ring_output_publisher_heartbeat(void)
+{
+	return ring.publisher_heartbeat();
+}
+
+static int64
+write_waiting(const siphon::RecordInfo &info, const siphon::WireBuffer *payload, uint32 offset)
+{
+	uint32 length = static_cast<uint32>(payload->size);
+	int64 written;
+
+	while ((written = ring.write(info, payload->data, length, offset)) < 0)
+	{
+		/* Say that we sleep, look once more, and only then sleep: an ack in between rings the bell. */
+		ring.set_asleep(true);
+		written = ring.write(info, payload->data, length, offset);
+		if (written < 0)
+			worker_wait(Wait::RingSpace, kWaitMs);
+		ring.set_asleep(false);
+		if (written >= 0)
+			break;
+		serve(GetCurrentTimestamp());
+	}
+	if (ring.publisher_sleeps())
+		siphon::bell_ring(publisher_bell);
+	return written;
+}
+
+void
+ring_output_write(App *app, const siphon::RecordInfo &info, const siphon::WireBuffer *payload, TimestampTz commit_time)
+{
+	size_t offset = 0;
+
+	do
+		offset += static_cast<size_t>(write_waiting(info, payload, static_cast<uint32>(offset)));
+	while (offset < payload->size);
+	check_ring();
+	if (info.events > 0)
+	{
+		figure_add(app, Figure::Packages, 1);
+		figure_add(app, Figure::Events, info.events);
+		figure_add(app, Figure::Bytes, payload->size);
+		figure_set(app, Figure::LastEvent, static_cast<uint64>(commit_time));
+	}
+}
+
+void
+ring_output_flush(void)
+{
+	while (ring_output_acked() < ring.written())
+	{
+		ring.set_asleep(true);
+		if (ring_output_acked() < ring.written())
+			worker_wait(Wait::Acknowledgement, kWaitMs);
+		ring.set_asleep(false);
+		serve(GetCurrentTimestamp());
+	}
+}

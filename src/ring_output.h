@@ -1,0 +1,46 @@
+/*
+ * A worker's ring: how the decoder, or a worker of a snapshot, hands records to the publisher. Each such process has
+ * one. It waits for space as long as it takes, and keeps its process listening meanwhile.
+ */
+#ifndef SIPHON_RING_OUTPUT_H
+#define SIPHON_RING_OUTPUT_H
+
+#include "buffer.h"
+#include "ring.h"
+#include "siphon.h"
+
+/* What the process does while it waits: interrupts, acknowledgements, and whatever else is its own. */
+typedef void (*RingServe)(TimestampTz now);
+
+/* Makes a new ring in place of an older one of that name ("decoder"). Called once in a process. */
+extern void ring_output_open(const char *application, const char *ring, RingServe serve);
+
+/* Writes a record, waiting for space, and adds it to the application's figures. */
+extern void ring_output_write(App *app, const siphon::RecordInfo &info, const siphon::WireBuffer *payload,
+							  TimestampTz commit_time);
+
+/* The position behind what the publisher has acknowledged. ERROR if the other side damaged the ring. */
+extern uint64 ring_output_acked(void);
+extern uint64 ring_output_written(void);
+/* Waits until everything written is acknowledged. */
+extern void ring_output_flush(void);
+
+/* Tells the publisher that the worker lives. */
+extern void ring_output_heartbeat(TimestampTz now);
+/* The publisher's own statements. */
+extern uint32 ring_output_publisher_pid(void);
+extern uint64 ring_output_publisher_heartbeat(void);
+
+/* Why a worker waits; shown in pg_stat_activity. */
+enum class Wait { Wal, RingSpace, Acknowledgement, Snapshot };
+
+/*
+ * Sleeps until the latch, the publisher's bell, a condition variable that was prepared, or the time-out in
+ * milliseconds. Callers check their condition in a loop.
+ */
+extern void worker_wait(Wait wait, long timeout_ms);
+
+/* Removes the ring's files; for a worker that is done with it. */
+extern void ring_output_remove(void);
+
+#endif
