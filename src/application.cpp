@@ -209,15 +209,15 @@ application_create(const char *application)
 	PG_END_TRY();
 }
 
-void
-application_notify(const char *application)
+bool
+application_notify(const char *application, char *reason)
 {
 	App *app;
 	uint64 wanted = 0;
 	bool gone = false;
 	bool loaded = false;
-	char reason[kReasonLength] = "";
 
+	reason[0] = '\0';
 	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
 	app = shared_find(application);
 	if (app)
@@ -228,7 +228,7 @@ application_notify(const char *application)
 	}
 	LWLockRelease(siphon_shared->lock);
 	if (app == nullptr)
-		return;
+		return false;
 
 	ConditionVariablePrepareToSleep(&app->changed);
 	for (;;)
@@ -236,14 +236,22 @@ application_notify(const char *application)
 		LWLockAcquire(siphon_shared->lock, LW_SHARED);
 		loaded = app->registry_loaded >= wanted;
 		gone = app->state != AppState::Streaming && app->state != AppState::Starting;
-		strlcpy(reason, app->reason, sizeof(reason));
+		strlcpy(reason, app->reason, kReasonLength);
 		LWLockRelease(siphon_shared->lock);
 		if (loaded || gone)
 			break;
 		ConditionVariableTimedSleep(&app->changed, 1000, PG_WAIT_EXTENSION);
 	}
 	ConditionVariableCancelSleep();
-	if (!loaded)
+	return loaded;
+}
+
+void
+application_notify_or_warn(const char *application)
+{
+	char reason[kReasonLength];
+
+	if (!application_notify(application, reason))
 		ereport(WARNING, (errmsg("the decoder of application \"%s\" does not run: %s", application, reason),
 						  errdetail("The change takes effect when it does."),
 						  errhint("SELECT * FROM siphon_applications;")));

@@ -17,9 +17,11 @@ extern void application_create(const char *application);
 extern void application_drop(const Registry *registry);
 
 /*
- * Tells the decoder that the registry changed and waits until it has taken the change. A decoder that does
- * not run takes it when it starts: then a WARNING says so.
+ * Tells the decoder that the registry changed and waits until it has taken the change. False if it does not run, with
+ * the reason in `reason` (kReasonLength bytes): it will take the change when it starts.
  */
-extern void application_notify(const char *application);
+extern bool application_notify(const char *application, char *reason);
+/* The same, for a person: what was asked for takes effect later if the decoder does not run, and a WARNING says so. */
+extern void application_notify_or_warn(const char *application);
 
 #endif

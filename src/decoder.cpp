@@ -50,7 +50,7 @@ load_registry(bool first)
 	{
 		RegistryTable *table = static_cast<RegistryTable *>(lfirst(lc));
 
-		if (!first && !table_known(table->relid) && table->start < here)
+		if (!first && !table_known(table->relid, table->generation) && table->phase != Phase::Waiting && table->start < here)
 		{
 			table->start = here;
 			moved = true;
@@ -235,7 +235,7 @@ decode(void)
 	if (registry == nullptr)
 		proc_exit(0);
 	tables_init(app->name);
-	packages_init();
+	packages_init(outlet_write);
 	load_registry(true);
 	check_slot(registry->slot);
 

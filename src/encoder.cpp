@@ -156,6 +156,31 @@ encode_change(Table *table, ReorderBufferChangeType type, Relation relation, Hea
 	package_add(table, new_partition, &first_event, position, transaction.commit_time);
 }
 
+int
+encode_row(Table *table, const Datum *row, const bool *row_nulls, XLogRecPtr snapshot_lsn)
+{
+	Value *values = static_cast<Value *>(palloc(sizeof(Value) * static_cast<size_t>(Max(table->ncolumns, 1))));
+	Transaction transaction = {snapshot_lsn, -unix_microseconds(0), InvalidTransactionId};
+	int partition;
+
+	for (int i = 0; i < table->ncolumns; i++)
+	{
+		Column *column = &table->columns[i];
+		Datum datum = row[column->attnum];
+		bool isnull = row_nulls[column->attnum];
+
+		/* Large values are at hand here, other than in the WAL. */
+		if (!isnull && column->attlen == -1 && VARATT_IS_EXTERNAL(DatumGetPointer(datum)))
+			datum = PointerGetDatum(PG_DETOAST_DATUM_PACKED(datum));
+		values[i] = value_from_datum(column, datum, isnull);
+	}
+	partition = key_partition(table, values, table->partitions, &hash_input);
+	put_event(&first_event, Operation::Snapshot, transaction, 0);
+	put_new(&first_event, table, values);
+	package_add(table, partition, &first_event, siphon::Position{snapshot_lsn, 0}, 0);
+	return partition;
+}
+
 void
 encode_truncate(Table *table, const Transaction &transaction, uint64 ordinal)
 {

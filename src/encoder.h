@@ -26,6 +26,9 @@ extern void encoder_init(void);
 extern void encode_change(Table *table, ReorderBufferChangeType type, Relation relation, HeapTuple old_tuple,
 						  HeapTuple new_tuple, const Transaction &transaction, uint64 ordinal);
 
+/* Adds an existing row, as a SNAPSHOT event; `values` and `nulls` are by attribute. Returns the row's partition. */
+extern int encode_row(Table *table, const Datum *values, const bool *nulls, XLogRecPtr snapshot_lsn);
+
 /* Adds a TRUNCATE to each partition of the table. */
 extern void encode_truncate(Table *table, const Transaction &transaction, uint64 ordinal);
 

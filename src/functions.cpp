@@ -152,7 +152,7 @@ siphon_add_table(PG_FUNCTION_ARGS)
 	registry->tables = lappend(registry->tables, table);
 	registry_write(registry);
 	LWLockRelease(siphon_shared->registry_lock);
-	application_notify(application);
+	application_notify_or_warn(application);
 
 	if (PG_GETARG_BOOL(4))
 		ereport(NOTICE, (errmsg("changes of table %s are published from now on; its existing rows are not copied yet",
@@ -184,6 +184,6 @@ siphon_remove_table(PG_FUNCTION_ARGS)
 	registry->tables = list_delete_ptr(registry->tables, table);
 	registry_write(registry);
 	LWLockRelease(siphon_shared->registry_lock);
-	application_notify(application);
+	application_notify_or_warn(application);
 	PG_RETURN_VOID();
 }

@@ -7,8 +7,6 @@
  */
 #include "package.h"
 
-#include "outlet.h"
-
 using siphon::Wire;
 using siphon::WireBuffer;
 
@@ -33,9 +31,12 @@ static size_t open_bytes;        /* capacity of all open packages */
 static WireBuffer spare[kSpareBuffers];
 static int nspare;
 
+static RecordWriter write_record;
+
 void
-packages_init(void)
+packages_init(RecordWriter writer)
 {
+	write_record = writer;
 	packages_context = AllocSetContextCreate(TopMemoryContext, "siphon packages", ALLOCSET_DEFAULT_SIZES);
 	dlist_init(&open_packages);
 	open_bytes = 0;
@@ -87,7 +88,8 @@ package_write(Package *package)
 	dlist_delete(&package->node);
 	open_bytes -= package->bytes.capacity;
 
-	info.kind = siphon::FrameKind::Changes;
+	info.kind = package->table->header_kind;
+	info.generation = package->table->header_generation;
 	info.table = package->table->relid;
 	info.partition = static_cast<uint32>(package->partition);
 	info.events = package->events;
@@ -95,7 +97,7 @@ package_write(Package *package)
 	info.last = package->last;
 	info.route = package->table->route;
 	info.route_length = static_cast<uint16>(package->table->route_length);
-	outlet_write(info, &package->bytes, package->last_commit);
+	write_record(info, &package->bytes, package->last_commit);
 
 	if (nspare < kSpareBuffers && package->bytes.capacity <= 2 * package_size())
 	{

@@ -8,8 +8,11 @@
 #include "ring.h"
 #include "table.h"
 
-/* Called once, when the decoder starts. */
-extern void packages_init(void);
+/* Where packages go when they are full. May wait. */
+typedef void (*RecordWriter)(const siphon::RecordInfo &info, const siphon::WireBuffer *payload, TimestampTz commit_time);
+
+/* Called once in a process. */
+extern void packages_init(RecordWriter writer);
 
 /* Adds one serialized siphon.v1.Event. May write packages to the ring, and so wait for its space. */
 extern void package_add(Table *table, int partition, const siphon::WireBuffer *event, siphon::Position position,

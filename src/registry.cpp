@@ -15,6 +15,14 @@ static constexpr char kSuffix[] = ".registry";
 static constexpr char kMagic[] = "siphon-registry";
 static constexpr int kFormat = 1;
 
+static const char *const kPhaseNames[] = {"waiting", "scanning", "streaming"};
+
+const char *
+phase_name(Phase phase)
+{
+	return kPhaseNames[static_cast<int>(phase)];
+}
+
 bool
 registry_name_valid(const char *name)
 {
@@ -81,7 +89,13 @@ registry_write(const Registry *registry)
 				appendStringInfoString(&json, ", ");
 			escape_json(&json, static_cast<char *>(lfirst(lc2)));
 		}
-		appendStringInfoString(&json, "]}");
+		appendStringInfo(&json,
+						 "], \"phase\": \"%s\", \"generation\": %u, \"workers\": %d, \"paused\": %d, \"failures\": %d, "
+						 "\"retry_at\": %lld, ",
+						 phase_name(table->phase), table->generation, table->workers, table->paused ? 1 : 0,
+						 table->failures, static_cast<long long>(table->retry_at));
+		json_string(&json, "reason", table->reason);
+		appendStringInfoString(&json, "}");
 	}
 	appendStringInfoString(&json, "]}\n");
 
@@ -174,6 +188,18 @@ number_member(const char *path, JsonbContainer *object, const char *key)
 	return DatumGetInt64(DirectFunctionCall1(numeric_int8, NumericGetDatum(value->val.numeric)));
 }
 
+static Phase
+phase_member(const char *path, JsonbContainer *object)
+{
+	char name[16];
+
+	copy_member(path, object, "phase", name, sizeof(name));
+	for (int i = 0; i < 3; i++)
+		if (strcmp(name, kPhaseNames[i]) == 0)
+			return static_cast<Phase>(i);
+	damaged(path, psprintf("\"%s\" is no phase of a table.", name));
+}
+
 static RegistryTable *
 parse_table(const char *path, JsonbContainer *object)
 {
@@ -186,6 +212,13 @@ parse_table(const char *path, JsonbContainer *object)
 	table->partitions = static_cast<int>(number_member(path, object, "partitions"));
 	table->start = DatumGetLSN(
 		DirectFunctionCall1(pg_lsn_in, CStringGetDatum(string_of(member(path, object, "start", jbvString)))));
+	table->phase = phase_member(path, object);
+	table->generation = static_cast<uint32>(number_member(path, object, "generation"));
+	table->workers = static_cast<int>(number_member(path, object, "workers"));
+	table->paused = number_member(path, object, "paused") != 0;
+	table->failures = static_cast<int>(number_member(path, object, "failures"));
+	table->retry_at = number_member(path, object, "retry_at");
+	copy_member(path, object, "reason", table->reason, sizeof(table->reason));
 	excluded = member(path, object, "exclude_columns", jbvBinary)->val.binary.data;
 	for (uint32 i = 0; i < JsonContainerSize(excluded); i++)
 	{

@@ -12,6 +12,13 @@
 
 #include "siphon.h"
 
+/* How far a table's snapshot is. */
+enum class Phase {
+	Waiting,  /* for its snapshot to begin; its changes are not published */
+	Scanning, /* its rows are brought out; its changes are held behind them */
+	Streaming /* its changes are published */
+};
+
 struct RegistryTable
 {
 	Oid relid;
@@ -20,7 +27,16 @@ struct RegistryTable
 	int partitions;
 	List *exclude_columns;    /* of char * */
 	XLogRecPtr start;         /* transactions whose commit record starts at or behind it are published */
+	Phase phase;
+	uint32 generation;        /* counts snapshots; 0: there was none */
+	int workers;              /* how many scan it, as asked for */
+	bool paused;              /* its snapshot is not to begin */
+	int failures;             /* of its snapshot, in a row */
+	TimestampTz retry_at;     /* do not begin again before */
+	char reason[256];         /* of the last failure */
 };
+
+extern const char *phase_name(Phase phase);
 
 struct Registry
 {

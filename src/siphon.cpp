@@ -22,6 +22,9 @@ int siphon_package_size_kb;
 int siphon_package_memory_kb;
 int siphon_max_applications;
 int siphon_max_restart_delay_s;
+int siphon_max_snapshots;
+int siphon_snapshot_workers;
+int siphon_snapshot_rate_kb;
 bool siphon_preloaded = false;
 
 static shmem_request_hook_type prev_shmem_request_hook;
@@ -93,6 +96,17 @@ define_settings(void)
 		"siphon.max_restart_delay", "Longest pause before a failed decoder is started again.",
 		"The pause is one second after the first failure and doubles with each that follows.",
 		&siphon_max_restart_delay_s, 60, 1, 3600, PGC_SIGHUP, GUC_UNIT_S, nullptr, nullptr, nullptr);
+	DefineCustomIntVariable(
+		"siphon.max_snapshots", "Number of tables whose existing rows are brought out at the same time.",
+		"Others wait for their turn.", &siphon_max_snapshots, 1, 1, 64, PGC_POSTMASTER, 0, nullptr, nullptr, nullptr);
+	DefineCustomIntVariable(
+		"siphon.snapshot_workers", "Processes that scan a table for its snapshot.",
+		"Each takes a background worker (max_worker_processes) and a ring.", &siphon_snapshot_workers, 2, 1, 32,
+		PGC_USERSET, 0, nullptr, nullptr, nullptr);
+	DefineCustomIntVariable(
+		"siphon.snapshot_rate", "Rate in bytes per second that a snapshot does not exceed.",
+		"All its workers together. 0 sets no limit.", &siphon_snapshot_rate_kb, 0, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_KB,
+		nullptr, nullptr, nullptr);
 	MarkGUCPrefixReserved("siphon");
 }
 

@@ -15,6 +15,9 @@ extern int siphon_package_size_kb;
 extern int siphon_package_memory_kb;
 extern int siphon_max_applications;
 extern int siphon_max_restart_delay_s;
+extern int siphon_max_snapshots;
+extern int siphon_snapshot_workers;
+extern int siphon_snapshot_rate_kb;
 
 /* True if this server preloaded the library, so that shared memory and the launcher are there. */
 extern bool siphon_preloaded;
@@ -126,6 +129,7 @@ extern PGDLLEXPORT void _PG_init(void);
 extern PGDLLEXPORT void _PG_output_plugin_init(OutputPluginCallbacks *cb);
 extern PGDLLEXPORT void siphon_launcher_main(Datum arg);
 extern PGDLLEXPORT void siphon_decoder_main(Datum arg);
+extern PGDLLEXPORT void siphon_snapshot_main(Datum arg);
 }
 
 #endif

@@ -89,6 +89,35 @@ tables_init(const char *application)
 	CacheRegisterSyscacheCallback(TYPEOID, invalidate_all, 0);
 }
 
+/* Takes what the registry says of one table. */
+static Table *
+set_table(const RegistryTable *listed)
+{
+	bool found;
+	MemoryContext old;
+	ListCell *name;
+	Table *table = static_cast<Table *>(hash_search(tables, &listed->relid, HASH_ENTER, &found));
+
+	if (!found)
+	{
+		memset(reinterpret_cast<char *>(table) + sizeof(Oid), 0, sizeof(Table) - sizeof(Oid));
+		table->settings_context = AllocSetContextCreate(tables_context, "siphon table", ALLOCSET_SMALL_SIZES);
+	}
+	table->published = listed->phase != Phase::Waiting;
+	table->valid = false;
+	table->start = listed->start;
+	table->kind = listed->phase == Phase::Scanning ? siphon::FrameKind::Held : siphon::FrameKind::Changes;
+	table->generation = listed->generation;
+	table->wanted_partitions = listed->partitions;
+	MemoryContextReset(table->settings_context);
+	table->exclude_columns = NIL;
+	old = MemoryContextSwitchTo(table->settings_context);
+	foreach (name, listed->exclude_columns)
+		table->exclude_columns = lappend(table->exclude_columns, pstrdup(static_cast<char *>(lfirst(name))));
+	MemoryContextSwitchTo(old);
+	return table;
+}
+
 void
 tables_set(const Registry *registry)
 {
@@ -99,39 +128,22 @@ tables_set(const Registry *registry)
 	hash_seq_init(&status, tables);
 	while ((table = static_cast<Table *>(hash_seq_search(&status))) != nullptr)
 		table->published = false;
-
 	foreach (lc, registry->tables)
-	{
-		const RegistryTable *listed = static_cast<RegistryTable *>(lfirst(lc));
-		bool found;
-		MemoryContext old;
-		ListCell *name;
+		set_table(static_cast<RegistryTable *>(lfirst(lc)));
+}
 
-		table = static_cast<Table *>(hash_search(tables, &listed->relid, HASH_ENTER, &found));
-		if (!found)
-		{
-			memset(reinterpret_cast<char *>(table) + sizeof(Oid), 0, sizeof(Table) - sizeof(Oid));
-			table->settings_context = AllocSetContextCreate(tables_context, "siphon table", ALLOCSET_SMALL_SIZES);
-		}
-		table->published = true;
-		table->valid = false;
-		table->start = listed->start;
-		table->wanted_partitions = listed->partitions;
-		MemoryContextReset(table->settings_context);
-		table->exclude_columns = NIL;
-		old = MemoryContextSwitchTo(table->settings_context);
-		foreach (name, listed->exclude_columns)
-			table->exclude_columns = lappend(table->exclude_columns, pstrdup(static_cast<char *>(lfirst(name))));
-		MemoryContextSwitchTo(old);
-	}
+void
+tables_set_one(const RegistryTable *listed)
+{
+	set_table(listed)->kind = siphon::FrameKind::Snapshot;
 }
 
 bool
-table_known(Oid relid)
+table_known(Oid relid, uint32 generation)
 {
 	Table *table = static_cast<Table *>(hash_search(tables, &relid, HASH_FIND, nullptr));
 
-	return table && table->published;
+	return table && table->published && table->generation == generation;
 }
 
 static bool
@@ -287,7 +299,11 @@ build_header(Table *table, Relation relation, const WireBuffer *columns)
 	put_utf8(&table->header, siphon::field::kApplication, application_identifier);
 	put_utf8(&table->header, siphon::field::kSchema, schema);
 	put_utf8(&table->header, siphon::field::kTable, name);
+	table->header_kind = table->kind;
+	table->header_generation = table->generation;
 	Wire wire(&table->header);
+	if (table->generation != 0)
+		wire.varint_field(siphon::field::kGeneration, table->generation);
 	wire.fixed64_field(siphon::field::kFingerprint, table->fingerprint);
 	wire.raw(columns->data, columns->size);
 	wire.commit();
@@ -307,9 +323,9 @@ build(Table *table, Relation relation)
 	build_header(&fresh, relation, &columns);
 	MemoryContextSwitchTo(caller);
 
-	/* A package never mixes two column lists, nor two names. */
+	/* A package never mixes two column lists, names, generations, or held and other changes. */
 	if (table->npackages > 0 &&
-		(table->npackages != fresh.wanted_partitions || table->header.size != fresh.header.size ||
+		(table->npackages != fresh.wanted_partitions || table->header_kind != fresh.header_kind || table->header.size != fresh.header.size ||
 		 memcmp(table->header.data, fresh.header.data, fresh.header.size) != 0))
 		packages_write_table(table);
 
@@ -348,6 +364,17 @@ table_lookup(Relation relation, XLogRecPtr commit_lsn)
 	if (table == nullptr || !table->published || commit_lsn < table->start)
 		return nullptr;
 	/* Reading catalogs may itself process invalidations: go on until the picture is still. */
+	while (!table->valid)
+		build(table, relation);
+	return table;
+}
+
+Table *
+table_for_snapshot(Relation relation)
+{
+	Oid relid = RelationGetRelid(relation);
+	Table *table = static_cast<Table *>(hash_search(tables, &relid, HASH_FIND, nullptr));
+
 	while (!table->valid)
 		build(table, relation);
 	return table;

@@ -8,6 +8,7 @@
 
 #include "buffer.h"
 #include "registry.h"
+#include "ring.h"
 #include "type_map.h"
 
 struct Package;
@@ -28,12 +29,16 @@ struct Table
 	/* What the registry says. */
 	bool published;
 	XLogRecPtr start;
+	siphon::FrameKind kind; /* of the frames that carry its packages */
+	uint32 generation;
 	int wanted_partitions;
 	List *exclude_columns; /* of char *, in settings_context */
 	MemoryContext settings_context;
 
 	/* What the catalogs say; rebuilt when not valid. In context, but for the packages. */
 	bool valid;
+	siphon::FrameKind header_kind; /* kind and generation that header was made for */
+	uint32 header_generation;
 	bool full; /* REPLICA IDENTITY FULL: old rows are whole */
 	int natts;
 	int ncolumns;
@@ -55,10 +60,17 @@ struct Table
 extern void tables_init(const char *application);
 /* Takes the published tables from the registry. All cached tables are looked at again. */
 extern void tables_set(const Registry *registry);
-/* True if tables_set() has seen the table before. */
-extern bool table_known(Oid relid);
+/* True if tables_set() has seen the table in that generation before. */
+extern bool table_known(Oid relid, uint32 generation);
 /* The table behind the relation of a change, or NULL if it is not published at this commit. */
 extern Table *table_lookup(Relation relation, XLogRecPtr commit_lsn);
+
+/*
+ * For a snapshot's process: the one table that it scans, and its description by the current catalogs. The
+ * relation is open.
+ */
+extern void tables_set_one(const RegistryTable *table);
+extern Table *table_for_snapshot(Relation relation);
 
 /* Text in UTF-8, converted from the server's encoding. Returned as it is when there is nothing to convert. */
 extern char *text_to_utf8(const char *text, size_t *length);

@@ -29,6 +29,16 @@ enum Package : uint32_t { kApplication = 1, kSchema, kTable, kPartition, kGenera
 enum Column : uint32_t { kName = 1, kTypeOid, kTypeName, kKey };
 enum Event : uint32_t { kOperation = 1, kCommitLsn, kOrdinal, kXid, kCommitTimestamp, kValues, kOldValues };
 enum Watermark : uint32_t { kWatermarkApplication = 1, kWatermarkLsn, kWatermarkTimestamp };
+/* SnapshotBegin and SnapshotEnd begin with the same fields as a Package, but for kMarkerPartitions. */
+enum SnapshotMarker : uint32_t {
+	kMarkerPartitions = 4,
+	kBeginEstimatedRows = 8,
+	kEndRowCounts = 8,
+	kEndLsn,
+	kEndXmin,
+	kEndXmax,
+	kEndInProgress
+};
 } // namespace field
 
 /* Kinds of siphon.v1.Value: the numbers are those of the oneof's fields. */
@@ -52,7 +62,7 @@ enum class ValueKind : uint8_t {
 };
 
 /* siphon.v1.Operation */
-enum class Operation : uint8_t { Insert = 1, Update = 2, Delete = 3, Truncate = 4 };
+enum class Operation : uint8_t { Insert = 1, Update = 2, Delete = 3, Truncate = 4, Snapshot = 5 };
 
 /* Most bytes that a Value without a payload of its own takes: field tag, length, kind tag, varint. */
 constexpr size_t kSmallValueMax = 1 + 1 + 2 + 10;

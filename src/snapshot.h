@@ -1,0 +1,78 @@
+/*
+ * Snapshots: bringing out a table's existing rows, in parallel and as of one moment.
+ *
+ * The launcher starts a leader for the table whose turn it is. The leader has the decoder hold the table's changes
+ * from decode position D on, takes an MVCC snapshot S after D, and tells workers to scan the table with it, block
+ * range by block range. Each process writes to a ring of its own, in which packages of rows stand between the leader's
+ * SnapshotBegin and SnapshotEnd:
+ *
+ *   leader    begin ──acked──> scans ─> waits for the workers ─> end ──acked──> table streams
+ *   worker                     scans ─> waits until all is acked
+ *
+ * So nothing that belongs between the markers can come before or after them, although the rings are read side by
+ * side. The publisher acknowledges SnapshotEnd when it has moved the held changes behind the rows; it leaves out
+ * those of transactions that S shows, as SnapshotEnd tells it.
+ *
+ * Exactness: a transaction that S does not show must have its commit record at or behind D. On a primary a commit can
+ * be decoded before its transaction counts as over, so before it takes S, the leader waits until all
+ * transactions that had written their commit when D was fixed are over for everyone (see await_old_commits()). On
+ * a standby, what is decoded has been replayed, and what is replayed is visible.
+ *
+ * A failure ends leader and workers. The launcher notes the reason in the registry and starts over later, with the
+ * next generation.
+ */
+#ifndef SIPHON_SNAPSHOT_H
+#define SIPHON_SNAPSHOT_H
+
+#include "registry.h"
+
+constexpr int kMaxPartitions = 1024;
+constexpr int kMaxSnapshotWorkers = 32;
+
+enum class SnapshotPhase : int { Preparing, Scanning, Moving, Done, Failed };
+
+/* One running snapshot, in shared memory. Guarded by siphon_shared->lock but for the atomics. */
+struct SnapshotJob
+{
+	bool in_use;
+	App *app;
+	Oid relid;
+	uint32 generation;
+	SnapshotPhase phase;
+	pid_t leader_pid; /* 0: not started yet, or ended */
+	int workers;      /* started, the leader included */
+	int running;      /* of those, still scanning; without the leader */
+	bool cancel;      /* the table was removed, or is to be snapshotted anew */
+	bool paused;
+	char error[256];
+	char export_name[64];
+	XLogRecPtr lsn;
+	TimestampTz started;
+	ConditionVariable changed;
+
+	pg_atomic_uint64 blocks_total;
+	pg_atomic_uint64 next_block;
+	pg_atomic_uint64 blocks_done;
+	pg_atomic_uint64 rows;
+	pg_atomic_uint64 bytes;
+	pg_atomic_uint64 held_events;
+	pg_atomic_uint64 row_counts[kMaxPartitions];
+};
+
+extern SnapshotJob *siphon_snapshots;
+
+extern Size snapshots_size(void);
+extern void snapshots_startup(void);
+
+/* The running snapshot of a table, or NULL. Caller holds siphon_shared->lock. */
+extern SnapshotJob *snapshot_find(const App *app, Oid relid);
+/* Ends a table's snapshot, if one runs, and waits for its end. Interruptible. */
+extern void snapshot_cancel(const char *application, Oid relid);
+/* Starts a process of a snapshot: its leader (0) or a worker. False if no background worker is free. */
+extern bool snapshot_register_process(SnapshotJob *snapshot, int worker);
+/* The launcher's part: starts snapshots whose turn it is, and notes failures. Returns when to look again, in ms. */
+extern long snapshots_look_after(App *app, const Registry *registry);
+
+extern const char *snapshot_phase_name(SnapshotPhase phase);
+
+#endif
