@@ -25,13 +25,14 @@ CREATE FUNCTION siphon_add_table(
     application text DEFAULT 'main',
     partitions int DEFAULT 1,
     exclude_columns name[] DEFAULT '{}',
-    snapshot boolean DEFAULT true)
+    snapshot boolean DEFAULT true,
+    workers int DEFAULT NULL)
 RETURNS void
 LANGUAGE C VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME';
 
-COMMENT ON FUNCTION siphon_add_table(regclass, text, int, name[], boolean) IS
-'publish a table: changes of transactions that commit after the call';
+COMMENT ON FUNCTION siphon_add_table(regclass, text, int, name[], boolean, int) IS
+'publish a table: its existing rows, then its changes; with snapshot => false, changes of transactions that commit after the call';
 
 CREATE FUNCTION siphon_remove_table(relation regclass, application text DEFAULT 'main')
 RETURNS void
@@ -40,6 +41,30 @@ AS 'MODULE_PATHNAME';
 
 COMMENT ON FUNCTION siphon_remove_table(regclass, text) IS
 'stop publishing a table; for one that was dropped, give its OID';
+
+CREATE FUNCTION siphon_resync_table(relation regclass, application text DEFAULT 'main')
+RETURNS void
+LANGUAGE C VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME';
+
+COMMENT ON FUNCTION siphon_resync_table(regclass, text) IS
+'bring a table''s rows out anew: the next generation replaces all that came before';
+
+CREATE FUNCTION siphon_pause(relation regclass, application text DEFAULT 'main')
+RETURNS void
+LANGUAGE C VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME';
+
+COMMENT ON FUNCTION siphon_pause(regclass, text) IS
+'pause a table''s snapshot, running or waiting';
+
+CREATE FUNCTION siphon_resume(relation regclass, application text DEFAULT 'main')
+RETURNS void
+LANGUAGE C VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME';
+
+COMMENT ON FUNCTION siphon_resume(regclass, text) IS
+'go on with a table''s paused snapshot';
 
 CREATE FUNCTION siphon_get_applications(
     OUT application text,
@@ -102,6 +127,8 @@ CREATE FUNCTION siphon_get_tables(
     OUT partitions int,
     OUT exclude_columns name[],
     OUT state text,
+    OUT reason text,
+    OUT generation int,
     OUT start_lsn pg_lsn)
 RETURNS SETOF record
 LANGUAGE C VOLATILE PARALLEL UNSAFE
@@ -119,6 +146,8 @@ SELECT t.application,
        t.partitions,
        t.exclude_columns,
        CASE WHEN t.database = current_database() AND c.oid IS NULL THEN 'dropped' ELSE t.state END AS state,
+       t.reason,
+       t.generation,
        t.start_lsn
   FROM siphon_get_tables() t
   LEFT JOIN pg_catalog.pg_class c ON c.oid = t.relid AND t.database = current_database()
@@ -132,13 +161,78 @@ COMMENT ON COLUMN siphon_tables.schema_name IS 'schema; in another database than
 COMMENT ON COLUMN siphon_tables.table_name IS 'name; likewise';
 COMMENT ON COLUMN siphon_tables.partitions IS 'number of partitions that its keys are divided into';
 COMMENT ON COLUMN siphon_tables.exclude_columns IS 'columns that are not published';
-COMMENT ON COLUMN siphon_tables.state IS 'state of the application, or dropped';
-COMMENT ON COLUMN siphon_tables.start_lsn IS 'transactions whose commit record lies at or behind it are published';
+COMMENT ON COLUMN siphon_tables.state IS 'state of the application; or waiting for snapshot, snapshot, paused; or dropped';
+COMMENT ON COLUMN siphon_tables.reason IS 'why its last snapshot failed';
+COMMENT ON COLUMN siphon_tables.generation IS 'counts its snapshots';
+COMMENT ON COLUMN siphon_tables.start_lsn IS 'transactions whose commit record lies at or behind it are captured';
+
+CREATE FUNCTION siphon_get_snapshots(
+    OUT application text,
+    OUT relid oid,
+    OUT generation int,
+    OUT phase text,
+    OUT blocks_done bigint,
+    OUT blocks_total bigint,
+    OUT rows bigint,
+    OUT bytes bigint,
+    OUT bytes_per_second bigint,
+    OUT eta timestamptz,
+    OUT workers int,
+    OUT held_events bigint,
+    OUT started timestamptz)
+RETURNS SETOF record
+LANGUAGE C VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME';
+
+COMMENT ON FUNCTION siphon_get_snapshots() IS
+'rows of running snapshots for the view siphon_snapshot_progress';
+
+CREATE VIEW siphon_snapshot_progress AS
+SELECT t.application,
+       t.relid,
+       t.schema_name,
+       t.table_name,
+       CASE WHEN t.state = 'paused' THEN 'paused' ELSE coalesce(s.phase, 'waiting') END AS phase,
+       coalesce(s.generation, t.generation + 1) AS generation,
+       s.blocks_done,
+       s.blocks_total,
+       s.rows,
+       s.bytes,
+       s.bytes_per_second,
+       s.eta,
+       s.workers,
+       s.held_events,
+       s.started
+  FROM siphon_tables t
+  LEFT JOIN siphon_get_snapshots() s ON s.application = t.application AND s.relid = t.relid
+ WHERE s.relid IS NOT NULL OR t.state IN ('waiting for snapshot', 'snapshot', 'paused');
+
+COMMENT ON VIEW siphon_snapshot_progress IS 'snapshots that run or wait for their turn';
+COMMENT ON COLUMN siphon_snapshot_progress.application IS 'application that publishes the table';
+COMMENT ON COLUMN siphon_snapshot_progress.relid IS 'OID of the table';
+COMMENT ON COLUMN siphon_snapshot_progress.schema_name IS 'its schema';
+COMMENT ON COLUMN siphon_snapshot_progress.table_name IS 'its name';
+COMMENT ON COLUMN siphon_snapshot_progress.phase IS 'waiting, paused, preparing, scanning, moving held changes, done, or failed';
+COMMENT ON COLUMN siphon_snapshot_progress.generation IS 'number of this snapshot of the table';
+COMMENT ON COLUMN siphon_snapshot_progress.blocks_done IS 'blocks that were scanned';
+COMMENT ON COLUMN siphon_snapshot_progress.blocks_total IS 'blocks that the table had when the snapshot was taken';
+COMMENT ON COLUMN siphon_snapshot_progress.rows IS 'rows brought out';
+COMMENT ON COLUMN siphon_snapshot_progress.bytes IS 'bytes of their packages, uncompressed';
+COMMENT ON COLUMN siphon_snapshot_progress.bytes_per_second IS 'on average since it started';
+COMMENT ON COLUMN siphon_snapshot_progress.eta IS 'when the scan will be done, at that rate';
+COMMENT ON COLUMN siphon_snapshot_progress.workers IS 'processes that scan';
+COMMENT ON COLUMN siphon_snapshot_progress.held_events IS 'events captured meanwhile, which follow behind the rows';
+COMMENT ON COLUMN siphon_snapshot_progress.started IS 'when it started';
 
 REVOKE ALL ON FUNCTION siphon_create_application(text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION siphon_drop_application(text) FROM PUBLIC;
-REVOKE ALL ON FUNCTION siphon_add_table(regclass, text, int, name[], boolean) FROM PUBLIC;
+REVOKE ALL ON FUNCTION siphon_add_table(regclass, text, int, name[], boolean, int) FROM PUBLIC;
 REVOKE ALL ON FUNCTION siphon_remove_table(regclass, text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION siphon_resync_table(regclass, text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION siphon_pause(regclass, text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION siphon_resume(regclass, text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION siphon_get_snapshots() FROM PUBLIC;
+REVOKE ALL ON TABLE siphon_snapshot_progress FROM PUBLIC;
 REVOKE ALL ON FUNCTION siphon_get_applications() FROM PUBLIC;
 REVOKE ALL ON FUNCTION siphon_get_tables() FROM PUBLIC;
 REVOKE ALL ON TABLE siphon_applications FROM PUBLIC;

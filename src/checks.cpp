@@ -3,12 +3,12 @@
  */
 #include "checks.h"
 
+#include "snapshot.h"
+
 extern "C" {
 #include "replication/walreceiver.h"
 #include "utils/varlena.h"
 }
-
-static constexpr int kMaxPartitions = 1024;
 
 /* A comma-separated setting with one more element, for hints. */
 static char *
@@ -147,6 +147,15 @@ check_partitions(int partitions)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("partitions must be between 1 and %d, not %d", kMaxPartitions, partitions),
 				 errhint("Call siphon_add_table() with partitions => 1 unless consumers share the table's load.")));
+}
+
+void
+check_workers(int workers)
+{
+	if (workers < 1 || workers > kMaxSnapshotWorkers)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("workers must be between 1 and %d, not %d", kMaxSnapshotWorkers, workers),
+						errhint("Leave the argument out to have siphon.snapshot_workers of them.")));
 }
 
 static void

@@ -14,6 +14,7 @@ extern void check_server(const char *application, const char *slot);
 /* No slot can be created by a transaction that has written. */
 extern void check_transaction(void);
 extern void check_partitions(int partitions);
+extern void check_workers(int workers);
 /* Everything about a table that is to be published. The relation is open. */
 extern void check_table(Relation relation, int partitions, List *exclude_columns);
 

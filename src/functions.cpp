@@ -4,18 +4,22 @@
  */
 #include "application.h"
 #include "checks.h"
+#include "snapshot.h"
 
 extern "C" {
 PG_FUNCTION_INFO_V1(siphon_create_application);
 PG_FUNCTION_INFO_V1(siphon_drop_application);
 PG_FUNCTION_INFO_V1(siphon_add_table);
 PG_FUNCTION_INFO_V1(siphon_remove_table);
+PG_FUNCTION_INFO_V1(siphon_resync_table);
+PG_FUNCTION_INFO_V1(siphon_pause);
+PG_FUNCTION_INFO_V1(siphon_resume);
 }
 
 static void
-check_no_nulls(FunctionCallInfo fcinfo, const char *function)
+check_no_nulls(FunctionCallInfo fcinfo, const char *function, int count)
 {
-	for (int i = 0; i < PG_NARGS(); i++)
+	for (int i = 0; i < count; i++)
 		if (PG_ARGISNULL(i))
 			ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 							errmsg("argument %d of %s() must not be null", i + 1, function),
@@ -55,7 +59,7 @@ siphon_create_application(PG_FUNCTION_ARGS)
 {
 	char *application;
 
-	check_no_nulls(fcinfo, "siphon_create_application");
+	check_no_nulls(fcinfo, "siphon_create_application", 1);
 	application = application_argument(fcinfo, 0);
 	if (registry_read(application))
 		ereport(ERROR, (errcode(ERRCODE_DUPLICATE_OBJECT), errmsg("application \"%s\" already exists", application),
@@ -70,7 +74,7 @@ siphon_drop_application(PG_FUNCTION_ARGS)
 {
 	char *application;
 
-	check_no_nulls(fcinfo, "siphon_drop_application");
+	check_no_nulls(fcinfo, "siphon_drop_application", 1);
 	application = application_argument(fcinfo, 0);
 	application_drop(existing_registry(application));
 	PG_RETURN_VOID();
@@ -135,55 +139,143 @@ siphon_add_table(PG_FUNCTION_ARGS)
 	Registry *registry;
 	char *application;
 	int partitions;
+	int workers;
 
-	check_no_nulls(fcinfo, "siphon_add_table");
+	check_no_nulls(fcinfo, "siphon_add_table", 5);
 	application = application_argument(fcinfo, 1);
 	partitions = PG_GETARG_INT32(2);
 	check_partitions(partitions);
+	workers = PG_ARGISNULL(5) ? siphon_snapshot_workers : PG_GETARG_INT32(5);
+	check_workers(workers);
 	describe_table(PG_GETARG_OID(0), partitions, name_list(PG_GETARG_ARRAYTYPE_P(3)), table);
 	if (registry_read(application) == nullptr)
 		application_create(application);
 	refuse_twice(existing_registry(application), table);
 
-	/* Transactions that commit from here on are published, and no earlier ones. */
+	/* Without a snapshot, transactions that commit from here on are published, and no earlier ones. */
 	table->start = RecoveryInProgress() ? GetXLogReplayRecPtr(nullptr) : GetXLogInsertRecPtr();
+	table->phase = PG_GETARG_BOOL(4) ? Phase::Waiting : Phase::Streaming;
+	table->workers = workers;
 	LWLockAcquire(siphon_shared->registry_lock, LW_EXCLUSIVE);
 	registry = existing_registry(application);
 	registry->tables = lappend(registry->tables, table);
 	registry_write(registry);
 	LWLockRelease(siphon_shared->registry_lock);
 	application_notify_or_warn(application);
-
-	if (PG_GETARG_BOOL(4))
-		ereport(NOTICE, (errmsg("changes of table %s are published from now on; its existing rows are not copied yet",
-								quote_qualified_identifier(table->schema, table->name)),
-						 errdetail("This version has no snapshots."),
-						 errhint("Pass snapshot => false to say that changes are all you want.")));
+	shared_wake_launcher();
 	PG_RETURN_VOID();
+}
+
+/* The application's registry and in it the table; ERROR if it is not there. Caller holds the registry lock. */
+static RegistryTable *
+existing_table(const Registry *registry, Oid relid)
+{
+	RegistryTable *table = registry_find(registry, relid);
+
+	if (table == nullptr)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("table %s is not published by application \"%s\"",
+						DatumGetCString(DirectFunctionCall1(regclassout, ObjectIdGetDatum(relid))), registry->application),
+				 errhint("SELECT * FROM siphon_tables lists what is published.")));
+	return table;
 }
 
 extern "C" Datum
 siphon_remove_table(PG_FUNCTION_ARGS)
 {
 	Registry *registry;
-	RegistryTable *table;
 	Oid relid;
 	char *application;
 
-	check_no_nulls(fcinfo, "siphon_remove_table");
+	check_no_nulls(fcinfo, "siphon_remove_table", 2);
 	relid = PG_GETARG_OID(0);
 	application = application_argument(fcinfo, 1);
 	LWLockAcquire(siphon_shared->registry_lock, LW_EXCLUSIVE);
 	registry = existing_registry(application);
-	table = registry_find(registry, relid);
-	if (table == nullptr)
-		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
-						errmsg("table %s is not published by application \"%s\"",
-							   DatumGetCString(DirectFunctionCall1(regclassout, ObjectIdGetDatum(relid))), application),
-						errhint("SELECT * FROM siphon_tables lists what is published.")));
-	registry->tables = list_delete_ptr(registry->tables, table);
+	registry->tables = list_delete_ptr(registry->tables, existing_table(registry, relid));
+	registry_write(registry);
+	LWLockRelease(siphon_shared->registry_lock);
+	snapshot_cancel(application, relid);
+	application_notify_or_warn(application);
+	PG_RETURN_VOID();
+}
+
+extern "C" Datum
+siphon_resync_table(PG_FUNCTION_ARGS)
+{
+	Registry *registry;
+	RegistryTable *table;
+	Oid relid;
+	char *application;
+
+	check_no_nulls(fcinfo, "siphon_resync_table", 2);
+	relid = PG_GETARG_OID(0);
+	application = application_argument(fcinfo, 1);
+	LWLockAcquire(siphon_shared->registry_lock, LW_EXCLUSIVE);
+	registry = existing_registry(application);
+	table = existing_table(registry, relid);
+	if (table->phase != Phase::Streaming)
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_IN_USE),
+						errmsg("a snapshot of table %s is under way already",
+							   quote_qualified_identifier(table->schema, table->name)),
+						errhint("SELECT * FROM siphon_snapshot_progress shows it; siphon_remove_table() ends it.")));
+	table->phase = Phase::Waiting;
+	table->failures = 0;
+	table->retry_at = 0;
+	table->reason[0] = '\0';
 	registry_write(registry);
 	LWLockRelease(siphon_shared->registry_lock);
 	application_notify_or_warn(application);
+	shared_wake_launcher();
+	PG_RETURN_VOID();
+}
+
+/* Pauses or resumes a table's snapshot: one that waits does not begin, one that runs stands still. */
+static void
+set_paused(FunctionCallInfo fcinfo, const char *function, bool paused)
+{
+	Registry *registry;
+	RegistryTable *table;
+	SnapshotJob *job;
+	App *app;
+	Oid relid;
+	char *application;
+
+	check_no_nulls(fcinfo, function, 2);
+	relid = PG_GETARG_OID(0);
+	application = application_argument(fcinfo, 1);
+	LWLockAcquire(siphon_shared->registry_lock, LW_EXCLUSIVE);
+	registry = existing_registry(application);
+	table = existing_table(registry, relid);
+	if (table->phase == Phase::Streaming)
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("table %s has no snapshot to pause or resume",
+							   quote_qualified_identifier(table->schema, table->name)),
+						errhint("SELECT siphon_resync_table() begins one.")));
+	table->paused = paused;
+	registry_write(registry);
+	LWLockRelease(siphon_shared->registry_lock);
+
+	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
+	app = shared_find(application);
+	job = app ? snapshot_find(app, relid) : nullptr;
+	if (job)
+		job->paused = paused;
+	LWLockRelease(siphon_shared->lock);
+	shared_wake_launcher();
+}
+
+extern "C" Datum
+siphon_pause(PG_FUNCTION_ARGS)
+{
+	set_paused(fcinfo, "siphon_pause", true);
+	PG_RETURN_VOID();
+}
+
+extern "C" Datum
+siphon_resume(PG_FUNCTION_ARGS)
+{
+	set_paused(fcinfo, "siphon_resume", false);
 	PG_RETURN_VOID();
 }

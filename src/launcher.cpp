@@ -2,7 +2,7 @@
  * The launcher: one background worker that keeps a decoder running for each application in the registry, on a
  * primary and on a hot standby, and starts it again after failures, later each time.
  */
-#include "registry.h"
+#include "snapshot.h"
 
 /* What the launcher remembers of an application, beyond what shared memory says. */
 struct Charge
@@ -126,7 +126,10 @@ look_after(Charge *charge, const char *name)
 	bool skip;
 
 	if (decoder_alive(charge, now))
-		return kScanIntervalMs;
+	{
+		registry = read_or_complain(charge, name);
+		return registry ? Min(kScanIntervalMs, snapshots_look_after(app, registry)) : kScanIntervalMs;
+	}
 	LWLockAcquire(siphon_shared->lock, LW_SHARED);
 	/* A failed application waits for somebody to act; a damaged file is looked at again, as that may be mended. */
 	skip = app->stop || app->decoder_pid != 0 || (app->state == AppState::Failed && !charge->complained);

@@ -4,10 +4,12 @@
  */
 #include "application.h"
 #include "checks.h"
+#include "snapshot.h"
 
 extern "C" {
 PG_FUNCTION_INFO_V1(siphon_get_applications);
 PG_FUNCTION_INFO_V1(siphon_get_tables);
+PG_FUNCTION_INFO_V1(siphon_get_snapshots);
 }
 
 /* A publisher whose last heartbeat is older than this is not attached. */
@@ -209,6 +211,18 @@ name_array(List *names)
 	return PointerGetDatum(construct_array(elements, count, NAMEOID, NAMEDATALEN, false, TYPALIGN_CHAR));
 }
 
+static const char *
+table_state(const RegistryTable *table, AppState state)
+{
+	if (table->paused && table->phase != Phase::Streaming)
+		return "paused";
+	if (table->phase == Phase::Waiting)
+		return "waiting for snapshot";
+	if (table->phase == Phase::Scanning)
+		return "snapshot";
+	return app_state_name(state);
+}
+
 extern "C" Datum
 siphon_get_tables(PG_FUNCTION_ARGS)
 {
@@ -241,10 +255,67 @@ siphon_get_tables(PG_FUNCTION_ARGS)
 			put_text(&row, table->name);
 			put(&row, Int32GetDatum(table->partitions));
 			put(&row, name_array(table->exclude_columns));
-			put_text(&row, copy_live(name, &live) ? app_state_name(live.state) : "starting");
-			put_lsn(&row, table->start);
+			put_text(&row, table_state(table, copy_live(name, &live) ? live.state : AppState::Starting));
+			put_text(&row, table->reason);
+			put(&row, Int32GetDatum(static_cast<int32>(table->generation)));
+			put_lsn(&row, table->phase == Phase::Waiting ? InvalidXLogRecPtr : table->start);
 			tuplestore_putvalues(result->setResult, result->setDesc, row.values, row.nulls);
 		}
+	}
+	return static_cast<Datum>(0);
+}
+
+extern "C" Datum
+siphon_get_snapshots(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *result = reinterpret_cast<ReturnSetInfo *>(fcinfo->resultinfo);
+
+	check_preloaded();
+	InitMaterializedSRF(fcinfo, 0);
+	for (int i = 0; i < siphon_max_snapshots; i++)
+	{
+		SnapshotJob *job = &siphon_snapshots[i];
+		Row row = {};
+		char application[kApplicationLength];
+		SnapshotPhase phase;
+		int workers;
+		uint64 done = pg_atomic_read_u64(&job->blocks_done);
+		uint64 total = pg_atomic_read_u64(&job->blocks_total);
+		uint64 bytes = pg_atomic_read_u64(&job->bytes);
+		TimestampTz started;
+		double seconds;
+
+		LWLockAcquire(siphon_shared->lock, LW_SHARED);
+		if (!job->in_use)
+		{
+			LWLockRelease(siphon_shared->lock);
+			continue;
+		}
+		strlcpy(application, job->app->name, sizeof(application));
+		put_text(&row, application);
+		put(&row, ObjectIdGetDatum(job->relid));
+		put(&row, Int32GetDatum(static_cast<int32>(job->generation)));
+		phase = job->phase;
+		workers = job->workers;
+		started = job->started;
+		LWLockRelease(siphon_shared->lock);
+		seconds = static_cast<double>(GetCurrentTimestamp() - started) / USECS_PER_SEC;
+		put_text(&row, snapshot_phase_name(phase));
+		put_count(&row, done);
+		put_count(&row, total);
+		put_count(&row, pg_atomic_read_u64(&job->rows));
+		put_count(&row, bytes);
+		put_count(&row, seconds > 0 ? static_cast<uint64>(static_cast<double>(bytes) / seconds) : 0);
+		if (phase == SnapshotPhase::Scanning && done > 0)
+			put(&row, TimestampTzGetDatum(GetCurrentTimestamp() +
+										  static_cast<int64>(seconds * static_cast<double>(total - Min(done, total)) /
+															 static_cast<double>(done) * USECS_PER_SEC)));
+		else
+			put_null(&row);
+		put(&row, Int32GetDatum(workers));
+		put_count(&row, pg_atomic_read_u64(&job->held_events));
+		put(&row, TimestampTzGetDatum(started));
+		tuplestore_putvalues(result->setResult, result->setDesc, row.values, row.nulls);
 	}
 	return static_cast<Datum>(0);
 }
