@@ -80,6 +80,7 @@ JetStream::read_end(std::string *why)
 
 	if (!config.is_object() || !state.is_object())
 		throw Fatal(ExitCode::StreamRefused, describe() + ": JetStream's answer holds no configuration or state");
+	check_usable(plan_, config);
 	if (!stream_known_ && !check_stream(connection_.get(), plan_, config, why))
 		return std::nullopt;
 	stream_known_ = true;

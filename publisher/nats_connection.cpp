@@ -22,13 +22,7 @@ nats_check(natsStatus status, const char *what)
 	if (status == NATS_OK)
 		return;
 
-	natsStatus ignored;
-	const char *detail = nats_GetLastError(&ignored);
-	std::string line = std::string(what) + ": " + natsStatus_GetText(status);
-
-	if (detail != nullptr && detail[0] != '\0')
-		line += std::string(" (") + detail + ")";
-	throw Fatal(ExitCode::Unexpected, line);
+	throw Fatal(ExitCode::Unexpected, std::string(what) + ": " + natsStatus_GetText(status));
 }
 
 NatsPtr<natsOptions>
@@ -87,7 +81,8 @@ NatsConnection::ready()
 	{
 		std::lock_guard<std::mutex> guard(mutex_);
 
-		throw Fatal(ExitCode::Usage, "NATS at " + servers_ + " does not let us in: " + closed_why_);
+		throw Fatal(ExitCode::Usage, "NATS at " + servers_ + " refuses us for good (" + closed_why_ +
+						"): check user and password in the URL");
 	}
 	return natsConnection_Status(connection_.get()) == NATS_CONN_STATUS_CONNECTED;
 }

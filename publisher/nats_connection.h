@@ -31,7 +31,7 @@ using NatsPtr = std::unique_ptr<T, NatsDeleter>;
 /* Options with the servers of a list as parse_nats_url() takes it, and a name for the server's own views. */
 NatsPtr<natsOptions> nats_options(const std::string &url, const std::string &client_name);
 
-/* Fatal(Unexpected) with the library's own words unless status is NATS_OK. */
+/* Fatal(Unexpected), as "what: status", unless status is NATS_OK. */
 void nats_check(natsStatus status, const char *what);
 
 constexpr int64_t kNatsCloseTimeoutMs = 5000;

@@ -141,15 +141,15 @@ Publisher::collect()
 	{
 		chained_ = true;
 		fruitless_settlings_ = 0;
-		if (!refusal_.empty() && !refused)
-		{
-			spdlog::info("{} takes messages again", queue_.describe());
-			refusal_.clear();
-		}
 	}
 
 	if (!settled_)
 		return;
+	if (proven() && !refused && !refusal_.empty())
+	{
+		spdlog::info("{} takes messages again", queue_.describe());
+		refusal_.clear();
+	}
 	if (ledger_.broken())
 		unsettle(kSettlePatience);
 	else if (queue_.interruptions() != interruptions_)
@@ -157,6 +157,7 @@ Publisher::collect()
 	else if (!ledger_.empty() && now_ - ledger_.oldest() >= kAnswerTimeout)
 	{
 		spdlog::warn("{} has not answered for {} s", queue_.describe(), kAnswerTimeout.count());
+		greeted_ = false;
 		unsettle(seconds(0));
 	}
 	if (refused)
@@ -191,7 +192,10 @@ Publisher::settle()
 		return false;
 	if (!queue_.ready())
 	{
-		retry_later("NATS: " + queue_.describe());
+		/* A connection that was lost has been logged as lost. */
+		if (!greeted_)
+			notice_.waiting("NATS, for " + queue_.describe(), now_);
+		retry_at_ = now_ + kRetry;
 		return false;
 	}
 

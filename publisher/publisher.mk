@@ -14,15 +14,18 @@ SRCDIR ?= .
 BUILDDIR ?= build
 PREFIX ?= /usr/local
 PROTOC ?= protoc
+say ?= @echo "  "
+Q ?= @
 
 PUBLISHER_PACKAGES = libnats spdlog yaml-cpp libzstd protobuf
 PUBLISHER_CXXFLAGS ?= -O2 -g
-PUBLISHER_ALL_CXXFLAGS = $(PUBLISHER_CXXFLAGS) -std=c++20 -pthread \
-	-Wall -Wextra -Werror -Wshadow $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-pointer) \
-	-I$(SRCDIR)/publisher -I$(SRCDIR)/src -isystem $(BUILDDIR)/gen \
+PUBLISHER_CPPFLAGS = -I$(SRCDIR)/publisher -I$(SRCDIR)/src -isystem $(BUILDDIR)/gen \
 	$(shell pkg-config --cflags $(PUBLISHER_PACKAGES))
-PUBLISHER_LIBS = $(shell pkg-config --libs $(PUBLISHER_PACKAGES)) -pthread \
-	$(if $(SANITIZE),-fsanitize=$(SANITIZE))
+PUBLISHER_LIBS = $(shell pkg-config --libs $(PUBLISHER_PACKAGES)) -pthread
+publisher_sanitize = $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-pointer) \
+	$(if $(findstring thread,$(SANITIZE)),-Wno-tsan)
+publisher_compile = $(CXX) $(PUBLISHER_CXXFLAGS) -std=c++20 -pthread -Wall -Wextra -Werror -Wshadow \
+	$(publisher_sanitize) $(PUBLISHER_CPPFLAGS) -MMD -MP
 
 # Pure logic, which the unit tests link: no NATS, no ring file.
 UNIT_PUBLISHER_SRCS = publisher/compression.cpp publisher/config.cpp publisher/datetime.cpp \
@@ -47,23 +50,32 @@ SIPHON_PB_OBJECT = $(PUBLISHER_OBJDIR)/gen/siphon.pb.o
 publisher: $(BUILDDIR)/siphon-publisher $(BUILDDIR)/siphon-tail
 
 $(BUILDDIR)/siphon-publisher: $(call publisher_objects,$(PUBLISHER_SRCS))
-	$(CXX) $(LDFLAGS) -o $@ $^ $(PUBLISHER_LIBS)
-
 $(BUILDDIR)/siphon-tail: $(call publisher_objects,$(TAIL_SRCS)) $(SIPHON_PB_OBJECT)
-	$(CXX) $(LDFLAGS) -o $@ $^ $(PUBLISHER_LIBS)
+
+$(BUILDDIR)/siphon-publisher $(BUILDDIR)/siphon-tail:
+	$(say) "LINK $@"
+	$(Q)$(CXX) $(publisher_sanitize) -o $@ $^ $(PUBLISHER_LIBS)
 
 $(PUBLISHER_OBJDIR)/%.o: $(SRCDIR)/%.cpp | $(SIPHON_PB)
 	@mkdir -p $(@D)
-	$(CXX) $(CPPFLAGS) $(PUBLISHER_ALL_CXXFLAGS) -MMD -MP -c -o $@ $<
+	$(say) "CXX  $<"
+	$(Q)$(publisher_compile) -c -o $@ $<
 
 $(BUILDDIR)/gen/siphon.pb.cc $(SIPHON_PB) &: $(SRCDIR)/proto/siphon.proto
 	@mkdir -p $(BUILDDIR)/gen
-	$(PROTOC) --proto_path=$(SRCDIR)/proto --cpp_out=$(BUILDDIR)/gen $<
+	$(say) "PROTOC $<"
+	$(Q)$(PROTOC) --proto_path=$(SRCDIR)/proto --cpp_out=$(BUILDDIR)/gen $<
 
 # Generated code; its warnings are protoc's.
 $(SIPHON_PB_OBJECT): $(BUILDDIR)/gen/siphon.pb.cc $(SIPHON_PB)
 	@mkdir -p $(@D)
-	$(CXX) $(CPPFLAGS) $(PUBLISHER_ALL_CXXFLAGS) -w -MMD -MP -c -o $@ $<
+	$(say) "CXX  $<"
+	$(Q)$(publisher_compile) -w -c -o $@ $<
+
+# test/unit.mk builds the sources above once more, for each of its variants.
+UNIT_EXTRA_OBJS += $(SIPHON_PB_OBJECT)
+$(foreach variant,unit unit-tsan unit-asan,$(addprefix $(BUILDDIR)/$(variant)/,\
+	$(UNIT_PUBLISHER_SRCS:.cpp=.o) $(patsubst %.cpp,%.o,$(wildcard test/unit/*.cpp)))): | $(SIPHON_PB)
 
 install-publisher: publisher
 	install -d $(DESTDIR)$(PREFIX)/bin

@@ -90,8 +90,7 @@ show(const std::string &key, const json &value)
 	return value.is_string() ? value.get<std::string>() : value.dump();
 }
 
-/* JetStream refuses what this publisher publishes, or does not say whether it has it: no going on. */
-static void
+void
 check_usable(const StreamPlan &plan, const json &config)
 {
 	for (const json &subject : subjects_of(plan))
@@ -115,8 +114,6 @@ check_usable(const StreamPlan &plan, const json &config)
 bool
 check_stream(natsConnection *connection, const StreamPlan &plan, const json &config, std::string *why)
 {
-	check_usable(plan, config);
-
 	json wanted = settings_of(plan.settings);
 	json updated = config;
 	std::string changes;
@@ -137,6 +134,12 @@ check_stream(natsConnection *connection, const StreamPlan &plan, const json &con
 	}
 	if (!plan.update || changes.empty())
 		return true;
+
+	/* The server's default would forbid a short age. */
+	int64_t max_age = updated.value("max_age", int64_t{0});
+
+	if (max_age > 0 && updated.value("duplicate_window", int64_t{0}) > max_age)
+		updated["duplicate_window"] = max_age;
 
 	ApiReply reply = jetstream_request(connection, "STREAM.UPDATE." + plan.name, updated);
 

@@ -25,9 +25,12 @@ struct StreamPlan
 /* The stream's state as JetStream has it, making the stream if there is none. Fatal if JetStream won't. */
 ApiReply find_or_make_stream(natsConnection *connection, const StreamPlan &plan);
 
+/* Fatal if a stream of this configuration does not take what is published, or does not say that it has it. */
+void check_usable(const StreamPlan &plan, const nlohmann::json &config);
+
 /*
  * Compares a stream's configuration with the plan. A warning for each difference, or an update if the
- * plan says so. Fatal if the stream can't serve. Returns false with *why if JetStream can't answer now.
+ * plan says so. False with *why if JetStream can't answer now.
  */
 bool check_stream(natsConnection *connection, const StreamPlan &plan, const nlohmann::json &config, std::string *why);
 

@@ -1,9 +1,11 @@
 # Tests of what is built without PostgreSQL: unit tests (plain, under ThreadSanitizer, under Address- and
-# UndefinedBehaviorSanitizer), the ring's stress test and its fuzzer. Included by the top-level Makefile, and
-# good by itself: make -f test/unit.mk check-unit
+# UndefinedBehaviorSanitizer), the ring's stress test and its fuzzer.
 #
-# The publisher's tests (test/unit/test_publisher_*.cpp) take part when UNIT_PUBLISHER_SRCS names the sources that
-# they need, with PUBLISHER_CPPFLAGS and PUBLISHER_LIBS. UNIT_EXTRA_OBJS are linked as they are, into every variant.
+# Included by the top-level Makefile behind publisher/publisher.mk, which gives what the tests of everything but the
+# ring need: UNIT_PUBLISHER_SRCS, compiled here for each variant; UNIT_EXTRA_OBJS, linked as they are into every variant;
+# PUBLISHER_CPPFLAGS and PUBLISHER_LIBS. Alone it has the ring's tests, which need none of that:
+#
+#   make -f test/unit.mk check-unit
 
 BUILDDIR ?= build
 UNIT_CXX ?= $(CXX)
@@ -14,9 +16,10 @@ FUZZ_SECONDS ?= 20
 
 unit_flags = -Isrc -I. $(UNIT_CXXFLAGS) -pthread
 unit_ring_srcs = src/ring.cpp src/ring_file.cpp src/ring_fault.cpp
-unit_srcs = $(unit_ring_srcs) $(sort $(filter-out test/unit/test_publisher_%,$(wildcard test/unit/test_*.cpp)))
-ifneq ($(strip $(UNIT_PUBLISHER_SRCS)),)
-unit_srcs += $(UNIT_PUBLISHER_SRCS) $(sort $(wildcard test/unit/test_publisher_*.cpp))
+ifeq ($(strip $(UNIT_PUBLISHER_SRCS)),)
+unit_srcs = $(unit_ring_srcs) $(sort $(wildcard test/unit/test_ring*.cpp))
+else
+unit_srcs = $(unit_ring_srcs) $(UNIT_PUBLISHER_SRCS) $(sort $(wildcard test/unit/test_*.cpp))
 endif
 
 # g++ says that ThreadSanitizer does not model fences. The ring's fences only order flags, which are atomic;

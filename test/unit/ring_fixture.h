@@ -52,7 +52,15 @@ private:
 inline RecordInfo
 changes(std::string_view route = std::string_view("public\0issues", 13))
 {
-	return {FrameKind::Changes, 16384, 3, 2, 7, {0x1000, 1}, {0x2000, 9}, route.data(), static_cast<uint16_t>(route.size())};
+	return {FrameKind::Changes,
+			16384,
+			3,
+			2,
+			7,
+			{0x1000, 1},
+			{0x2000, 9},
+			route.data(),
+			static_cast<uint16_t>(route.size())};
 }
 
 inline std::string

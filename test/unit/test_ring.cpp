@@ -248,7 +248,8 @@ TEST_F(Ring, SplitsRecords)
 
 		while (offset < length || got.size() < length)
 		{
-			int64_t written = offset < length ? writer.write(info, record.data(), static_cast<uint32_t>(length), offset) : -1;
+			int64_t written =
+				offset < length ? writer.write(info, record.data(), static_cast<uint32_t>(length), offset) : -1;
 
 			if (written >= 0)
 			{
@@ -406,7 +407,7 @@ dither(uint32_t steps)
  */
 TEST_F(Ring, CursorOrFlagIsSeen)
 {
-	constexpr uint32_t kRounds = 100000;
+	constexpr uint32_t kRounds = 30000;
 	Meeting meeting;
 	bool worker_saw[2] = {};
 	uint32_t missed[2] = {};
@@ -477,14 +478,11 @@ TEST_F(Ring, ProducerAndConsumer)
 			info.first = info.last = {i, 0};
 			do
 			{
-				int64_t written = writer.write(info, payload.data(), length, offset);
+				int64_t written;
 
-				if (written < 0)
+				while ((written = writer.write(info, payload.data(), length, offset)) < 0)
 					std::this_thread::yield();
-				else
-					offset += static_cast<uint32_t>(written);
-				if (written == 0)
-					break;
+				offset += static_cast<uint32_t>(written);
 			} while (offset < length);
 		}
 		writer.close();

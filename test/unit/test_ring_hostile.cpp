@@ -23,7 +23,8 @@ TEST_F(Ring, WriterBelievesNoImpossibleAcked)
 	uint64_t violations = writer.violations();
 
 	EXPECT_EQ(violations, 0u);
-	for (uint64_t bad : {written + 16, written + kCapacity, written - 1, uint64_t{8}, UINT64_MAX, UINT64_MAX - 15, uint64_t{1} << 63})
+	for (uint64_t bad :
+		 {written + 16, written + kCapacity, written - 1, uint64_t{8}, UINT64_MAX, UINT64_MAX - 15, uint64_t{1} << 63})
 	{
 		memory.header()->acked = bad;
 		EXPECT_EQ(writer.acked(), 0u) << bad;
@@ -75,7 +76,8 @@ TEST_F(Ring, WriterReadsNothingBack)
 		{
 			ASSERT_EQ(result, static_cast<int64_t>(length));
 			ASSERT_GE(writer.written(), before + RingWriter::frame_size(0, static_cast<uint32_t>(length)));
-			ASSERT_LT(writer.written(), before + 2 * RingWriter::frame_size(0, static_cast<uint32_t>(length)) + kHeader);
+			ASSERT_LT(writer.written(),
+					  before + 2 * RingWriter::frame_size(0, static_cast<uint32_t>(length)) + kHeader);
 		}
 		ASSERT_EQ(writer.capacity(), kCapacity);
 	}
@@ -114,10 +116,22 @@ TEST_F(Ring, ReaderRefusesLiesUnderARightChecksum)
 		{"position before", [](FrameHeader &h) { h.position -= kCapacity; }},
 		{"position behind", [](FrameHeader &h) { h.position += kCapacity; }},
 		{"kind", [](FrameHeader &h) { h.kind = 3; }},
-		{"padding not up to the end", [](FrameHeader &h) { h.kind = 0; h.route_length = 0; }},
-		{"route", [](FrameHeader &h) { h.route_length = kRouteMax + 1; }},
+		{"padding not up to the end",
+		 [](FrameHeader &h) {
+			 h.kind = 0;
+			 h.route_length = 0;
+		 }},
+		{"route",
+		 [](FrameHeader &h) {
+			 h.route_length = kRouteMax + 1;
+			 h.payload_length = h.record_length = 2013 - h.route_length;
+		 }},
 		{"longest route", [](FrameHeader &h) { h.route_length = UINT16_MAX; }},
-		{"payload longer than what is written", [](FrameHeader &h) { h.payload_length += 4096; h.record_length += 4096; }},
+		{"payload longer than what is written",
+		 [](FrameHeader &h) {
+			 h.payload_length += 4096;
+			 h.record_length += 4096;
+		 }},
 		{"longest payload", [](FrameHeader &h) { h.payload_length = h.record_length = UINT32_MAX; }},
 		{"payload longer than the record", [](FrameHeader &h) { h.record_length = h.payload_length - 1; }},
 		{"offset behind the record", [](FrameHeader &h) { h.record_offset = 1; }},
@@ -147,6 +161,26 @@ TEST_F(Ring, ReaderRefusesLiesUnderARightChecksum)
 	}
 	memcpy(at(position), honest.data(), honest.size());
 	EXPECT_EQ(reader.next(&frame), ReadResult::Frame);
+}
+
+/* Much is written, but behind the end of the area there is nothing of ours. */
+TEST_F(Ring, ReaderRefusesAFrameAcrossTheEnd)
+{
+	Frame frame;
+	FrameHeader header;
+
+	move_to(256);
+	uint64_t position = writer.written();
+
+	ASSERT_EQ(write(std::string(256 - kHeader, 'x')), static_cast<int64_t>(256 - kHeader));
+	ASSERT_EQ(write(std::string(10000, 'y')), 10000);
+	memcpy(&header, at(position), sizeof(header));
+	header.payload_length = header.record_length = 256 - kHeader + 1;
+	memcpy(at(position), &header, sizeof(header));
+	EXPECT_EQ(reader.next(&frame), ReadResult::Corrupt);
+	header.payload_length = header.record_length = 8192;
+	memcpy(at(position), &header, sizeof(header));
+	EXPECT_EQ(reader.next(&frame), ReadResult::Corrupt);
 }
 
 TEST_F(Ring, ReaderRefusesAFrameAboveTheLimit)
@@ -190,6 +224,14 @@ TEST_F(Ring, ReaderRefusesWrongPadding)
 	memcpy(at(position), &header, sizeof(header));
 	EXPECT_EQ(reader.next(&frame), ReadResult::Corrupt);
 	EXPECT_EQ(reader.read_position(), position);
+
+	/* Of the right size, but with a route. */
+	header.route_length = 16;
+	memcpy(at(position), &header, sizeof(header));
+	header.checksum = XXH3_64bits_withSeed("", 0, XXH3_64bits(at(position) + 8, kHeader - 8));
+	memcpy(at(position), &header, sizeof(header));
+	EXPECT_EQ(reader.next(&frame), ReadResult::Corrupt);
+	EXPECT_EQ(reader.read_position(), position);
 }
 
 TEST_F(Ring, ReaderRefusesAnImpossibleWritten)
@@ -200,7 +242,8 @@ TEST_F(Ring, ReaderRefusesAnImpossibleWritten)
 	uint64_t acked = reader.acked();
 	std::atomic<uint64_t> &written = memory.header()->written;
 
-	for (uint64_t bad : {acked - 16, acked + 8, acked + 16, acked + 32 + 64, acked + kCapacity + 16, uint64_t{0}, UINT64_MAX & ~uint64_t{15}})
+	for (uint64_t bad : {acked - 16, acked + 8, acked + 16, acked + 32 + 64, acked + kCapacity + 16, uint64_t{0},
+						 UINT64_MAX & ~uint64_t{15}})
 	{
 		RingReader fresh = reader;
 
@@ -210,10 +253,23 @@ TEST_F(Ring, ReaderRefusesAnImpossibleWritten)
 	written = acked;
 	EXPECT_EQ(reader.next(&frame), ReadResult::Empty);
 
-	/* A frame that reaches beyond what is written. */
+	/* It ends inside of what is skipped in front of a good frame. */
 	ASSERT_EQ(write(std::string(100, 'x')), 100);
+	written = acked + 16;
+	EXPECT_EQ(RingReader(reader).next(&frame), ReadResult::Corrupt);
+
+	/* A frame that reaches beyond what is written. */
 	written = writer.written() - 16;
+	EXPECT_EQ(RingReader(reader).next(&frame), ReadResult::Corrupt);
+
+	/* It goes back behind what was read, with good frames of old behind it. */
+	written = writer.written();
+	ASSERT_EQ(reader.next(&frame), ReadResult::Frame);
+	ASSERT_EQ(write(std::string(100, 'y')), 100);
+	written = acked;
 	EXPECT_EQ(reader.next(&frame), ReadResult::Corrupt);
+	written = writer.written();
+	EXPECT_EQ(reader.next(&frame), ReadResult::Frame);
 }
 
 TEST_F(Ring, AttachRefuses)
@@ -227,11 +283,16 @@ TEST_F(Ring, AttachRefuses)
 		{"capacity of another size", AttachResult::Corrupt, [](RingHeader &h) { h.capacity = 2 * kCapacity; }},
 		{"capacity no power of two", AttachResult::Corrupt, [](RingHeader &h) { h.capacity = kCapacity - 16; }},
 		{"capacity too small", AttachResult::Corrupt, [](RingHeader &h) { h.capacity = kCapacity / 2; }},
-		{"capacity that overflows", AttachResult::Corrupt, [](RingHeader &h) { h.capacity = UINT64_MAX - kRingHeaderSize + 1; }},
+		{"capacity that overflows", AttachResult::Corrupt,
+		 [](RingHeader &h) { h.capacity = UINT64_MAX - kRingHeaderSize + 1; }},
 		{"frame larger than a quarter", AttachResult::Corrupt, [](RingHeader &h) { h.max_frame_payload += 16; }},
 		{"frame too small", AttachResult::Corrupt, [](RingHeader &h) { h.max_frame_payload = kRouteMax; }},
 		{"acked beyond written", AttachResult::Corrupt, [](RingHeader &h) { h.acked = 16; }},
-		{"acked unaligned", AttachResult::Corrupt, [](RingHeader &h) { h.acked = 8; h.written = 16; }},
+		{"acked unaligned", AttachResult::Corrupt,
+		 [](RingHeader &h) {
+			 h.acked = 8;
+			 h.written = 16;
+		 }},
 		{"written unaligned", AttachResult::Corrupt, [](RingHeader &h) { h.written = 8; }},
 		{"more outstanding than fits", AttachResult::Corrupt, [](RingHeader &h) { h.written = kCapacity + 16; }},
 	};

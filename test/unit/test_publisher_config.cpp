@@ -1,0 +1,253 @@
+/* The configuration: which source wins, what is refused and in what words, and the units. */
+#include "config.h"
+#include "exit_codes.h"
+
+#include <gtest/gtest.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
+#include <unistd.h>
+
+using namespace siphon;
+using std::chrono::milliseconds;
+
+namespace {
+
+class ConfigTest : public ::testing::Test
+{
+protected:
+	void SetUp() override
+	{
+		for (char **entry = environ; *entry != nullptr; entry++)
+			ASSERT_NE(std::string(*entry).rfind("SIPHON_", 0), 0u) << "set in the environment of the test: " << *entry;
+		path = ::testing::TempDir() + "siphon-config-" + std::to_string(getpid()) + ".yaml";
+	}
+	void TearDown() override
+	{
+		for (const std::string &name : names)
+			unsetenv(name.c_str());
+		std::remove(path.c_str());
+	}
+
+	void environment(const std::string &name, const std::string &value)
+	{
+		names.push_back(name);
+		setenv(name.c_str(), value.c_str(), 1);
+	}
+	void file(const std::string &text) { std::ofstream(path) << text; }
+
+	Config read(std::vector<const char *> arguments)
+	{
+		arguments.insert(arguments.begin(), "siphon-publisher");
+		std::optional<Config> config = read_config(static_cast<int>(arguments.size()), arguments.data());
+
+		EXPECT_TRUE(config);
+		return config.value_or(Config());
+	}
+	Config read_with_file(std::vector<const char *> arguments)
+	{
+		arguments.push_back("--config");
+		arguments.push_back(path.c_str());
+		return read(arguments);
+	}
+	/* The line that a refusal prints; one line, exit code 2. */
+	std::string refusal(std::vector<const char *> arguments)
+	{
+		arguments.insert(arguments.begin(), "siphon-publisher");
+		try
+		{
+			read_config(static_cast<int>(arguments.size()), arguments.data());
+		}
+		catch (const Fatal &fatal)
+		{
+			EXPECT_EQ(fatal.code, ExitCode::Usage);
+			EXPECT_EQ(std::string(fatal.what()).find('\n'), std::string::npos) << fatal.what();
+			return fatal.what();
+		}
+		ADD_FAILURE() << "not refused";
+		return "";
+	}
+
+	std::string path;
+	std::vector<std::string> names;
+};
+
+TEST_F(ConfigTest, Defaults)
+{
+	Config config = read({});
+
+	EXPECT_EQ(config.application, "main");
+	EXPECT_EQ(config.ring_directory, "/dev/shm/siphon");
+	EXPECT_EQ(config.nats_url, "nats://127.0.0.1:4222");
+	EXPECT_EQ(config.subject_prefix, "siphon");
+	EXPECT_EQ(config.compression_level, 1);
+	EXPECT_EQ(config.max_in_flight, 256u);
+	EXPECT_EQ(config.max_in_flight_bytes, 64u * 1024 * 1024);
+	EXPECT_EQ(config.drain_timeout, milliseconds(10000));
+	EXPECT_EQ(config.attach_timeout, milliseconds(0));
+	EXPECT_FALSE(config.update_stream);
+	/* What nobody asked for is not compared with an existing stream. */
+	EXPECT_FALSE(config.stream.replicas || config.stream.storage || config.stream.max_age ||
+				 config.stream.max_bytes || config.stream.discard);
+}
+
+TEST_F(ConfigTest, FlagBeatsEnvironmentBeatsFile)
+{
+	file("nats_url: nats://file:1\napplication: file\ncompression_level: 3\n");
+	EXPECT_EQ(read_with_file({}).nats_url, "nats://file:1");
+	EXPECT_EQ(read_with_file({}).compression_level, 3);
+
+	environment("SIPHON_NATS_URL", "nats://environment:2");
+	EXPECT_EQ(read_with_file({}).nats_url, "nats://environment:2");
+	EXPECT_EQ(read_with_file({}).application, "file");
+
+	Config config = read_with_file({"--nats-url", "nats://flag:3"});
+
+	EXPECT_EQ(config.nats_url, "nats://flag:3");
+	EXPECT_EQ(config.application, "file");
+	EXPECT_EQ(config.compression_level, 3);
+}
+
+TEST_F(ConfigTest, SwitchesFollowTheSameOrder)
+{
+	file("update_stream: true\n");
+	EXPECT_TRUE(read_with_file({}).update_stream);
+	environment("SIPHON_UPDATE_STREAM", "false");
+	EXPECT_FALSE(read_with_file({}).update_stream);
+	EXPECT_TRUE(read_with_file({"--update-stream"}).update_stream);
+}
+
+TEST_F(ConfigTest, EveryOptionReachesTheFileAndTheEnvironment)
+{
+	file("ring_directory: /r\nsubject_prefix: p.q\nstream_replicas: 3\nstream_storage: memory\n"
+		 "stream_max_age: 7d\nstream_max_bytes: 10GB\nstream_discard: new\nmax_in_flight: 5\n"
+		 "max_in_flight_bytes: 1MB\ndrain_timeout: 2s\nattach_timeout: 1min\nlog_level: debug\n");
+	Config config = read_with_file({});
+
+	EXPECT_EQ(config.ring_directory, "/r");
+	EXPECT_EQ(config.subject_prefix, "p.q");
+	EXPECT_EQ(config.stream.replicas, 3);
+	EXPECT_EQ(config.stream.storage, "memory");
+	EXPECT_EQ(config.stream.max_age, milliseconds(7 * 86400 * 1000ll));
+	EXPECT_EQ(config.stream.max_bytes, uint64_t{10} << 30);
+	EXPECT_EQ(config.stream.discard, "new");
+	EXPECT_EQ(config.max_in_flight, 5u);
+	EXPECT_EQ(config.max_in_flight_bytes, 1u << 20);
+	EXPECT_EQ(config.drain_timeout, milliseconds(2000));
+	EXPECT_EQ(config.attach_timeout, milliseconds(60000));
+	EXPECT_EQ(config.log_level, "debug");
+
+	environment("SIPHON_STREAM_MAX_AGE", "1h");
+	environment("SIPHON_CONFIG", path);
+	EXPECT_EQ(read({}).stream.max_age, milliseconds(3600 * 1000));
+	EXPECT_EQ(read({}).max_in_flight, 5u);
+}
+
+TEST_F(ConfigTest, RefusalsNameTheirCause)
+{
+	auto names_it = [](const std::string &line, const char *part) {
+		EXPECT_NE(line.find(part), std::string::npos) << line;
+	};
+
+	names_it(refusal({"--no-such-option"}), "--no-such-option");
+	names_it(refusal({"stray"}), "stray");
+	names_it(refusal({"--nats-url", "http://x"}), "--nats-url");
+	names_it(refusal({"--nats-url", "nats://x:port"}), "--nats-url");
+	names_it(refusal({"--application", "a b"}), "a b");
+	names_it(refusal({"--subject-prefix", "a.>"}), "a.>");
+	names_it(refusal({"--compression-level", "99"}), "--compression-level");
+	names_it(refusal({"--max-in-flight", "0"}), "--max-in-flight");
+	names_it(refusal({"--max-in-flight-bytes", "0"}), "--max-in-flight-bytes");
+	names_it(refusal({"--stream-replicas", "6"}), "--stream-replicas");
+	names_it(refusal({"--stream-storage", "tape"}), "tape");
+	names_it(refusal({"--drain-timeout", "soon"}), "--drain-timeout");
+	names_it(refusal({"--drain-timeout"}), "--drain-timeout");
+	names_it(refusal({"--log-level", "loud"}), "loud");
+	names_it(refusal({"--config", "/no/such/file"}), "/no/such/file");
+}
+
+TEST_F(ConfigTest, FileErrorsNameTheKey)
+{
+	auto with = [this](const std::string &text, const char *part) {
+		file(text);
+		std::string line = refusal({"--config", path.c_str()});
+
+		EXPECT_NE(line.find(part), std::string::npos) << line;
+		EXPECT_NE(line.find(path), std::string::npos) << line;
+	};
+
+	with("nats_ulr: x\n", "nats_ulr");
+	with("nats-url: nats://x\n", "nats-url");
+	with("config: x\n", "config");
+	with("help: true\n", "help");
+	with("application: [a, b]\n", "application");
+	with("max_in_flight: many\n", "many");
+	with("update_stream: perhaps\n", "update-stream");
+	with("- a\n", "key: value");
+	with("a: [\n", "");
+	/* Wrong in the file is wrong, also where a flag decides. */
+	file("nats_ulr: x\n");
+	refusal({"--nats-url", "nats://x", "--config", path.c_str()});
+	/* An empty file is none. */
+	file("# nothing\n");
+	EXPECT_EQ(read_with_file({}).application, "main");
+}
+
+TEST_F(ConfigTest, BadEnvironmentIsRefused)
+{
+	environment("SIPHON_MAX_IN_FLIGHT", "lots");
+	EXPECT_NE(refusal({}).find("lots"), std::string::npos);
+}
+
+TEST(ConfigTail, Options)
+{
+	std::vector<const char *> arguments = {"siphon-tail", "--table", "public.issues", "--stop-at-end", "--count", "3"};
+	std::optional<TailConfig> config = read_tail_config(static_cast<int>(arguments.size()), arguments.data());
+
+	ASSERT_TRUE(config);
+	EXPECT_EQ(config->table, "public.issues");
+	EXPECT_TRUE(config->from_start);
+	EXPECT_EQ(config->count, 3u);
+	for (const char *bad : {"issues", ".issues", "public."})
+	{
+		arguments = {"siphon-tail", "--table", bad};
+		EXPECT_THROW(read_tail_config(3, arguments.data()), Fatal) << bad;
+	}
+}
+
+TEST(ConfigUnits, Durations)
+{
+	EXPECT_EQ(parse_duration("0"), milliseconds(0));
+	EXPECT_EQ(parse_duration("15"), milliseconds(15000));
+	EXPECT_EQ(parse_duration("250ms"), milliseconds(250));
+	EXPECT_EQ(parse_duration("10s"), milliseconds(10000));
+	EXPECT_EQ(parse_duration("5min"), milliseconds(300000));
+	EXPECT_EQ(parse_duration("2h"), milliseconds(7200000));
+	EXPECT_EQ(parse_duration("7d"), milliseconds(604800000));
+	for (const char *bad : {"", "s", "-1s", "1.5s", "1 s", "1y", "10ss", "99999999999999999999", "300000d"})
+		EXPECT_THROW(parse_duration(bad), std::invalid_argument) << bad;
+}
+
+TEST(ConfigUnits, Sizes)
+{
+	EXPECT_EQ(parse_bytes("0"), 0u);
+	EXPECT_EQ(parse_bytes("512"), 512u);
+	EXPECT_EQ(parse_bytes("4kB"), 4096u);
+	EXPECT_EQ(parse_bytes("64MB"), 64u << 20);
+	EXPECT_EQ(parse_bytes("64MiB"), 64u << 20);
+	EXPECT_EQ(parse_bytes("2TB"), uint64_t{2} << 40);
+	for (const char *bad : {"", "MB", "-1", "1.5GB", "1 MB", "1m", "9999999999TB"})
+		EXPECT_THROW(parse_bytes(bad), std::invalid_argument) << bad;
+}
+
+TEST(ConfigUnits, NatsUrls)
+{
+	EXPECT_EQ(parse_nats_url("nats://a:4222,tls://b,c:1").size(), 3u);
+	EXPECT_EQ(nats_url_for_people("nats://user:se:cr@et@a:4222,nats://token@b/"), "a:4222,b");
+	EXPECT_EQ(nats_url_for_people("nats://[::1]:4222"), "[::1]:4222");
+	for (const char *bad : {"", "nats://", "nats://:4222", "http://a", "a:0", "a:65536", "a:x", "a,,b", "a b", "a:1/x"})
+		EXPECT_THROW(parse_nats_url(bad), std::invalid_argument) << bad;
+}
+
+} // namespace

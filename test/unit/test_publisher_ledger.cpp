@@ -1,0 +1,294 @@
+/*
+ * The ledger: cases that have a name, and random histories against a model that is too simple to be wrong.
+ */
+#include "ledger.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <chrono>
+#include <random>
+#include <vector>
+
+using siphon::Ledger;
+
+namespace {
+
+const Ledger::Clock::time_point kNow{};
+
+class LedgerTest : public ::testing::Test
+{
+protected:
+	/* Enters a message; returns its token. */
+	uint64_t add(uint64_t frame_end, size_t bytes = 10)
+	{
+		uint64_t token = ledger.next_token();
+
+		ledger.add(bytes, frame_end, kNow);
+		return token;
+	}
+
+	Ledger ledger{4, 100};
+};
+
+TEST_F(LedgerTest, AcksOnlyWithoutGap)
+{
+	ledger.settle(7, 0);
+	uint64_t a = add(100), b = add(200), c = add(300);
+
+	ledger.stored(c, 10);
+	ledger.stored(b, 9);
+	EXPECT_EQ(ledger.acked(), 0u);
+	EXPECT_EQ(ledger.stored_sequence(), 7u);
+	ledger.stored(a, 8);
+	EXPECT_EQ(ledger.acked(), 300u);
+	EXPECT_EQ(ledger.stored_sequence(), 10u);
+	EXPECT_TRUE(ledger.empty());
+	EXPECT_FALSE(ledger.broken());
+}
+
+TEST_F(LedgerTest, AcksAFrameOnlyWithAllItsParts)
+{
+	ledger.settle(0, 50);
+	uint64_t one = add(0), two = add(0), three = add(100);
+
+	ledger.stored(one, 1);
+	ledger.stored(two, 2);
+	EXPECT_EQ(ledger.acked(), 50u);
+	ledger.stored(three, 3);
+	EXPECT_EQ(ledger.acked(), 100u);
+}
+
+TEST_F(LedgerTest, RefusalStopsTheAckThere)
+{
+	ledger.settle(0, 0);
+	uint64_t a = add(100), b = add(200), c = add(300);
+
+	ledger.refused(b);
+	EXPECT_TRUE(ledger.broken());
+	ledger.stored(a, 1);
+	ledger.stored(c, 3);
+	EXPECT_EQ(ledger.acked(), 100u);
+	EXPECT_EQ(ledger.messages(), 2u);
+	EXPECT_EQ(ledger.unanswered(), 0u);
+}
+
+TEST_F(LedgerTest, AnotherSequenceThanExpectedIsARefusal)
+{
+	ledger.settle(4, 0);
+	uint64_t a = add(100);
+
+	ledger.stored(a, 3);
+	EXPECT_TRUE(ledger.broken());
+	EXPECT_EQ(ledger.acked(), 0u);
+	EXPECT_EQ(ledger.stored_sequence(), 4u);
+}
+
+TEST_F(LedgerTest, SecondAndStrayAnswersAreIgnored)
+{
+	ledger.settle(0, 0);
+	uint64_t a = add(100);
+	add(200);
+
+	ledger.stored(0, 1);
+	ledger.stored(99, 1);
+	ledger.refused(99);
+	EXPECT_FALSE(ledger.broken());
+	ledger.stored(a, 1);
+	ledger.refused(a);
+	ledger.stored(a, 1);
+	EXPECT_FALSE(ledger.broken());
+	EXPECT_EQ(ledger.acked(), 100u);
+	EXPECT_EQ(ledger.unanswered(), 1u);
+}
+
+TEST_F(LedgerTest, SettlingForgetsAndKeepsTokensApart)
+{
+	ledger.settle(0, 0);
+	uint64_t old = add(100);
+
+	ledger.refused(old);
+	ledger.settle(1, 40);
+	EXPECT_FALSE(ledger.broken());
+	EXPECT_TRUE(ledger.empty());
+	EXPECT_EQ(ledger.acked(), 40u);
+	EXPECT_EQ(ledger.next_sequence(), 2u);
+
+	uint64_t fresh = add(200);
+
+	EXPECT_GT(fresh, old);
+	/* Answers of before the settling say nothing about what came after it. */
+	ledger.stored(old, 2);
+	EXPECT_EQ(ledger.acked(), 40u);
+	ledger.stored(fresh, 2);
+	EXPECT_EQ(ledger.acked(), 200u);
+}
+
+TEST_F(LedgerTest, BoundsMessagesAndBytes)
+{
+	ledger.settle(0, 0);
+	/* Larger than the bound, but alone. */
+	EXPECT_TRUE(ledger.room(1000));
+	add(1, 60);
+	EXPECT_TRUE(ledger.room(40));
+	EXPECT_FALSE(ledger.room(41));
+	add(2, 1), add(3, 1), add(4, 1);
+	EXPECT_FALSE(ledger.room(1));
+	ledger.stored(1, 1);
+	EXPECT_TRUE(ledger.room(97));
+	EXPECT_EQ(ledger.bytes(), 3u);
+}
+
+TEST_F(LedgerTest, KnowsItsOldestMessage)
+{
+	ledger.settle(0, 0);
+	ledger.add(1, 1, kNow + std::chrono::seconds(1));
+	ledger.add(1, 2, kNow + std::chrono::seconds(2));
+	EXPECT_EQ(ledger.oldest(), kNow + std::chrono::seconds(1));
+	ledger.stored(2, 2);
+	EXPECT_EQ(ledger.oldest(), kNow + std::chrono::seconds(1));
+	ledger.stored(1, 1);
+	EXPECT_TRUE(ledger.empty());
+}
+
+/* All that was ever sent, and what is known of it; asked again from the start for every question. */
+struct Model
+{
+	struct Sent
+	{
+		uint64_t token;
+		uint64_t sequence;
+		uint64_t frame_end;
+		size_t bytes;
+		enum { Open, Stored, Refused } state;
+	};
+
+	std::vector<Sent> sent; /* since the last settling */
+	uint64_t settled_sequence = 0;
+	uint64_t settled_acked = 0;
+
+	size_t prefix() const
+	{
+		size_t n = 0;
+
+		while (n < sent.size() && sent[n].state == Sent::Stored)
+			n++;
+		return n;
+	}
+	uint64_t acked() const
+	{
+		uint64_t acked = settled_acked;
+
+		for (size_t i = 0; i < prefix(); i++)
+			acked = sent[i].frame_end != 0 ? sent[i].frame_end : acked;
+		return acked;
+	}
+	bool broken() const
+	{
+		return std::any_of(sent.begin(), sent.end(), [](const Sent &s) { return s.state == Sent::Refused; });
+	}
+	size_t bytes() const
+	{
+		size_t bytes = 0;
+
+		for (size_t i = prefix(); i < sent.size(); i++)
+			bytes += sent[i].bytes;
+		return bytes;
+	}
+};
+
+TEST(LedgerModel, RandomHistories)
+{
+	uint64_t seed = std::random_device()();
+	std::mt19937_64 random(seed);
+
+	SCOPED_TRACE("seed " + std::to_string(seed));
+	for (int history = 0; history < 200; history++)
+	{
+		constexpr size_t max_messages = 16, max_bytes = 1000;
+		Ledger ledger(max_messages, max_bytes);
+		Model model;
+		std::vector<uint64_t> forgotten; /* tokens of before the last settling */
+		uint64_t position = 0;
+		uint64_t acked_before = 0;
+
+		ledger.settle(0, 0);
+		for (int step = 0; step < 300; step++)
+		{
+			uint64_t dice = random() % 100;
+
+			if (dice < 45)
+			{
+				size_t bytes = random() % 400;
+				size_t in_flight = model.sent.size() - model.prefix();
+				bool room = in_flight == 0 || (in_flight < max_messages && model.bytes() + bytes <= max_bytes);
+
+				ASSERT_EQ(ledger.room(bytes), room);
+				if (!room)
+					continue;
+				uint64_t end = random() % 3 == 0 ? 0 : (position += 1 + random() % 100);
+				ASSERT_EQ(ledger.next_sequence(), model.settled_sequence + model.sent.size() + 1);
+				model.sent.push_back({ledger.next_token(), ledger.next_sequence(), end, bytes, Model::Sent::Open});
+				ledger.add(bytes, end, kNow);
+			}
+			else if (dice < 95 && !model.sent.empty())
+			{
+				Model::Sent &sent = model.sent[random() % model.sent.size()];
+				bool open = sent.state == Model::Sent::Open;
+				uint64_t kind = random() % 20;
+
+				if (kind == 0)
+				{
+					ledger.refused(sent.token);
+					sent.state = open ? Model::Sent::Refused : sent.state;
+				}
+				else if (kind == 1)
+				{
+					ledger.stored(sent.token, sent.sequence + 1);
+					sent.state = open ? Model::Sent::Refused : sent.state;
+				}
+				else
+				{
+					ledger.stored(sent.token, sent.sequence);
+					sent.state = open ? Model::Sent::Stored : sent.state;
+				}
+			}
+			else if (dice < 97 && !forgotten.empty())
+			{
+				ledger.stored(forgotten[random() % forgotten.size()], model.settled_sequence + 1);
+				ledger.refused(forgotten[random() % forgotten.size()]);
+			}
+			else if (dice == 99)
+			{
+				/* The log has a part of what was under way, at least what is known to be there. */
+				size_t known = model.prefix();
+				size_t have = known + random() % (model.sent.size() - known + 1);
+				uint64_t acked = model.acked();
+
+				for (size_t i = known; i < have; i++)
+					acked = model.sent[i].frame_end != 0 ? model.sent[i].frame_end : acked;
+				for (const Model::Sent &sent : model.sent)
+					forgotten.push_back(sent.token);
+				model.settled_sequence += have;
+				model.settled_acked = acked;
+				model.sent.clear();
+				position = acked;
+				ledger.settle(model.settled_sequence, acked);
+			}
+
+			ASSERT_EQ(ledger.acked(), model.acked());
+			ASSERT_GE(ledger.acked(), acked_before);
+			acked_before = ledger.acked();
+			ASSERT_EQ(ledger.broken(), model.broken());
+			ASSERT_EQ(ledger.bytes(), model.bytes());
+			ASSERT_EQ(ledger.messages(), model.sent.size() - model.prefix());
+			ASSERT_EQ(ledger.stored_sequence(), model.settled_sequence + model.prefix());
+			ASSERT_EQ(ledger.unanswered(), static_cast<size_t>(std::count_if(
+											   model.sent.begin(), model.sent.end(), [](const Model::Sent &sent) {
+												   return sent.state == Model::Sent::Open;
+											   })));
+		}
+	}
+}
+
+} // namespace

@@ -1,0 +1,199 @@
+/* What siphon-tail prints, value by value and line by line. */
+#include "datetime.h"
+#include "tail_json.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <string>
+
+using namespace siphon;
+
+namespace {
+
+constexpr int64_t kSecond = 1000000;
+constexpr int64_t kDay = 86400 * kSecond;
+
+template <typename Set>
+std::string
+printed(Set set)
+{
+	v1::Value value;
+	std::string out;
+
+	set(value);
+	append_value(&out, value);
+	return out;
+}
+
+TEST(TailJson, Numbers)
+{
+	EXPECT_EQ(printed([](v1::Value &v) { v.set_integer(INT64_MIN); }), "-9223372036854775808");
+	EXPECT_EQ(printed([](v1::Value &v) { v.set_integer(9007199254740993); }), "9007199254740993");
+	EXPECT_EQ(printed([](v1::Value &v) { v.set_unsigned_(UINT64_MAX); }), "18446744073709551615");
+	EXPECT_EQ(printed([](v1::Value &v) { v.set_double_(0.1); }), "0.1");
+	EXPECT_EQ(printed([](v1::Value &v) { v.set_float_(0.1f); }), "0.1");
+	EXPECT_EQ(printed([](v1::Value &v) { v.set_double_(-0.0); }), "-0");
+	EXPECT_EQ(printed([](v1::Value &v) { v.set_double_(1e300); }), "1e+300");
+	EXPECT_EQ(printed([](v1::Value &v) { v.set_double_(std::nan("")); }), "\"NaN\"");
+	EXPECT_EQ(printed([](v1::Value &v) { v.set_double_(INFINITY); }), "\"Infinity\"");
+	EXPECT_EQ(printed([](v1::Value &v) { v.set_float_(-INFINITY); }), "\"-Infinity\"");
+	EXPECT_EQ(printed([](v1::Value &v) { v.set_numeric("123456789012345678901234567890.10"); }),
+			  "\"123456789012345678901234567890.10\"");
+}
+
+TEST(TailJson, OtherValues)
+{
+	EXPECT_EQ(printed([](v1::Value &v) { v.set_null(true); }), "null");
+	EXPECT_EQ(printed([](v1::Value &v) { v.set_boolean(false); }), "false");
+	EXPECT_EQ(printed([](v1::Value &v) { v.set_boolean(true); }), "true");
+	EXPECT_EQ(printed([](v1::Value &v) { v.set_string("a\"b\\c\n\t\r\x01/ü"); }), "\"a\\\"b\\\\c\\n\\t\\r\\u0001/ü\"");
+	EXPECT_EQ(printed([](v1::Value &v) { v.set_string(""); }), "\"\"");
+	EXPECT_EQ(printed([](v1::Value &v) { v.set_bytes(std::string("\0\xff\x7f", 3)); }), "\"\\\\x00ff7f\"");
+	EXPECT_EQ(printed([](v1::Value &v) { v.set_bytes(""); }), "\"\\\\x\"");
+	EXPECT_EQ(printed([](v1::Value &v) { v.set_json("{\"a\": 1.0}"); }), "\"{\\\"a\\\": 1.0}\"");
+	EXPECT_EQ(printed([](v1::Value &v) { v.set_uuid("a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"); }),
+			  "\"a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11\"");
+	EXPECT_THROW(printed([](v1::Value &) {}), std::runtime_error);
+}
+
+TEST(TailJson, Dates)
+{
+	EXPECT_EQ(format_date(0), "1970-01-01");
+	EXPECT_EQ(format_date(20455), "2026-01-02");
+	EXPECT_EQ(format_date(-1), "1969-12-31");
+	EXPECT_EQ(format_date(11016), "2000-02-29");
+	EXPECT_EQ(format_date(-25509), "1900-02-28");
+	EXPECT_EQ(format_date(-25508), "1900-03-01"); /* no leap year */
+	EXPECT_EQ(format_date(-719162), "0001-01-01");
+	EXPECT_EQ(format_date(-719163), "0001-12-31 BC");
+	EXPECT_EQ(format_date(-735160), "0044-03-15 BC");
+	/* PostgreSQL's own limits. */
+	EXPECT_EQ(format_date(-2440588), "4714-11-24 BC");
+	EXPECT_EQ(format_date(2145042905), "5874897-12-31");
+	EXPECT_EQ(format_date(2932897), "10000-01-01");
+	EXPECT_EQ(format_date(INT32_MAX), "infinity");
+	EXPECT_EQ(format_date(INT32_MIN), "-infinity");
+}
+
+TEST(TailJson, Times)
+{
+	EXPECT_EQ(format_time(0), "00:00:00");
+	EXPECT_EQ(format_time(kDay), "24:00:00");
+	EXPECT_EQ(format_time(kDay - 1), "23:59:59.999999");
+	EXPECT_EQ(format_time(3661 * kSecond + 500000), "01:01:01.5");
+	EXPECT_EQ(format_time(10), "00:00:00.00001");
+}
+
+TEST(TailJson, Timestamps)
+{
+	EXPECT_EQ(format_timestamp(0, true), "1970-01-01T00:00:00Z");
+	EXPECT_EQ(format_timestamp(1767323045123456, true), "2026-01-02T03:04:05.123456Z");
+	EXPECT_EQ(format_timestamp(1767323045100000, false), "2026-01-02T03:04:05.1");
+	EXPECT_EQ(format_timestamp(1767323045100000, true, true), "2026-01-02T03:04:05.100000Z");
+	EXPECT_EQ(format_timestamp(-1, false), "1969-12-31T23:59:59.999999");
+	EXPECT_EQ(format_timestamp(-719163 * kDay + 43200 * kSecond, false), "0001-12-31T12:00:00 BC");
+	EXPECT_EQ(format_timestamp(-719163 * kDay, true), "0001-12-31T00:00:00Z BC");
+	EXPECT_EQ(format_timestamp(INT64_MAX, true), "infinity");
+	EXPECT_EQ(format_timestamp(INT64_MIN, false), "-infinity");
+	EXPECT_EQ(printed([](v1::Value &v) { v.set_timestamp(0); }), "\"1970-01-01T00:00:00\"");
+	EXPECT_EQ(printed([](v1::Value &v) { v.set_timestamptz(0); }), "\"1970-01-01T00:00:00Z\"");
+	EXPECT_EQ(printed([](v1::Value &v) { v.set_timestamptz(INT64_MAX); }), "\"infinity\"");
+	EXPECT_EQ(printed([](v1::Value &v) { v.set_date(0); }), "\"1970-01-01\"");
+	EXPECT_EQ(printed([](v1::Value &v) { v.set_time(0); }), "\"00:00:00\"");
+}
+
+class TailLine : public ::testing::Test
+{
+protected:
+	TailLine()
+	{
+		package.set_application_identifier("main");
+		package.set_schema("public");
+		package.set_table("issues");
+		package.add_columns()->set_name("title");
+		v1::Column *id = package.add_columns();
+		id->set_name("id");
+		id->set_key(true);
+		event.set_commit_lsn(0x16B3748);
+		event.set_ordinal(3);
+		event.set_xid(742);
+		event.set_commit_timestamp(1767323045123456);
+	}
+	std::string line()
+	{
+		std::string out;
+
+		append_event(&out, package, event);
+		return out;
+	}
+
+	const std::string head = "{\"application\":\"main\",\"schema\":\"public\",\"table\":\"issues\",";
+	const std::string middle =
+		",\"position\":\"00000000016B3748/3\",\"timestamp\":\"2026-01-02T03:04:05.123456Z\",\"xid\":742";
+	v1::Package package;
+	v1::Event event;
+};
+
+TEST_F(TailLine, Insert)
+{
+	event.set_operation(v1::INSERT);
+	event.add_values()->set_string("My issue");
+	event.add_values()->set_integer(12);
+	EXPECT_EQ(line(), head + "\"operation\":\"INSERT\"" + middle + ",\"columns\":{\"title\":\"My issue\",\"id\":12}}\n");
+	package.set_partition(5);
+	EXPECT_NE(line().find("\"table\":\"issues\",\"partition\":5,\"operation\""), std::string::npos);
+}
+
+TEST_F(TailLine, UpdateWithUnchangedToastAndOldKey)
+{
+	event.set_operation(v1::UPDATE);
+	event.add_values()->set_unchanged_toast(true);
+	event.add_values()->set_integer(13);
+	event.add_old_values()->set_integer(12);
+	EXPECT_EQ(line(), head + "\"operation\":\"UPDATE\"" + middle +
+						  ",\"columns\":{\"id\":13},\"unchanged\":[\"title\"],\"old\":{\"id\":12}}\n");
+}
+
+TEST_F(TailLine, DeleteWithWholeOldRow)
+{
+	event.set_operation(v1::DELETE);
+	event.add_old_values()->set_null(true);
+	event.add_old_values()->set_integer(12);
+	EXPECT_EQ(line(), head + "\"operation\":\"DELETE\"" + middle + ",\"old\":{\"title\":null,\"id\":12}}\n");
+}
+
+TEST_F(TailLine, Truncate)
+{
+	event.set_operation(v1::TRUNCATE);
+	EXPECT_EQ(line(), head + "\"operation\":\"TRUNCATE\"" + middle + "}\n");
+}
+
+TEST_F(TailLine, ValuesMustFitTheColumns)
+{
+	event.set_operation(v1::INSERT);
+	event.add_values()->set_integer(12);
+	EXPECT_THROW(line(), std::runtime_error);
+
+	event.clear_values();
+	event.set_operation(v1::DELETE);
+	for (int i = 0; i < 3; i++)
+		event.add_old_values()->set_integer(i);
+	EXPECT_THROW(line(), std::runtime_error);
+}
+
+TEST(TailJsonWatermark, Line)
+{
+	v1::Watermark watermark;
+	std::string out;
+
+	watermark.set_application_identifier("main");
+	watermark.set_commit_lsn(0x16B3748);
+	append_watermark(&out, watermark);
+	EXPECT_EQ(out, "{\"application\":\"main\",\"operation\":\"WATERMARK\",\"position\":\"00000000016B3748/0\","
+				   "\"timestamp\":\"1970-01-01T00:00:00.000000Z\"}\n");
+}
+
+} // namespace

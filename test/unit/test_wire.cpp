@@ -1,0 +1,225 @@
+/*
+ * Holds the hot path's protobuf writer (src/wire.h) against protoc's generated classes: what one writes, the
+ * other must read as it was meant. Field numbers, wire types and kinds can't drift apart unseen.
+ */
+#include "wire.h"
+
+#include "siphon.pb.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+#include <random>
+#include <string>
+#include <vector>
+
+using siphon::Operation;
+using siphon::ValueKind;
+using siphon::Wire;
+using siphon::WireBuffer;
+
+namespace {
+
+struct TestBuffer : WireBuffer
+{
+	explicit TestBuffer(size_t room) : memory(room)
+	{
+		data = memory.data();
+		size = 0;
+		capacity = room;
+	}
+	std::string text() const { return std::string(data, size); }
+
+	std::vector<char> memory;
+};
+
+/* Writes one value as Event.values, checks that it took no more than `room`, and reads it back. */
+template <typename Writer>
+siphon::v1::Value
+round_trip(size_t room, Writer write)
+{
+	TestBuffer buffer(room);
+	Wire wire(&buffer);
+	siphon::v1::Event event;
+
+	write(wire);
+	wire.commit();
+	EXPECT_LE(buffer.size, room);
+	EXPECT_TRUE(event.ParseFromString(buffer.text()));
+	EXPECT_EQ(event.values_size(), 1);
+	EXPECT_EQ(event.ByteSizeLong(), buffer.size) << "not the shortest encoding, or unknown fields";
+	return event.values(0);
+}
+
+siphon::v1::Value
+sint(ValueKind kind, int64_t value)
+{
+	return round_trip(siphon::kSmallValueMax,
+					  [&](Wire &wire) { wire.value_sint(siphon::field::kValues, kind, value); });
+}
+
+siphon::v1::Value
+payload(ValueKind kind, const std::string &bytes)
+{
+	return round_trip(siphon::kPayloadValueOverhead + bytes.size(), [&](Wire &wire) {
+		wire.value_payload(siphon::field::kValues, kind, bytes.data(), bytes.size());
+	});
+}
+
+TEST(Wire, Integers)
+{
+	for (int64_t value : {int64_t{0}, int64_t{1}, int64_t{-1}, int64_t{63}, int64_t{64}, int64_t{-64}, int64_t{-65},
+						  std::numeric_limits<int64_t>::max(), std::numeric_limits<int64_t>::min()})
+	{
+		EXPECT_EQ(sint(ValueKind::Integer, value).integer(), value);
+		EXPECT_EQ(sint(ValueKind::Time, value).time(), value);
+		EXPECT_EQ(sint(ValueKind::Timestamp, value).timestamp(), value);
+		EXPECT_EQ(sint(ValueKind::Timestamptz, value).timestamptz(), value);
+	}
+	for (int32_t value : {0, 1, -1, std::numeric_limits<int32_t>::max(), std::numeric_limits<int32_t>::min()})
+		EXPECT_EQ(sint(ValueKind::Date, value).date(), value);
+}
+
+TEST(Wire, RandomIntegers)
+{
+	unsigned seed = std::random_device{}();
+	std::mt19937_64 random(seed);
+
+	SCOPED_TRACE("seed " + std::to_string(seed));
+	for (int i = 0; i < 10000; i++)
+	{
+		int64_t value = static_cast<int64_t>(random()) >> (random() % 64);
+
+		ASSERT_EQ(sint(ValueKind::Integer, value).integer(), value);
+	}
+}
+
+TEST(Wire, OtherKinds)
+{
+	float single = -0.5F;
+	double number = std::nan("");
+
+	EXPECT_EQ(round_trip(siphon::kSmallValueMax,
+						 [](Wire &wire) { wire.value_varint(siphon::field::kValues, ValueKind::Unsigned, 4294967295U); })
+				  .unsigned_(),
+			  4294967295U);
+	EXPECT_TRUE(round_trip(siphon::kSmallValueMax, [](Wire &wire) {
+					wire.value_varint(siphon::field::kValues, ValueKind::Boolean, 1);
+				}).boolean());
+	EXPECT_EQ(round_trip(siphon::kSmallValueMax,
+						 [](Wire &wire) { wire.value_varint(siphon::field::kValues, ValueKind::Boolean, 0); })
+				  .kind_case(),
+			  siphon::v1::Value::kBoolean);
+	EXPECT_EQ(round_trip(siphon::kSmallValueMax,
+						 [&](Wire &wire) {
+							 wire.value_fixed(siphon::field::kValues, ValueKind::Float, &single, sizeof(single));
+						 })
+				  .float_(),
+			  single);
+	EXPECT_TRUE(std::isnan(round_trip(siphon::kSmallValueMax, [&](Wire &wire) {
+							   wire.value_fixed(siphon::field::kValues, ValueKind::Double, &number, sizeof(number));
+						   }).double_()));
+	EXPECT_TRUE(round_trip(siphon::kSmallValueMax, [](Wire &wire) {
+					wire.value_true(siphon::field::kValues, ValueKind::Null);
+				}).null());
+	EXPECT_TRUE(round_trip(siphon::kSmallValueMax, [](Wire &wire) {
+					wire.value_true(siphon::field::kValues, ValueKind::UnchangedToast);
+				}).unchanged_toast());
+}
+
+TEST(Wire, Payloads)
+{
+	for (size_t length : {0, 1, 125, 126, 127, 128, 129, 16380, 16384, 3000000})
+	{
+		std::string text(length, 'x');
+
+		EXPECT_EQ(payload(ValueKind::String, text).string(), text);
+		EXPECT_EQ(payload(ValueKind::Bytes, text).bytes(), text);
+		EXPECT_EQ(payload(ValueKind::Numeric, text).numeric(), text);
+		EXPECT_EQ(payload(ValueKind::Uuid, text).uuid(), text);
+		EXPECT_EQ(payload(ValueKind::Json, text).json(), text);
+	}
+}
+
+TEST(Wire, Event)
+{
+	TestBuffer buffer(256);
+	Wire wire(&buffer);
+	siphon::v1::Event event;
+
+	wire.varint_field(siphon::field::kOperation, static_cast<uint64_t>(Operation::Update));
+	wire.fixed64_field(siphon::field::kCommitLsn, 0x0000000003006AB8);
+	wire.varint_field(siphon::field::kOrdinal, 12);
+	wire.varint_field(siphon::field::kXid, 4294967295U);
+	wire.sint_field(siphon::field::kCommitTimestamp, -5);
+	wire.value_sint(siphon::field::kValues, ValueKind::Integer, 7);
+	wire.value_true(siphon::field::kOldValues, ValueKind::Null);
+	wire.commit();
+	ASSERT_TRUE(event.ParseFromString(buffer.text()));
+	EXPECT_EQ(event.operation(), siphon::v1::UPDATE);
+	EXPECT_EQ(event.commit_lsn(), 0x0000000003006AB8U);
+	EXPECT_EQ(event.ordinal(), 12U);
+	EXPECT_EQ(event.xid(), 4294967295U);
+	EXPECT_EQ(event.commit_timestamp(), -5);
+	ASSERT_EQ(event.values_size(), 1);
+	EXPECT_EQ(event.values(0).integer(), 7);
+	ASSERT_EQ(event.old_values_size(), 1);
+	EXPECT_TRUE(event.old_values(0).null());
+	EXPECT_EQ(static_cast<int>(Operation::Insert), siphon::v1::INSERT);
+	EXPECT_EQ(static_cast<int>(Operation::Delete), siphon::v1::DELETE);
+	EXPECT_EQ(static_cast<int>(Operation::Truncate), siphon::v1::TRUNCATE);
+}
+
+TEST(Wire, PackageAndWatermark)
+{
+	TestBuffer column(64);
+	TestBuffer buffer(256);
+	siphon::v1::Package package;
+	siphon::v1::Watermark watermark;
+
+	{
+		Wire wire(&column);
+		wire.string_field(siphon::field::kName, "id");
+		wire.varint_field(siphon::field::kTypeOid, 20);
+		wire.string_field(siphon::field::kTypeName, "bigint");
+		wire.varint_field(siphon::field::kKey, 1);
+		wire.commit();
+	}
+	{
+		Wire wire(&buffer);
+		wire.string_field(siphon::field::kApplication, "main");
+		wire.string_field(siphon::field::kSchema, "public");
+		wire.string_field(siphon::field::kTable, "issues");
+		wire.varint_field(siphon::field::kPartition, 3);
+		wire.fixed64_field(siphon::field::kFingerprint, 0xFEDCBA9876543210);
+		wire.bytes_field(siphon::field::kColumns, column.data, column.size);
+		wire.bytes_field(siphon::field::kEvents, "", 0);
+		wire.commit();
+	}
+	ASSERT_TRUE(package.ParseFromString(buffer.text()));
+	EXPECT_EQ(package.application_identifier(), "main");
+	EXPECT_EQ(package.schema(), "public");
+	EXPECT_EQ(package.table(), "issues");
+	EXPECT_EQ(package.partition(), 3U);
+	EXPECT_EQ(package.schema_fingerprint(), 0xFEDCBA9876543210U);
+	ASSERT_EQ(package.columns_size(), 1);
+	EXPECT_EQ(package.columns(0).name(), "id");
+	EXPECT_EQ(package.columns(0).type_oid(), 20U);
+	EXPECT_EQ(package.columns(0).type_name(), "bigint");
+	EXPECT_TRUE(package.columns(0).key());
+	EXPECT_EQ(package.events_size(), 1);
+
+	TestBuffer mark(64);
+	Wire wire(&mark);
+	wire.string_field(siphon::field::kWatermarkApplication, "main");
+	wire.fixed64_field(siphon::field::kWatermarkLsn, 77);
+	wire.sint_field(siphon::field::kWatermarkTimestamp, 1);
+	wire.commit();
+	ASSERT_TRUE(watermark.ParseFromString(mark.text()));
+	EXPECT_EQ(watermark.application_identifier(), "main");
+	EXPECT_EQ(watermark.commit_lsn(), 77U);
+	EXPECT_EQ(watermark.commit_timestamp(), 1);
+}
+
+} // namespace
