@@ -178,6 +178,8 @@ write_waiting(const siphon::RecordInfo &info, const siphon::WireBuffer *payload,
 
 	while ((written = ring.write(info, payload->data, length, offset)) < 0)
 	{
+		if (written < -1)
+			elog(ERROR, "a record does not keep the ring's rules");
 		/* Say that we sleep, look once more, and only then sleep: an ack in between rings the bell. */
 		ring.set_asleep(true);
 		written = ring.write(info, payload->data, length, offset);

@@ -38,7 +38,7 @@ static bool
 application_valid(const char *application)
 {
 	return application[0] != '\0' && strcmp(application, ".") != 0 && strcmp(application, "..") != 0 &&
-		strchr(application, '/') == nullptr;
+		   strchr(application, '/') == nullptr;
 }
 
 bool
