@@ -42,7 +42,7 @@ static bool
 application_valid(const char *application)
 {
 	return application[0] != '\0' && strcmp(application, ".") != 0 && strcmp(application, "..") != 0 &&
-		strchr(application, '/') == nullptr;
+		   strchr(application, '/') == nullptr;
 }
 
 /* The name of one of a ring's files. False if it does not fit. */

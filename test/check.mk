@@ -2,7 +2,8 @@
 # PostgreSQL of PG_CONFIG, into which it installs the extension first. Included by the top-level Makefile.
 #
 #   make check-here                                      everything, stopping at the first failure
-#   make check-tap TESTS=test/t/010_stream_primary.pl    one TAP test
+#   make check-here CHECK_STEPS="regress tap"            some of it
+#   make check-tap TESTS=test/t/003_standby.pl           one TAP test
 #   make check-regress REGRESS_TESTS=refusals            one regression test (and those that it builds upon)
 #   make check-pgtap PGTAP_TESTS=test/pgtap/schema.sql   one pgTAP test
 #
@@ -12,13 +13,19 @@ CHECK_STEPS ?= unit tsan asan stress fuzz regress pgtap tap
 REGRESS_TESTS ?= settings schema tables refusals privileges databases
 PGTAP_TESTS ?= $(sort $(wildcard test/pgtap/*.sql))
 TESTS ?= $(sort $(wildcard test/t/*.pl))
-PROVE_FLAGS ?= -j$(shell nproc)
+PROVE_JOBS ?= $(shell nproc)
 
 check_dir = $(abspath $(BUILDDIR))/check
 check_pgxs = $(abspath $(dir $(PGXS))/../..)
 check_version = $(shell $(PG_CONFIG) --version)
 check_jobs = $(if $(findstring -j,$(MAKEFLAGS)),,-j$(shell nproc))
 check_path = PATH="$(bindir):$(PREFIX)/bin:$$PATH"
+
+check_program_unit = unit-tests
+check_program_tsan = unit-tests-tsan
+check_program_asan = unit-tests-asan
+check_program_stress = ring-stress
+check_program_fuzz = fuzz-ring
 
 check_title_unit = unit tests
 check_title_tsan = unit tests under ThreadSanitizer
@@ -33,21 +40,26 @@ check_title_tap = servers, standbys, faults (TAP)
 
 check-here: check-install
 	@echo "check: building the unit tests (log: $(BUILDDIR)/check/build.log)"
-	@$(MAKE) --no-print-directory $(check_jobs) unit-tests unit-tests-tsan unit-tests-asan ring-stress fuzz-ring \
+	@$(MAKE) --no-print-directory $(check_jobs) $(foreach step,$(CHECK_STEPS),$(check_program_$(step))) \
 		>$(check_dir)/build.log 2>&1 || \
 		{ tail -n 40 $(check_dir)/build.log; echo "check: failed: see $(BUILDDIR)/check/build.log"; exit 1; }
 	@$(foreach step,$(CHECK_STEPS), \
 		echo "check: $(check_title_$(step))"; \
-		$(MAKE) --no-print-directory check-$(step) || \
+		$(MAKE) --no-print-directory CHECK_INSTALLED=yes check-$(step) || \
 			{ echo "check: failed: $(check_title_$(step)); logs are under $(BUILDDIR)/check"; exit 1; };)
 	@echo "check: all passed, with $(check_version)"
 
+# For those who ask for one step; in check-here it is done once.
 check-install:
+ifndef CHECK_INSTALLED
 	@mkdir -p $(check_dir)
 	@echo "check: building and installing for $(check_version) (log: $(BUILDDIR)/install.log)"
 	@{ $(MAKE) --no-print-directory $(check_jobs) all && $(MAKE) --no-print-directory install; } \
 		>$(BUILDDIR)/install.log 2>&1 || \
 		{ tail -n 40 $(BUILDDIR)/install.log; echo "check: failed: see $(BUILDDIR)/install.log"; exit 1; }
+else
+	@:
+endif
 
 # Settings of the server for pg_regress and pgTAP. A server does not start with a core setting that it doesn't know,
 # so it is asked.
@@ -72,6 +84,7 @@ check-tap check-tap-here: check-install
 	@mkdir -p $(check_dir)/tap/log $(check_dir)/tap/ports
 	@$(bindir)/initdb -D $(check_dir)/tap/template -A trust -N -U "$$(id -un)" >$(check_dir)/tap/log/initdb.log 2>&1 || \
 		{ cat $(check_dir)/tap/log/initdb.log; exit 1; }
-	@$(check_path) TESTLOGDIR=$(check_dir)/tap/log TESTDATADIR=$(check_dir)/tap PG_TEST_PORT_DIR=$(check_dir)/tap/ports \
-		INITDB_TEMPLATE=$(check_dir)/tap/template PG_REGRESS=$(check_pgxs)/src/test/regress/pg_regress \
-		prove --timer -I $(check_pgxs)/src/test/perl -I test/perl $(PROVE_FLAGS) $(TESTS)
+	@$(check_path) TESTDIR=$(check_dir)/tap TESTLOGDIR=$(check_dir)/tap/log TESTDATADIR=$(check_dir)/tap \
+		PG_TEST_PORT_DIR=$(check_dir)/tap/ports INITDB_TEMPLATE=$(check_dir)/tap/template \
+		PG_REGRESS=$(check_pgxs)/src/test/regress/pg_regress \
+		prove --timer -I $(check_pgxs)/src/test/perl -I test/perl -j$(PROVE_JOBS) $(PROVE_FLAGS) $(TESTS)

@@ -1,10 +1,10 @@
 /*
- * A publisher that publishes nothing: reads a ring as fast as it can, checks every frame, and acknowledges it. It
- * shows what the way from WAL to ring costs by itself.
+ * A publisher that publishes nothing: reads an application's rings as fast as it can, checks every frame, and
+ * acknowledges it. It shows what the ways from WAL and from tables to the rings cost by themselves.
  *
  *   ring-drain RING_DIRECTORY APPLICATION
  *
- * Waits for the ring, follows it to a new one when it is replaced, and ends when it is killed.
+ * Waits for rings, follows them to new ones when they are replaced, and ends when it is killed.
  */
 #include "ring.h"
 #include "ring_file.h"
@@ -13,7 +13,9 @@
 #include <cstdio>
 #include <cstdlib>
 #include <poll.h>
+#include <string>
 #include <unistd.h>
+#include <vector>
 
 static uint64_t
 now_us()
@@ -31,74 +33,125 @@ wait_for(int bell, int timeout_ms)
 	siphon::bell_drain(bell);
 }
 
-/* Reads until the ring is replaced. */
-static void
-drain(siphon::RingReader *reader, const siphon::RingMapping *mapping, int bell, int decoder_bell)
+struct Source
+{
+	std::string name;
+	siphon::RingMapping mapping;
+	siphon::RingReader reader;
+	int bell; /* of the worker */
+};
+
+static const char *directory;
+static const char *application;
+static std::vector<Source *> sources;
+
+/* Reads what there is, up to a share. True if there was something. */
+static bool
+drain(Source *source)
 {
 	siphon::Frame frame;
-	uint64_t beat = 0;
 
-	for (;;)
+	for (int i = 0; i < 64; i++)
 	{
-		siphon::ReadResult result = reader->next(&frame);
+		switch (source->reader.next(&frame))
+		{
+			case siphon::ReadResult::Empty:
+				return i > 0;
+			case siphon::ReadResult::Corrupt:
+				fprintf(stderr, "ring-drain: %s is corrupt at %llu\n", source->name.c_str(),
+						static_cast<unsigned long long>(source->reader.read_position()));
+				exit(1);
+			case siphon::ReadResult::Frame:
+				source->reader.ack(frame.end);
+				if (source->reader.worker_sleeps())
+					siphon::bell_ring(source->bell);
+		}
+	}
+	return true;
+}
 
-		if (now_us() - beat > 500 * 1000)
+static void
+found(void *, const char *ring)
+{
+	for (const Source *source : sources)
+		if (source->name == ring)
+			return;
+
+	Source *source = new Source{ring, {nullptr, 0, -1}, {}, -1};
+	uint32_t version;
+
+	if (siphon::ring_file_open(directory, application, ring, &source->mapping) == 0 &&
+		source->reader.attach(source->mapping.memory, source->mapping.size, &version) == siphon::AttachResult::Ok &&
+		siphon::bell_open(directory, application, (source->name + ".bell").c_str(), &source->bell) == 0)
+	{
+		source->reader.set_publisher(static_cast<uint32_t>(getpid()));
+		sources.push_back(source);
+		return;
+	}
+	siphon::ring_file_close(&source->mapping);
+	delete source;
+}
+
+/* Leaves rings that are gone or replaced, and finds new ones. */
+static void
+look_around()
+{
+	for (size_t i = 0; i < sources.size();)
+	{
+		Source *source = sources[i];
+
+		source->reader.heartbeat(now_us());
+		if (!siphon::ring_file_replaced(&source->mapping))
 		{
-			beat = now_us();
-			reader->heartbeat(beat);
-		}
-		if (result == siphon::ReadResult::Corrupt)
-		{
-			fprintf(stderr, "ring-drain: corrupt frame at %llu\n",
-					static_cast<unsigned long long>(reader->read_position()));
-			exit(1);
-		}
-		if (result == siphon::ReadResult::Frame)
-		{
-			reader->ack(frame.end);
-			if (reader->worker_sleeps())
-				siphon::bell_ring(decoder_bell);
+			i++;
 			continue;
 		}
-		if (siphon::ring_file_replaced(mapping))
-			return;
-		reader->set_asleep(true);
-		if (reader->written() == reader->read_position())
-			wait_for(bell, 100);
-		reader->set_asleep(false);
+		siphon::ring_file_close(&source->mapping);
+		close(source->bell);
+		delete source;
+		sources.erase(sources.begin() + static_cast<long>(i));
 	}
+	siphon::ring_file_list(directory, application, found, nullptr);
 }
 
 int
 main(int argc, char **argv)
 {
+	uint64_t looked = 0;
 	int bell;
-	int decoder_bell;
 
 	if (argc != 3)
 	{
 		fprintf(stderr, "usage: ring-drain RING_DIRECTORY APPLICATION\n");
 		return 2;
 	}
-	while (siphon::bell_open(argv[1], argv[2], "publisher.bell", &bell) != 0 ||
-		   siphon::bell_open(argv[1], argv[2], "decoder.bell", &decoder_bell) != 0)
+	directory = argv[1];
+	application = argv[2];
+	while (siphon::bell_open(directory, application, "publisher.bell", &bell) != 0)
 		poll(nullptr, 0, 50);
 	for (;;)
 	{
-		siphon::RingMapping mapping;
-		siphon::RingReader reader;
-		uint32_t version;
+		bool something = false;
 
-		if (siphon::ring_file_open(argv[1], argv[2], &mapping) != 0)
+		if (now_us() - looked > 200 * 1000)
 		{
-			wait_for(bell, 100);
+			looked = now_us();
+			look_around();
+		}
+		for (Source *source : sources)
+			something |= drain(source);
+		if (something)
 			continue;
-		}
-		if (reader.attach(mapping.memory, mapping.size, &version) == siphon::AttachResult::Ok)
-		{
-			reader.set_publisher(static_cast<uint32_t>(getpid()));
-			drain(&reader, &mapping, bell, decoder_bell);
-		}
-		siphon::ring_file_close(&mapping);
+
+		bool idle = true;
+
+		for (Source *source : sources)
+			source->reader.set_asleep(true);
+		for (Source *source : sources)
+			idle &= source->reader.written() == source->reader.read_position();
+		if (idle)
+			wait_for(bell, 100);
+		for (Source *source : sources)
+			source->reader.set_asleep(false);
 	}
 }

@@ -32,21 +32,22 @@ constexpr uint64_t kCapacity = 2 * kRingMinimum;
 constexpr size_t kSize = ring_file_size(kCapacity);
 constexpr uint32_t kLargestRecord = 3 * kCapacity;
 
-#define REQUIRE(condition) \
-	do \
-	{ \
-		if (!(condition)) \
-		{ \
-			fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition); \
-			abort(); \
-		} \
+#define REQUIRE(condition)                                                                                             \
+	do                                                                                                                 \
+	{                                                                                                                  \
+		if (!(condition))                                                                                              \
+		{                                                                                                              \
+			fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);                                            \
+			abort();                                                                                                   \
+		}                                                                                                              \
 	} while (0)
 
 char *
 mapping()
 {
 	static char *memory = [] {
-		char *base = static_cast<char *>(mmap(nullptr, kSize + 2 * kRingPage, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+		char *base =
+			static_cast<char *>(mmap(nullptr, kSize + 2 * kRingPage, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
 
 		REQUIRE(base != MAP_FAILED);
 		REQUIRE(mprotect(base + kRingPage, kSize, PROT_READ | PROT_WRITE) == 0);
@@ -79,6 +80,8 @@ public:
 
 	void run()
 	{
+		if (input_.ConsumeBool())
+			move_near_end(16 * input_.ConsumeIntegralInRange<uint32_t>(0, 255));
 		while (input_.remaining_bytes() > 0)
 		{
 			switch (input_.ConsumeIntegralInRange(0, 11))
@@ -119,6 +122,25 @@ public:
 	}
 
 private:
+	/* The end of the area is where mistakes are made: begin so many bytes in front of it. */
+	void move_near_end(uint32_t remaining)
+	{
+		uint32_t largest = writer_.max_frame_payload();
+		std::vector<char> payload(largest);
+		RecordInfo info = {};
+		Frame frame;
+
+		info.kind = FrameKind::Changes;
+		for (uint32_t length : {largest, largest, largest, largest - remaining})
+		{
+			REQUIRE(writer_.write(info, payload.data(), length, 0) == length);
+			REQUIRE(reader_.next(&frame) == ReadResult::Frame);
+			reader_.ack(frame.end);
+		}
+		REQUIRE(writer_.written() == kCapacity - remaining);
+		check_writer();
+	}
+
 	/* A record, or what of it fits, with the writer's books kept a second time. */
 	void write_record()
 	{
@@ -156,7 +178,8 @@ private:
 			REQUIRE(part == std::min<uint32_t>(length - offset, writer_.max_frame_payload() - info.route_length));
 			REQUIRE(writer_.written() == before + size + (size > to_end ? to_end : 0));
 			if (!tampered_)
-				expected_.push_back({info.kind, route, std::string(payload.data() + offset, part), length, offset, writer_.written()});
+				expected_.push_back(
+					{info.kind, route, std::string(payload.data() + offset, part), length, offset, writer_.written()});
 			offset += part;
 			check_writer();
 		} while (offset < length);
@@ -316,7 +339,10 @@ private:
 	}
 
 	char *frame_at(uint64_t position) { return memory_ + kRingHeaderSize + position % reader_.capacity(); }
-	size_t room_at(uint64_t position) { return static_cast<size_t>(reader_.capacity() - position % reader_.capacity()); }
+	size_t room_at(uint64_t position)
+	{
+		return static_cast<size_t>(reader_.capacity() - position % reader_.capacity());
+	}
 
 	/* Where the reader looks next. */
 	void scribble_near()
@@ -341,8 +367,9 @@ private:
 		header.kind = input_.ConsumeIntegralInRange<uint16_t>(0, 4);
 		header.route_length = input_.ConsumeIntegralInRange<uint16_t>(0, input_.ConsumeBool() ? 64 : UINT16_MAX);
 		header.payload_length = input_.ConsumeIntegralInRange<uint32_t>(0, input_.ConsumeBool() ? 4096 : UINT32_MAX);
+		/* Up to the end of the area, or a little across. */
 		if (input_.ConsumeBool())
-			header.payload_length = static_cast<uint32_t>(room - sizeof(header));
+			header.payload_length = static_cast<uint32_t>(room - sizeof(header) + input_.ConsumeIntegralInRange(0, 32));
 		header.record_offset = input_.ConsumeBool() ? 0 : input_.ConsumeIntegral<uint32_t>();
 		header.record_length = input_.ConsumeBool() ? header.payload_length : input_.ConsumeIntegral<uint32_t>();
 		if (header.kind == 0)
@@ -384,9 +411,9 @@ private:
 	char *memory_ = mapping();
 	RingWriter writer_;
 	RingReader reader_;
-	uint64_t believed_ = 0;           /* acked, as the writer believed it last */
-	std::deque<Expected> expected_;   /* written and not acknowledged, until somebody scribbled */
-	size_t next_ = 0;                 /* of these, the one that the reader finds next */
+	uint64_t believed_ = 0;         /* acked, as the writer believed it last */
+	std::deque<Expected> expected_; /* written and not acknowledged, until somebody scribbled */
+	size_t next_ = 0;               /* of these, the one that the reader finds next */
 	bool tampered_ = false;
 };
 

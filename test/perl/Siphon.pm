@@ -20,7 +20,7 @@ use Time::HiRes qw(sleep time);
 our @EXPORT = qw(
   siphon_node siphon_standby siphon_publisher siphon_nats ring_directory standby_supported has_setting
   application wait_until wait_for_state wait_confirmed add_table replay first_of_each fold table_rows
-  is_replica is_complete positions_increase fails_with start_pgbench
+  siphon_processes siphon_pids is_replica positions_increase fails_with start_pgbench finish_pgbench pgbench_runs
 );
 
 # On a memory-backed file system, as the rings should be.
@@ -138,6 +138,34 @@ sub application
 	return $json eq '' ? {} : decode_json($json);
 }
 
+# The processes of Siphon that the server runs, by the titles that they give themselves: the launcher is connected to no
+# database, and pg_stat_activity does not show it.
+sub siphon_processes
+{
+	my ($node) = @_;
+	my %title_of = titles($node);
+
+	return sort values %title_of;
+}
+
+# The process IDs of those with this title.
+sub siphon_pids
+{
+	my ($node, $title) = @_;
+	my %title_of = titles($node);
+
+	return grep { $title_of{$_} eq $title } keys %title_of;
+}
+
+sub titles
+{
+	my ($node) = @_;
+	my ($postmaster) = slurp_file($node->data_dir . '/postmaster.pid') =~ /^(\d+)/;
+	my ($out) = run_command([ 'ps', '-o', 'pid=,args=', '--ppid', $postmaster ]);
+
+	return map { /^ *(\d+) .*: (siphon (?:launcher|decoder.*?)) *$/ ? ($1 => $2) : () } split /\n/, $out;
+}
+
 # Waits until the function returns something true, and returns that; dies with `what` after the usual time.
 sub wait_until
 {
@@ -225,22 +253,45 @@ sub fails_with
 	return $stderr;
 }
 
-# pgbench in the background, with these scripts (name => text). finish() the result.
+# pgbench in the background, with these scripts: name@weight => text. See finish_pgbench().
 sub start_pgbench
 {
 	my ($node, $scripts, @arguments) = @_;
 	my $directory = PostgreSQL::Test::Utils::tempdir();
+	my $output = '';
 	my @files;
-	my ($out, $err) = ('', '');
 
 	for my $name (sort keys %$scripts)
 	{
-		append_to_file("$directory/$name", $scripts->{$name});
-		push @files, '-f', "$directory/$name" . ($name =~ /@/ ? '' : '');
+		my $file = "$directory/" . ($name =~ s/@.*//r);
+
+		append_to_file($file, $scripts->{$name});
+		push @files, '-f', $file . ($name =~ /(@.*)/ ? $1 : '');
 	}
-	return IPC::Run::start(
-		[ 'pgbench', '-n', '-h', $node->host, '-p', $node->port, @arguments, @files, 'postgres' ],
-		'<', \undef, '>', \$out, '2>', \$err);
+	my @command = ('pgbench', '-n', '-h', $node->host, '-p', $node->port, @arguments, @files, 'postgres');
+
+	return {
+		output => \$output,
+		run => IPC::Run::start(\@command, '<', \undef, '>', \$output, '2>', \$output)
+	};
+}
+
+# Waits for its end; it must not have failed, unless so expected.
+sub finish_pgbench
+{
+	my ($pgbench, %options) = @_;
+	my $well = $pgbench->{run}->finish;
+
+	die "pgbench failed: ${$pgbench->{output}}" unless $well || $options{fail_ok};
+	return ${ $pgbench->{output} };
+}
+
+sub pgbench_runs
+{
+	my ($pgbench) = @_;
+
+	$pgbench->{run}->pump_nb;
+	return $pgbench->{run}->pumpable;
 }
 
 # ---- what was published ---------------------------------------------------------------------------------------------

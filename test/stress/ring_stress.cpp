@@ -76,8 +76,7 @@ Options options;
 Notes *notes;
 volatile sig_atomic_t stop;
 
-[[noreturn]] void __attribute__((format(printf, 1, 2)))
-fail(const char *format, ...)
+[[noreturn]] void __attribute__((format(printf, 1, 2))) fail(const char *format, ...)
 {
 	va_list arguments;
 
@@ -236,8 +235,7 @@ private:
 		} while (offset < length);
 	}
 
-	template <typename Ready>
-	void wait(Ready ready, const char *what)
+	template <typename Ready> void wait(Ready ready, const char *what)
 	{
 		while (!ready())
 		{
@@ -311,7 +309,8 @@ private:
 	{
 		uint32_t current = notes->current.load();
 
-		if (reader_.acked() == notes->places[1 - current].position && reader_.acked() != notes->places[current].position)
+		if (reader_.acked() == notes->places[1 - current].position &&
+			reader_.acked() != notes->places[current].position)
 		{
 			current = 1 - current;
 			notes->current.store(current);
@@ -540,7 +539,8 @@ main(int argc, char **argv)
 
 	if (last.record != notes->written_records.load() || last.offset != 0)
 		fail("%lu records written, acknowledged up to record %lu offset %u",
-			 static_cast<unsigned long>(notes->written_records.load()), static_cast<unsigned long>(last.record), last.offset);
+			 static_cast<unsigned long>(notes->written_records.load()), static_cast<unsigned long>(last.record),
+			 last.offset);
 	printf("%lu records, %lu bytes of ring, %lu frames read, %d readers killed, writer waited %lu times\n",
 		   static_cast<unsigned long>(last.record), static_cast<unsigned long>(last.position),
 		   static_cast<unsigned long>(notes->frames.load()), kills,

@@ -16,7 +16,7 @@ sub new
 	my ($class, %options) = @_;
 
 	return $class->SUPER::new(
-		'nats',
+		$options{name} // 'nats',
 		port => PostgreSQL::Test::Cluster::get_free_port(),
 		store => PostgreSQL::Test::Utils::tempdir(),
 		%options);

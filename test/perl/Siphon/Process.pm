@@ -34,6 +34,8 @@ sub start
 
 	die "$self->{name} runs already" if $self->running;
 	note("starting $self->{name}: @command");
+	append_to_file($self->{log}, '');
+	$self->{log_start} = -s $self->{log};
 	my $pid = fork() // die "fork: $!";
 	if ($pid == 0)
 	{
@@ -44,7 +46,6 @@ sub start
 	}
 	$self->{pid} = $pid;
 	delete $self->{exit_code};
-	$self->{log_start} = -s $self->{log} // 0;
 	return $self;
 }
 
@@ -102,7 +103,7 @@ sub log
 {
 	my ($self) = @_;
 
-	return slurp_file($self->{log}, $self->{log_start} // 0);
+	return slurp_file($self->{log}, $self->{log_start});
 }
 
 END

@@ -1,0 +1,69 @@
+-- Adding and removing tables and applications, and what the views show of it.
+CREATE TABLE issues (id bigint PRIMARY KEY, title text, secret text, "Odd Column" int);
+CREATE TABLE pairs (a int, b int, PRIMARY KEY (a, b));
+CREATE TABLE keyless (v text);
+ALTER TABLE keyless REPLICA IDENTITY FULL;
+CREATE TABLE named (a int PRIMARY KEY, code text NOT NULL UNIQUE);
+ALTER TABLE named REPLICA IDENTITY USING INDEX named_code_key;
+SELECT * FROM siphon_applications;
+SELECT * FROM siphon_tables;
+
+-- the first call makes the application; snapshots are not there yet, and it says so
+SELECT siphon_add_table('issues');
+SELECT application, database = current_database() AS here, slot_name, state, reason, hint, tables, decoder_pid > 0 AS decoder,
+       publisher_attached, confirmed_lsn IS NOT NULL AS confirmed, lag_bytes >= 0 AS lag,
+       ring_size, transactions >= 0 AS transactions, events, packages, bytes, last_event, restarts
+  FROM siphon_applications;
+SELECT slot_name, plugin, slot_type, active FROM pg_replication_slots;
+
+-- with every parameter, by name and by position
+SELECT siphon_add_table(relation => 'pairs', partitions => 1024, snapshot => false);
+SELECT siphon_add_table('keyless', 'main', 1, '{}', false);
+SELECT siphon_add_table('named', exclude_columns => '{a}', application => 'shop.eu.1', snapshot => false);
+SELECT application, database = current_database() AS here, relid::regclass, schema_name, table_name, partitions,
+       exclude_columns, state, start_lsn IS NOT NULL AS started
+  FROM siphon_tables ORDER BY application, relid;
+SELECT application, slot_name, tables FROM siphon_applications ORDER BY application;
+
+-- twice
+SELECT siphon_add_table('issues');
+SELECT siphon_create_application();
+SELECT siphon_create_application('main');
+
+-- removed, removed twice, added again with other parameters
+SELECT siphon_remove_table('issues');
+SELECT siphon_remove_table('issues');
+SELECT siphon_add_table('issues', partitions => 4, exclude_columns => '{secret,Odd Column}', snapshot => false);
+SELECT relid::regclass, partitions, exclude_columns FROM siphon_tables WHERE relid = 'issues'::regclass;
+
+-- one table in two applications
+SELECT siphon_add_table('issues', 'shop.eu.1', snapshot => false);
+SELECT application FROM siphon_tables WHERE relid = 'issues'::regclass ORDER BY 1;
+
+-- a new name is seen; one that is dropped stays until it is removed
+CREATE SCHEMA moved;
+ALTER TABLE pairs RENAME TO couples;
+ALTER TABLE couples SET SCHEMA moved;
+SELECT schema_name, table_name, state FROM siphon_tables WHERE relid = 'moved.couples'::regclass;
+DROP TABLE moved.couples;
+SELECT schema_name, table_name, state FROM siphon_tables WHERE state = 'dropped';
+SELECT siphon_remove_table(relid) FROM siphon_tables WHERE state = 'dropped';
+
+-- the registry is not part of the transaction, like a slot
+BEGIN;
+SELECT siphon_remove_table('keyless');
+ROLLBACK;
+SELECT count(*) FROM siphon_tables WHERE relid = 'keyless'::regclass;
+
+-- an application can be there before its tables, and goes with them
+SELECT siphon_create_application('empty');
+SELECT application, tables, state FROM siphon_applications ORDER BY application;
+SELECT siphon_drop_application('empty');
+SELECT siphon_drop_application('shop.eu.1');
+SELECT siphon_drop_application('main');
+SELECT siphon_drop_application('main');
+SELECT * FROM siphon_applications;
+SELECT * FROM siphon_tables;
+SELECT slot_name FROM pg_replication_slots;
+DROP TABLE issues, keyless, named;
+DROP SCHEMA moved;

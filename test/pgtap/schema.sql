@@ -1,0 +1,86 @@
+-- The shape of the SQL interface: functions with their signatures and privileges, views with their columns.
+\set QUIET 1
+\pset format unaligned
+\pset tuples_only true
+\pset pager off
+\set ON_ERROR_ROLLBACK 1
+\set ON_ERROR_STOP true
+
+BEGIN;
+SELECT no_plan();
+
+SELECT has_extension('siphon');
+
+-- functions
+CREATE TEMPORARY TABLE expected_function (name name, arguments name[], result text);
+INSERT INTO expected_function VALUES
+	('siphon_create_application', '{text}', 'void'),
+	('siphon_drop_application', '{text}', 'void'),
+	('siphon_add_table', '{regclass,text,integer,name[],boolean}', 'void'),
+	('siphon_remove_table', '{regclass,text}', 'void'),
+	('siphon_get_applications', '{}', 'setof record'),
+	('siphon_get_tables', '{}', 'setof record');
+CREATE ROLE siphon_nobody;
+
+SELECT has_function(name, arguments) FROM expected_function;
+SELECT function_returns(name, arguments, result) FROM expected_function;
+SELECT function_lang_is(name, arguments, 'c') FROM expected_function;
+SELECT volatility_is(name, arguments, 'volatile') FROM expected_function;
+SELECT isnt_definer(name, arguments) FROM expected_function;
+-- a function that refuses null says so itself
+SELECT isnt_strict(name, arguments) FROM expected_function;
+SELECT function_privs_are('public', name, arguments, 'public', '{}') FROM expected_function;
+SELECT function_privs_are('public', name, arguments, 'siphon_nobody', '{}') FROM expected_function;
+SELECT is((SELECT count(*) FROM pg_proc WHERE proname LIKE 'siphon%'), (SELECT count(*) FROM expected_function),
+          'there are no other functions');
+
+-- defaults: a user types the table alone
+SELECT is((SELECT pronargdefaults FROM pg_proc WHERE proname = 'siphon_add_table'), 4::int2,
+          'siphon_add_table() needs the table alone');
+SELECT is((SELECT pronargdefaults FROM pg_proc WHERE proname = 'siphon_drop_application'), 0::int2,
+          'siphon_drop_application() has no default');
+
+-- views
+CREATE TEMPORARY TABLE expected_column (view name, position serial, name name, type text);
+INSERT INTO expected_column (view, name, type) VALUES
+	('siphon_applications', 'application', 'text'),
+	('siphon_applications', 'database', 'text'),
+	('siphon_applications', 'slot_name', 'text'),
+	('siphon_applications', 'state', 'text'),
+	('siphon_applications', 'reason', 'text'),
+	('siphon_applications', 'hint', 'text'),
+	('siphon_applications', 'tables', 'bigint'),
+	('siphon_applications', 'decoder_pid', 'integer'),
+	('siphon_applications', 'publisher_attached', 'boolean'),
+	('siphon_applications', 'decoded_lsn', 'pg_lsn'),
+	('siphon_applications', 'confirmed_lsn', 'pg_lsn'),
+	('siphon_applications', 'lag_bytes', 'bigint'),
+	('siphon_applications', 'ring_size', 'bigint'),
+	('siphon_applications', 'ring_used', 'bigint'),
+	('siphon_applications', 'transactions', 'bigint'),
+	('siphon_applications', 'events', 'bigint'),
+	('siphon_applications', 'packages', 'bigint'),
+	('siphon_applications', 'bytes', 'bigint'),
+	('siphon_applications', 'last_event', 'timestamp with time zone'),
+	('siphon_applications', 'restarts', 'bigint'),
+	('siphon_tables', 'application', 'text'),
+	('siphon_tables', 'database', 'text'),
+	('siphon_tables', 'relid', 'oid'),
+	('siphon_tables', 'schema_name', 'text'),
+	('siphon_tables', 'table_name', 'text'),
+	('siphon_tables', 'partitions', 'integer'),
+	('siphon_tables', 'exclude_columns', 'name[]'),
+	('siphon_tables', 'state', 'text'),
+	('siphon_tables', 'start_lsn', 'pg_lsn');
+
+SELECT has_view(view) FROM (SELECT DISTINCT view FROM expected_column) v;
+SELECT columns_are(view, array_agg(name ORDER BY position)) FROM expected_column GROUP BY view;
+SELECT col_type_is(view, name, type) FROM expected_column ORDER BY position;
+SELECT table_privs_are('public'::name, view, 'public'::name, '{}'::name[]) FROM (SELECT DISTINCT view FROM expected_column) v;
+SELECT table_privs_are('public'::name, view, 'siphon_nobody'::name, '{}'::name[]) FROM (SELECT DISTINCT view FROM expected_column) v;
+SELECT isnt(col_description(view::regclass, attnum), NULL, format('%s.%s has a comment', view, attname))
+  FROM (SELECT DISTINCT view FROM expected_column) v
+  JOIN pg_attribute ON attrelid = view::regclass AND attnum > 0;
+
+SELECT * FROM finish();
+ROLLBACK;
