@@ -85,7 +85,8 @@ shared_find_or_add(const char *name, Oid database)
 
 	if (app)
 	{
-		app->database = database;
+		if (OidIsValid(database))
+			app->database = database;
 		return app;
 	}
 	for (int i = 0; i < siphon_max_applications; i++)

@@ -87,7 +87,10 @@ extern void shared_startup(void);
 
 /* The application of that name, or NULL. Caller holds siphon_shared->lock. */
 extern App *shared_find(const char *name);
-/* The same; makes it if there is room (lock held exclusively). NULL: all siphon.max_applications are in use. */
+/*
+ * The same; makes it if there is room (lock held exclusively). NULL: all siphon.max_applications are in use. An invalid
+ * database says that the caller does not know it.
+ */
 extern App *shared_find_or_add(const char *name, Oid database);
 /* Forgets the application (lock held exclusively). */
 extern void shared_forget(App *app);
