@@ -10,11 +10,23 @@ extern "C" {
 
 static constexpr int kMaxPartitions = 1024;
 
-/* A comma-separated setting with one more element, for hints. */
+/*
+ * The elements of a list setting with "siphon" added, each a literal of its own, as ALTER SYSTEM wants them: one
+ * literal with commas would be taken for one name.
+ */
 static char *
 with_siphon(const char *list)
 {
-	return list == nullptr || list[0] == '\0' ? pstrdup("siphon") : psprintf("%s, siphon", list);
+	StringInfoData out;
+	List *elements;
+	ListCell *lc;
+
+	initStringInfo(&out);
+	if (list && SplitDirectoriesString(pstrdup(list), ',', &elements))
+		foreach (lc, elements)
+			appendStringInfo(&out, "%s, ", quote_literal_cstr(static_cast<char *>(lfirst(lc))));
+	appendStringInfoString(&out, "'siphon'");
+	return out.data;
 }
 
 void
@@ -24,7 +36,7 @@ check_preloaded(void)
 		return;
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE), errmsg("siphon is not preloaded on this server"),
-			 errhint("ALTER SYSTEM SET shared_preload_libraries = '%s', then restart the server.",
+			 errhint("ALTER SYSTEM SET shared_preload_libraries = %s, then restart the server.",
 					 with_siphon(GetConfigOption("shared_preload_libraries", true, false)))));
 }
 
@@ -95,7 +107,7 @@ check_output_plugin_listed(void)
 	ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 					errmsg("output plugin \"siphon\" is not listed in \"output_plugin_libraries\""),
 					errhint("ALTER SYSTEM SET output_plugin_libraries = %s; SELECT pg_reload_conf();",
-							setting[0] == '\0' ? "siphon" : with_siphon(setting))));
+							with_siphon(setting))));
 }
 
 static void

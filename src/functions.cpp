@@ -33,15 +33,20 @@ application_argument(FunctionCallInfo fcinfo, int index)
 	return application;
 }
 
-/* An application's registry; ERROR if there is none, or if it belongs to another database. */
+/*
+ * An application's registry; ERROR if there is none, or if it belongs to another database. One whose database was dropped
+ * belongs to nobody, and can be dropped from anywhere.
+ */
 static Registry *
-existing_registry(const char *application)
+existing_registry(const char *application, bool orphan_ok = false)
 {
 	Registry *registry = registry_read(application);
 
 	if (registry == nullptr)
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("application \"%s\" does not exist", application),
 						errhint("SELECT application FROM siphon_applications lists those that do.")));
+	if (orphan_ok && get_database_name(registry->database) == nullptr)
+		return registry;
 	if (registry->database != MyDatabaseId)
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 						errmsg("application \"%s\" belongs to database \"%s\"", application, registry->database_name),
@@ -72,7 +77,7 @@ siphon_drop_application(PG_FUNCTION_ARGS)
 
 	check_no_nulls(fcinfo, "siphon_drop_application");
 	application = application_argument(fcinfo, 0);
-	application_drop(existing_registry(application));
+	application_drop(existing_registry(application, true));
 	PG_RETURN_VOID();
 }
 
@@ -103,6 +108,7 @@ static void
 describe_table(Oid relid, int partitions, List *exclude_columns, RegistryTable *table)
 {
 	Relation relation = try_relation_open(relid, AccessShareLock);
+	ListCell *lc;
 
 	if (relation == nullptr)
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE), errmsg("relation with OID %u does not exist", relid),
@@ -113,6 +119,9 @@ describe_table(Oid relid, int partitions, List *exclude_columns, RegistryTable *
 	strlcpy(table->name, RelationGetRelationName(relation), sizeof(table->name));
 	table->partitions = partitions;
 	table->exclude_columns = exclude_columns;
+	foreach (lc, exclude_columns)
+		table->exclude_attributes =
+			lappend_int(table->exclude_attributes, get_attnum(relid, static_cast<char *>(lfirst(lc))));
 	relation_close(relation, AccessShareLock);
 }
 
@@ -169,17 +178,19 @@ siphon_remove_table(PG_FUNCTION_ARGS)
 	RegistryTable *table;
 	Oid relid;
 	char *application;
+	char *name;
 
 	check_no_nulls(fcinfo, "siphon_remove_table");
 	relid = PG_GETARG_OID(0);
+	/* Before the lock is taken: it reads catalogs, which may wait. */
+	name = DatumGetCString(DirectFunctionCall1(regclassout, ObjectIdGetDatum(relid)));
 	application = application_argument(fcinfo, 1);
 	LWLockAcquire(siphon_shared->registry_lock, LW_EXCLUSIVE);
 	registry = existing_registry(application);
 	table = registry_find(registry, relid);
 	if (table == nullptr)
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
-						errmsg("table %s is not published by application \"%s\"",
-							   DatumGetCString(DirectFunctionCall1(regclassout, ObjectIdGetDatum(relid))), application),
+						errmsg("table %s is not published by application \"%s\"", name, application),
 						errhint("SELECT * FROM siphon_tables lists what is published.")));
 	registry->tables = list_delete_ptr(registry->tables, table);
 	registry_write(registry);

@@ -29,7 +29,8 @@ struct Table
 	bool published;
 	XLogRecPtr start;
 	int wanted_partitions;
-	List *exclude_columns; /* of char *, in settings_context */
+	List *exclude_columns;    /* of char *, in settings_context */
+	List *exclude_attributes; /* of int, likewise */
 	MemoryContext settings_context;
 
 	/* What the catalogs say; rebuilt when not valid. In context, but for the packages. */
