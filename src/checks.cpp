@@ -110,6 +110,24 @@ check_output_plugin_listed(void)
 							with_siphon(setting))));
 }
 
+/* The application that has the slot, or NULL. */
+static const char *
+slot_owner(const char *slot)
+{
+	ListCell *lc;
+	List *names = registry_list();
+
+	foreach (lc, names)
+	{
+		const char *name = static_cast<char *>(lfirst(lc));
+		const Registry *registry = registry_read(name);
+
+		if (registry && strcmp(registry->slot, slot) == 0)
+			return name;
+	}
+	return nullptr;
+}
+
 static void
 check_slot_available(const char *application, const char *slot)
 {
@@ -122,10 +140,17 @@ check_slot_available(const char *application, const char *slot)
 		available |= !ReplicationSlotCtl->replication_slots[i].in_use;
 	LWLockRelease(ReplicationSlotControlLock);
 	if (exists)
-		ereport(ERROR, (errcode(ERRCODE_DUPLICATE_OBJECT),
-						errmsg("replication slot \"%s\" of application \"%s\" already exists", slot, application),
-						errdetail("It was left behind, or belongs to an application whose identifier differs in dots only."),
-						errhint("SELECT pg_drop_replication_slot('%s'), or choose another application identifier.", slot)));
+	{
+		const char *owner = slot_owner(slot);
+
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_OBJECT),
+				 errmsg("replication slot \"%s\" of application \"%s\" already exists", slot, application),
+				 owner ? errdetail("It belongs to application \"%s\".", owner)
+					   : errdetail("No application uses it; it may have been left behind."),
+				 owner ? errhint("Choose an application identifier that differs in more than dots and underscores.")
+					   : errhint("SELECT pg_drop_replication_slot('%s'), or choose another application identifier.", slot)));
+	}
 	if (!available)
 		ereport(ERROR, (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED), errmsg("all replication slots are in use"),
 						errhint("ALTER SYSTEM SET max_replication_slots = %d, then restart the server; or free one with "

@@ -19,7 +19,7 @@ check_no_nulls(FunctionCallInfo fcinfo, const char *function)
 		if (PG_ARGISNULL(i))
 			ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 							errmsg("argument %d of %s() must not be null", i + 1, function),
-							errhint("Leave the argument out to get its default.")));
+							errhint("\\df %s shows the arguments and their defaults.", function)));
 }
 
 static char *
