@@ -46,7 +46,7 @@ PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)
 
 extension_objs = $(patsubst src/%.cpp,$(BUILDDIR)/extension/%.o,$(wildcard src/*.cpp))
-EXTENSION_CXXFLAGS = -std=c++20 -fPIC -fvisibility=hidden -Wall -Wextra -Werror -Wno-unused-parameter \
+EXTENSION_CXXFLAGS = -std=c++20 -fPIC -Wall -Wextra -Werror -Wno-unused-parameter \
 	-Wno-missing-field-initializers $(SANITIZE_EXTENSION)
 
 all: $(MODULES)$(DLSUFFIX) publisher

@@ -15,6 +15,7 @@ extern "C" {
 }
 
 static constexpr int kStopPatienceMs = 1000;
+static constexpr int kLauncherPatienceMs = 15 * 1000;
 
 void
 application_lock(const char *application)
@@ -101,16 +102,29 @@ stop_decoder(const char *application)
 	ConditionVariableCancelSleep();
 }
 
+/* One of another plugin or database under its name is not ours to drop. */
 static void
-drop_slot(const char *slot)
+drop_slot(const Registry *registry)
 {
 	bool exists;
 
-	LWLockAcquire(ReplicationSlotControlLock, LW_SHARED);
-	exists = SearchNamedReplicationSlot(slot, false) != nullptr;
-	LWLockRelease(ReplicationSlotControlLock);
+	registry_slot_problem(registry, &exists);
 	if (exists)
-		ReplicationSlotDrop(slot, true);
+		ReplicationSlotDrop(registry->slot, true);
+}
+
+/* Lets the launcher start the application's decoder again. */
+static void
+unstop(const char *application)
+{
+	App *app;
+
+	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
+	app = shared_find(application);
+	if (app)
+		app->stop = false;
+	LWLockRelease(siphon_shared->lock);
+	shared_wake_launcher();
 }
 
 void
@@ -119,9 +133,20 @@ application_drop(const Registry *registry)
 	App *app;
 	int error;
 
-	stop_decoder(registry->application);
-	/* The slot first: it is what keeps WAL, and what a failure here must not leave without a name. */
-	drop_slot(registry->slot);
+	PG_TRY();
+	{
+		stop_decoder(registry->application);
+		/* The slot first: it is what keeps WAL, and what a failure here must not leave without a name. */
+		drop_slot(registry);
+	}
+	PG_CATCH();
+	{
+		LWLockReleaseAll();
+		ConditionVariableCancelSleep();
+		unstop(registry->application);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
 	LWLockAcquire(siphon_shared->registry_lock, LW_EXCLUSIVE);
 	registry_remove(registry->application);
 	LWLockRelease(siphon_shared->registry_lock);
@@ -140,10 +165,26 @@ application_drop(const Registry *registry)
 	}
 }
 
+/* ERROR if there has been no launcher for longer than its restart takes: nobody will do what we wait for. */
+static void
+check_launcher(TimestampTz since)
+{
+	bool running;
+
+	LWLockAcquire(siphon_shared->lock, LW_SHARED);
+	running = siphon_shared->launcher_latch != nullptr;
+	LWLockRelease(siphon_shared->lock);
+	if (!running && TimestampDifferenceExceeds(since, GetCurrentTimestamp(), kLauncherPatienceMs))
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE), errmsg("siphon's launcher does not run"),
+						errhint("ALTER SYSTEM SET max_worker_processes = %d, then restart the server; its log says more.",
+								max_worker_processes + 2)));
+}
+
 /* Waits for the new application's decoder; ERROR with what stopped it if it does not come up. */
 static void
 await_streaming(const char *application)
 {
+	TimestampTz since = GetCurrentTimestamp();
 	App *app;
 	AppState state;
 	char reason[kReasonLength];
@@ -151,6 +192,13 @@ await_streaming(const char *application)
 
 	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
 	app = shared_find_or_add(application, MyDatabaseId);
+	if (app && app->decoder_pid == 0)
+	{
+		/* What is there of an earlier application of the name, whose file was removed by hand, does not count. */
+		app->state = AppState::Starting;
+		app->reason[0] = app->hint[0] = '\0';
+		app->stop = false;
+	}
 	LWLockRelease(siphon_shared->lock);
 	if (app == nullptr)
 		ereport(ERROR, (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
@@ -169,6 +217,7 @@ await_streaming(const char *application)
 		LWLockRelease(siphon_shared->lock);
 		if (state != AppState::Starting)
 			break;
+		check_launcher(since);
 		ConditionVariableTimedSleep(&app->changed, 1000, PG_WAIT_EXTENSION);
 	}
 	ConditionVariableCancelSleep();
@@ -212,6 +261,7 @@ application_create(const char *application)
 bool
 application_notify(const char *application, char *reason)
 {
+	TimestampTz since = GetCurrentTimestamp();
 	App *app;
 	uint64 wanted = 0;
 	bool gone = false;
@@ -240,6 +290,7 @@ application_notify(const char *application, char *reason)
 		LWLockRelease(siphon_shared->lock);
 		if (loaded || gone)
 			break;
+		check_launcher(since);
 		ConditionVariableTimedSleep(&app->changed, 1000, PG_WAIT_EXTENSION);
 	}
 	ConditionVariableCancelSleep();

@@ -10,11 +10,23 @@ extern "C" {
 #include "utils/varlena.h"
 }
 
-/* A comma-separated setting with one more element, for hints. */
+/*
+ * The elements of a list setting with "siphon" added, each a literal of its own, as ALTER SYSTEM wants them: one
+ * literal with commas would be taken for one name.
+ */
 static char *
 with_siphon(const char *list)
 {
-	return list == nullptr || list[0] == '\0' ? pstrdup("siphon") : psprintf("%s, siphon", list);
+	StringInfoData out;
+	List *elements;
+	ListCell *lc;
+
+	initStringInfo(&out);
+	if (list && SplitDirectoriesString(pstrdup(list), ',', &elements))
+		foreach (lc, elements)
+			appendStringInfo(&out, "%s, ", quote_literal_cstr(static_cast<char *>(lfirst(lc))));
+	appendStringInfoString(&out, "'siphon'");
+	return out.data;
 }
 
 void
@@ -24,7 +36,7 @@ check_preloaded(void)
 		return;
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE), errmsg("siphon is not preloaded on this server"),
-			 errhint("ALTER SYSTEM SET shared_preload_libraries = '%s', then restart the server.",
+			 errhint("ALTER SYSTEM SET shared_preload_libraries = %s, then restart the server.",
 					 with_siphon(GetConfigOption("shared_preload_libraries", true, false)))));
 }
 
@@ -95,7 +107,25 @@ check_output_plugin_listed(void)
 	ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 					errmsg("output plugin \"siphon\" is not listed in \"output_plugin_libraries\""),
 					errhint("ALTER SYSTEM SET output_plugin_libraries = %s; SELECT pg_reload_conf();",
-							setting[0] == '\0' ? "siphon" : with_siphon(setting))));
+							with_siphon(setting))));
+}
+
+/* The application that has the slot, or NULL. */
+static const char *
+slot_owner(const char *slot)
+{
+	ListCell *lc;
+	List *names = registry_list();
+
+	foreach (lc, names)
+	{
+		const char *name = static_cast<char *>(lfirst(lc));
+		const Registry *registry = registry_read(name);
+
+		if (registry && strcmp(registry->slot, slot) == 0)
+			return name;
+	}
+	return nullptr;
 }
 
 static void
@@ -110,10 +140,17 @@ check_slot_available(const char *application, const char *slot)
 		available |= !ReplicationSlotCtl->replication_slots[i].in_use;
 	LWLockRelease(ReplicationSlotControlLock);
 	if (exists)
-		ereport(ERROR, (errcode(ERRCODE_DUPLICATE_OBJECT),
-						errmsg("replication slot \"%s\" of application \"%s\" already exists", slot, application),
-						errdetail("It was left behind, or belongs to an application whose identifier differs in dots only."),
-						errhint("SELECT pg_drop_replication_slot('%s'), or choose another application identifier.", slot)));
+	{
+		const char *owner = slot_owner(slot);
+
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_OBJECT),
+				 errmsg("replication slot \"%s\" of application \"%s\" already exists", slot, application),
+				 owner ? errdetail("It belongs to application \"%s\".", owner)
+					   : errdetail("No application uses it; it may have been left behind."),
+				 owner ? errhint("Choose an application identifier that differs in more than dots and underscores.")
+					   : errhint("SELECT pg_drop_replication_slot('%s'), or choose another application identifier.", slot)));
+	}
 	if (!available)
 		ereport(ERROR, (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED), errmsg("all replication slots are in use"),
 						errhint("ALTER SYSTEM SET max_replication_slots = %d, then restart the server; or free one with "

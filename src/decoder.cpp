@@ -8,6 +8,7 @@
 
 #include "outlet.h"
 #include "package.h"
+#include "session.h"
 #include "table.h"
 
 bool decoder_running = false;
@@ -200,29 +201,31 @@ attach(int index)
  * A slot that is gone or invalid will not come back: that is a state to report, not a reason to try again.
  */
 static void
-check_slot(const char *slot_name)
+check_slot(const Registry *registry)
 {
-	const char *why;
-	ReplicationSlot *slot;
+	bool exists;
+	const char *why = registry_slot_problem(registry, &exists);
 	char hint[kReasonLength];
 
-	LWLockAcquire(ReplicationSlotControlLock, LW_SHARED);
-	slot = SearchNamedReplicationSlot(slot_name, false);
-	why = slot ? siphon_slot_invalidation(slot) : "it does not exist any more";
-	LWLockRelease(ReplicationSlotControlLock);
 	if (why == nullptr)
 		return;
-
 	snprintf(hint, sizeof(hint),
 			 "Changes since then are lost to the application. SELECT siphon_drop_application('%s'), then add its tables "
 			 "again with siphon_add_table().",
 			 app->name);
 	shared_set_state(app, AppState::Failed,
-					 psprintf("replication slot \"%s\" can't be used: %s", slot_name, why), hint);
+					 psprintf("replication slot \"%s\" can't be used: %s", registry->slot, why), hint);
 	ereport(LOG, (errmsg("siphon: application \"%s\" stopped: replication slot \"%s\" can't be used: %s", app->name,
-						 slot_name, why),
+						 registry->slot, why),
 				  errhint("%s", hint)));
 	proc_exit(0);
+}
+
+/* Called while a transaction is decoded that has nothing for the output plugin, such as the rewrite of a table. */
+static void
+update_progress(LogicalDecodingContext *, XLogRecPtr, TransactionId, bool)
+{
+	decoder_tick();
 }
 
 static void
@@ -231,18 +234,23 @@ decode(void)
 	Registry *registry;
 	LogicalDecodingContext *context;
 
+	/* Before connecting: a database that was dropped took the slot with it, and that is a state to report too. */
 	registry = registry_read(app->name);
 	if (registry == nullptr)
 		proc_exit(0);
+	check_slot(registry);
+	session_connect(registry->database, "siphon decoder");
 	tables_init(app->name);
 	packages_init(outlet_write);
 	load_registry(true);
-	check_slot(registry->slot);
 
 	siphon_slot_acquire(registry->slot);
+	/* Once more, now that nobody can put another in its place. */
+	check_slot(registry);
 	outlet_open(app);
 	CheckLogicalDecodingRequirements();
-	context = CreateDecodingContext(InvalidXLogRecPtr, NIL, false, &wal_reader_routine, nullptr, nullptr, nullptr);
+	context = CreateDecodingContext(InvalidXLogRecPtr, NIL, false, &wal_reader_routine, nullptr, nullptr,
+									update_progress);
 	XLogBeginRead(context->reader, MyReplicationSlot->data.restart_lsn);
 	decoded = MyReplicationSlot->data.confirmed_flush;
 	shared_set_state(app, AppState::Streaming, nullptr, nullptr);
@@ -274,8 +282,7 @@ siphon_decoder_main(Datum arg)
 	attach(DatumGetInt32(arg));
 	decoder_running = true;
 	registry_context = AllocSetContextCreate(TopMemoryContext, "siphon registry", ALLOCSET_DEFAULT_SIZES);
-	BackgroundWorkerInitializeConnectionByOid(app->database, InvalidOid, 0);
-	pgstat_report_appname("siphon decoder");
+	MemoryContextSwitchTo(TopMemoryContext);
 
 	PG_TRY();
 	{

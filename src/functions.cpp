@@ -23,7 +23,7 @@ check_no_nulls(FunctionCallInfo fcinfo, const char *function, int count)
 		if (PG_ARGISNULL(i))
 			ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 							errmsg("argument %d of %s() must not be null", i + 1, function),
-							errhint("Leave the argument out to get its default.")));
+							errhint("\\df %s shows the arguments and their defaults.", function)));
 }
 
 static char *
@@ -37,15 +37,20 @@ application_argument(FunctionCallInfo fcinfo, int index)
 	return application;
 }
 
-/* An application's registry; ERROR if there is none, or if it belongs to another database. */
+/*
+ * An application's registry; ERROR if there is none, or if it belongs to another database. One whose database was dropped
+ * belongs to nobody, and can be dropped from anywhere.
+ */
 static Registry *
-existing_registry(const char *application)
+existing_registry(const char *application, bool orphan_ok = false)
 {
 	Registry *registry = registry_read(application);
 
 	if (registry == nullptr)
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("application \"%s\" does not exist", application),
 						errhint("SELECT application FROM siphon_applications lists those that do.")));
+	if (orphan_ok && get_database_name(registry->database) == nullptr)
+		return registry;
 	if (registry->database != MyDatabaseId)
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 						errmsg("application \"%s\" belongs to database \"%s\"", application, registry->database_name),
@@ -76,7 +81,7 @@ siphon_drop_application(PG_FUNCTION_ARGS)
 
 	check_no_nulls(fcinfo, "siphon_drop_application", 1);
 	application = application_argument(fcinfo, 0);
-	application_drop(existing_registry(application));
+	application_drop(existing_registry(application, true));
 	PG_RETURN_VOID();
 }
 
@@ -107,6 +112,7 @@ static void
 describe_table(Oid relid, int partitions, List *exclude_columns, RegistryTable *table)
 {
 	Relation relation = try_relation_open(relid, AccessShareLock);
+	ListCell *lc;
 
 	if (relation == nullptr)
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE), errmsg("relation with OID %u does not exist", relid),
@@ -117,6 +123,9 @@ describe_table(Oid relid, int partitions, List *exclude_columns, RegistryTable *
 	strlcpy(table->name, RelationGetRelationName(relation), sizeof(table->name));
 	table->partitions = partitions;
 	table->exclude_columns = exclude_columns;
+	foreach (lc, exclude_columns)
+		table->exclude_attributes =
+			lappend_int(table->exclude_attributes, get_attnum(relid, static_cast<char *>(lfirst(lc))));
 	relation_close(relation, AccessShareLock);
 }
 
@@ -168,17 +177,22 @@ siphon_add_table(PG_FUNCTION_ARGS)
 
 /* The application's registry and in it the table; ERROR if it is not there. Caller holds the registry lock. */
 static RegistryTable *
-existing_table(const Registry *registry, Oid relid)
+existing_table(const Registry *registry, Oid relid, const char *name)
 {
 	RegistryTable *table = registry_find(registry, relid);
 
 	if (table == nullptr)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("table %s is not published by application \"%s\"",
-						DatumGetCString(DirectFunctionCall1(regclassout, ObjectIdGetDatum(relid))), registry->application),
-				 errhint("SELECT * FROM siphon_tables lists what is published.")));
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
+						errmsg("table %s is not published by application \"%s\"", name, registry->application),
+						errhint("SELECT * FROM siphon_tables lists what is published.")));
 	return table;
+}
+
+/* A table's name for messages. Reads catalogs, which may wait: call it before a lock is taken. */
+static char *
+table_name(Oid relid)
+{
+	return DatumGetCString(DirectFunctionCall1(regclassout, ObjectIdGetDatum(relid)));
 }
 
 extern "C" Datum
@@ -187,13 +201,15 @@ siphon_remove_table(PG_FUNCTION_ARGS)
 	Registry *registry;
 	Oid relid;
 	char *application;
+	char *name;
 
 	check_no_nulls(fcinfo, "siphon_remove_table", 2);
 	relid = PG_GETARG_OID(0);
+	name = table_name(relid);
 	application = application_argument(fcinfo, 1);
 	LWLockAcquire(siphon_shared->registry_lock, LW_EXCLUSIVE);
 	registry = existing_registry(application);
-	registry->tables = list_delete_ptr(registry->tables, existing_table(registry, relid));
+	registry->tables = list_delete_ptr(registry->tables, existing_table(registry, relid, name));
 	registry_write(registry);
 	LWLockRelease(siphon_shared->registry_lock);
 	snapshot_cancel(application, relid);
@@ -208,13 +224,15 @@ siphon_resync_table(PG_FUNCTION_ARGS)
 	RegistryTable *table;
 	Oid relid;
 	char *application;
+	char *name;
 
 	check_no_nulls(fcinfo, "siphon_resync_table", 2);
 	relid = PG_GETARG_OID(0);
+	name = table_name(relid);
 	application = application_argument(fcinfo, 1);
 	LWLockAcquire(siphon_shared->registry_lock, LW_EXCLUSIVE);
 	registry = existing_registry(application);
-	table = existing_table(registry, relid);
+	table = existing_table(registry, relid, name);
 	if (table->phase != Phase::Streaming)
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_IN_USE),
 						errmsg("a snapshot of table %s is under way already",
@@ -241,13 +259,15 @@ set_paused(FunctionCallInfo fcinfo, const char *function, bool paused)
 	App *app;
 	Oid relid;
 	char *application;
+	char *name;
 
 	check_no_nulls(fcinfo, function, 2);
 	relid = PG_GETARG_OID(0);
+	name = table_name(relid);
 	application = application_argument(fcinfo, 1);
 	LWLockAcquire(siphon_shared->registry_lock, LW_EXCLUSIVE);
 	registry = existing_registry(application);
-	table = existing_table(registry, relid);
+	table = existing_table(registry, relid, name);
 	if (table->phase == Phase::Streaming)
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 						errmsg("table %s has no snapshot to pause or resume",

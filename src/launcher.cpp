@@ -20,6 +20,13 @@ static Charge *charges;
 static MemoryContext scan_context;
 static constexpr long kScanIntervalMs = 10 * 1000;
 
+/* The postmaster tells with SIGUSR1 that a decoder ended; PostgreSQL ignores it in workers without a database. */
+static void
+wake(SIGNAL_ARGS)
+{
+	SetLatch(MyLatch);
+}
+
 static void
 launcher_exit(int, Datum)
 {
@@ -92,7 +99,20 @@ complain(Charge *charge, AppState state, const char *reason, const char *hint)
 	ereport(LOG, (errmsg("siphon: application \"%s\": %s", charge->app->name, reason), hint ? errhint("%s", hint) : 0));
 }
 
-/* Reads an application's file; a damaged one puts the application into the state "failed". */
+/* Forgets an application whose file is gone. */
+static void
+forget(App *app)
+{
+	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
+	if (app->decoder_pid == 0)
+		shared_forget(app);
+	LWLockRelease(siphon_shared->lock);
+}
+
+/*
+ * Reads an application's file. NULL if there is nothing to start: a damaged file puts the application into the state
+ * "failed", and one that was removed meanwhile ends it.
+ */
 static Registry *
 read_or_complain(Charge *charge, const char *name)
 {
@@ -102,6 +122,8 @@ read_or_complain(Charge *charge, const char *name)
 	PG_TRY();
 	{
 		registry = registry_read(name);
+		if (registry == nullptr)
+			forget(charge->app);
 	}
 	PG_CATCH();
 	{
@@ -212,6 +234,7 @@ siphon_launcher_main(Datum)
 {
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
+	pqsignal(SIGUSR1, wake);
 	BackgroundWorkerUnblockSignals();
 
 	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);

@@ -117,14 +117,6 @@ packages_write_all(void)
 }
 
 void
-packages_write_table(Table *table)
-{
-	for (int i = 0; i < table->npackages; i++)
-		if (table->packages[i])
-			package_write(table->packages[i]);
-}
-
-void
 package_add(Table *table, int partition, const WireBuffer *event, siphon::Position position, TimestampTz commit_time)
 {
 	Package *package = table->packages[partition];

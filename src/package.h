@@ -18,8 +18,7 @@ extern void packages_init(RecordWriter writer);
 extern void package_add(Table *table, int partition, const siphon::WireBuffer *event, siphon::Position position,
 						TimestampTz commit_time);
 
-/* Writes all open packages to the ring; those of one table. */
+/* Writes all open packages to the ring. */
 extern void packages_write_all(void);
-extern void packages_write_table(Table *table);
 
 #endif

@@ -89,6 +89,9 @@ registry_write(const Registry *registry)
 				appendStringInfoString(&json, ", ");
 			escape_json(&json, static_cast<char *>(lfirst(lc2)));
 		}
+		appendStringInfoString(&json, "], \"exclude_attributes\": [");
+		foreach (lc2, table->exclude_attributes)
+			appendStringInfo(&json, "%s%d", lc2 == list_head(table->exclude_attributes) ? "" : ", ", lfirst_int(lc2));
 		appendStringInfo(&json,
 						 "], \"phase\": \"%s\", \"generation\": %u, \"workers\": %d, \"paused\": %d, \"failures\": %d, "
 						 "\"retry_at\": %lld, ",
@@ -228,6 +231,17 @@ parse_table(const char *path, JsonbContainer *object)
 			damaged(path, "An excluded column is not a string.");
 		table->exclude_columns = lappend(table->exclude_columns, string_of(name));
 	}
+	excluded = member(path, object, "exclude_attributes", jbvBinary)->val.binary.data;
+	for (uint32 i = 0; i < JsonContainerSize(excluded); i++)
+	{
+		JsonbValue *number = getIthJsonbValueFromContainer(excluded, i);
+
+		if (number->type != jbvNumeric)
+			damaged(path, "An excluded attribute is not a number.");
+		table->exclude_attributes = lappend_int(
+			table->exclude_attributes,
+			DatumGetInt32(DirectFunctionCall1(numeric_int4, NumericGetDatum(number->val.numeric))));
+	}
 	return table;
 }
 
@@ -236,7 +250,9 @@ static char *
 slurp(const char *path, size_t *length)
 {
 	struct stat st;
-	char *bytes;
+	char *bytes = nullptr;
+	size_t size;
+	int error = 0;
 	FILE *file = AllocateFile(path, PG_BINARY_R);
 
 	if (file == nullptr)
@@ -245,16 +261,29 @@ slurp(const char *path, size_t *length)
 			return nullptr;
 		ereport(ERROR, (errcode_for_file_access(), errmsg("could not open file \"%s\": %m", path)));
 	}
+	/* The launcher swallows errors and has no transaction that would close the file: close it before each. */
 	if (fstat(fileno(file), &st) != 0)
-		ereport(ERROR, (errcode_for_file_access(), errmsg("could not stat file \"%s\": %m", path)));
-	if (static_cast<Size>(st.st_size) >= MaxAllocSize)
+		error = errno;
+	else if (static_cast<Size>(st.st_size) >= MaxAllocSize)
+	{
+		FreeFile(file);
 		damaged(path, "It is larger than a registry can be.");
-	bytes = static_cast<char *>(palloc(st.st_size + 1));
-	*length = fread(bytes, 1, st.st_size, file);
-	if (ferror(file))
-		ereport(ERROR, (errcode_for_file_access(), errmsg("could not read file \"%s\": %m", path)));
-	bytes[*length] = '\0';
+	}
+	else
+	{
+		size = static_cast<size_t>(st.st_size);
+		bytes = static_cast<char *>(palloc(size + 1));
+		*length = fread(bytes, 1, size, file);
+		bytes[*length] = '\0';
+		if (ferror(file))
+			error = errno;
+	}
 	FreeFile(file);
+	if (error)
+	{
+		errno = error;
+		ereport(ERROR, (errcode_for_file_access(), errmsg("could not read file \"%s\": %m", path)));
+	}
 	return bytes;
 }
 
@@ -333,6 +362,28 @@ registry_list(void)
 	}
 	FreeDir(dir);
 	return names;
+}
+
+const char *
+registry_slot_problem(const Registry *registry, bool *exists)
+{
+	ReplicationSlot *slot;
+	const char *problem;
+
+	LWLockAcquire(ReplicationSlotControlLock, LW_SHARED);
+	slot = SearchNamedReplicationSlot(registry->slot, false);
+	*exists = false;
+	if (slot == nullptr)
+		problem = "it does not exist any more";
+	else if (strcmp(NameStr(slot->data.plugin), "siphon") != 0 || slot->data.database != registry->database)
+		problem = "another slot was created under its name";
+	else
+	{
+		*exists = true;
+		problem = siphon_slot_invalidation(slot);
+	}
+	LWLockRelease(ReplicationSlotControlLock);
+	return problem;
 }
 
 RegistryTable *

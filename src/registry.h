@@ -25,7 +25,8 @@ struct RegistryTable
 	char schema[NAMEDATALEN]; /* names as they were when the table was added */
 	char name[NAMEDATALEN];
 	int partitions;
-	List *exclude_columns;    /* of char * */
+	List *exclude_columns;    /* of char *: what has one of these names is not published, */
+	List *exclude_attributes; /* of int: nor what had one when the table was added, should it be renamed */
 	XLogRecPtr start;         /* transactions whose commit record starts at or behind it are published */
 	Phase phase;
 	uint32 generation;        /* counts snapshots; 0: there was none */
@@ -61,6 +62,12 @@ extern void registry_remove(const char *application);
 
 /* Identifiers (char *) of all applications that have a file. */
 extern List *registry_list(void);
+
+/*
+ * Why the application's slot can't be used, or NULL if it can. One of another plugin or database under its name counts
+ * as none.
+ */
+extern const char *registry_slot_problem(const Registry *registry, bool *exists);
 
 extern RegistryTable *registry_find(const Registry *registry, Oid relid);
 

@@ -123,13 +123,24 @@ shared_forget(App *app)
 	ConditionVariableBroadcast(&app->changed);
 }
 
+/* Copies what fits, without cutting a character in two. */
+static void
+copy_text(char *out, const char *text, int size)
+{
+	int length = text ? static_cast<int>(strlen(text)) : 0;
+
+	length = pg_mbcliplen(text ? text : "", length, size - 1);
+	memcpy(out, text ? text : "", static_cast<size_t>(length));
+	out[length] = '\0';
+}
+
 void
 shared_set_state(App *app, AppState state, const char *reason, const char *hint)
 {
 	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
 	app->state = state;
-	strlcpy(app->reason, reason ? reason : "", sizeof(app->reason));
-	strlcpy(app->hint, hint ? hint : "", sizeof(app->hint));
+	copy_text(app->reason, reason, sizeof(app->reason));
+	copy_text(app->hint, hint, sizeof(app->hint));
 	LWLockRelease(siphon_shared->lock);
 	ConditionVariableBroadcast(&app->changed);
 }

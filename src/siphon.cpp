@@ -130,7 +130,8 @@ register_launcher(void)
 void
 _PG_init(void)
 {
-	if (!process_shared_preload_libraries_in_progress)
+	/* During pg_upgrade nothing may be decoded. */
+	if (!process_shared_preload_libraries_in_progress || IsBinaryUpgrade)
 		return;
 
 	siphon_preloaded = true;

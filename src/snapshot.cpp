@@ -7,6 +7,7 @@
 #include "encoder.h"
 #include "package.h"
 #include "ring_output.h"
+#include "session.h"
 #include "table.h"
 
 extern "C" {
@@ -474,8 +475,8 @@ siphon_snapshot_main(Datum arg)
 	pqsignal(SIGTERM, die);
 	BackgroundWorkerUnblockSignals();
 	attach(DatumGetInt32(arg));
-	BackgroundWorkerInitializeConnectionByOid(job->app->database, InvalidOid, 0);
-	pgstat_report_appname("siphon snapshot");
+	MemoryContextSwitchTo(TopMemoryContext);
+	session_connect(job->app->database, "siphon snapshot");
 
 	PG_TRY();
 	{

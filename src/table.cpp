@@ -114,6 +114,7 @@ set_table(const RegistryTable *listed)
 	old = MemoryContextSwitchTo(table->settings_context);
 	foreach (name, listed->exclude_columns)
 		table->exclude_columns = lappend(table->exclude_columns, pstrdup(static_cast<char *>(lfirst(name))));
+	table->exclude_attributes = list_copy(listed->exclude_attributes);
 	MemoryContextSwitchTo(old);
 	return table;
 }
@@ -147,10 +148,12 @@ table_known(Oid relid, uint32 generation)
 }
 
 static bool
-excluded(const Table *table, const char *column)
+excluded(const Table *table, const char *column, int attnum)
 {
 	ListCell *lc;
 
+	if (list_member_int(table->exclude_attributes, attnum))
+		return true;
 	foreach (lc, table->exclude_columns)
 		if (strcmp(static_cast<char *>(lfirst(lc)), column) == 0)
 			return true;
@@ -243,7 +246,7 @@ build_columns(Table *table, Relation relation, WireBuffer *wire_columns)
 		bool varlena;
 
 		column_of[i + 1] = -1;
-		if (attribute->attisdropped || excluded(table, NameStr(attribute->attname)))
+		if (attribute->attisdropped || excluded(table, NameStr(attribute->attname), i + 1))
 			continue;
 #if PG_VERSION_NUM >= 180000
 		/* A virtual generated column has no value in the WAL. */
@@ -309,13 +312,38 @@ build_header(Table *table, Relation relation, const WireBuffer *columns)
 	wire.commit();
 }
 
+/* Gives a table as many places for packages as it has partitions. None is open. */
+static void
+make_places(Table *table)
+{
+	if (table->npackages == table->wanted_partitions)
+		return;
+	if (table->packages)
+		pfree(table->packages);
+	table->npackages = table->partitions = table->wanted_partitions;
+	table->packages = static_cast<Package **>(
+		MemoryContextAllocZero(tables_context, sizeof(Package *) * static_cast<size_t>(table->npackages)));
+}
+
+static void
+log_lost_identity(const Table *table, Relation relation)
+{
+	ereport(LOG, (errmsg("siphon: deletes and key changes of table \"%s.%s\" can't be told apart",
+						 get_namespace_name(RelationGetNamespace(relation)), RelationGetRelationName(relation)),
+				  errdetail("The table has no replica identity any more."),
+				  errhint("Use ALTER TABLE ... REPLICA IDENTITY, or siphon_remove_table().")));
+}
+
 static void
 build(Table *table, Relation relation)
 {
 	Table fresh = *table;
 	MemoryContext caller;
 	WireBuffer columns;
+	bool had_identity = table->context == nullptr || table->nkeys > 0 || table->full;
 
+	/* First, so that whatever invalidates the table from here on gets it built once more. */
+	table->valid = true;
 	fresh.context = AllocSetContextCreate(tables_context, "siphon table columns", ALLOCSET_SMALL_SIZES);
 	caller = MemoryContextSwitchTo(fresh.context);
 	buffer_init(&columns, 1024);
@@ -323,36 +351,32 @@ build(Table *table, Relation relation)
 	build_header(&fresh, relation, &columns);
 	MemoryContextSwitchTo(caller);
 
-	/* A package never mixes two column lists, names, generations, or held and other changes. */
-	if (table->npackages > 0 &&
-		(table->npackages != fresh.wanted_partitions || table->header_kind != fresh.header_kind || table->header.size != fresh.header.size ||
-		 memcmp(table->header.data, fresh.header.data, fresh.header.size) != 0))
-		packages_write_table(table);
-
-	if (table->npackages != fresh.wanted_partitions)
-	{
-		if (table->packages)
-			pfree(table->packages);
-		fresh.packages = static_cast<Package **>(MemoryContextAllocZero(
-			tables_context, sizeof(Package *) * static_cast<size_t>(fresh.wanted_partitions)));
-		fresh.npackages = fresh.wanted_partitions;
-	}
-	else
-	{
-		fresh.packages = table->packages;
-		fresh.npackages = table->npackages;
-	}
+	/*
+	 * A package never mixes two column lists, names, generations, or held and other changes. And as another table may have had the name until now,
+	 * on whose subjects this one continues, all packages go out. That may wait, and the registry be read meanwhile:
+	 * so only what was built here is copied back.
+	 */
+	if (table->header_kind != fresh.header_kind || table->header.size != fresh.header.size || table->npackages != table->wanted_partitions ||
+		memcmp(table->header.data, fresh.header.data, fresh.header.size) != 0)
+		packages_write_all();
+	make_places(table);
 	if (table->context)
 		MemoryContextDelete(table->context);
-	fresh.partitions = fresh.wanted_partitions;
-	fresh.valid = true;
-	*table = fresh;
-
-	if (table->nkeys == 0 && !table->full)
-		ereport(LOG, (errmsg("siphon: deletes and key changes of table \"%s.%s\" can't be told apart",
-							 get_namespace_name(RelationGetNamespace(relation)), RelationGetRelationName(relation)),
-					  errdetail("The table has no replica identity any more."),
-					  errhint("Use ALTER TABLE ... REPLICA IDENTITY, or siphon_remove_table().")));
+	table->full = fresh.full;
+	table->natts = fresh.natts;
+	table->ncolumns = fresh.ncolumns;
+	table->columns = fresh.columns;
+	table->nkeys = fresh.nkeys;
+	table->key_columns = fresh.key_columns;
+	table->fingerprint = fresh.fingerprint;
+	table->header = fresh.header;
+	table->header_kind = fresh.header_kind;
+	table->header_generation = fresh.header_generation;
+	table->route = fresh.route;
+	table->route_length = fresh.route_length;
+	table->context = fresh.context;
+	if (had_identity && table->nkeys == 0 && !table->full)
+		log_lost_identity(table, relation);
 }
 
 Table *
@@ -363,10 +387,10 @@ table_lookup(Relation relation, XLogRecPtr commit_lsn)
 
 	if (table == nullptr || !table->published || commit_lsn < table->start)
 		return nullptr;
-	/* Reading catalogs may itself process invalidations: go on until the picture is still. */
+	/* Reading catalogs may itself process invalidations, and writing packages may wait: go on until all is still. */
 	while (!table->valid)
 		build(table, relation);
-	return table;
+	return table->published && commit_lsn >= table->start ? table : nullptr;
 }
 
 Table *

@@ -32,7 +32,8 @@ struct Table
 	siphon::FrameKind kind; /* of the frames that carry its packages */
 	uint32 generation;
 	int wanted_partitions;
-	List *exclude_columns; /* of char *, in settings_context */
+	List *exclude_columns;    /* of char *, in settings_context */
+	List *exclude_attributes; /* of int, likewise */
 	MemoryContext settings_context;
 
 	/* What the catalogs say; rebuilt when not valid. In context, but for the packages. */

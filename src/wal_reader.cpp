@@ -24,27 +24,30 @@ static void
 wait_for_wal(XLogRecPtr available)
 {
 	long timeout = decoder_drained();
-#if SIPHON_STANDBY_DECODING
 	TimeLineID timeline;
+	static XLogRecPtr seen;
+	static long poll = kPollMinMs;
+
+#if SIPHON_STANDBY_DECODING
 
 	/*
 	 * walsender's condition variable for those who decode: broadcast after a flush on a primary, after replay
 	 * on a standby.
 	 */
-	ConditionVariablePrepareToSleep(&WalSndCtl->wal_replay_cv);
-	if (wal_available(&timeline) == available)
-		worker_wait(Wait::Wal, timeout);
-	ConditionVariableCancelSleep();
-#else
-	static XLogRecPtr seen;
-	static long poll = kPollMinMs;
-	TimeLineID timeline;
-
+	if (max_wal_senders > 0)
+	{
+		ConditionVariablePrepareToSleep(&WalSndCtl->wal_replay_cv);
+		if (wal_available(&timeline) == available)
+			worker_wait(Wait::Wal, timeout);
+		ConditionVariableCancelSleep();
+		return;
+	}
+#endif
+	/* Nobody broadcasts: look again after a while, longer each time that there is nothing. */
 	poll = seen == available ? Min(poll * 2, kPollMaxMs) : kPollMinMs;
 	seen = available;
 	if (wal_available(&timeline) == available)
 		worker_wait(Wait::Wal, Min(timeout, poll));
-#endif
 }
 
 static int

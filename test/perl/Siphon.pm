@@ -9,7 +9,7 @@ use Exporter 'import';
 use File::Temp;
 use IPC::Run ();
 use JSON::PP;
-use List::Util qw(max);
+use List::Util qw(min);
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Siphon::Nats;
@@ -49,8 +49,9 @@ sub has_setting
 # Logical decoding on a standby came with PostgreSQL 16.
 sub standby_supported
 {
-	return PostgreSQL::Test::Cluster->new('version')->pg_version >= 16 unless @_;
-	return $_[0]->pg_version >= 16;
+	my ($node) = @_;
+
+	return $node->pg_version >= 16;
 }
 
 sub siphon_conf
@@ -239,12 +240,11 @@ sub add_table
 	return;
 }
 
-# Does the statement fail with this message, detail and hint? Each is a pattern; undef: there must be none.
+# Tests: the statement fails with this message, hint and, if given, detail, which are patterns. Returns all of stderr.
 sub fails_with
 {
 	my ($node, $sql, $name, %expected) = @_;
-	my $database = $expected{database} // 'postgres';
-	my ($code, $stdout, $stderr) = $node->psql($database, $sql, on_error_stop => 1);
+	my ($code, $stdout, $stderr) = $node->psql('postgres', $sql, on_error_stop => 1);
 
 	isnt($code, 0, "$name: refused");
 	like($stderr, qr/ERROR:  $expected{error}/, "$name: message");
@@ -453,7 +453,7 @@ sub is_replica
 	}
 	push @differences, map { "row $_ should not be there" } grep { !exists $expected->{$_} } keys %$rows;
 	ok(!@differences, $name . ' (' . scalar(@events) . ' events, ' . scalar(keys %$expected) . ' rows)');
-	diag(scalar(@differences) . " differences, such as: " . join '; ', @differences[ 0 .. max(0, $#differences > 4 ? 4 : $#differences) ])
+	diag(scalar(@differences) . " differences, such as: " . join '; ', @differences[ 0 .. min(4, $#differences) ])
 	  if @differences;
 	return !@differences;
 }
