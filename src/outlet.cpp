@@ -92,7 +92,13 @@ outlet_serve(TimestampTz now, bool idle, XLogRecPtr decoded)
 void
 outlet_write(const siphon::RecordInfo &info, const siphon::WireBuffer *payload, TimestampTz commit_time)
 {
-	ring_output_write(app, info, payload, commit_time);
+	ring_output_write(info, payload);
+	if (info.events == 0)
+		return;
+	figure_add(app, Figure::Packages, 1);
+	figure_add(app, Figure::Events, info.events);
+	figure_add(app, Figure::Bytes, payload->size);
+	figure_set(app, Figure::LastEvent, static_cast<uint64>(commit_time));
 }
 
 void

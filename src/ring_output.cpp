@@ -208,7 +208,7 @@ write_waiting(const siphon::RecordInfo &info, const siphon::WireBuffer *payload,
 }
 
 void
-ring_output_write(App *app, const siphon::RecordInfo &info, const siphon::WireBuffer *payload, TimestampTz commit_time)
+ring_output_write(const siphon::RecordInfo &info, const siphon::WireBuffer *payload)
 {
 	size_t offset = 0;
 
@@ -216,13 +216,6 @@ ring_output_write(App *app, const siphon::RecordInfo &info, const siphon::WireBu
 		offset += static_cast<size_t>(write_waiting(info, payload, static_cast<uint32>(offset)));
 	while (offset < payload->size);
 	check_ring();
-	if (info.events > 0)
-	{
-		figure_add(app, Figure::Packages, 1);
-		figure_add(app, Figure::Events, info.events);
-		figure_add(app, Figure::Bytes, payload->size);
-		figure_set(app, Figure::LastEvent, static_cast<uint64>(commit_time));
-	}
 }
 
 void

@@ -15,9 +15,8 @@ typedef void (*RingServe)(TimestampTz now);
 /* Makes a new ring in place of an older one of that name ("decoder"). Called once in a process. */
 extern void ring_output_open(const char *application, const char *ring, RingServe serve);
 
-/* Writes a record, waiting for space, and adds it to the application's figures. */
-extern void ring_output_write(App *app, const siphon::RecordInfo &info, const siphon::WireBuffer *payload,
-							  TimestampTz commit_time);
+/* Writes a record, waiting for space. */
+extern void ring_output_write(const siphon::RecordInfo &info, const siphon::WireBuffer *payload);
 
 /* The position behind what the publisher has acknowledged. ERROR if the other side damaged the ring. */
 extern uint64 ring_output_acked(void);

@@ -62,7 +62,7 @@ throttle(void)
 static void
 write_record(const siphon::RecordInfo &info, const siphon::WireBuffer *payload, TimestampTz)
 {
-	ring_output_write(nullptr, info, payload, 0);
+	ring_output_write(info, payload);
 	pg_atomic_fetch_add_u64(&job->bytes, payload->size);
 }
 
@@ -241,7 +241,7 @@ write_marker(siphon::FrameKind kind, const Table *table, siphon::WireBuffer *pay
 	info.first = info.last = siphon::Position{job->lsn, 0};
 	info.route = table->route;
 	info.route_length = static_cast<uint16>(table->route_length);
-	ring_output_write(nullptr, info, payload, 0);
+	ring_output_write(info, payload);
 	ring_output_flush();
 }
 
