@@ -95,7 +95,7 @@ SKIP:
 	my $listed = fails_with(
 		$node, $add, 'output_plugin_libraries',
 		error => 'output plugin "siphon" is not listed in "output_plugin_libraries"',
-		hint => 'ALTER SYSTEM SET output_plugin_libraries = pgoutput, siphon; SELECT pg_reload_conf\(\);');
+		hint => q{ALTER SYSTEM SET output_plugin_libraries = 'pgoutput', 'siphon'; SELECT pg_reload_conf\(\);});
 	nothing_left_behind('output_plugin_libraries');
 	my ($code) = $node->psql('postgres', "SELECT pg_create_logical_replication_slot('by_hand', 'siphon')");
 	isnt($code, 0, 'nor can a slot be made by hand');
