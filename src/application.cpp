@@ -5,6 +5,7 @@
 
 #include "checks.h"
 #include "ring_file.h"
+#include "snapshot.h"
 
 #include <csignal>
 
@@ -136,6 +137,7 @@ application_drop(const Registry *registry)
 	PG_TRY();
 	{
 		stop_decoder(registry->application);
+		snapshot_cancel(registry->application, InvalidOid);
 		/* The slot first: it is what keeps WAL, and what a failure here must not leave without a name. */
 		drop_slot(registry);
 	}

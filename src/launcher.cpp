@@ -211,6 +211,7 @@ scan(void)
 	List *names = registry_list();
 	ListCell *lc;
 
+	snapshots_conclude();
 	foreach (lc, names)
 	{
 		const char *name = static_cast<char *>(lfirst(lc));

@@ -5,6 +5,7 @@
 
 #include "decoder.h"
 #include "ring_output.h"
+#include "snapshot.h"
 
 /* "Everything up to `lsn` is confirmed once the ring is acked up to `ring`." */
 struct Milestone
@@ -95,6 +96,8 @@ outlet_write(const siphon::RecordInfo &info, const siphon::WireBuffer *payload, 
 	ring_output_write(info, payload);
 	if (info.events == 0)
 		return;
+	if (info.kind == siphon::FrameKind::Held)
+		snapshot_count_held(app, info.table, info.events);
 	figure_add(app, Figure::Packages, 1);
 	figure_add(app, Figure::Events, info.events);
 	figure_add(app, Figure::Bytes, payload->size);

@@ -64,13 +64,17 @@ extern SnapshotJob *siphon_snapshots;
 extern Size snapshots_size(void);
 extern void snapshots_startup(void);
 
-/* The running snapshot of a table, or NULL. Caller holds siphon_shared->lock. */
+/* The running snapshot of a table (InvalidOid: of any of the application), or NULL. Caller holds siphon_shared->lock. */
 extern SnapshotJob *snapshot_find(const App *app, Oid relid);
-/* Ends a table's snapshot, if one runs, and waits for its end. Interruptible. */
+/* Ends a table's snapshot, if one runs, and waits for its end; with InvalidOid those of all tables. Interruptible. */
 extern void snapshot_cancel(const char *application, Oid relid);
+/* The decoder's part: adds to the figure of events that are held for a table's snapshot. */
+extern void snapshot_count_held(const App *app, Oid relid, uint64 events);
 /* Starts a process of a snapshot: its leader (0) or a worker. False if no background worker is free. */
 extern bool snapshot_register_process(SnapshotJob *snapshot, int worker);
-/* The launcher's part: starts snapshots whose turn it is, and notes failures. Returns when to look again, in ms. */
+/* The launcher's part: notes what became of snapshots that ended; */
+extern void snapshots_conclude(void);
+/* and starts those whose turn it is. Returns when to look again, in ms. */
 extern long snapshots_look_after(App *app, const Registry *registry);
 
 extern const char *snapshot_phase_name(SnapshotPhase phase);

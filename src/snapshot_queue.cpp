@@ -49,10 +49,22 @@ snapshot_find(const App *app, Oid relid)
 	{
 		SnapshotJob *snapshot = &siphon_snapshots[i];
 
-		if (snapshot->in_use && snapshot->app == app && snapshot->relid == relid)
+		if (snapshot->in_use && snapshot->app == app && (snapshot->relid == relid || relid == InvalidOid))
 			return snapshot;
 	}
 	return nullptr;
+}
+
+void
+snapshot_count_held(const App *app, Oid relid, uint64 events)
+{
+	SnapshotJob *snapshot;
+
+	LWLockAcquire(siphon_shared->lock, LW_SHARED);
+	snapshot = snapshot_find(app, relid);
+	if (snapshot)
+		pg_atomic_fetch_add_u64(&snapshot->held_events, static_cast<int64>(events));
+	LWLockRelease(siphon_shared->lock);
 }
 
 void
@@ -71,6 +83,7 @@ snapshot_cancel(const char *application, Oid relid)
 		LWLockRelease(siphon_shared->lock);
 		if (snapshot == nullptr)
 			return;
+		shared_wake_launcher();
 		ConditionVariableTimedSleep(&snapshot->changed, 100, PG_WAIT_EXTENSION);
 		ConditionVariableCancelSleep();
 	}
@@ -105,7 +118,8 @@ conclude(SnapshotJob *snapshot)
 	LWLockAcquire(siphon_shared->registry_lock, LW_EXCLUSIVE);
 	registry = registry_read(snapshot->app->name);
 	table = registry ? registry_find(registry, snapshot->relid) : nullptr;
-	if (table && table->phase == Phase::Scanning)
+	if (table && table->phase != Phase::Streaming &&
+		(table->phase == Phase::Scanning || snapshot->phase == SnapshotPhase::Failed))
 	{
 		long delay = kRetryFirstMs << Min(table->failures, 16);
 
@@ -136,6 +150,14 @@ ended(const SnapshotJob *snapshot)
 {
 	return snapshot->in_use && snapshot->leader_pid == 0 && snapshot->running == 0 &&
 		   (snapshot->phase == SnapshotPhase::Done || snapshot->phase == SnapshotPhase::Failed);
+}
+
+void
+snapshots_conclude(void)
+{
+	for (int i = 0; i < siphon_max_snapshots; i++)
+		if (ended(&siphon_snapshots[i]))
+			conclude(&siphon_snapshots[i]);
 }
 
 /* A free place for a snapshot, taken; NULL: all are in use. */
@@ -177,10 +199,6 @@ snapshots_look_after(App *app, const Registry *registry)
 	TimestampTz now = GetCurrentTimestamp();
 	ListCell *lc;
 	long wait = 10 * kLookAgainMs;
-
-	for (int i = 0; i < siphon_max_snapshots; i++)
-		if (ended(&siphon_snapshots[i]))
-			conclude(&siphon_snapshots[i]);
 
 	foreach (lc, registry->tables)
 	{

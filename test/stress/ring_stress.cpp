@@ -187,9 +187,9 @@ public:
 		check(ring_lock(directory, kApplication, "decoder.lock", &lock_), "decoder.lock");
 		check(bell_open(directory, kApplication, "decoder.bell", &bell_), "decoder.bell");
 		check(bell_open(directory, kApplication, "publisher.bell", &publisher_), "publisher.bell");
-		check(ring_file_create(directory, kApplication, ring_file_size(kCapacity), &mapping_), "ring_file_create");
+		check(ring_file_create(directory, kApplication, "decoder", ring_file_size(kCapacity), &mapping_), "ring_file_create");
 		writer_.create(mapping_.memory, kCapacity, options.seed, kApplication, static_cast<uint32_t>(getpid()));
-		check(ring_file_publish(directory, kApplication), "ring_file_publish");
+		check(ring_file_publish(directory, kApplication, "decoder"), "ring_file_publish");
 	}
 
 	/* Writes until told to stop, then waits until all is acknowledged. */
@@ -271,7 +271,7 @@ public:
 		check(ring_lock(directory, kApplication, "publisher.lock", &lock_), "publisher.lock");
 		check(bell_open(directory, kApplication, "publisher.bell", &bell_), "publisher.bell");
 		check(bell_open(directory, kApplication, "decoder.bell", &worker_), "decoder.bell");
-		check(ring_file_open(directory, kApplication, &mapping_), "ring_file_open");
+		check(ring_file_open(directory, kApplication, "decoder", &mapping_), "ring_file_open");
 		AttachResult result = reader_.attach(mapping_.memory, mapping_.size, &version);
 
 		if (result != AttachResult::Ok)

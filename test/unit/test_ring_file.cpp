@@ -57,10 +57,10 @@ protected:
 
 	int create(size_t size = ring_file_size(kRingMinimum))
 	{
-		return ring_file_create(directory.c_str(), kApplication, size, &worker);
+		return ring_file_create(directory.c_str(), kApplication, "decoder", size, &worker);
 	}
-	int publish() { return ring_file_publish(directory.c_str(), kApplication); }
-	int open() { return ring_file_open(directory.c_str(), kApplication, &publisher); }
+	int publish() { return ring_file_publish(directory.c_str(), kApplication, "decoder"); }
+	int open() { return ring_file_open(directory.c_str(), kApplication, "decoder", &publisher); }
 	int lock(const char *file, int *fd) { return ring_lock(directory.c_str(), kApplication, file, fd); }
 	int bell(const char *file, int *fd) { return bell_open(directory.c_str(), kApplication, file, fd); }
 
@@ -212,7 +212,7 @@ TEST_F(RingFile, DirectoriesOthersMayWriteToAreRefused)
 			RingMapping none;
 
 			ASSERT_EQ(chmod(level.c_str(), bad), 0);
-			EXPECT_EQ(ring_file_create(directory.c_str(), kApplication, worker.size, &none), EPERM) << level;
+			EXPECT_EQ(ring_file_create(directory.c_str(), kApplication, "decoder", worker.size, &none), EPERM) << level;
 			EXPECT_EQ(publish(), EPERM);
 			EXPECT_EQ(open(), EPERM);
 			EXPECT_EQ(lock("publisher.lock", &fd), EPERM);
@@ -244,7 +244,7 @@ TEST_F(RingFile, DirectoriesOwnedByOthersAreRefused)
 
 	RingMapping none;
 
-	EXPECT_EQ(ring_file_create(theirs.c_str(), kApplication, ring_file_size(kRingMinimum), &none), EPERM) << theirs;
+	EXPECT_EQ(ring_file_create(theirs.c_str(), kApplication, "decoder", ring_file_size(kRingMinimum), &none), EPERM) << theirs;
 	EXPECT_TRUE(theirs != directory || chown(directory.c_str(), geteuid(), getegid()) == 0);
 }
 
@@ -284,7 +284,7 @@ TEST_F(RingFile, NamesThatAreNoDirectory)
 
 	for (const char *name : {"", ".", "..", "a/b"})
 	{
-		EXPECT_EQ(ring_file_create(directory.c_str(), name, kRingMinimum, &worker), EINVAL);
+		EXPECT_EQ(ring_file_create(directory.c_str(), name, "decoder", kRingMinimum, &worker), EINVAL);
 		EXPECT_EQ(ring_lock(directory.c_str(), name, "decoder.lock", &fd), EINVAL);
 		EXPECT_EQ(ring_directory_remove(directory.c_str(), name), EINVAL);
 	}
