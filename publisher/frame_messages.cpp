@@ -4,14 +4,29 @@
 namespace siphon {
 
 FrameMessages::FrameMessages(const std::string &subject_root, int compression_level)
-	: root_(subject_root), watermark_subject_(watermark_subject(subject_root)), compressor_(compression_level)
+	: root_(subject_root), compressor_(compression_level)
 {
 }
 
 bool
-FrameMessages::start(const Frame &frame, uint64_t epoch, uint32_t fragment_limit, uint32_t body_limit)
+split_route(const Frame &frame, std::string_view *schema, std::string_view *table)
+{
+	std::string_view route(frame.route, frame.header.route_length);
+	size_t nul = route.find('\0');
+
+	if (nul == std::string_view::npos)
+		return false;
+	*schema = route.substr(0, nul);
+	*table = route.substr(nul + 1);
+	return true;
+}
+
+bool
+FrameMessages::start(const Frame &frame, uint64_t epoch, uint32_t fragment_limit, uint32_t body_limit, bool held)
 {
 	const FrameHeader &header = frame.header;
+	std::string_view schema;
+	std::string_view table;
 
 	if (header.route_length >= fragment_limit)
 		return false;
@@ -21,18 +36,10 @@ FrameMessages::start(const Frame &frame, uint64_t epoch, uint32_t fragment_limit
 	if (!plan)
 		return false;
 
-	if (header.kind == static_cast<uint16_t>(FrameKind::Watermark))
-		subject_ = watermark_subject_;
-	else
-	{
-		std::string_view route(frame.route, header.route_length);
-		size_t nul = route.find('\0');
-
-		if (nul == std::string_view::npos)
-			return false;
-		subject_ = events_subject(root_, route.substr(0, nul), route.substr(nul + 1), header.partition);
-	}
-
+	if (!split_route(frame, &schema, &table))
+		return false;
+	subject_ = held ? held_subject(root_, schema, table, header.partition)
+					: events_subject(root_, schema, table, header.partition);
 	frame_ = frame;
 	plan_ = *plan;
 	epoch_ = epoch;
@@ -59,21 +66,18 @@ void
 FrameMessages::build(Message *message)
 {
 	const FrameHeader &header = frame_.header;
-	bool changes = header.kind == static_cast<uint16_t>(FrameKind::Changes);
+	bool snapshot = header.kind == static_cast<uint16_t>(FrameKind::Snapshot);
 	Compressor::Result result = compressor_.compress(piece());
 
 	message->subject = subject_;
 	message->id = MessageId{epoch_, header.position, part_}.format();
 	message->body = result.body;
 	message->headers.clear();
-	message->headers.push_back({"Siphon-Kind", changes ? "changes" : "watermark"});
+	message->headers.push_back({"Siphon-Kind", snapshot ? "snapshot" : "changes"});
 	message->headers.push_back({"Siphon-First", format_position(header.first.lsn, header.first.ordinal)});
 	message->headers.push_back({"Siphon-Last", format_position(header.last.lsn, header.last.ordinal)});
-	if (changes)
-	{
-		message->headers.push_back({"Siphon-Events", std::to_string(header.events)});
-		message->headers.push_back({"Siphon-Generation", std::to_string(header.generation)});
-	}
+	message->headers.push_back({"Siphon-Events", std::to_string(header.events)});
+	message->headers.push_back({"Siphon-Generation", std::to_string(header.generation)});
 	message->headers.push_back({"Siphon-Encoding", result.encoding});
 	if (plan_.total > 1)
 		message->headers.push_back({"Siphon-Part", format_part(part_, plan_.total)});

@@ -1,12 +1,14 @@
 /*
- * Turns one frame of the ring into the messages that are published: subject, headers, body, identity. Knows the
- * contract of proto/siphon.proto, and neither the ring nor the queue beyond their data.
+ * Turns one frame of the ring that carries (a part of) a package into the messages that are published: subject,
+ * headers, body, identity. Knows the contract of proto/siphon.proto, and neither the ring nor the queue beyond their
+ * data.
  */
 #ifndef SIPHON_FRAME_MESSAGES_H
 #define SIPHON_FRAME_MESSAGES_H
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 
 #include "../src/ring.h"
 #include "compression.h"
@@ -23,9 +25,10 @@ public:
 
 	/*
 	 * Takes a frame up; its bytes must stay where they are until done(). fragment_limit is the payload of
-	 * a frame together with its route. False: the frame is no fragment of its record.
+	 * a frame together with its route. held: goes to the held subject. False: the frame is no fragment of its
+	 * record.
 	 */
-	bool start(const Frame &frame, uint64_t epoch, uint32_t fragment_limit, uint32_t body_limit);
+	bool start(const Frame &frame, uint64_t epoch, uint32_t fragment_limit, uint32_t body_limit, bool held = false);
 	/* Leaves the messages up to and with this part out. */
 	void skip_to(uint32_t last_part) { part_ = last_part + 1; }
 	/* Drops the frame. */
@@ -36,6 +39,10 @@ public:
 	const Frame &frame() const { return frame_; }
 	const PartPlan &plan() const { return plan_; }
 
+	/* Where the frame's messages go. */
+	const std::string &subject() const { return subject_; }
+	/* Number of the part that build() makes next. */
+	uint32_t next_part() const { return part_; }
 	/* Payload of the message that build() makes next, before compression. */
 	size_t next_size() const { return piece().size(); }
 	/* Is the message that build() makes next the frame's last? And the record's? */
@@ -48,7 +55,6 @@ private:
 	std::string_view piece() const;
 
 	std::string root_;
-	std::string watermark_subject_;
 	Compressor compressor_;
 	Frame frame_{};
 	PartPlan plan_{};
@@ -57,6 +63,9 @@ private:
 	bool active_ = false;
 	std::string subject_;
 };
+
+/* Names in a frame's route. False: it has none. */
+bool split_route(const Frame &frame, std::string_view *schema, std::string_view *table);
 
 /* The value of the header Siphon-Part. */
 std::string format_part(uint32_t part, uint32_t total);

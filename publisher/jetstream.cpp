@@ -5,21 +5,23 @@
 #include <charconv>
 #include <cstring>
 
+#include "cursor.h"
 #include "exit_codes.h"
 #include "log.h"
+#include "stream_reader.h"
 #include "subject.h"
 
 namespace siphon {
 
 /* What a message's subject, headers and protocol can take of the server's max_payload. */
-static constexpr int64_t kHeaderAllowance = 1024;
+static constexpr int64_t kHeaderAllowance = 2048 + kMaxCursors * kCursorSizeMax;
 /* Below this there is no room for anything but headers. */
 static constexpr int64_t kSmallestBody = 1024;
 /* How far to look back for a message of ours behind what others wrote. */
 static constexpr uint64_t kLookBack = 100;
 
 JetStream::JetStream(const std::string &url, const std::string &client_name, const StreamPlan &plan, Wakeup *wakeup)
-	: plan_(plan), wakeup_(wakeup), connection_(url, client_name, wakeup)
+	: plan_(plan), wakeup_(wakeup), connection_(url, client_name, wakeup), states_(plan.name)
 {
 	natsInbox *inbox = nullptr;
 	jsCtx *context = nullptr;
@@ -80,8 +82,9 @@ JetStream::read_end(std::string *why)
 
 	if (!config.is_object() || !state.is_object())
 		throw Fatal(ExitCode::StreamRefused, describe() + ": JetStream's answer holds no configuration or state");
-	check_usable(plan_, config);
-	if (!stream_known_ && !check_stream(connection_.get(), plan_, config, why))
+	if (stream_known_)
+		check_usable(plan_, config);
+	else if (!check_stream(connection_.get(), plan_, config, why) || !states_.open(context_.get(), config, why))
 		return std::nullopt;
 	stream_known_ = true;
 	learn_limits(config);
@@ -122,7 +125,7 @@ JetStream::last_id(uint64_t first, uint64_t last, LogEnd *end, std::string *why)
 		}
 
 		const char *id = nullptr;
-		const char *part = nullptr;
+		const char *cursors = nullptr;
 
 		if (natsMsgHeader_Get(raw, "Nats-Msg-Id", &id) != NATS_OK || !MessageId::parse(id))
 		{
@@ -130,8 +133,8 @@ JetStream::last_id(uint64_t first, uint64_t last, LogEnd *end, std::string *why)
 			continue;
 		}
 		end->id = id;
-		if (natsMsgHeader_Get(raw, "Siphon-Part", &part) == NATS_OK)
-			end->part = part;
+		if (natsMsgHeader_Get(raw, kCursorsHeader, &cursors) == NATS_OK)
+			end->cursors = cursors;
 		break;
 	}
 	return true;
@@ -241,6 +244,55 @@ JetStream::collect(std::vector<Answer> *answers)
 	answers->insert(answers->end(), std::make_move_iterator(answers_.begin()), std::make_move_iterator(answers_.end()));
 	answers_.clear();
 	have_answers_.store(false);
+}
+
+bool
+JetStream::purge(const std::string &subjects, uint64_t below, std::string *why)
+{
+	/* Nothing is below the first; JetStream takes that, as 0, for "all". */
+	if (below <= 1)
+		return true;
+
+	ApiReply reply =
+		jetstream_request(connection_.get(), "STREAM.PURGE." + plan_.name, {{"filter", subjects}, {"seq", below}});
+
+	if (reply.answered && !reply.ok())
+		throw Fatal(ExitCode::StreamRefused, describe() + " does not let old messages be purged: " + reply.error);
+	*why = "JetStream to purge " + subjects + " (" + reply.error + ")";
+	return reply.ok();
+}
+
+std::optional<uint64_t>
+JetStream::last_sequence(const std::string &subjects, std::string *why)
+{
+	ApiReply reply = jetstream_request(connection_.get(), "STREAM.MSG.GET." + plan_.name, {{"last_by_subj", subjects}});
+
+	if (reply.error_code == kErrorNoMessage)
+		return 0;
+	if (!reply.ok())
+	{
+		*why = "the last message of " + subjects + " (" + reply.error + ")";
+		return std::nullopt;
+	}
+	return reply.content["message"].value("seq", uint64_t{0});
+}
+
+std::unique_ptr<QueueReader>
+JetStream::read_from(const std::string &subjects, uint64_t sequence, std::string *why)
+{
+	return StreamReader::begin(connection_.get(), wakeup_, plan_.name, subjects, sequence, why);
+}
+
+std::optional<std::map<std::string, std::string>>
+JetStream::read_states(std::string *why)
+{
+	return states_.read(why);
+}
+
+bool
+JetStream::write_state(const std::string &key, const std::string &value, std::string *why)
+{
+	return states_.write(key, value, why);
 }
 
 } // namespace siphon

@@ -19,6 +19,7 @@
 
 #include "nats_connection.h"
 #include "queue.h"
+#include "state_bucket.h"
 #include "stream_setup.h"
 
 namespace siphon {
@@ -37,6 +38,12 @@ public:
 	bool publish(const Message &message, uint64_t token) override;
 	void collect(std::vector<Answer> *answers) override;
 
+	bool purge(const std::string &subjects, uint64_t below, std::string *why) override;
+	std::optional<uint64_t> last_sequence(const std::string &subjects, std::string *why) override;
+	std::unique_ptr<QueueReader> read_from(const std::string &subjects, uint64_t sequence, std::string *why) override;
+	std::optional<std::map<std::string, std::string>> read_states(std::string *why) override;
+	bool write_state(const std::string &key, const std::string &value, std::string *why) override;
+
 private:
 	static void on_answer(natsConnection *, natsSubscription *, natsMsg *message, void *self);
 	bool last_id(uint64_t first, uint64_t last, LogEnd *end, std::string *why);
@@ -54,6 +61,7 @@ private:
 	NatsConnection connection_;
 	NatsPtr<jsCtx> context_;
 	NatsPtr<natsSubscription> subscription_;
+	StateBucket states_;
 };
 
 } // namespace siphon

@@ -4,31 +4,59 @@
 namespace siphon {
 
 void
-Ledger::settle(uint64_t last_sequence, uint64_t acked)
+Ledger::settle(uint64_t last_sequence)
 {
 	first_token_ += messages_.size();
 	messages_.clear();
+	acks_.clear();
 	first_sequence_ = last_sequence + 1;
-	acked_ = acked;
 	bytes_ = 0;
+	bulk_messages_ = 0;
+	bulk_bytes_ = 0;
 	unanswered_ = 0;
 	broken_ = false;
 }
 
 bool
-Ledger::room(size_t bytes) const
+Ledger::room(size_t bytes, bool bulk) const
 {
 	if (messages_.empty())
 		return true;
+	if (bulk && bulk_messages_ > 0 &&
+		(bulk_messages_ >= max_messages_ / kBulkShare || bulk_bytes_ + bytes > max_bytes_ / kBulkShare))
+		return false;
 	return messages_.size() < max_messages_ && bytes_ + bytes <= max_bytes_;
 }
 
 void
-Ledger::add(size_t bytes, uint64_t frame_end, Clock::time_point now)
+Ledger::add(size_t bytes, uint32_t source, uint64_t frame_end, bool bulk, Clock::time_point now)
 {
-	messages_.push_back({frame_end, now, bytes, false, false});
+	messages_.push_back({frame_end, now, bytes, source, bulk, false, false});
 	bytes_ += bytes;
+	bulk_messages_ += bulk ? 1 : 0;
+	bulk_bytes_ += bulk ? bytes : 0;
 	unanswered_++;
+}
+
+void
+Ledger::skip(uint32_t source, uint64_t frame_end)
+{
+	for (auto entry = messages_.rbegin(); entry != messages_.rend(); ++entry)
+	{
+		if (entry->source == source)
+		{
+			entry->frame_end = frame_end;
+			return;
+		}
+	}
+	acks_.push_back({source, frame_end});
+}
+
+void
+Ledger::take_acks(std::vector<Ack> *acks)
+{
+	acks->clear();
+	acks->swap(acks_);
 }
 
 /* The entry of a token that had no answer yet. */
@@ -79,8 +107,10 @@ Ledger::advance()
 		const Entry &front = messages_.front();
 
 		if (front.frame_end != 0)
-			acked_ = front.frame_end;
+			acks_.push_back({front.source, front.frame_end});
 		bytes_ -= front.bytes;
+		bulk_messages_ -= front.bulk ? 1 : 0;
+		bulk_bytes_ -= front.bulk ? front.bytes : 0;
 		messages_.pop_front();
 		first_token_++;
 		first_sequence_++;

@@ -10,7 +10,7 @@
 #include "jetstream.h"
 #include "log.h"
 #include "publisher.h"
-#include "ring_source.h"
+#include "ring_directory.h"
 #include "subject.h"
 
 namespace siphon {
@@ -54,11 +54,11 @@ publish(int argc, char **argv)
 
 	handle_signals(&wakeup);
 
-	RingSource ring(config->ring_directory, config->application);
+	RingDirectory directory(config->ring_directory, config->application);
 	StreamPlan plan{stream_name(config->application), subject_root(config->subject_prefix, config->application),
 					config->stream, config->update_stream};
 	JetStream queue(config->nats_url, "siphon-publisher " + config->application, plan, &wakeup);
-	Publisher publisher(*config, &ring, &queue, &wakeup, &stop_requests);
+	Publisher publisher(*config, &directory, &queue, &wakeup, &stop_requests);
 
 	publisher.run();
 	return static_cast<int>(ExitCode::Clean);

@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <charconv>
 #include <cstring>
 #include <poll.h>
 
@@ -14,9 +13,11 @@ namespace siphon {
 using std::chrono::milliseconds;
 using std::chrono::seconds;
 
-/* How often the ring is told that we live, and looked at for having been replaced. */
+/* How often the rings are told that we live. */
 static constexpr milliseconds kBeat{1000};
-/* How often to look for a ring, or try a queue, that is not there. */
+/* Looking for rings is not worth doing more often than this, however often the bell rings. */
+static constexpr milliseconds kLook{20};
+/* How often to try a queue that is not there. */
 static constexpr milliseconds kRetry{250};
 /* A message without an answer for this long has lost it. */
 static constexpr seconds kAnswerTimeout{10};
@@ -25,11 +26,13 @@ static constexpr seconds kSettlePatience{2};
 /* A queue that takes nothing, because it is full for example, is tried again this often. */
 static constexpr seconds kRefusedRetry{1};
 
-Publisher::Publisher(const Config &config, RingSource *ring, Queue *queue, Wakeup *wakeup,
+Publisher::Publisher(const Config &config, RingDirectory *directory, Queue *queue, Wakeup *wakeup,
 					 const std::atomic<int> *stop_requests)
-	: config_(config), ring_(*ring), queue_(*queue), wakeup_(*wakeup), stop_requests_(*stop_requests),
+	: config_(config), directory_(*directory), queue_(*queue), wakeup_(*wakeup), stop_requests_(*stop_requests),
 	  ledger_(config.max_in_flight, config.max_in_flight_bytes),
-	  messages_(subject_root(config.subject_prefix, config.application), config.compression_level)
+	  hand_off_(subject_root(config.subject_prefix, config.application), config.compression_level, queue, &ledger_),
+	  feed_context_{subject_root(config.subject_prefix, config.application), config.compression_level, queue, &ledger_,
+					&hand_off_}
 {
 }
 
@@ -38,75 +41,136 @@ Publisher::run()
 {
 	now_ = Clock::now();
 	next_beat_ = now_;
+	next_look_ = now_;
 	unattached_since_ = now_;
 
 	while (stop_requests_.load() == 0)
 	{
 		changes_seen_ = wakeup_.changes();
 		now_ = Clock::now();
+		if (now_ >= next_look_)
+			look_for_rings();
 		if (now_ >= next_beat_)
-			housekeep();
+			beat();
 		collect();
-		if (attach() && settle() && publish_next())
+		if (!feeds_.empty() && settle() && publish_next())
 			continue;
-		sleep(next_beat_, settled_ && !messages_.active());
+		sleep(std::min(next_beat_, next_look_), settled_ && may_publish());
 	}
 	drain();
 }
 
-/* What is due once a second, and when the bell rang. */
+/* What is due once a second. */
 void
-Publisher::housekeep()
+Publisher::beat()
 {
+	uint64_t used = 0;
+	uint64_t capacity = 0;
+
 	next_beat_ = now_ + kBeat;
-	if (!ring_.attached())
-		return;
-	ring_.beat();
-	progress_.report(now_, ledger_.messages(), ring_.reader().written() - ring_.reader().acked(),
-					 ring_.reader().capacity());
-	if (ring_.replaced())
-		leave_ring();
+	for (const auto &[name, feed] : feeds_)
+	{
+		feed->ring().beat();
+		used += feed->ring().reader().written() - feed->ring().reader().acked();
+		capacity += feed->ring().reader().capacity();
+	}
+	if (capacity > 0)
+		progress_.report(now_, ledger_.messages(), used, capacity);
 }
 
-bool
-Publisher::attach()
+/* When the bell rang, and once a second. */
+void
+Publisher::look_for_rings()
 {
-	if (ring_.attached())
-		return true;
-	if (now_ < retry_at_)
-		return false;
-	if (!ring_.attach())
-	{
-		if (config_.attach_timeout.count() > 0 && now_ - unattached_since_ >= config_.attach_timeout)
-			throw Fatal(ExitCode::AttachTimeout, "no ring at " + ring_.path() + " within the attach timeout");
-		retry_later("the decoder of application " + config_.application + " to make " + ring_.path());
-		return false;
-	}
-	chained_ = false;
-	return true;
+	next_look_ = now_ + kBeat;
+	drop_replaced();
+	attach_new();
+	await_decoder();
 }
 
 /*
- * The decoder made a new ring, or the application was dropped. What the old ring held and was not published
- * will be decoded again. Messages under way are given up too: settling on the new ring reads what came of
- * them.
+ * A worker has made a new ring, or taken its ring away. What the old one held and was not published will be brought
+ * out again. Messages of it that are under way stay in the chain.
  */
 void
-Publisher::leave_ring()
+Publisher::drop_replaced()
 {
-	const RingReader &reader = ring_.reader();
+	for (auto feed = feeds_.begin(); feed != feeds_.end();)
+	{
+		const RingReader &reader = feed->second->ring().reader();
+		uint64_t unread = reader.written() - reader.read_position();
 
-	spdlog::info("the decoder has left ring {:016x}; the {} bytes in it that were not published yet are dropped, "
-				 "the decoder decodes them again",
-				 reader.epoch(), reader.written() - reader.read_position());
-	messages_.clear();
-	ledger_.settle(ledger_.stored_sequence(), 0);
-	ring_.detach();
-	settled_ = false;
-	greeted_ = false;
-	settle_after_ = now_;
-	retry_at_ = now_;
-	unattached_since_ = now_;
+		if (!feed->second->ring().replaced())
+		{
+			++feed;
+			continue;
+		}
+		if (feed->first == kDecoderRing)
+		{
+			spdlog::info("the decoder has left ring {:016x}; the {} bytes in it that were not published yet are "
+						 "dropped, the decoder decodes them again",
+						 reader.epoch(), unread);
+			unattached_since_ = now_;
+			greeted_ = false;
+		}
+		else if (unread > 0)
+			spdlog::info("ring {} is gone with {} bytes that were not published; its snapshot starts over", feed->first,
+						 unread);
+		else
+			spdlog::debug("ring {} is gone, all of it was read", feed->first);
+		feed = feeds_.erase(feed);
+	}
+}
+
+void
+Publisher::attach_new()
+{
+	for (const std::string &name : directory_.list())
+	{
+		if (feeds_.contains(name) || (name != kDecoderRing && !name.starts_with("snapshot-")))
+			continue;
+
+		std::unique_ptr<RingSource> ring = RingSource::attach(directory_, name);
+
+		if (!ring)
+			continue;
+		if (name == kDecoderRing)
+			directory_.renew();
+
+		auto feed = std::make_unique<RingFeed>(name, ++feeds_made_, std::move(ring), feed_context_);
+
+		epochs_.insert(feed->ring().reader().epoch());
+		/* One that was there when we started is resumed by settling; nobody can have published from a later one. */
+		feed->resume(nullptr, 0);
+		if (settled_)
+			spdlog::info("publishing ring {} {:016x} too", name, feed->ring().reader().epoch());
+		feeds_[name] = std::move(feed);
+	}
+}
+
+RingFeed *
+Publisher::decoder() const
+{
+	auto feed = feeds_.find(kDecoderRing);
+
+	return feed == feeds_.end() ? nullptr : feed->second.get();
+}
+
+void
+Publisher::await_decoder()
+{
+	if (decoder() != nullptr)
+	{
+		ring_notice_.over();
+		return;
+	}
+
+	std::string path = RingSource::path_of(directory_, kDecoderRing);
+
+	if (config_.attach_timeout.count() > 0 && now_ - unattached_since_ >= config_.attach_timeout)
+		throw Fatal(ExitCode::AttachTimeout, "no ring at " + path + " within the attach timeout");
+	ring_notice_.waiting("the decoder of application " + config_.application + " to make " + path, now_);
+	next_look_ = now_ + kRetry;
 }
 
 /* Enters the answers that have come, and passes on to the ring what they complete. */
@@ -132,11 +196,7 @@ Publisher::collect()
 			spdlog::warn("{} takes no messages: {}; publishing pauses until it does", queue_.describe(), answer.text);
 		refusal_ = answer.text;
 	}
-	if (!ring_.attached())
-		return;
-	if (ledger_.acked() > ring_.reader().acked())
-		ring_.ack(ledger_.acked());
-
+	pass_on_acks();
 	if (proven())
 	{
 		chained_ = true;
@@ -162,6 +222,20 @@ Publisher::collect()
 	}
 	if (refused)
 		retry_at_ = now_ + kRefusedRetry;
+}
+
+void
+Publisher::pass_on_acks()
+{
+	ledger_.take_acks(&acks_);
+	for (const Ledger::Ack &ack : acks_)
+	{
+		for (const auto &[name, feed] : feeds_)
+		{
+			if (feed->number() == ack.source)
+				feed->acked(ack.position);
+		}
+	}
 }
 
 /* Stops publishing until settle() has found out what the queue has. */
@@ -214,16 +288,32 @@ Publisher::settle()
 		return false;
 	}
 	check_log_end(*end);
-	resume_after(*end);
+
+	Cursors cursors = parse_cursors(end->cursors);
+
+	pass_on_acks();
+	if (!hand_off_.settle(cursors, &why))
+	{
+		retry_later(why);
+		return false;
+	}
+	resume_after(*end, cursors);
 	interruptions_ = interruptions;
 	settled_ = true;
 
-	if (notice_.over() || !greeted_)
-		spdlog::info("publishing ring {:016x} from position {} on to {}, behind sequence {}", ring_.reader().epoch(),
-					 ring_.reader().acked(), queue_.describe(), end->sequence);
-	else
-		spdlog::debug("settled: {} ends at sequence {}, the ring is acknowledged up to {}", queue_.describe(),
-					  end->sequence, ring_.reader().acked());
+	bool waited = notice_.over();
+
+	for (const auto &[name, feed] : feeds_)
+	{
+		const RingReader &reader = feed->ring().reader();
+
+		if (waited || !greeted_)
+			spdlog::info("publishing ring {:016x} from position {} on to {}, behind sequence {}", reader.epoch(),
+						 reader.acked(), queue_.describe(), end->sequence);
+		else
+			spdlog::debug("settled: {} ends at sequence {}, ring {} is acknowledged up to {}", queue_.describe(),
+						  end->sequence, name, reader.acked());
+	}
 	greeted_ = true;
 	return true;
 }
@@ -244,7 +334,7 @@ Publisher::check_log_end(const LogEnd &end) const
 
 	std::optional<MessageId> id = MessageId::parse(end.id);
 
-	if (end.foreign || (id && id->epoch != ring_.reader().epoch()))
+	if (end.foreign || (id && !epochs_.contains(id->epoch)))
 		throw Fatal(ExitCode::StreamRefused, "somebody else writes to " + queue_.describe() + ": message " +
 						std::to_string(end.sequence) + " is not this publisher's");
 	if (!id)
@@ -252,119 +342,108 @@ Publisher::check_log_end(const LogEnd &end) const
 					 queue_.describe(), end.sequence);
 }
 
-/* Acknowledges to the ring what the queue has, and goes on with the first message that it has not. */
+/* Acknowledges to the rings what the queue has, and goes on with the first messages that it has not. */
 void
-Publisher::resume_after(const LogEnd &end)
+Publisher::resume_after(const LogEnd &end, const Cursors &cursors)
 {
-	RingReader &reader = ring_.reader();
-	std::optional<MessageId> id = MessageId::parse(end.id);
-
-	messages_.clear();
-	reader.rewind();
-	unfinished_total_ = 0;
-	previous_id_.clear();
-
-	if (id && id->epoch == reader.epoch())
-	{
-		size_t slash = end.part.find('/');
-
-		chained_ = true;
-		if (slash != std::string::npos)
-			std::from_chars(end.part.data() + slash + 1, end.part.data() + end.part.size(), unfinished_total_);
-		if (id->part == unfinished_total_)
-			unfinished_total_ = 0;
-
-		while (id->position >= reader.acked())
-		{
-			if (!take_next_frame() || messages_.frame().header.position > id->position)
-				throw Fatal(ExitCode::RingRefused, ring_.path() + " does not hold the frame at position " +
-								std::to_string(id->position) + ", which is the last in " + queue_.describe());
-			if (messages_.frame().header.position == id->position)
-			{
-				check_total_parts();
-				if (id->part < messages_.plan().last())
-				{
-					messages_.skip_to(id->part);
-					break;
-				}
-			}
-			ring_.ack(messages_.frame().end);
-			messages_.clear();
-		}
-	}
-	ledger_.settle(end.sequence, reader.acked());
+	ledger_.settle(end.sequence);
 	settled_sequence_ = end.sequence;
-}
-
-/* A record of which the queue has a part must go on as it began. */
-void
-Publisher::check_total_parts()
-{
-	if (unfinished_total_ != 0 && messages_.plan().total != unfinished_total_)
-		throw Fatal(ExitCode::StreamRefused,
-					queue_.describe() + " holds the beginning of a package in " + std::to_string(unfinished_total_) +
-						" parts, which would now have " + std::to_string(messages_.plan().total) +
-						": set the server's max_payload back until the package is through");
-}
-
-/* False: the ring is empty. */
-bool
-Publisher::take_next_frame()
-{
-	RingReader &reader = ring_.reader();
-	Frame frame;
-
-	switch (reader.next(&frame))
+	previous_id_.clear();
+	for (const auto &[name, feed] : feeds_)
 	{
-		case ReadResult::Empty:
-			return false;
-		case ReadResult::Frame:
-			if (messages_.start(frame, reader.epoch(), reader.max_frame_payload(), queue_.body_limit()))
-				return true;
-			break;
-		case ReadResult::Corrupt:
-			break;
+		auto cursor = cursors.find(name);
+
+		feed->resume(cursor == cursors.end() ? nullptr : &cursor->second, end.sequence);
+		if (feed->cursor() != nullptr)
+			chained_ = true;
+		/* Finds the place, so that records of which the queue has a part are known before others follow. */
+		feed->prepare();
 	}
-	throw Fatal(ExitCode::RingRefused, ring_.path() + " is corrupt behind position " +
-					std::to_string(reader.read_position()) + "; nothing from there on was published");
 }
 
 /* Publishes one message. False: there is none, or no room for one. */
 bool
 Publisher::publish_next()
 {
-	if (!messages_.active())
-	{
-		if (!take_next_frame())
-			return false;
-		check_total_parts();
-		unfinished_total_ = 0;
-	}
-	/* After settling, one message goes ahead, and the others when it has arrived. */
-	if (!ledger_.room(messages_.next_size()) || (!proven() && !ledger_.empty()))
+	RingFeed *first = decoder();
+
+	hand_off_.step(first != nullptr && first->holding(), now_);
+	if (!may_publish())
 		return false;
 
-	size_t raw = messages_.next_size();
-	bool last_of_frame = messages_.last_of_frame();
-	uint64_t events = messages_.last_of_record() ? messages_.frame().header.events : 0;
+	sources_.clear();
+	sources_.push_back(first);
+	for (const auto &[name, feed] : feeds_)
+	{
+		if (feed.get() != first)
+			sources_.push_back(feed.get());
+	}
+	hand_off_.append_movers(&sources_);
 
-	messages_.build(&message_);
+	std::optional<size_t> turn = turns_.next(sources_.size(), [this](size_t i) { return ready(sources_[i]); });
+
+	return turn && publish(sources_[*turn]);
+}
+
+/* Has it a message, and may that go now? */
+bool
+Publisher::ready(Source *source)
+{
+	if (source == nullptr || !source->prepare() || !ledger_.room(source->next_size(), source->bulk()))
+		return false;
+
+	size_t listed = 0;
+
+	for (const Source *other : sources_)
+	{
+		if (other == nullptr || other == source)
+			continue;
+		listed += other->cursor() != nullptr ? 1 : 0;
+		/* A consumer puts the parts of a record together as they follow each other on the subject. */
+		if (other->open() && other->open_generation() >= source->next_generation() &&
+			other->open_subject() == source->next_subject())
+			return false;
+	}
+	return source->cursor() != nullptr || listed < kMaxCursors;
+}
+
+std::string
+Publisher::list_cursors() const
+{
+	std::string text;
+
+	for (const Source *source : sources_)
+	{
+		const Cursor *cursor = source == nullptr ? nullptr : source->cursor();
+
+		if (cursor != nullptr)
+			append_cursor(&text, source->name(), *cursor);
+	}
+	return text;
+}
+
+bool
+Publisher::publish(Source *source)
+{
+	size_t raw = source->next_size();
+	Source::Built built = source->build(&message_);
+
 	message_.sequence = ledger_.next_sequence();
 	message_.previous_id = previous_id_;
+	message_.headers.push_back({kCursorsHeader, list_cursors()});
 	if (!queue_.publish(message_, ledger_.next_token()))
 	{
 		unsettle(seconds(0));
 		return false;
 	}
-	ledger_.add(message_.body.size(), last_of_frame ? messages_.frame().end : 0, now_);
-	progress_.published(events, raw, message_.body.size());
+	source->sent(message_.sequence);
+	ledger_.add(message_.body.size(), source->number(), built.ack, source->bulk(), now_);
+	progress_.published(built.events, raw, message_.body.size());
 	previous_id_ = message_.id;
-	if (last_of_frame)
-		messages_.clear();
 	return true;
 }
 
-/* Waits for a change, the bell, or the time given; `reading`: for a frame in the ring too. */
+/* Waits for a change, the bell, or the time given; `reading`: for frames in the rings too. */
 void
 Publisher::sleep(Clock::time_point until, bool reading)
 {
@@ -374,25 +453,28 @@ Publisher::sleep(Clock::time_point until, bool reading)
 		until = std::min(until, retry_at_);
 	if (!settled_ && settle_after_ > now_)
 		until = std::min(until, settle_after_);
-	reading = reading && ring_.attached();
-	if (reading && !ring_.sleep())
-		something = true;
+	if (settled_)
+		until = hand_off_.step_at(until);
+	for (const auto &[name, feed] : feeds_)
+	{
+		if (reading && feed->idle() && !feed->ring().sleep())
+			something = true;
+	}
 
-	pollfd fds[2] = {{wakeup_.fd(), POLLIN, 0}, {ring_.bell(), POLLIN, 0}};
+	pollfd fds[2] = {{wakeup_.fd(), POLLIN, 0}, {directory_.bell(), POLLIN, 0}};
 	int64_t left = std::chrono::ceil<milliseconds>(until - Clock::now()).count();
 
 	if (poll(fds, 2, something ? 0 : static_cast<int>(std::max<int64_t>(left, 0))) < 0 && errno != EINTR)
 		throw Fatal(ExitCode::Unexpected, std::string("poll: ") + strerror(errno));
 
 	wakeup_.disarm();
-	if (reading)
-		ring_.wake();
+	for (const auto &[name, feed] : feeds_)
+		feed->ring().wake();
 	if (fds[1].revents & POLLIN)
 	{
-		ring_.drain_bell();
-		/* It also rings when there is a new ring. */
-		next_beat_ = now_;
-		retry_at_ = ring_.attached() ? retry_at_ : now_;
+		directory_.drain_bell();
+		/* It also rings when there is a new ring, or one is taken away. */
+		next_look_ = std::min(next_look_, now_ + kLook);
 	}
 }
 

@@ -1,10 +1,10 @@
 /*
- * The publisher's loop: frames out of the ring, messages into the queue, answers into the ledger, and what
- * the ledger calls done back to the ring as acknowledged. One thread, which sleeps in poll() only.
+ * The publisher's loop: frames out of the rings, messages into the queue, answers into the ledger, and what
+ * the ledger calls done back to the rings as acknowledged. One thread, which sleeps in poll() only.
  *
  * Whenever it is not certain what the queue has - at the start, after a broken connection, after a message
- * that was refused, on a new ring - it is "unsettled": nothing is published until the queue's end has been
- * read, and says by the id of its last message from which frame and part to go on. So nothing is lost and
+ * that was refused - it is "unsettled": nothing is published until the queue's end has been read, whose
+ * last message says by its cursors from which frame and part to go on in each ring. So nothing is lost and
  * nothing comes twice, whatever happened to answers under way.
  */
 #ifndef SIPHON_PUBLISHER_H
@@ -12,16 +12,21 @@
 
 #include <atomic>
 #include <chrono>
+#include <map>
+#include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
 #include "config.h"
-#include "frame_messages.h"
+#include "hand_off.h"
 #include "ledger.h"
 #include "log.h"
 #include "progress.h"
 #include "queue.h"
-#include "ring_source.h"
+#include "ring_directory.h"
+#include "ring_feed.h"
+#include "turns.h"
 #include "wakeup.h"
 
 namespace siphon {
@@ -33,7 +38,7 @@ public:
 	 * stop_requests counts requests to stop: the first ends publishing and waits for what is under way, the
 	 * second ends that too. Whoever counts notifies the wakeup.
 	 */
-	Publisher(const Config &config, RingSource *ring, Queue *queue, Wakeup *wakeup,
+	Publisher(const Config &config, RingDirectory *directory, Queue *queue, Wakeup *wakeup,
 			  const std::atomic<int> *stop_requests);
 
 	/* Returns when it was asked to stop; Fatal when it can't go on. */
@@ -41,43 +46,60 @@ public:
 
 private:
 	using Clock = std::chrono::steady_clock;
+	using Feeds = std::map<std::string, std::unique_ptr<RingFeed>>;
 
-	void housekeep();
-	bool attach();
-	void leave_ring();
+	void beat();
+	void look_for_rings();
+	void drop_replaced();
+	void attach_new();
+	void await_decoder();
+	RingFeed *decoder() const;
 	void collect();
+	void pass_on_acks();
 	void unsettle(Clock::duration patience);
 	bool settle();
 	void check_log_end(const LogEnd &end) const;
-	void resume_after(const LogEnd &end);
-	void check_total_parts();
-	bool take_next_frame();
+	void resume_after(const LogEnd &end, const Cursors &cursors);
 	bool publish_next();
+	bool ready(Source *source);
+	bool publish(Source *source);
+	std::string list_cursors() const;
 	void retry_later(const std::string &waiting_for);
 	void sleep(Clock::time_point until, bool reading);
 	void drain();
 
 	/* A message was stored since the last settling. */
 	bool proven() const { return ledger_.stored_sequence() > settled_sequence_; }
+	/* After settling, one message goes ahead, and the others when it has arrived. */
+	bool may_publish() const { return proven() || ledger_.empty(); }
 
 	const Config &config_;
-	RingSource &ring_;
+	RingDirectory &directory_;
 	Queue &queue_;
 	Wakeup &wakeup_;
 	const std::atomic<int> &stop_requests_;
 
 	Ledger ledger_;
-	FrameMessages messages_;
+	HandOff hand_off_;
+	RingFeed::Context feed_context_;
+	Feeds feeds_; /* by name: "decoder" comes before "snapshot-..." */
+	uint32_t feeds_made_ = 0;
+	std::set<uint64_t> epochs_; /* of which we have published messages */
+	std::vector<Source *> sources_; /* of this turn of the loop; the decoder's is the first, or nullptr */
+	Turns turns_;
 	Message message_;
 	std::vector<Answer> answers_;
+	std::vector<Ledger::Ack> acks_;
 	Progress progress_;
-	WaitNotice notice_;
+	WaitNotice notice_;      /* of NATS */
+	WaitNotice ring_notice_; /* of the decoder's ring */
 
 	/* Of the turn of the loop. */
 	Clock::time_point now_;
 	uint64_t changes_seen_ = 0;
 
 	Clock::time_point next_beat_;
+	Clock::time_point next_look_; /* for rings that came and went */
 	Clock::time_point unattached_since_;
 	Clock::time_point retry_at_; /* nothing is tried before */
 
@@ -86,11 +108,10 @@ private:
 	uint64_t interruptions_ = 0;      /* of the queue, at the last settling */
 	uint64_t settled_sequence_ = 0;   /* the queue's end at the last settling */
 	int fruitless_settlings_ = 0;     /* since a message was stored */
-	bool chained_ = false;            /* the queue is known to hold a message of this ring */
-	bool greeted_ = false;            /* the line that says what is published where was written */
+	bool chained_ = false;            /* the queue is known to hold a message of this application */
+	bool greeted_ = false;            /* the line that says where to is published was written */
 	std::string refusal_;             /* that the queue gave last, until it takes messages again */
 	std::string previous_id_;         /* of the message before the next; "" if not to be checked */
-	uint32_t unfinished_total_ = 0;   /* parts of the record that the queue has a part of; 0: none */
 };
 
 } // namespace siphon

@@ -28,16 +28,19 @@ publisher_compile = $(CXX) $(PUBLISHER_CXXFLAGS) -std=c++20 -pthread -Wall -Wext
 	$(publisher_sanitize) $(PUBLISHER_CPPFLAGS) -MMD -MP
 
 # Pure logic, which the unit tests link: no NATS, no ring file.
-UNIT_PUBLISHER_SRCS = publisher/compression.cpp publisher/config.cpp publisher/datetime.cpp \
-	publisher/frame_messages.cpp publisher/ledger.cpp publisher/package_assembler.cpp \
-	publisher/parts.cpp publisher/subject.cpp publisher/tail_json.cpp
+UNIT_PUBLISHER_SRCS = publisher/compression.cpp publisher/config.cpp publisher/cursor.cpp publisher/datetime.cpp \
+	publisher/frame_messages.cpp publisher/hand_off.cpp publisher/ledger.cpp publisher/log.cpp publisher/mover.cpp \
+	publisher/package_assembler.cpp publisher/parts.cpp publisher/record_messages.cpp publisher/subject.cpp \
+	publisher/table_state.cpp publisher/tail_json.cpp
 
 PUBLISHER_RING_SRCS = src/ring.cpp src/ring_file.cpp src/ring_fault.cpp
-PUBLISHER_SRCS = publisher/main.cpp publisher/compression.cpp publisher/config.cpp \
-	publisher/frame_messages.cpp publisher/jetstream.cpp publisher/jetstream_api.cpp publisher/ledger.cpp \
-	publisher/log.cpp publisher/nats_connection.cpp publisher/parts.cpp publisher/progress.cpp \
-	publisher/publisher.cpp publisher/ring_source.cpp publisher/stream_setup.cpp publisher/subject.cpp \
-	publisher/wakeup.cpp $(PUBLISHER_RING_SRCS)
+PUBLISHER_SRCS = publisher/main.cpp publisher/compression.cpp publisher/config.cpp publisher/cursor.cpp \
+	publisher/frame_messages.cpp publisher/hand_off.cpp publisher/jetstream.cpp publisher/jetstream_api.cpp \
+	publisher/ledger.cpp publisher/log.cpp publisher/mover.cpp publisher/nats_connection.cpp \
+	publisher/package_assembler.cpp publisher/parts.cpp publisher/progress.cpp publisher/publisher.cpp \
+	publisher/record_messages.cpp publisher/ring_directory.cpp publisher/ring_feed.cpp publisher/ring_source.cpp \
+	publisher/state_bucket.cpp publisher/stream_reader.cpp publisher/stream_setup.cpp publisher/subject.cpp \
+	publisher/table_state.cpp publisher/wakeup.cpp $(PUBLISHER_RING_SRCS)
 TAIL_SRCS = publisher/tail.cpp publisher/compression.cpp publisher/config.cpp publisher/datetime.cpp \
 	publisher/jetstream_api.cpp publisher/nats_connection.cpp publisher/package_assembler.cpp \
 	publisher/subject.cpp publisher/tail_json.cpp publisher/wakeup.cpp publisher/log.cpp
@@ -49,7 +52,7 @@ SIPHON_PB_OBJECT = $(PUBLISHER_OBJDIR)/gen/siphon.pb.o
 
 publisher: $(BUILDDIR)/siphon-publisher $(BUILDDIR)/siphon-tail
 
-$(BUILDDIR)/siphon-publisher: $(call publisher_objects,$(PUBLISHER_SRCS))
+$(BUILDDIR)/siphon-publisher: $(call publisher_objects,$(PUBLISHER_SRCS)) $(SIPHON_PB_OBJECT)
 $(BUILDDIR)/siphon-tail: $(call publisher_objects,$(TAIL_SRCS)) $(SIPHON_PB_OBJECT)
 
 $(BUILDDIR)/siphon-publisher $(BUILDDIR)/siphon-tail:

@@ -8,6 +8,8 @@
 #define SIPHON_QUEUE_H
 
 #include <cstdint>
+#include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -53,9 +55,38 @@ struct LogEnd
 	uint64_t sequence = 0; /* of the last message, 0 if there never was one */
 	/* The last message of those that still exist was not written by a publisher. */
 	bool foreign = false;
-	/* The last message that was, if it still exists: its id and its Siphon-Part. */
+	/* The last message that was, if it still exists: its id and its Siphon-Cursors. */
 	std::string id;
+	std::string cursors;
+};
+
+/* A message that is in the log, read back. */
+struct StoredMessage
+{
+	uint64_t sequence;
+	std::string subject;
+	uint32_t generation;
+	std::string first; /* values of Siphon-First and so on */
+	std::string last;
+	std::string events;
+	std::string encoding;
 	std::string part;
+	std::string body;
+};
+
+/* Reads messages back, a few at a time, without waiting for them. The wakeup is notified when some have come. */
+class QueueReader
+{
+public:
+	virtual ~QueueReader() = default;
+
+	/* Asks for the next few, unless they are under way. */
+	virtual void pull() = 0;
+	virtual bool pulling() const = 0;
+	/* Takes what has come, in order. False: the reading has broken off, begin another. */
+	virtual bool take(std::vector<StoredMessage> *messages) = 0;
+	/* How many there were still behind the last that came. */
+	virtual uint64_t pending() const = 0;
 };
 
 class Queue
@@ -82,6 +113,19 @@ public:
 	virtual bool publish(const Message &message, uint64_t token) = 0;
 	/* Appends the answers that came since the last call. */
 	virtual void collect(std::vector<Answer> *answers) = 0;
+
+	/* What follows asks and waits for the answer: for rare moments. "Not now" has its reason in *why. */
+
+	/* Removes the messages below a sequence whose subjects match. False: not now. */
+	virtual bool purge(const std::string &subjects, uint64_t below, std::string *why) = 0;
+	/* Sequence of the last message whose subject matches, 0 if there is none. nullopt: not now. */
+	virtual std::optional<uint64_t> last_sequence(const std::string &subjects, std::string *why) = 0;
+	/* Reads messages whose subjects match, from a sequence on. nullptr: not now. */
+	virtual std::unique_ptr<QueueReader> read_from(const std::string &subjects, uint64_t sequence, std::string *why) = 0;
+
+	/* A small durable map beside the log, for consumers and for the next publisher. After read_end(). */
+	virtual std::optional<std::map<std::string, std::string>> read_states(std::string *why) = 0;
+	virtual bool write_state(const std::string &key, const std::string &value, std::string *why) = 0;
 };
 
 } // namespace siphon

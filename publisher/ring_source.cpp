@@ -3,120 +3,68 @@
 
 #include <cerrno>
 #include <chrono>
-#include <cstring>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "../src/ring_fault.h"
-#include "exit_codes.h"
 
 namespace siphon {
 
-RingSource::RingSource(const std::string &directory, const std::string &application)
-	: directory_(directory), application_(application)
-{
-	lock();
-	try
-	{
-		/* Now already, so that the decoder's first ring wakes us. */
-		open_bells();
-	}
-	catch (...)
-	{
-		close(lock_);
-		throw;
-	}
-}
-
-RingSource::~RingSource()
-{
-	detach();
-	close_bells();
-	close(lock_);
-}
-
 std::string
-RingSource::path() const
+RingSource::path_of(const RingDirectory &directory, const std::string &ring)
 {
 	char path[kRingPathMax];
 
-	return ring_path(path, directory_.c_str(), application_.c_str(), "decoder.ring") ? path : directory_;
+	return ring_path(path, directory.directory().c_str(), directory.application().c_str(), (ring + ".ring").c_str())
+		? path
+		: directory.directory();
 }
 
-/* One line for an errno value that the ring's directory gave, with what to do about it. */
-static Fatal
-directory_error(const std::string &directory, int error)
+std::unique_ptr<RingSource>
+RingSource::attach(const RingDirectory &directory, const std::string &ring)
 {
-	std::string line = "ring directory " + directory + ": " + strerror(error);
+	std::unique_ptr<RingSource> source(new RingSource);
 
-	if (error == EPERM || error == EACCES)
-		line += "; it must belong to the user that this runs as, and only that user may write to it: run the "
-				"publisher as the PostgreSQL server's user";
-	return Fatal(ExitCode::Usage, line);
-}
+	source->path_ = path_of(directory, ring);
+	if (!source->map(directory, ring))
+		return nullptr;
 
-void
-RingSource::lock()
-{
-	int error = ring_lock(directory_.c_str(), application_.c_str(), "publisher.lock", &lock_);
+	int error = bell_open(directory.directory().c_str(), directory.application().c_str(), (ring + ".bell").c_str(),
+						  &source->worker_bell_);
 
-	if (error == EWOULDBLOCK)
-		throw Fatal(ExitCode::Locked, "another publisher runs for application " + application_ +
-						": it holds publisher.lock in " + directory_ + "/" + application_);
 	if (error != 0)
-		throw directory_error(directory_, error);
-}
-
-void
-RingSource::open_bells()
-{
-	int error = bell_open(directory_.c_str(), application_.c_str(), "publisher.bell", &own_bell_);
-
-	if (error == 0)
-		error = bell_open(directory_.c_str(), application_.c_str(), "decoder.bell", &decoder_bell_);
-	if (error != 0)
-	{
-		close_bells();
-		throw directory_error(directory_, error);
-	}
-}
-
-void
-RingSource::close_bells()
-{
-	if (own_bell_ >= 0)
-		close(own_bell_);
-	if (decoder_bell_ >= 0)
-		close(decoder_bell_);
-	own_bell_ = -1;
-	decoder_bell_ = -1;
+		throw directory.error(error);
+	source->reader_.set_publisher(static_cast<uint32_t>(getpid()));
+	source->beat();
+	/* A publisher before us may have died between learning that the worker sleeps and waking it. */
+	bell_ring(source->worker_bell_);
+	return source;
 }
 
 bool
-RingSource::attach()
+RingSource::map(const RingDirectory &directory, const std::string &ring)
 {
-	RingMapping mapping{nullptr, 0, -1};
-	int error = ring_file_open(directory_.c_str(), application_.c_str(), &mapping);
+	int error = ring_file_open(directory.directory().c_str(), directory.application().c_str(), ring.c_str(), &mapping_);
 
 	if (error == ENOENT)
 		return false;
 	if (error == EINVAL)
-		throw Fatal(ExitCode::RingRefused, path() + " is too short to be a ring");
+		throw Fatal(ExitCode::RingRefused, path_ + " is too short to be a ring");
 	if (error != 0)
-		throw directory_error(directory_, error);
+		throw directory.error(error);
 
-	/* A ring that is truncated under us then reads as zeros, which is a corrupt ring and not a SIGBUS. */
-	ring_fault_guard(mapping.memory, mapping.size);
+	/*
+	 * A ring that is truncated under us then reads as zeros, which is a corrupt ring and not a SIGBUS. One mapping
+	 * can be guarded: that of the ring which always is there.
+	 */
+	if (ring == kDecoderRing)
+	{
+		ring_fault_guard(mapping_.memory, mapping_.size);
+		guarded_ = true;
+	}
 
 	uint32_t version = 0;
-	AttachResult result = reader_.attach(mapping.memory, mapping.size, &version);
 
-	if (result != AttachResult::Ok)
-	{
-		ring_fault_guard(nullptr, 0);
-		ring_file_close(&mapping);
-	}
-	switch (result)
+	switch (reader_.attach(mapping_.memory, mapping_.size, &version))
 	{
 		case AttachResult::Ok:
 			break;
@@ -124,41 +72,26 @@ RingSource::attach()
 			return false;
 		case AttachResult::WrongVersion:
 			throw Fatal(ExitCode::RingRefused,
-						path() + " has ring version " + std::to_string(version) + ", and this publisher reads version " +
+						path_ + " has ring version " + std::to_string(version) + ", and this publisher reads version " +
 							std::to_string(kRingVersion) + ": install the publisher that came with the extension");
 		case AttachResult::Corrupt:
-			throw Fatal(ExitCode::RingRefused, path() + " is corrupt: its header has impossible values");
+			throw Fatal(ExitCode::RingRefused, path_ + " is corrupt: its header has impossible values");
 	}
-	mapping_ = mapping;
-
-	if (application_ != reader_.application())
-		throw Fatal(ExitCode::RingRefused, path() + " belongs to application \"" + reader_.application() + "\"");
-
-	/* Dropping an application and making it again leaves us with a lock and bells that nobody else has. */
-	struct stat status;
-
-	if (fstat(lock_, &status) != 0 || status.st_nlink == 0)
-	{
-		close(lock_);
-		lock();
-	}
-	close_bells();
-	open_bells();
-
-	reader_.set_publisher(static_cast<uint32_t>(getpid()));
-	beat();
+	if (directory.application() != reader_.application())
+		throw Fatal(ExitCode::RingRefused, path_ + " belongs to application \"" + reader_.application() + "\"");
 	return true;
 }
 
-void
-RingSource::detach()
+RingSource::~RingSource()
 {
-	if (!attached())
-		return;
-	reader_.set_publisher(0);
-	ring_fault_guard(nullptr, 0);
+	if (worker_bell_ >= 0)
+	{
+		reader_.set_publisher(0);
+		close(worker_bell_);
+	}
+	if (guarded_)
+		ring_fault_guard(nullptr, 0);
 	ring_file_close(&mapping_);
-	reader_ = RingReader();
 }
 
 void
@@ -166,7 +99,7 @@ RingSource::ack(uint64_t position)
 {
 	reader_.ack(position);
 	if (reader_.worker_sleeps())
-		bell_ring(decoder_bell_);
+		bell_ring(worker_bell_);
 }
 
 void
@@ -188,12 +121,6 @@ void
 RingSource::wake()
 {
 	reader_.set_asleep(false);
-}
-
-void
-RingSource::drain_bell()
-{
-	bell_drain(own_bell_);
 }
 
 } // namespace siphon

@@ -1,6 +1,7 @@
 /* See stream_setup.h. */
 #include "stream_setup.h"
 
+#include <algorithm>
 #include <vector>
 
 #include "exit_codes.h"
@@ -11,10 +12,25 @@ namespace siphon {
 
 using nlohmann::json;
 
+static std::string
+held_subjects(const StreamPlan &plan)
+{
+	return plan.root + ".held.>";
+}
+
 static json
 subjects_of(const StreamPlan &plan)
 {
-	return json::array({plan.root + ".events.>", watermark_subject(plan.root)});
+	return json::array({plan.root + ".events.>", watermark_subject(plan.root), held_subjects(plan)});
+}
+
+/* The stream is this application's, and lacks nothing but what --update-stream adds. */
+static bool
+update_mends(const StreamPlan &plan, const json &config)
+{
+	const json taken = config.value("subjects", json::array());
+
+	return plan.update && std::find(taken.begin(), taken.end(), plan.root + ".events.>") != taken.end();
 }
 
 /* The settings that the user asked for, under JetStream's names. */
@@ -55,7 +71,8 @@ find_or_make_stream(natsConnection *connection, const StreamPlan &plan)
 
 	reply = jetstream_request(connection, "STREAM.CREATE." + plan.name, config);
 	if (reply.ok())
-		spdlog::info("made stream {} for {} and {}", plan.name, plan.root + ".events.>", watermark_subject(plan.root));
+		spdlog::info("made stream {} for {}, {} and {}", plan.name, plan.root + ".events.>", held_subjects(plan),
+					 watermark_subject(plan.root));
 	else if (reply.error_code == kErrorStreamNameInUse)
 	{
 		/* Somebody was faster; the next attempt sees it. */
@@ -93,17 +110,22 @@ show(const std::string &key, const json &value)
 void
 check_usable(const StreamPlan &plan, const json &config)
 {
+	const json taken = config.value("subjects", json::array());
+
 	for (const json &subject : subjects_of(plan))
 	{
 		bool covered = false;
+		bool held = subject == held_subjects(plan);
 
-		for (const json &pattern : config.value("subjects", json::array()))
+		for (const json &pattern : taken)
 			covered |= subject_covers(pattern.get<std::string>(), subject.get<std::string>());
+		if (!covered && held)
+			throw Fatal(ExitCode::StreamRefused, "stream " + plan.name + " does not take " + held_subjects(plan) +
+							", which snapshots need: start the publisher once with --update-stream");
 		if (!covered)
 			throw Fatal(ExitCode::StreamRefused,
-						"stream " + plan.name + " exists and does not take " + subject.get<std::string>() +
-							", but " + config.value("subjects", json::array()).dump() +
-							": it belongs to something else, or to another --subject-prefix");
+						"stream " + plan.name + " exists and does not take " + subject.get<std::string>() + ", but " +
+							taken.dump() + ": it belongs to something else, or to another --subject-prefix");
 	}
 	if (config.value("no_ack", false))
 		throw Fatal(ExitCode::StreamRefused, "stream " + plan.name + " acknowledges nothing (no_ack)");
@@ -118,6 +140,8 @@ check_stream(natsConnection *connection, const StreamPlan &plan, const json &con
 	json updated = config;
 	std::string changes;
 
+	if (!update_mends(plan, config))
+		check_usable(plan, config);
 	wanted["subjects"] = subjects_of(plan);
 	wanted["retention"] = "limits";
 	for (const auto &[key, value] : wanted.items())

@@ -29,7 +29,7 @@ ApiReply find_or_make_stream(natsConnection *connection, const StreamPlan &plan)
 void check_usable(const StreamPlan &plan, const nlohmann::json &config);
 
 /*
- * Compares a stream's configuration with the plan. A warning for each difference, or an update if the
+ * Compares a stream's configuration with the plan, when it is first seen: as check_usable() does, and A warning for each difference, or an update if the
  * plan says so. False with *why if JetStream can't answer now.
  */
 bool check_stream(natsConnection *connection, const StreamPlan &plan, const nlohmann::json &config, std::string *why);

@@ -35,19 +35,33 @@ subject_root(const std::string &prefix, const std::string &application)
 	return prefix + "." + application;
 }
 
-std::string
-events_subject(const std::string &root, std::string_view schema, std::string_view table,
-			   std::optional<uint32_t> partition)
+static std::string
+table_subject(const std::string &root, const char *what, std::string_view schema, std::string_view table,
+			  std::optional<uint32_t> partition)
 {
 	std::string subject = root;
 
-	subject += ".events.";
+	subject += what;
 	subject += encode_token(schema);
 	subject += '.';
 	subject += encode_token(table);
 	subject += '.';
 	subject += partition ? std::to_string(*partition) : "*";
 	return subject;
+}
+
+std::string
+events_subject(const std::string &root, std::string_view schema, std::string_view table,
+			   std::optional<uint32_t> partition)
+{
+	return table_subject(root, ".events.", schema, table, partition);
+}
+
+std::string
+held_subject(const std::string &root, std::string_view schema, std::string_view table,
+			 std::optional<uint32_t> partition)
+{
+	return table_subject(root, ".held.", schema, table, partition);
 }
 
 std::string
@@ -111,6 +125,15 @@ dotted_name_valid(std::string_view name, size_t limit)
 			return false;
 	}
 	return true;
+}
+
+std::string
+format_lsn(uint64_t lsn)
+{
+	char buffer[24];
+	int length = snprintf(buffer, sizeof(buffer), "%016llX", static_cast<unsigned long long>(lsn));
+
+	return std::string(buffer, static_cast<size_t>(length));
 }
 
 std::string

@@ -22,6 +22,9 @@ std::string subject_root(const std::string &prefix, const std::string &applicati
 /* <prefix>.<application>.events.<schema>.<table>.<partition>; with partition nullopt, ".*" instead. */
 std::string events_subject(const std::string &root, std::string_view schema, std::string_view table,
 						   std::optional<uint32_t> partition);
+/* The same with held instead of events: where changes wait for the end of the table's snapshot. */
+std::string held_subject(const std::string &root, std::string_view schema, std::string_view table,
+						 std::optional<uint32_t> partition);
 std::string watermark_subject(const std::string &root);
 
 /* siphon_<application>, dots replaced: a stream's name can't hold them. */
@@ -33,6 +36,8 @@ bool subject_covers(std::string_view pattern, std::string_view subject);
 /* An application's name, or a prefix: tokens of letters, digits, "_" and "-", joined by single dots. */
 bool dotted_name_valid(std::string_view name, size_t limit);
 
+/* 16 hex digits */
+std::string format_lsn(uint64_t lsn);
 /* <commit LSN, 16 hex digits>/<ordinal, decimal> */
 std::string format_position(uint64_t lsn, uint64_t ordinal);
 

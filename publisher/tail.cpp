@@ -2,8 +2,10 @@
  * siphon-tail: prints the events of one application's stream as JSON lines. Reads with an ordered consumer,
  * which leaves nothing behind in the stream, and never writes.
  */
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <charconv>
 #include <chrono>
 #include <csignal>
 #include <cstdio>
@@ -49,10 +51,12 @@ public:
 
 private:
 	bool find_end();
-	bool end_is_gone();
+	bool end_is_gone(uint64_t seen);
 	void subscribe();
 	bool print(natsMsg *message);
 	bool print_package(std::string_view payload);
+	template <typename Marker>
+	bool print_marker(const std::string &subject, std::string_view payload);
 	bool print_watermark(std::string_view payload);
 	void flush();
 
@@ -126,15 +130,15 @@ Tail::find_end()
 	return true;
 }
 
-/* The message at the end may be dropped, for its age, before it comes to us. */
+/* The message at the end may be dropped before it comes to us, for its age or because it was held and is moved. */
 bool
-Tail::end_is_gone()
+Tail::end_is_gone(uint64_t seen)
 {
-	ApiReply reply = jetstream_request(connection_.get(), "STREAM.INFO." + stream_);
+	ApiReply reply = jetstream_request(connection_.get(), "STREAM.MSG.GET." + stream_, {{"last_by_subj", filter_}});
 
 	if (!reply.ok())
-		return reply.error_code == kErrorStreamNotFound;
-	return reply.content["state"].value("first_seq", uint64_t{0}) > end_;
+		return reply.error_code == kErrorStreamNotFound || reply.error_code == kErrorNoMessage;
+	return reply.content["message"].value("seq", uint64_t{0}) <= seen;
 }
 
 void
@@ -165,6 +169,7 @@ Tail::run()
 	subscribe();
 
 	Clock::time_point last = Clock::now();
+	uint64_t seen = 0;
 
 	while (!stop_requested.load() && !output_gone_)
 	{
@@ -177,7 +182,7 @@ Tail::run()
 			flush();
 			if (end_ != 0 && Clock::now() - last >= kIdle)
 			{
-				if (end_is_gone())
+				if (end_is_gone(seen))
 					return;
 				last = Clock::now();
 			}
@@ -196,6 +201,7 @@ Tail::run()
 		jsMsgMetaData_Destroy(metadata);
 		if (end_ != 0 && sequence > end_)
 			break;
+		seen = sequence;
 		if (!print(raw))
 		{
 			flush();
@@ -224,24 +230,44 @@ Tail::print(natsMsg *message)
 {
 	std::string subject = natsMsg_GetSubject(message);
 	std::string_view kind = header(message, "Siphon-Kind");
-	bool changes = kind == "changes" && subject_covers(events_, subject);
+	bool events = subject_covers(events_, subject);
+	bool package = events && (kind == "changes" || kind == "snapshot");
+	bool marker = events && (kind == "snapshot-begin" || kind == "snapshot-end");
 	bool watermark = kind == "watermark" && subject == watermarks_;
 	std::string_view body(natsMsg_GetData(message), static_cast<size_t>(natsMsg_GetDataLength(message)));
 	std::string_view payload;
 
-	if (!changes && !watermark)
+	if (!package && !marker && !watermark)
 		return !kind.empty();
 
 	switch (assembler_.add(subject, header(message, "Siphon-Part"), header(message, "Siphon-Encoding"), body, &payload))
 	{
 		case PackageAssembler::Result::Complete:
-			return changes ? print_package(payload) : print_watermark(payload);
+			break;
 		case PackageAssembler::Result::Incomplete:
 			return true;
 		case PackageAssembler::Result::Invalid:
-			break;
+			return false;
 	}
-	return false;
+
+	size_t before = output_.size();
+
+	try
+	{
+		if (package)
+			return print_package(payload);
+		if (watermark)
+			return print_watermark(payload);
+		if (kind == "snapshot-begin")
+			return print_marker<v1::SnapshotBegin>(subject, payload);
+		return print_marker<v1::SnapshotEnd>(subject, payload);
+	}
+	catch (const std::runtime_error &)
+	{
+		/* Whole lines stay. */
+		output_.resize(std::max(before, output_.rfind('\n') + 1));
+		return false;
+	}
 }
 
 bool
@@ -251,21 +277,29 @@ Tail::print_package(std::string_view payload)
 		return false;
 	for (const v1::Event &event : package_.events())
 	{
-		size_t before = output_.size();
-
 		if (config_.count != 0 && lines_ >= config_.count)
 			break;
-		try
-		{
-			append_event(&output_, package_, event);
-		}
-		catch (const std::runtime_error &)
-		{
-			output_.resize(before);
-			return false;
-		}
+		append_event(&output_, package_, event);
 		lines_++;
 	}
+	return true;
+}
+
+/* The partition is the last token of the subject; the body is the same on all. */
+template <typename Marker>
+bool
+Tail::print_marker(const std::string &subject, std::string_view payload)
+{
+	Marker marker;
+	uint32_t partition = 0;
+	const char *end = subject.data() + subject.size();
+	auto number = std::from_chars(subject.data() + subject.rfind('.') + 1, end, partition);
+
+	if (number.ec != std::errc() || number.ptr != end ||
+		!marker.ParseFromArray(payload.data(), static_cast<int>(payload.size())))
+		return false;
+	append_marker(&output_, marker, partition);
+	lines_++;
 	return true;
 }
 

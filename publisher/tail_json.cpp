@@ -219,19 +219,32 @@ append_old(std::string *out, const v1::Package &package, const v1::Event &event)
 	*out += '}';
 }
 
+/* What all lines about a table begin with. */
+template <typename Body>
+static void
+append_table(std::string *out, const Body &body, uint32_t partition, std::string_view operation)
+{
+	*out += '{';
+	append_field(out, "application", body.application_identifier());
+	append_field(out, "schema", body.schema());
+	append_field(out, "table", body.table());
+	if (partition != 0)
+	{
+		append_key(out, "partition");
+		append_number(out, partition);
+	}
+	append_field(out, "operation", operation);
+	if (body.generation() != 0)
+	{
+		append_key(out, "generation");
+		append_number(out, body.generation());
+	}
+}
+
 void
 append_event(std::string *out, const v1::Package &package, const v1::Event &event)
 {
-	*out += '{';
-	append_field(out, "application", package.application_identifier());
-	append_field(out, "schema", package.schema());
-	append_field(out, "table", package.table());
-	if (package.partition() != 0)
-	{
-		append_key(out, "partition");
-		append_number(out, package.partition());
-	}
-	append_field(out, "operation", v1::Operation_Name(event.operation()));
+	append_table(out, package, package.partition(), v1::Operation_Name(event.operation()));
 	append_field(out, "position", format_position(event.commit_lsn(), event.ordinal()));
 	append_field(out, "timestamp", format_timestamp(event.commit_timestamp(), true, true));
 	append_key(out, "xid");
@@ -251,6 +264,39 @@ append_watermark(std::string *out, const v1::Watermark &watermark)
 	append_field(out, "operation", "WATERMARK");
 	append_field(out, "position", format_position(watermark.commit_lsn(), 0));
 	append_field(out, "timestamp", format_timestamp(watermark.commit_timestamp(), true, true));
+	if (watermark.held_tables_size() > 0)
+	{
+		append_key(out, "held_tables");
+		*out += '[';
+		for (const std::string &table : watermark.held_tables())
+		{
+			if (out->back() != '[')
+				*out += ',';
+			append_string(out, table);
+		}
+		*out += ']';
+	}
+	*out += "}\n";
+}
+
+void
+append_marker(std::string *out, const v1::SnapshotBegin &marker, uint32_t partition)
+{
+	append_table(out, marker, partition, "SNAPSHOT-BEGIN");
+	append_key(out, "estimated_rows");
+	append_number(out, marker.estimated_rows());
+	*out += "}\n";
+}
+
+void
+append_marker(std::string *out, const v1::SnapshotEnd &marker, uint32_t partition)
+{
+	if (partition >= static_cast<uint32_t>(marker.row_counts_size()))
+		throw std::runtime_error("a marker without the number of rows of partition " + std::to_string(partition));
+	append_table(out, marker, partition, "SNAPSHOT-END");
+	append_key(out, "rows");
+	append_number(out, marker.row_counts(static_cast<int>(partition)));
+	append_field(out, "snapshot_lsn", format_lsn(marker.snapshot_lsn()));
 	*out += "}\n";
 }
 

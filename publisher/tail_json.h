@@ -5,6 +5,7 @@
 #ifndef SIPHON_TAIL_JSON_H
 #define SIPHON_TAIL_JSON_H
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 
@@ -18,6 +19,9 @@ namespace siphon {
  */
 void append_event(std::string *out, const v1::Package &package, const v1::Event &event);
 void append_watermark(std::string *out, const v1::Watermark &watermark);
+/* Markers, as they stand on the subject of a partition. */
+void append_marker(std::string *out, const v1::SnapshotBegin &marker, uint32_t partition);
+void append_marker(std::string *out, const v1::SnapshotEnd &marker, uint32_t partition);
 
 /* A value, and a string with its quotes. */
 void append_value(std::string *out, const v1::Value &value);

@@ -1,0 +1,347 @@
+/* See hand_off.h. */
+#include "hand_off.h"
+
+#include <algorithm>
+
+#include "log.h"
+#include "subject.h"
+
+namespace siphon {
+
+static constexpr std::chrono::milliseconds kRetry{250};
+
+static std::string
+entry_key(std::string_view schema, std::string_view table)
+{
+	std::string key(schema);
+
+	key += '\0';
+	key += table;
+	return key;
+}
+
+const HandOff::Entry *
+HandOff::find(const TableFrame &table) const
+{
+	if (entries_.empty())
+		return nullptr;
+
+	auto entry = entries_.find(entry_key(table.schema, table.table));
+
+	return entry == entries_.end() ? nullptr : &entry->second;
+}
+
+HandOff::Entry *
+HandOff::find(const TableFrame &table)
+{
+	return const_cast<Entry *>(static_cast<const HandOff *>(this)->find(table));
+}
+
+std::string
+HandOff::held(const TableState &state) const
+{
+	return held_subject(root_, state.schema, state.table, std::nullopt);
+}
+
+bool
+HandOff::not_now(const std::string &why, Clock::time_point now)
+{
+	spdlog::debug("waiting for {}", why);
+	retry_at_ = now + kRetry;
+	return false;
+}
+
+bool
+HandOff::load(std::string *why)
+{
+	auto states = queue_.read_states(why);
+
+	if (!states)
+		return false;
+	for (const auto &[key, value] : *states)
+	{
+		std::optional<TableState> state = TableState::parse(value);
+
+		if (!state)
+		{
+			spdlog::warn("the state of table {} in the key-value bucket can't be read, and is ignored: {}", key, value);
+			continue;
+		}
+
+		Entry &entry = entries_[entry_key(state->schema, state->table)];
+
+		entry.state = *state;
+	}
+	loaded_ = true;
+	return true;
+}
+
+bool
+HandOff::settle(const Cursors &cursors, std::string *why)
+{
+	if (!loaded_ && !load(why))
+		return false;
+	for (auto &[key, entry] : entries_)
+	{
+		entry.closing = false;
+		entry.mover.reset();
+		if (entry.state.phase == TablePhase::Streaming)
+			continue;
+
+		std::optional<uint64_t> last = queue_.last_sequence(held(entry.state), why);
+
+		if (!last)
+			return false;
+		entry.last_held = *last;
+		if (entry.state.phase != TablePhase::Moving)
+			continue;
+		entry.mover = std::make_unique<Mover>(entry.state, root_, compression_level_, &queue_);
+
+		auto cursor = cursors.find(entry.mover->name());
+
+		entry.mover->resume(cursor == cursors.end() ? nullptr : &cursor->second, 0);
+	}
+	return true;
+}
+
+/* Makes a state durable, and only then enters it. */
+bool
+HandOff::save(Entry *entry, const TableState &state, Clock::time_point now)
+{
+	std::string why;
+
+	if (now < retry_at_)
+		return false;
+	if (!queue_.write_state(state_key(state.schema, state.table), state.to_json(), &why))
+		return not_now(why, now);
+	entry->state = state;
+	return true;
+}
+
+bool
+HandOff::stale(const TableFrame &table) const
+{
+	const Entry *entry = find(table);
+
+	return entry != nullptr && entry->state.generation > table.generation;
+}
+
+/* A generation begins with its first frame, whether that is the marker or a change that is held. */
+bool
+HandOff::begin_generation(const TableFrame &table, Clock::time_point now)
+{
+	Entry entry;
+	TableState state;
+
+	state.schema = table.schema;
+	state.table = table.table;
+	state.oid = table.oid;
+	state.generation = table.generation;
+	state.from = next_possible();
+	if (!save(&entry, state, now))
+		return false;
+	spdlog::info("snapshot {} of table {}.{}: changes are held", table.generation, table.schema, table.table);
+	entries_[entry_key(table.schema, table.table)] = std::move(entry);
+	return true;
+}
+
+HandOff::Route
+HandOff::route(const Frame &frame, const TableFrame &table, Clock::time_point now)
+{
+	Entry *entry = find(table);
+	FrameKind kind = static_cast<FrameKind>(frame.header.kind);
+
+	if (entry != nullptr && entry->state.generation > table.generation)
+		return Route::Drop;
+	if (kind == FrameKind::Snapshot)
+		return Route::Events;
+	if (entry == nullptr || entry->state.generation < table.generation)
+	{
+		if (kind == FrameKind::Changes)
+			return Route::Events;
+		return begin_generation(table, now) ? Route::Held : Route::Wait;
+	}
+
+	switch (entry->state.phase)
+	{
+		case TablePhase::Snapshot:
+			return Route::Held;
+		case TablePhase::Moving:
+			return entry->closing && frame.first_of_record() ? Route::Wait : Route::Held;
+		case TablePhase::Streaming:
+			break;
+	}
+	if (frame.header.first.lsn >= entry->state.snapshot.lsn)
+		return Route::Events;
+
+	TableState state = entry->state;
+
+	state.from = next_possible();
+	return begin_moving(entry, state, now) ? Route::Held : Route::Wait;
+}
+
+void
+HandOff::held_sent(const TableFrame &table, uint64_t sequence)
+{
+	Entry *entry = find(table);
+
+	if (entry != nullptr)
+		entry->last_held = sequence;
+}
+
+bool
+HandOff::begin(const TableFrame &table, Clock::time_point now)
+{
+	const Entry *entry = find(table);
+
+	return (entry != nullptr && entry->state.generation >= table.generation) || begin_generation(table, now);
+}
+
+bool
+HandOff::begun(const TableFrame &table, uint64_t sequence, Clock::time_point now)
+{
+	const Entry *entry = find(table);
+	std::string why;
+
+	if (entry == nullptr || entry->state.generation != table.generation)
+		return true;
+	if (now < retry_at_)
+		return false;
+
+	const TableState &state = entry->state;
+
+	/* Markers published by a publisher before us stand somewhere behind `from`; what little is between stays. */
+	if (!queue_.purge(events_subject(root_, state.schema, state.table, std::nullopt),
+					  sequence != 0 ? sequence : state.from, &why) ||
+		!queue_.purge(held(state), state.from, &why))
+		return not_now(why, now);
+	spdlog::info("snapshot {} of table {}.{} begins", table.generation, table.schema, table.table);
+	return true;
+}
+
+bool
+HandOff::begin_moving(Entry *entry, TableState state, Clock::time_point now)
+{
+	state.phase = TablePhase::Moving;
+	if (!save(entry, state, now))
+		return false;
+	entry->closing = false;
+	entry->mover = std::make_unique<Mover>(state, root_, compression_level_, &queue_);
+	return true;
+}
+
+bool
+HandOff::ended(const TableFrame &table, const Visibility &snapshot, Clock::time_point now)
+{
+	Entry *entry = find(table);
+
+	if (entry == nullptr)
+	{
+		/* The bucket has lost its state. What is held is moved all the same. */
+		if (!begin_generation(table, now))
+			return false;
+		entry = find(table);
+		entry->state.from = 1;
+	}
+	if (entry->state.generation != table.generation || entry->state.phase == TablePhase::Streaming)
+		return true;
+	if (entry->state.phase == TablePhase::Moving)
+		return false;
+
+	TableState state = entry->state;
+
+	state.snapshot = snapshot;
+	if (begin_moving(entry, state, now))
+		spdlog::info("snapshot {} of table {}.{} is complete, its held changes are moved behind it", table.generation,
+					 table.schema, table.table);
+	return false;
+}
+
+/*
+ * All that was held is moved and stored, and no change came between: from the next frame on changes go directly. The
+ * stream's last message stays whatever it is, because its cursors tell the next publisher where to go on.
+ */
+void
+HandOff::finish_moving(Entry *entry, Clock::time_point now)
+{
+	TableState state = entry->state;
+	std::string why;
+
+	state.phase = TablePhase::Streaming;
+	if (!save(entry, state, now))
+		return;
+	entry->mover.reset();
+	entry->closing = false;
+	spdlog::info("table {}.{} streams", state.schema, state.table);
+	/* If this fails, the next snapshot of the table does it. */
+	if (!queue_.purge(held(state), ledger_.stored_sequence(), &why))
+		spdlog::warn("held changes of table {}.{} that were moved are still in the stream: waited for {}", state.schema,
+					 state.table, why);
+}
+
+void
+HandOff::step(bool holding, Clock::time_point now)
+{
+	for (auto &[key, entry] : entries_)
+	{
+		if (!entry.mover)
+			continue;
+
+		Mover &mover = *entry.mover;
+		uint64_t stored = ledger_.stored_sequence();
+
+		mover.fetch(entry.last_held, stored, now);
+		if (mover.starved())
+		{
+			std::string why;
+			std::optional<uint64_t> last = queue_.last_sequence(held(entry.state), &why);
+
+			if (last)
+				entry.last_held = std::min(entry.last_held, *last);
+		}
+		if (mover.nearly())
+			entry.closing = true;
+		if (!holding && now >= retry_at_ && mover.caught_up(entry.last_held, stored))
+			finish_moving(&entry, now);
+	}
+}
+
+void
+HandOff::append_movers(std::vector<Source *> *sources)
+{
+	for (auto &[key, entry] : entries_)
+	{
+		if (entry.mover)
+			sources->push_back(entry.mover.get());
+	}
+}
+
+HandOff::Clock::time_point
+HandOff::step_at(Clock::time_point latest) const
+{
+	Clock::time_point now = Clock::now();
+
+	if (retry_at_ > now)
+		latest = std::min(latest, retry_at_);
+	for (const auto &[key, entry] : entries_)
+	{
+		if (entry.mover && entry.mover->retry_at() > now)
+			latest = std::min(latest, entry.mover->retry_at());
+	}
+	return latest;
+}
+
+std::vector<std::string>
+HandOff::held_tables() const
+{
+	std::vector<std::string> tables;
+
+	for (const auto &[key, entry] : entries_)
+	{
+		if (entry.state.phase != TablePhase::Streaming)
+			tables.push_back(entry.state.schema + "." + entry.state.table);
+	}
+	return tables;
+}
+
+} // namespace siphon

@@ -1,0 +1,119 @@
+/*
+ * The hand-off from a table's snapshot to its changes: which phase each table is in, what that means for a frame, and
+ * the moving of held changes. The rules, for a table's generation g:
+ *
+ *   snapshot   from the first frame of g on. SnapshotBegin goes to all partitions, then what is left of earlier
+ *              generations is purged. Changes are held, also those that come before SnapshotBegin.
+ *   moving     SnapshotEnd has gone to all partitions. A mover puts held changes behind it, others are still held. When
+ *              little is left to move, the table's next changes wait in the ring, so that the mover catches up.
+ *   streaming  nothing is held any more; changes go directly. One that was decoded so late that the rows may show it
+ *              sends the table back to moving, where such changes are sorted out.
+ *
+ * A new phase is durable before anything follows from it. Frames of generations before g are dropped.
+ */
+#ifndef SIPHON_HAND_OFF_H
+#define SIPHON_HAND_OFF_H
+
+#include <chrono>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "../src/ring.h"
+#include "ledger.h"
+#include "mover.h"
+#include "queue.h"
+#include "table_state.h"
+
+namespace siphon {
+
+/* The table that a frame is of. */
+struct TableFrame
+{
+	std::string_view schema;
+	std::string_view table;
+	uint32_t oid;
+	uint32_t generation;
+};
+
+class HandOff
+{
+public:
+	using Clock = std::chrono::steady_clock;
+
+	HandOff(const std::string &subject_root, int compression_level, Queue *queue, const Ledger *ledger)
+		: root_(subject_root), compression_level_(compression_level), queue_(*queue), ledger_(*ledger)
+	{
+	}
+
+	/*
+	 * The log was read up to its end, and these are its cursors: forgets what was under way. False with *why: not
+	 * now.
+	 */
+	bool settle(const Cursors &cursors, std::string *why);
+
+	enum class Route {
+		Events,
+		Held,
+		Drop, /* of a generation that is over */
+		Wait  /* ask again later */
+	};
+	/* Where to a frame of kind Changes, Held or Snapshot goes. */
+	Route route(const Frame &frame, const TableFrame &table, Clock::time_point now);
+	/* A message on the table's held subject is under way to this place. */
+	void held_sent(const TableFrame &table, uint64_t sequence);
+	/* The frame is of a generation that is over. */
+	bool stale(const TableFrame &table) const;
+
+	/* These three are repeated until they are true. Before SnapshotBegin is published: */
+	bool begin(const TableFrame &table, Clock::time_point now);
+	/* When it is stored on all partitions, the first at this place (0: not known). */
+	bool begun(const TableFrame &table, uint64_t sequence, Clock::time_point now);
+	/* When SnapshotEnd is stored on all partitions. True when all that was held is moved. */
+	bool ended(const TableFrame &table, const Visibility &snapshot, Clock::time_point now);
+
+	/* Moves on. holding: a message to a held subject is prepared, or the rest of a record on one is to come. */
+	void step(bool holding, Clock::time_point now);
+	/* Appends the sources of what is being moved; good until the next step() or settle(). */
+	void append_movers(std::vector<Source *> *sources);
+	/* When to step() again at the latest. */
+	Clock::time_point step_at(Clock::time_point latest) const;
+
+	/* As schema.table: those whose changes are held. */
+	std::vector<std::string> held_tables() const;
+
+private:
+	struct Entry
+	{
+		TableState state;
+		uint64_t last_held = 0; /* sequence of the last held message, perhaps still under way; 0: none */
+		bool closing = false;   /* changes wait, so that the mover catches up */
+		std::unique_ptr<Mover> mover;
+	};
+	using Entries = std::map<std::string, Entry, std::less<>>;
+
+	Entry *find(const TableFrame &table);
+	const Entry *find(const TableFrame &table) const;
+	bool load(std::string *why);
+	bool save(Entry *entry, const TableState &state, Clock::time_point now);
+	bool begin_generation(const TableFrame &table, Clock::time_point now);
+	bool begin_moving(Entry *entry, TableState state, Clock::time_point now);
+	void finish_moving(Entry *entry, Clock::time_point now);
+	bool not_now(const std::string &why, Clock::time_point now);
+	std::string held(const TableState &state) const;
+	/* No message that will be published takes an earlier place. */
+	uint64_t next_possible() const { return ledger_.stored_sequence() + 1; }
+
+	const std::string root_;
+	const int compression_level_;
+	Queue &queue_;
+	const Ledger &ledger_;
+	bool loaded_ = false;
+	Entries entries_; /* by schema, NUL, table */
+	Clock::time_point retry_at_; /* nothing is asked of the queue before */
+};
+
+} // namespace siphon
+
+#endif

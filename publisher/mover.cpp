@@ -1,0 +1,251 @@
+/* See mover.h. */
+#include "mover.h"
+
+#include <charconv>
+
+#include "exit_codes.h"
+#include "log.h"
+#include "siphon.pb.h"
+#include "subject.h"
+
+namespace siphon {
+
+static constexpr std::chrono::milliseconds kRetry{100};
+
+Mover::Mover(const TableState &state, const std::string &subject_root, int compression_level, Queue *queue)
+	: Source("moved-" + std::to_string(state.oid), 0, true), state_(state), root_(subject_root), queue_(*queue),
+	  held_(held_subject(subject_root, state.schema, state.table, std::nullopt)), record_(compression_level)
+{
+	resume(nullptr, 0);
+}
+
+void
+Mover::resume(const Cursor *cursor, uint64_t)
+{
+	reader_.reset();
+	incoming_.clear();
+	assembler_.emplace();
+	begins_.clear();
+	record_.clear();
+	cursor_.reset();
+	unfinished_.reset();
+	last_sent_ = 0;
+	dry_at_ = kNever;
+	starved_ = false;
+	retry_at_ = {};
+	position_ = state_.from - 1;
+	set_closed();
+
+	/* One of an earlier move is none of ours. */
+	if (cursor == nullptr || cursor->epoch != state_.generation || cursor->position < state_.from)
+		return;
+	cursor_ = *cursor;
+	position_ = cursor->position;
+	if (cursor->last_part())
+		return;
+	position_--;
+	unfinished_ = *cursor;
+}
+
+void
+Mover::fetch(uint64_t last_held, uint64_t stored, Clock::time_point now)
+{
+	std::string why;
+
+	starved_ = false;
+	if (!incoming_.empty() || record_.active() || position_ >= last_held || now < retry_at_)
+		return;
+	retry_at_ = {};
+	if (!reader_)
+	{
+		reader_ = queue_.read_from(held_, position_ + 1, &why);
+		dry_at_ = kNever;
+		if (!reader_)
+		{
+			spdlog::debug("waiting for {}", why);
+			retry_at_ = now + kRetry;
+			return;
+		}
+	}
+
+	batch_.clear();
+	/* What came before it broke off is good. */
+	if (!reader_->take(&batch_))
+		reader_.reset();
+	for (StoredMessage &message : batch_)
+		incoming_.push_back(std::move(message));
+	if (!incoming_.empty())
+	{
+		dry_at_ = kNever;
+		return;
+	}
+	if (!reader_)
+	{
+		retry_at_ = now + kRetry;
+		return;
+	}
+	if (reader_->pulling())
+		return;
+	if (dry_at_ == stored)
+	{
+		if (stored < last_held)
+			return;
+		/* The reader may look at a replica that lags behind; or the messages are gone. */
+		starved_ = true;
+		dry_at_ = kNever;
+		retry_at_ = now + kRetry;
+		return;
+	}
+	dry_at_ = stored;
+	reader_->pull();
+}
+
+bool
+Mover::caught_up(uint64_t last_held, uint64_t stored) const
+{
+	return position_ >= last_held && last_held <= stored && last_sent_ <= stored && incoming_.empty() &&
+		!record_.active();
+}
+
+bool
+Mover::prepare()
+{
+	while (!record_.active() && !incoming_.empty())
+	{
+		StoredMessage message = std::move(incoming_.front());
+
+		incoming_.pop_front();
+		take_message(message);
+		position_ = message.sequence;
+	}
+	return record_.active();
+}
+
+void
+Mover::take_message(const StoredMessage &message)
+{
+	std::string_view payload;
+
+	/* Of a snapshot that failed. */
+	if (message.generation != state_.generation)
+		return;
+	if (message.part.empty() || message.part.starts_with("1/"))
+		begins_[message.subject] = message.sequence;
+
+	switch (assembler_->add(message.subject, message.part, message.encoding, message.body, &payload))
+	{
+		case PackageAssembler::Result::Incomplete:
+			return;
+		case PackageAssembler::Result::Complete:
+			start_record(message, begins_[message.subject], payload);
+			return;
+		case PackageAssembler::Result::Invalid:
+			break;
+	}
+	throw Fatal(ExitCode::StreamRefused, "message " + std::to_string(message.sequence) + " of " + queue_.describe() +
+					" is not what a publisher writes");
+}
+
+static uint64_t
+lsn_of(const std::string &position)
+{
+	uint64_t lsn = 0;
+
+	std::from_chars(position.data(), position.data() + position.size(), lsn, 16);
+	return lsn;
+}
+
+/* Leaves out the events that the snapshot shows. False: nothing is left. */
+static bool
+leave_out_shown(const Visibility &snapshot, v1::Package *package)
+{
+	auto *events = package->mutable_events();
+	int kept = 0;
+
+	for (int i = 0; i < events->size(); i++)
+	{
+		if (snapshot.shows(events->Get(i).commit_lsn(), events->Get(i).xid()))
+			continue;
+		if (kept != i)
+			events->SwapElements(kept, i);
+		kept++;
+	}
+	events->DeleteSubrange(kept, events->size() - kept);
+	return kept > 0;
+}
+
+void
+Mover::start_record(const StoredMessage &message, uint64_t begin, std::string_view payload)
+{
+	std::string first = message.first;
+	std::string last = message.last;
+	std::string kept(payload);
+
+	record_events_ = 0;
+	std::from_chars(message.events.data(), message.events.data() + message.events.size(), record_events_);
+	if (lsn_of(first) < state_.snapshot.lsn)
+	{
+		v1::Package package;
+
+		if (!package.ParseFromArray(payload.data(), static_cast<int>(payload.size())))
+			throw Fatal(ExitCode::StreamRefused, "message " + std::to_string(message.sequence) + " of " +
+							queue_.describe() + " holds no package");
+
+		int before = package.events_size();
+
+		if (!leave_out_shown(state_.snapshot, &package))
+			return;
+		if (package.events_size() != before)
+		{
+			const v1::Event &front = package.events(0);
+			const v1::Event &back = package.events(package.events_size() - 1);
+
+			first = format_position(front.commit_lsn(), front.ordinal());
+			last = format_position(back.commit_lsn(), back.ordinal());
+			record_events_ = static_cast<uint64_t>(package.events_size());
+			kept = package.SerializeAsString();
+		}
+	}
+
+	std::string held = held_.substr(0, held_.size() - 1);
+	std::string events = events_subject(root_, state_.schema, state_.table, std::nullopt);
+	std::string subject = events.substr(0, events.size() - 1) + message.subject.substr(held.size());
+
+	record_.start(std::move(kept), {subject},
+				  {{"Siphon-Kind", "changes"},
+				   {"Siphon-First", first},
+				   {"Siphon-Last", last},
+				   {"Siphon-Events", std::to_string(record_events_)},
+				   {"Siphon-Generation", std::to_string(state_.generation)},
+				   {"Siphon-Moved", std::to_string(begin)}},
+				  (uint64_t{state_.oid} << 32) | state_.generation, begin, queue_.body_limit());
+	if (unfinished_ && unfinished_->position == begin)
+	{
+		if (record_.total() != unfinished_->total)
+			throw Fatal(ExitCode::StreamRefused,
+						queue_.describe() + " holds the beginning of a package in " +
+							std::to_string(unfinished_->total) + " parts, which would now have " +
+							std::to_string(record_.total()) +
+							": set the server's max_payload back until the package is through");
+		record_.skip_to(unfinished_->part);
+	}
+	unfinished_.reset();
+}
+
+Source::Built
+Mover::build(Message *message)
+{
+	Built built;
+	bool last = record_.next_is_last_part();
+
+	if (last)
+		set_closed();
+	else
+		set_open(record_.next_subject(), state_.generation);
+	cursor_ = record_.build(message);
+	cursor_->epoch = state_.generation;
+	built.events = last ? record_events_ : 0;
+	return built;
+}
+
+} // namespace siphon

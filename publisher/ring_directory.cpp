@@ -1,0 +1,101 @@
+/* See ring_directory.h. */
+#include "ring_directory.h"
+
+#include <cerrno>
+#include <cstring>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "../src/ring_file.h"
+
+namespace siphon {
+
+RingDirectory::RingDirectory(const std::string &directory, const std::string &application)
+	: directory_(directory), application_(application)
+{
+	lock();
+	try
+	{
+		/* Now already, so that the decoder's first ring wakes us. */
+		open_bell();
+	}
+	catch (...)
+	{
+		close(lock_);
+		throw;
+	}
+}
+
+RingDirectory::~RingDirectory()
+{
+	close(bell_);
+	close(lock_);
+}
+
+Fatal
+RingDirectory::error(int error) const
+{
+	std::string line = "ring directory " + directory_ + ": " + strerror(error);
+
+	if (error == EPERM || error == EACCES)
+		line += "; it must belong to the user that this runs as, and only that user may write to it: run the "
+				"publisher as the PostgreSQL server's user";
+	return Fatal(ExitCode::Usage, line);
+}
+
+void
+RingDirectory::lock()
+{
+	int error_number = ring_lock(directory_.c_str(), application_.c_str(), "publisher.lock", &lock_);
+
+	if (error_number == EWOULDBLOCK)
+		throw Fatal(ExitCode::Locked, "another publisher runs for application " + application_ +
+						": it holds publisher.lock in " + directory_ + "/" + application_);
+	if (error_number != 0)
+		throw error(error_number);
+}
+
+void
+RingDirectory::open_bell()
+{
+	int error_number = bell_open(directory_.c_str(), application_.c_str(), "publisher.bell", &bell_);
+
+	if (error_number != 0)
+		throw error(error_number);
+}
+
+std::set<std::string>
+RingDirectory::list() const
+{
+	std::set<std::string> names;
+	int error_number = ring_file_list(
+		directory_.c_str(), application_.c_str(),
+		[](void *found, const char *ring) { static_cast<std::set<std::string> *>(found)->insert(ring); }, &names);
+
+	if (error_number != 0 && error_number != ENOENT)
+		throw error(error_number);
+	return names;
+}
+
+void
+RingDirectory::renew()
+{
+	struct stat status;
+
+	if (fstat(lock_, &status) != 0 || status.st_nlink == 0)
+	{
+		close(lock_);
+		lock();
+	}
+	close(bell_);
+	bell_ = -1;
+	open_bell();
+}
+
+void
+RingDirectory::drain_bell()
+{
+	bell_drain(bell_);
+}
+
+} // namespace siphon

@@ -1,0 +1,54 @@
+/*
+ * An application's directory of rings, as the publisher sees it: the lock that makes it the only one, the bell that
+ * wakes it, and which rings there are.
+ */
+#ifndef SIPHON_RING_DIRECTORY_H
+#define SIPHON_RING_DIRECTORY_H
+
+#include <set>
+#include <string>
+
+#include "exit_codes.h"
+
+namespace siphon {
+
+class RingDirectory
+{
+public:
+	/* Takes the lock. Fatal if another publisher has it, or the directory is not to be used. */
+	RingDirectory(const std::string &directory, const std::string &application);
+	~RingDirectory();
+	RingDirectory(const RingDirectory &) = delete;
+	RingDirectory &operator=(const RingDirectory &) = delete;
+
+	const std::string &directory() const { return directory_; }
+	const std::string &application() const { return application_; }
+
+	/* Names of the rings that are there. */
+	std::set<std::string> list() const;
+	/*
+	 * Dropping an application and making it again leaves us with a lock and a bell that nobody else has: takes
+	 * those that are there now.
+	 */
+	void renew();
+
+	/* To poll() for input. */
+	int bell() const { return bell_; }
+	void drain_bell();
+
+	/* One line for an errno value that the directory gave, with what to do about it. */
+	Fatal error(int error) const;
+
+private:
+	void lock();
+	void open_bell();
+
+	std::string directory_;
+	std::string application_;
+	int lock_ = -1;
+	int bell_ = -1;
+};
+
+} // namespace siphon
+
+#endif

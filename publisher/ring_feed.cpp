@@ -1,0 +1,388 @@
+/* See ring_feed.h. */
+#include "ring_feed.h"
+
+#include "exit_codes.h"
+#include "log.h"
+#include "siphon.pb.h"
+#include "subject.h"
+
+namespace siphon {
+
+RingFeed::RingFeed(const std::string &name, uint32_t number, std::unique_ptr<RingSource> ring, const Context &context)
+	: Source(name, number, name != kDecoderRing), ring_(std::move(ring)), root_(context.subject_root),
+	  queue_(*context.queue), ledger_(*context.ledger), hand_off_(*context.hand_off),
+	  frame_messages_(context.subject_root, context.compression_level), record_(context.compression_level)
+{
+}
+
+void
+RingFeed::corrupt() const
+{
+	throw Fatal(ExitCode::RingRefused, ring_->path() + " is corrupt behind position " +
+					std::to_string(ring_->reader().read_position()) + "; nothing from there on was published");
+}
+
+/* Once the frame is acknowledged, the ring itself tells. */
+const Cursor *
+RingFeed::cursor() const
+{
+	return cursor_ && cursor_->position >= ring_->reader().acked() ? &*cursor_ : nullptr;
+}
+
+void
+RingFeed::resume(const Cursor *cursor, uint64_t end_sequence)
+{
+	ring_->reader().rewind();
+	frame_messages_.clear();
+	record_.clear();
+	have_frame_ = false;
+	held_ = false;
+	marker_waits_ = false;
+	marker_.clear();
+	cursor_.reset();
+	resume_.reset();
+	record_total_ = 0;
+	resumed_at_ = end_sequence;
+	set_closed();
+	if (cursor == nullptr || cursor->epoch != ring_->reader().epoch() || cursor->position < ring_->reader().acked())
+		return;
+	cursor_ = resume_ = *cursor;
+}
+
+/* False: the ring is empty. */
+bool
+RingFeed::read_frame()
+{
+	switch (ring_->reader().next(&frame_))
+	{
+		case ReadResult::Empty:
+			if (resume_)
+				throw Fatal(ExitCode::RingRefused, ring_->path() + " does not hold the frame at position " +
+								std::to_string(resume_->position) + ", of which " + queue_.describe() +
+								" has a message");
+			return false;
+		case ReadResult::Corrupt:
+			corrupt();
+		case ReadResult::Frame:
+			break;
+	}
+	if (kind() != FrameKind::Watermark)
+	{
+		std::string_view schema;
+		std::string_view table;
+
+		if (!split_route(frame_, &schema, &table))
+			corrupt();
+		schema_ = schema;
+		table_ = table;
+	}
+	have_frame_ = true;
+	return true;
+}
+
+TableFrame
+RingFeed::table() const
+{
+	return {schema_, table_, frame_.header.table, frame_.header.generation};
+}
+
+bool
+RingFeed::prepare()
+{
+	if (active())
+		return true;
+	if (marker_waits_ && !finish_marker())
+		return false;
+	while (have_frame_ || read_frame())
+	{
+		if (!admit())
+			return false;
+		have_frame_ = false;
+		if (active())
+			return true;
+		if (marker_waits_)
+			return false;
+	}
+	return false;
+}
+
+/* Takes the frame up, or passes over it. False: it has to wait. */
+bool
+RingFeed::admit()
+{
+	uint64_t position = frame_.header.position;
+	bool marker = kind() == FrameKind::SnapshotBegin || kind() == FrameKind::SnapshotEnd;
+	bool resuming = false;
+
+	if (resume_)
+	{
+		/* Of a marker all frames are needed. */
+		if (position < resume_->position && !marker)
+		{
+			pass_over();
+			return true;
+		}
+		if (position > resume_->position)
+			throw Fatal(ExitCode::RingRefused, ring_->path() + " does not hold the frame at position " +
+							std::to_string(resume_->position) + ", of which " + queue_.describe() + " has a message");
+		resuming = position == resume_->position;
+	}
+
+	if (marker)
+		return admit_marker(resuming);
+	if (kind() == FrameKind::Watermark)
+	{
+		if (resuming)
+		{
+			resume_.reset();
+			pass_over();
+		}
+		else
+			start_watermark();
+		return true;
+	}
+	return admit_package(resuming);
+}
+
+/* The stream has it all. */
+void
+RingFeed::pass_over()
+{
+	ring_->ack(frame_.end);
+}
+
+void
+RingFeed::check_total(uint32_t total) const
+{
+	if (record_total_ != 0 && total != record_total_)
+		throw Fatal(ExitCode::StreamRefused,
+					queue_.describe() + " holds the beginning of a package in " + std::to_string(record_total_) +
+						" parts, which would now have " + std::to_string(total) +
+						": set the server's max_payload back until the package is through");
+}
+
+bool
+RingFeed::admit_package(bool resuming)
+{
+	HandOff::Route route = hand_off_.route(frame_, table(), HandOff::Clock::now());
+
+	if (route == HandOff::Route::Wait)
+		return false;
+	if (route == HandOff::Route::Drop)
+	{
+		resume_.reset();
+		set_closed();
+		ledger_.skip(number(), frame_.end);
+		return true;
+	}
+
+	held_ = route == HandOff::Route::Held;
+	if (!frame_messages_.start(frame_, ring_->reader().epoch(), ring_->reader().max_frame_payload(),
+							   queue_.body_limit(), held_))
+		corrupt();
+	if (resuming)
+		record_total_ = resume_->total;
+	else if (frame_.first_of_record())
+		record_total_ = 0;
+	check_total(frame_messages_.plan().total);
+	if (!resuming)
+		return true;
+
+	uint32_t done = resume_->part;
+
+	resume_.reset();
+	if (done < frame_messages_.plan().total)
+		set_open(frame_messages_.subject(), frame_.header.generation);
+	if (done < frame_messages_.plan().last())
+		frame_messages_.skip_to(done);
+	else
+	{
+		frame_messages_.clear();
+		pass_over();
+	}
+	return true;
+}
+
+/* A watermark doesn't speak for tables whose changes are held. */
+void
+RingFeed::start_watermark()
+{
+	const FrameHeader &header = frame_.header;
+	v1::Watermark held;
+
+	if (!frame_.first_of_record() || !frame_.last_of_record())
+		corrupt();
+	for (std::string &table : hand_off_.held_tables())
+		held.add_held_tables(std::move(table));
+	/* In protobuf, what is appended is merged. */
+	record_.start(std::string(frame_.payload, header.payload_length) + held.SerializePartialAsString(),
+				  {watermark_subject(root_)},
+				  {{"Siphon-Kind", "watermark"},
+				   {"Siphon-First", format_position(header.first.lsn, header.first.ordinal)},
+				   {"Siphon-Last", format_position(header.last.lsn, header.last.ordinal)}},
+				  ring_->reader().epoch(), header.position, queue_.body_limit());
+}
+
+/*
+ * A marker goes to several subjects, so it is put together in memory; its frames stay in the ring until it has had its
+ * effect.
+ */
+bool
+RingFeed::admit_marker(bool resuming)
+{
+	const FrameHeader &header = frame_.header;
+
+	if (header.record_length > ring_->reader().capacity() / 2)
+		throw Fatal(ExitCode::RingRefused, ring_->path() + " is too small for a marker of " +
+						std::to_string(header.record_length) + " bytes: make siphon.ring_size larger");
+	if (hand_off_.stale(table()))
+	{
+		if (frame_.last_of_record())
+			spdlog::info("left out a marker of snapshot {} of table {}.{}, which is over", header.generation, schema_,
+						 table_);
+		if (resuming)
+			resume_.reset();
+		ledger_.skip(number(), frame_.end);
+		marker_.clear();
+		return true;
+	}
+	if (kind() == FrameKind::SnapshotBegin && !hand_off_.begin(table(), HandOff::Clock::now()))
+		return false;
+	if (frame_.first_of_record())
+		marker_.clear();
+	if (marker_.size() != header.record_offset)
+		corrupt();
+	marker_.append(frame_.payload, header.payload_length);
+	if (!frame_.last_of_record())
+		return true;
+	if (resume_ && !resuming)
+	{
+		/* Nothing follows a marker before it is acknowledged. */
+		corrupt();
+	}
+	if (!start_marker())
+		corrupt();
+	if (!resuming)
+		return true;
+
+	record_total_ = resume_->total;
+	check_total(record_.total());
+	record_.skip_to(resume_->part);
+	resume_.reset();
+	marker_first_ = 0;
+	marker_last_ = resumed_at_;
+	marker_waits_ = !record_.active();
+	return true;
+}
+
+bool
+RingFeed::start_marker()
+{
+	const FrameHeader &header = frame_.header;
+	bool end = kind() == FrameKind::SnapshotEnd;
+	std::vector<std::string> subjects;
+
+	if (header.partition == 0)
+		return false;
+	if (end)
+	{
+		v1::SnapshotEnd message;
+
+		if (!message.ParseFromString(marker_))
+			return false;
+		marker_snapshot_ = {message.snapshot_lsn(),
+							message.xmin(),
+							message.xmax(),
+							{message.in_progress().begin(), message.in_progress().end()}};
+		marker_snapshot_.sort();
+	}
+	for (uint32_t partition = 0; partition < header.partition; partition++)
+		subjects.push_back(events_subject(root_, schema_, table_, partition));
+	record_.start(std::move(marker_), std::move(subjects),
+				  {{"Siphon-Kind", end ? "snapshot-end" : "snapshot-begin"},
+				   {"Siphon-First", format_position(header.first.lsn, header.first.ordinal)},
+				   {"Siphon-Last", format_position(header.last.lsn, header.last.ordinal)},
+				   {"Siphon-Generation", std::to_string(header.generation)}},
+				  ring_->reader().epoch(), header.position, queue_.body_limit());
+	marker_.clear();
+	marker_first_ = 0;
+	return true;
+}
+
+/* Once the marker is stored everywhere. False: later. */
+bool
+RingFeed::finish_marker()
+{
+	HandOff::Clock::time_point now = HandOff::Clock::now();
+
+	if (ledger_.stored_sequence() < marker_last_)
+		return false;
+	if (kind() == FrameKind::SnapshotBegin ? !hand_off_.begun(table(), marker_first_, now)
+										   : !hand_off_.ended(table(), marker_snapshot_, now))
+		return false;
+	marker_waits_ = false;
+	ring_->ack(frame_.end);
+	return true;
+}
+
+size_t
+RingFeed::next_size() const
+{
+	return record_.active() ? record_.next_size() : frame_messages_.next_size();
+}
+
+const std::string &
+RingFeed::next_subject() const
+{
+	return record_.active() ? record_.next_subject() : frame_messages_.subject();
+}
+
+Source::Built
+RingFeed::build(Message *message)
+{
+	Built built;
+	bool last_of_record = record_.active() ? record_.next_is_last_part() : frame_messages_.last_of_record();
+
+	if (last_of_record)
+		set_closed();
+	else
+		set_open(next_subject(), frame_.header.generation);
+
+	if (record_.active())
+	{
+		cursor_ = record_.build(message);
+		if (record_.active())
+			return built;
+		if (kind() == FrameKind::Watermark)
+			built.ack = frame_.end;
+		else
+			marker_waits_ = true;
+		return built;
+	}
+
+	bool last_of_frame = frame_messages_.last_of_frame();
+
+	cursor_ = {ring_->reader().epoch(), frame_.header.position, frame_messages_.next_part(),
+			   frame_messages_.plan().total};
+	built.ack = last_of_frame ? frame_.end : 0;
+	built.events = last_of_record ? frame_.header.events : 0;
+	frame_messages_.build(message);
+	if (last_of_frame)
+		frame_messages_.clear();
+	return built;
+}
+
+void
+RingFeed::sent(uint64_t sequence)
+{
+	if (kind() == FrameKind::SnapshotBegin || kind() == FrameKind::SnapshotEnd)
+	{
+		if (cursor_->part == 1)
+			marker_first_ = sequence;
+		marker_last_ = sequence;
+	}
+	else if (kind() != FrameKind::Watermark && held_)
+		hand_off_.held_sent(table(), sequence);
+}
+
+} // namespace siphon

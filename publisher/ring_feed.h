@@ -1,0 +1,97 @@
+/*
+ * A ring as a source of messages: reads its frames, asks where each goes, and acknowledges them. After settling it
+ * passes over what the stream has already. Behind a marker nothing is read until the marker has had its effect,
+ * and only then is it acknowledged.
+ */
+#ifndef SIPHON_RING_FEED_H
+#define SIPHON_RING_FEED_H
+
+#include <chrono>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "frame_messages.h"
+#include "hand_off.h"
+#include "ledger.h"
+#include "record_messages.h"
+#include "ring_source.h"
+#include "source.h"
+
+namespace siphon {
+
+class RingFeed : public Source
+{
+public:
+	struct Context
+	{
+		std::string subject_root;
+		int compression_level;
+		Queue *queue;
+		Ledger *ledger;
+		HandOff *hand_off;
+	};
+
+	RingFeed(const std::string &name, uint32_t number, std::unique_ptr<RingSource> ring, const Context &context);
+
+	RingSource &ring() { return *ring_; }
+	const RingSource &ring() const { return *ring_; }
+	/* Nothing is taken up: it waits for a frame, and for nothing else. */
+	bool idle() const { return !active() && !have_frame_ && !marker_waits_; }
+	/* A message to a held subject is prepared, or the stream has a part of a record and the rest is to come. */
+	bool holding() const { return open() || (frame_messages_.active() && held_); }
+
+	const Cursor *cursor() const override;
+	void resume(const Cursor *cursor, uint64_t end_sequence) override;
+	bool prepare() override;
+	size_t next_size() const override;
+	const std::string &next_subject() const override;
+	uint32_t next_generation() const override { return frame_.header.generation; }
+	Built build(Message *message) override;
+	void sent(uint64_t sequence) override;
+	void acked(uint64_t position) override { ring_->ack(position); }
+
+private:
+	bool active() const { return frame_messages_.active() || record_.active(); }
+	FrameKind kind() const { return static_cast<FrameKind>(frame_.header.kind); }
+	bool read_frame();
+	bool admit();
+	bool admit_package(bool resuming);
+	bool admit_marker(bool resuming);
+	void start_watermark();
+	bool start_marker();
+	bool finish_marker();
+	void pass_over();
+	void check_total(uint32_t total) const;
+	[[noreturn]] void corrupt() const;
+	TableFrame table() const;
+
+	std::unique_ptr<RingSource> ring_;
+	const std::string root_;
+	Queue &queue_;
+	Ledger &ledger_;
+	HandOff &hand_off_;
+
+	FrameMessages frame_messages_;
+	RecordMessages record_; /* of a watermark or a marker */
+	Frame frame_{};         /* the last that was read */
+	bool have_frame_ = false; /* and not yet admitted */
+	bool held_ = false;       /* its messages go to a held subject */
+	std::string schema_;      /* of its route */
+	std::string table_;
+
+	std::string marker_;      /* payload, as far as its frames were read */
+	Visibility marker_snapshot_;
+	bool marker_waits_ = false; /* all published, waits for its effect */
+	uint64_t marker_first_ = 0; /* sequences of its messages; 0: not known */
+	uint64_t marker_last_ = 0;
+
+	std::optional<Cursor> cursor_;
+	std::optional<Cursor> resume_; /* the stream has the messages up to here */
+	uint64_t resumed_at_ = 0;      /* the stream's end when we resumed */
+	uint32_t record_total_ = 0;    /* parts of a record that the stream has the beginning of; 0: none */
+};
+
+} // namespace siphon
+
+#endif

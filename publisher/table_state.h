@@ -1,0 +1,51 @@
+/*
+ * How far a table's snapshot is, as the key-value bucket has it: durable before the frame that leads to it is
+ * acknowledged, so that a publisher that dies in any phase goes on where it was. A table without an entry never
+ * had a snapshot.
+ */
+#ifndef SIPHON_TABLE_STATE_H
+#define SIPHON_TABLE_STATE_H
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "visibility.h"
+
+namespace siphon {
+
+enum class TablePhase {
+	Snapshot, /* rows are published, changes held */
+	Moving,   /* the rows are complete; held changes are moved behind them, new ones still held */
+	Streaming /* changes are published as they come */
+};
+
+struct TableState
+{
+	std::string schema;
+	std::string table;
+	uint32_t oid = 0;
+	uint32_t generation = 0;
+	TablePhase phase = TablePhase::Snapshot;
+	/* Stream sequence before which no held message of the generation stands that is still to be moved. */
+	uint64_t from = 1;
+	/* From the phase Moving on, and in Streaming too: changes that were decoded late may be shown by the rows. */
+	Visibility snapshot;
+
+	std::string to_json() const;
+	/* nullopt: not written by a publisher. */
+	static std::optional<TableState> parse(std::string_view json);
+
+	bool operator==(const TableState &) const = default;
+};
+
+/*
+ * Key in the bucket: <schema>.<table>. A key can't hold what isn't a letter, a digit, "_" or "-": such bytes are "="
+ * and two upper-case hex digits.
+ */
+std::string state_key(std::string_view schema, std::string_view table);
+
+} // namespace siphon
+
+#endif
