@@ -1,0 +1,696 @@
+/*
+ * The whole publisher, without servers: rings in files, a queue in memory, and a world that writes frames as the
+ * extension does while a table with rows is added. The publisher dies again and again, also in the middle of what it
+ * asks of the queue, and in the end every subject must have begin, rows, end and exactly the changes that the rows don't
+ * show, in order.
+ */
+#include "cursor.h"
+#include "publisher.h"
+#include "siphon.pb.h"
+#include "subject.h"
+#include "table_state.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <random>
+#include <set>
+#include <string>
+#include <vector>
+
+using namespace siphon;
+
+namespace {
+
+constexpr uint32_t kBodyLimit = 300;
+
+/* The death of the publisher. */
+struct Crash
+{
+};
+
+struct Dice
+{
+	explicit Dice(uint64_t seed) : random(seed) {}
+	/* 0 to below n */
+	uint32_t below(uint32_t n) { return static_cast<uint32_t>(random() % n); }
+	bool percent(uint32_t n) { return below(100) < n; }
+
+	std::mt19937_64 random;
+};
+
+struct Logged
+{
+	uint64_t sequence;
+	std::string subject;
+	std::string id;
+	std::map<std::string, std::string> headers;
+	std::string body;
+};
+
+/* A log that keeps the rules of JetStream, with messages and answers under way. */
+class MemoryQueue : public Queue
+{
+public:
+	MemoryQueue(Dice *for_dice, Wakeup *for_wakeup) : dice(*for_dice), wakeup(*for_wakeup) {}
+
+	bool ready() override { return true; }
+	uint64_t interruptions() const override { return interruptions_; }
+	std::string describe() const override { return "the log"; }
+	uint32_t body_limit() const override { return kBodyLimit; }
+
+	std::optional<LogEnd> read_end(std::string *) override
+	{
+		trouble();
+
+		LogEnd end;
+
+		end.sequence = last;
+		if (!log.empty())
+		{
+			EXPECT_EQ(log.rbegin()->first, last) << "the log's last message was purged";
+			end.id = log.rbegin()->second.id;
+			end.cursors = log.rbegin()->second.headers.at(kCursorsHeader);
+		}
+		return end;
+	}
+
+	bool publish(const Message &message, uint64_t token) override
+	{
+		if (dice.percent(crash_percent / 5))
+			throw Crash();
+
+		Logged logged{message.sequence, message.subject, message.id, {}, std::string(message.body)};
+
+		for (const Header &header : message.headers)
+			logged.headers[header.name] = header.value;
+		under_way.push_back({token, std::move(logged)});
+		return true;
+	}
+
+	void collect(std::vector<Answer> *answers) override
+	{
+		live();
+		if (dice.percent(50))
+			arrive(dice.below(static_cast<uint32_t>(under_way.size()) + 1), answers);
+	}
+
+	bool purge(const std::string &subjects, uint64_t below, std::string *) override
+	{
+		trouble();
+		std::erase_if(log, [&](const auto &entry) {
+			return entry.first < below && subject_covers(subjects, entry.second.subject);
+		});
+		trouble();
+		return true;
+	}
+
+	std::optional<uint64_t> last_sequence(const std::string &subjects, std::string *) override
+	{
+		uint64_t found = 0;
+
+		trouble();
+		for (const auto &[sequence, message] : log)
+			found = subject_covers(subjects, message.subject) ? sequence : found;
+		return found;
+	}
+
+	std::unique_ptr<QueueReader> read_from(const std::string &subjects, uint64_t sequence, std::string *) override;
+
+	std::optional<std::map<std::string, std::string>> read_states(std::string *) override
+	{
+		trouble();
+		return states;
+	}
+
+	bool write_state(const std::string &key, const std::string &value, std::string *) override
+	{
+		trouble();
+		states[key] = value;
+		trouble();
+		return true;
+	}
+
+	/* What was under way arrives, up to some message, and nobody hears of it. */
+	void lose_answers()
+	{
+		arrive(dice.below(static_cast<uint32_t>(under_way.size()) + 1), nullptr);
+		under_way.clear();
+	}
+
+	Dice &dice;
+	Wakeup &wakeup;
+	std::function<void()> live = [] {};
+	uint32_t crash_percent = 0;
+	std::map<uint64_t, Logged> log;
+	uint64_t last = 0;
+	std::map<std::string, std::string> states;
+
+private:
+	void trouble()
+	{
+		if (dice.percent(crash_percent))
+			throw Crash();
+	}
+
+	void arrive(size_t count, std::vector<Answer> *answers)
+	{
+		for (size_t i = 0; i < count; i++)
+		{
+			auto &[token, message] = under_way[i];
+			bool fits = message.sequence == last + 1;
+
+			if (answers != nullptr)
+				answers->push_back({token, fits ? Verdict::Stored : Verdict::OutOfOrder, message.sequence, ""});
+			if (fits)
+				log[++last] = std::move(message);
+		}
+		under_way.erase(under_way.begin(), under_way.begin() + static_cast<std::ptrdiff_t>(count));
+	}
+
+	uint64_t interruptions_ = 0;
+	std::vector<std::pair<uint64_t, Logged>> under_way;
+};
+
+class MemoryReader : public QueueReader
+{
+public:
+	MemoryReader(MemoryQueue *queue, const std::string &subjects, uint64_t sequence)
+		: queue_(*queue), subjects_(subjects), next_(sequence)
+	{
+	}
+
+	void pull() override { pulling_ = true; }
+	bool pulling() const override { return pulling_; }
+	uint64_t pending() const override { return pending_; }
+
+	bool take(std::vector<StoredMessage> *messages) override
+	{
+		/* Sometimes later, sometimes never. */
+		if (!pulling_ || queue_.dice.percent(50))
+			return true;
+		if (queue_.dice.percent(5))
+			return false;
+		pulling_ = false;
+		pending_ = 0;
+		for (auto entry = queue_.log.lower_bound(next_); entry != queue_.log.end(); ++entry)
+		{
+			const Logged &message = entry->second;
+
+			if (!subject_covers(subjects_, message.subject))
+				continue;
+			if (messages->size() >= 5)
+			{
+				pending_++;
+				continue;
+			}
+
+			auto header = [&](const char *name) {
+				auto found = message.headers.find(name);
+
+				return found == message.headers.end() ? std::string() : found->second;
+			};
+
+			messages->push_back({entry->first, message.subject,
+								 static_cast<uint32_t>(std::stoul(header("Siphon-Generation"))),
+								 header("Siphon-First"), header("Siphon-Last"), header("Siphon-Events"),
+								 header("Siphon-Encoding"), header("Siphon-Part"), message.body});
+			next_ = entry->first + 1;
+		}
+		return true;
+	}
+
+private:
+	MemoryQueue &queue_;
+	std::string subjects_;
+	uint64_t next_;
+	bool pulling_ = false;
+	uint64_t pending_ = UINT64_MAX;
+};
+
+std::unique_ptr<QueueReader>
+MemoryQueue::read_from(const std::string &subjects, uint64_t sequence, std::string *)
+{
+	trouble();
+	return std::make_unique<MemoryReader>(this, subjects, sequence);
+}
+
+/* A worker's end of a ring. */
+class Worker
+{
+public:
+	Worker(const std::string &directory, const std::string &name, uint64_t epoch) : directory_(directory), name_(name)
+	{
+		EXPECT_EQ(ring_file_create(directory.c_str(), "main", name.c_str(), ring_file_size(kRingMinimum), &mapping_), 0);
+		writer_.create(mapping_.memory, kRingMinimum, epoch, "main", 1);
+		EXPECT_EQ(ring_file_publish(directory.c_str(), "main", name.c_str()), 0);
+		EXPECT_EQ(bell_open(directory.c_str(), "main", "publisher.bell", &bell_), 0);
+		bell_ring(bell_);
+	}
+	~Worker()
+	{
+		bell_ring(bell_);
+		close(bell_);
+		ring_file_close(&mapping_);
+	}
+
+	struct Record
+	{
+		FrameKind kind;
+		uint32_t partition;
+		uint32_t generation;
+		uint32_t events;
+		Position first;
+		Position last;
+		std::string payload;
+	};
+	void add(Record record) { records_.push_back(std::move(record)); }
+
+	/* Writes a frame, if there is one and room for it. True: all is written. */
+	bool step()
+	{
+		static const std::string route("public\0t", 8);
+
+		if (next_ == records_.size())
+			return true;
+
+		const Record &record = records_[next_];
+		bool routed = record.kind != FrameKind::Watermark;
+		RecordInfo info{record.kind,
+						routed ? 16384u : 0u,
+						record.partition,
+						record.generation,
+						record.events,
+						record.first,
+						record.last,
+						route.data(),
+						static_cast<uint16_t>(routed ? route.size() : 0)};
+		int64_t written =
+			writer_.write(info, record.payload.data(), static_cast<uint32_t>(record.payload.size()), offset_);
+
+		EXPECT_NE(written, -2);
+		if (written < 0)
+			return false;
+		offset_ += static_cast<uint32_t>(written);
+		if (offset_ == record.payload.size())
+		{
+			offset_ = 0;
+			next_++;
+		}
+		if (writer_.publisher_sleeps())
+			bell_ring(bell_);
+		return next_ == records_.size();
+	}
+
+	bool acked() { return next_ == records_.size() && writer_.acked() == writer_.written(); }
+	void remove() { EXPECT_EQ(ring_file_remove(directory_.c_str(), "main", name_.c_str()), 0); }
+
+private:
+	std::string directory_;
+	std::string name_;
+	RingMapping mapping_{nullptr, 0, -1};
+	RingWriter writer_;
+	int bell_ = -1;
+	std::vector<Record> records_;
+	size_t next_ = 0;
+	uint32_t offset_ = 0;
+};
+
+struct Change
+{
+	uint32_t partition;
+	uint64_t lsn;
+	uint64_t ordinal;
+	uint32_t xid;
+
+	bool operator==(const Change &) const = default;
+};
+
+/* The extension, and the table. */
+class World
+{
+public:
+	static constexpr uint32_t kPartitions = 2;
+	static constexpr uint32_t kTransactions = 60;
+	static constexpr uint32_t kSnapshotBefore = 30; /* the transaction */
+	static constexpr uint32_t kRows = 40;
+	static constexpr uint32_t kFirstXid = UINT32_MAX - 12;
+
+	World(const std::string &directory, Dice *dice, uint32_t failures)
+		: directory_(directory), dice_(*dice), failures_left_(failures), decoder_(directory, kDecoderRing, 1)
+	{
+		begin();
+	}
+
+	/* One small step of everybody. */
+	void step()
+	{
+		decode();
+		switch (phase_)
+		{
+			case Phase::Begin:
+				leader_->step();
+				if (leader_->acked())
+					scan();
+				break;
+			case Phase::Rows:
+				fail_perhaps();
+				for (auto &scanner : scanners_)
+					scanner->step();
+				if (phase_ == Phase::Rows &&
+					std::all_of(scanners_.begin(), scanners_.end(), [](auto &scanner) { return scanner->acked(); }))
+					end();
+				break;
+			case Phase::End:
+				fail_perhaps();
+				if (phase_ == Phase::End)
+					leader_->step();
+				if (phase_ == Phase::End && leader_->acked())
+				{
+					leader_->remove();
+					leader_.reset();
+					phase_ = Phase::Streaming;
+				}
+				break;
+			case Phase::Streaming:
+				break;
+		}
+	}
+
+	bool done() { return phase_ == Phase::Streaming && transaction_ == kTransactions && decoder_.acked(); }
+
+	uint32_t generation() const { return generation_; }
+	static uint64_t lsn(uint32_t transaction) { return 0x1000 * (transaction + 1); }
+	const Visibility &snapshot() const { return snapshot_; }
+	/* All that was decoded since the table's changes are held, of the last generation. */
+	const std::vector<Change> &changes() const { return changes_; }
+
+private:
+	enum class Phase { Begin, Rows, End, Streaming };
+
+	template <typename Message>
+	void name(Message *message)
+	{
+		message->set_application_identifier("main");
+		message->set_schema("public");
+		message->set_table("t");
+		message->set_generation(generation_);
+	}
+
+	void begin()
+	{
+		v1::SnapshotBegin marker;
+
+		generation_++;
+		changes_.clear();
+		name(&marker);
+		marker.set_partitions(kPartitions);
+		for (int i = 0; i < 30; i++)
+			marker.add_columns()->set_name("column " + std::to_string(dice_.below(1000000)));
+		leader_ = std::make_unique<Worker>(directory_, "snapshot-16384-0", generation_ * 100);
+		leader_->add({FrameKind::SnapshotBegin, kPartitions, generation_, 0, {}, {}, marker.SerializeAsString()});
+		phase_ = Phase::Begin;
+	}
+
+	void scan()
+	{
+		for (uint32_t i = 1; i <= 2; i++)
+		{
+			scanners_.push_back(std::make_unique<Worker>(directory_, "snapshot-16384-" + std::to_string(i),
+														 generation_ * 100 + i));
+			for (uint32_t row = i - 1; row < kRows; row += 2)
+			{
+				v1::Package package;
+
+				name(&package);
+				package.set_partition(row % 4 / 2);
+				v1::Event *event = package.add_events();
+				event->set_operation(v1::SNAPSHOT);
+				event->set_ordinal(row);
+				event->add_values()->set_string(noise(dice_.below(700)));
+				scanners_.back()->add({FrameKind::Snapshot, package.partition(), generation_, 1, {}, {},
+									   package.SerializeAsString()});
+			}
+		}
+		phase_ = Phase::Rows;
+	}
+
+	void end()
+	{
+		v1::SnapshotEnd marker;
+
+		for (auto &scanner : scanners_)
+			scanner->remove();
+		scanners_.clear();
+
+		/* Some that had written their commit were still running, and some began after the snapshot's xmax. */
+		uint32_t before = std::max(kSnapshotBefore, transaction_ / 2 * 2 / 3);
+
+		snapshot_.lsn = lsn(before);
+		snapshot_.xmin = kFirstXid;
+		snapshot_.xmax = kFirstXid + before - 2;
+		snapshot_.in_progress = {kFirstXid + before - 5, kFirstXid + before - 9, kFirstXid + before + 7};
+		name(&marker);
+		marker.set_partitions(kPartitions);
+		marker.set_snapshot_lsn(snapshot_.lsn);
+		marker.set_xmin(snapshot_.xmin);
+		marker.set_xmax(snapshot_.xmax);
+		for (uint32_t xid : snapshot_.in_progress)
+			marker.add_in_progress(xid);
+		marker.add_row_counts(kRows / 2);
+		marker.add_row_counts(kRows / 2);
+		snapshot_.sort();
+		leader_->add({FrameKind::SnapshotEnd, kPartitions, generation_, 0, {}, {}, marker.SerializeAsString()});
+		phase_ = Phase::End;
+	}
+
+	/* The snapshot fails: its processes are gone, some of their rings stay. The next one begins. */
+	void fail_perhaps()
+	{
+		/* The decoder must have most of its work before it, or nothing is left to be held. */
+		if (failures_left_ == 0 || transaction_ > 15 || !dice_.percent(3))
+			return;
+		failures_left_--;
+		if (dice_.percent(50))
+			leader_->remove();
+		for (auto &scanner : scanners_)
+		{
+			if (dice_.percent(50))
+				scanner->remove();
+		}
+		scanners_.clear();
+		leader_.reset();
+		begin();
+	}
+
+	/* Decodes a transaction, if the ones before are written. Lags behind the snapshot, now and then. */
+	void decode()
+	{
+		if (!decoder_.step() || transaction_ == kTransactions || !dice_.percent(20))
+			return;
+
+		FrameKind kind = phase_ == Phase::Streaming ? FrameKind::Changes : FrameKind::Held;
+		uint64_t commit = lsn(transaction_);
+		uint64_t ordinal = 0;
+
+		for (uint32_t i = dice_.below(3); i > 0; i--)
+		{
+			v1::Package package;
+			uint32_t events = 1 + dice_.below(3);
+			Position first{commit, ordinal + 1};
+
+			name(&package);
+			package.set_partition(dice_.below(kPartitions));
+			for (uint32_t n = 0; n < events; n++)
+			{
+				v1::Event *event = package.add_events();
+				event->set_operation(v1::INSERT);
+				event->set_commit_lsn(commit);
+				event->set_ordinal(++ordinal);
+				event->set_xid(kFirstXid + transaction_);
+				event->add_values()->set_string(noise(dice_.percent(5) ? 20000 : dice_.below(400)));
+				changes_.push_back({package.partition(), commit, ordinal, event->xid()});
+			}
+			decoder_.add({kind, package.partition(), generation_, events, first, {commit, ordinal},
+						  package.SerializeAsString()});
+		}
+
+		v1::Watermark watermark;
+
+		watermark.set_commit_lsn(commit);
+		decoder_.add(
+			{FrameKind::Watermark, 0, 0, 0, {commit, 0}, {commit, 0}, watermark.SerializeAsString()});
+		transaction_++;
+	}
+
+	std::string noise(size_t length)
+	{
+		std::string text(length, '\0');
+
+		for (char &c : text)
+			c = static_cast<char>(' ' + dice_.below(90));
+		return text;
+	}
+
+	std::string directory_;
+	Dice &dice_;
+	uint32_t failures_left_;
+	Worker decoder_;
+	std::unique_ptr<Worker> leader_;
+	std::vector<std::unique_ptr<Worker>> scanners_;
+	Phase phase_ = Phase::Begin;
+	uint32_t generation_ = 0;
+	uint32_t transaction_ = 0;
+	Visibility snapshot_;
+	std::vector<Change> changes_;
+};
+
+/* Reads a subject as a consumer does. */
+struct Copy
+{
+	std::vector<std::string> markers;
+	std::set<uint64_t> rows;
+	std::vector<Change> changes;
+};
+
+Copy
+read_subject(const MemoryQueue &queue, uint32_t partition, uint32_t generation)
+{
+	Copy copy;
+	PackageAssembler assembler;
+	std::string subject = "siphon.main.events.public.t." + std::to_string(partition);
+
+	for (const auto &[sequence, message] : queue.log)
+	{
+		std::string_view payload;
+		auto part = message.headers.find("Siphon-Part");
+		const std::string &kind = message.headers.at("Siphon-Kind");
+
+		if (message.subject != subject || message.headers.at("Siphon-Generation") != std::to_string(generation))
+			continue;
+		if (assembler.add(subject, part == message.headers.end() ? "" : part->second,
+						  message.headers.at("Siphon-Encoding"), message.body,
+						  &payload) != PackageAssembler::Result::Complete)
+			continue;
+		if (kind == "snapshot-begin" || kind == "snapshot-end")
+		{
+			copy.markers.push_back(kind);
+			continue;
+		}
+
+		v1::Package package;
+
+		EXPECT_TRUE(package.ParseFromArray(payload.data(), static_cast<int>(payload.size())));
+		EXPECT_EQ(message.headers.at("Siphon-Events"), std::to_string(package.events_size()));
+		for (const v1::Event &event : package.events())
+		{
+			if (event.operation() == v1::SNAPSHOT)
+			{
+				EXPECT_EQ(copy.markers.size(), 1u) << "a row is not between the markers";
+				EXPECT_TRUE(copy.rows.insert(event.ordinal()).second) << "row " << event.ordinal() << " came twice";
+				continue;
+			}
+			EXPECT_EQ(copy.markers.size(), 2u) << "a change is not behind the rows";
+			copy.changes.push_back({package.partition(), event.commit_lsn(), event.ordinal(), event.xid()});
+		}
+	}
+	return copy;
+}
+
+void
+check(const MemoryQueue &queue, const World &world)
+{
+	for (uint32_t partition = 0; partition < World::kPartitions; partition++)
+	{
+		Copy copy = read_subject(queue, partition, world.generation());
+		std::vector<Change> expected;
+
+		for (const Change &change : world.changes())
+		{
+			if (change.partition == partition && !world.snapshot().shows(change.lsn, change.xid))
+				expected.push_back(change);
+		}
+		ASSERT_EQ(copy.markers, (std::vector<std::string>{"snapshot-begin", "snapshot-end"}));
+		ASSERT_EQ(copy.rows.size(), World::kRows / 2);
+		ASSERT_EQ(copy.changes.size(), expected.size());
+		ASSERT_TRUE(copy.changes == expected);
+	}
+	ASSERT_EQ(TableState::parse(queue.states.at("public.t"))->phase, TablePhase::Streaming);
+}
+
+void
+run(uint64_t seed, uint32_t crash_percent, uint32_t failures)
+{
+	SCOPED_TRACE("seed " + std::to_string(seed));
+	spdlog::set_level(spdlog::level::off);
+
+	std::string directory = std::filesystem::temp_directory_path() / ("siphon-unit-" + std::to_string(getpid()));
+	std::filesystem::remove_all(directory);
+
+	Dice dice(seed);
+	Wakeup wakeup;
+	MemoryQueue queue(&dice, &wakeup);
+	World world(directory, &dice, failures);
+	std::atomic<int> stop{0};
+	Config config;
+	int lives = 0;
+
+	config.max_in_flight = 16;
+	config.drain_timeout = std::chrono::milliseconds(0);
+	queue.crash_percent = crash_percent;
+	queue.live = [&] {
+		world.step();
+		if (world.done())
+			stop.store(1);
+		wakeup.notify();
+	};
+	while (stop.load() == 0 && lives++ < 5000)
+	{
+		try
+		{
+			RingDirectory rings(directory, "main");
+			Publisher(config, &rings, &queue, &wakeup, &stop).run();
+		}
+		catch (const Crash &)
+		{
+			queue.lose_answers();
+		}
+	}
+	ASSERT_TRUE(world.done());
+	check(queue, world);
+	std::filesystem::remove_all(directory);
+}
+
+void
+run_some(int count, uint32_t crash_percent, uint32_t failures)
+{
+	uint64_t seed = std::random_device()();
+
+	for (int i = 0; i < count && !testing::Test::HasFailure(); i++)
+		ASSERT_NO_THROW(run(seed + static_cast<uint64_t>(i), crash_percent, failures));
+}
+
+TEST(HandOffTest, WithoutTrouble)
+{
+	run_some(5, 0, 0);
+}
+
+TEST(HandOffTest, PublisherDies)
+{
+	run_some(20, 10, 0);
+}
+
+TEST(HandOffTest, SnapshotsFail)
+{
+	run_some(10, 0, 3);
+}
+
+TEST(HandOffTest, BothTogether)
+{
+	run_some(20, 10, 2);
+}
+
+} // namespace
