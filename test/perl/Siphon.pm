@@ -221,7 +221,8 @@ sub add_table
 	my $primary = delete $options{primary};
 	my $database = delete $options{database} // 'postgres';
 	my $arguments = join '', map { ", $_ => $options{$_}" } sort keys %options;
-	my $sql = "SELECT siphon_add_table('$table', snapshot => false$arguments)";
+	my $snapshot = $options{snapshot} ? '' : ', snapshot => false';
+	my $sql = "SELECT siphon_add_table('$table'$snapshot$arguments)";
 
 	if ($primary)
 	{
@@ -355,7 +356,7 @@ sub positions_increase
 	my ($events, $name) = @_;
 	my %last;
 
-	for my $event (@$events)
+	for my $event (grep { $_->{operation} !~ /^SNAPSHOT/ } @$events)
 	{
 		my $subject = subject($event);
 		my $position = position($event);
@@ -372,8 +373,8 @@ sub positions_increase
 	return 1;
 }
 
-# Applies the events of one table in the order of the stream to an empty table; returns its rows by key, and what did
-# not fit. Subjects of different partitions have no order among each other, but each key lives in one at a time: a key
+# Applies the events of one table, snapshots included, in the order of the stream to an empty table; returns its rows by
+# key, and what did not fit: it is the replay checker of proto/siphon.proto's rules. Subjects of different partitions have no order among each other, but each key lives in one at a time: a key
 # that moved is deleted there and inserted here at one position, so partitions are folded by themselves.
 sub fold
 {
@@ -382,20 +383,50 @@ sub fold
 	my @misfits;
 	my %rows;
 
+	my %generation;
+	my %counted;
+
 	for my $event (@$events)
 	{
-		my $part = $parts{ $event->{partition} // 0 } //= {};
+		my $partition = $event->{partition} // 0;
+		my $part = $parts{$partition} //= {};
+		my $generation = $event->{generation} // 0;
 		my $key_of = sub { join '|', map { $_[0]->{$_} // 'NULL' } @key };
 		my $operation = $event->{operation};
 		my $new = $event->{columns};
 		my $old = $event->{old} // $new;
 
+		next if $generation < ($generation{$partition} // 0);
+		if ($operation eq 'SNAPSHOT-BEGIN')
+		{
+			push @misfits, "generation $generation begins twice" if $generation == ($generation{$partition} // 0);
+			$generation{$partition} = $generation;
+			$counted{$partition} = 0;
+			%$part = ();
+			next;
+		}
+		push @misfits, "$operation of generation $generation, which has not begun"
+		  if $generation > ($generation{$partition} // 0);
+		if ($operation eq 'SNAPSHOT-END')
+		{
+			push @misfits, "$counted{$partition} rows came, of $event->{rows}" if $counted{$partition} != $event->{rows};
+			$counted{$partition} = undef;
+			next;
+		}
+		if ($operation eq 'SNAPSHOT')
+		{
+			defined $counted{$partition} ? $counted{$partition}++ : push @misfits, 'a row outside of a snapshot';
+		}
+		elsif (defined $counted{$partition})
+		{
+			push @misfits, "$operation in the middle of a snapshot";
+		}
 		if ($operation eq 'TRUNCATE')
 		{
 			%$part = ();
 			next;
 		}
-		if ($operation ne 'INSERT')
+		if ($operation !~ /^(INSERT|SNAPSHOT)$/)
 		{
 			my $gone = delete $part->{ $key_of->($old) };
 

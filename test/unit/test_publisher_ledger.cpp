@@ -24,24 +24,36 @@ protected:
 	{
 		uint64_t token = ledger.next_token();
 
-		ledger.add(bytes, frame_end, kNow);
+		ledger.add(bytes, 1, frame_end, false, kNow);
 		return token;
 	}
 
+	/* Up to where source 1 may be acknowledged. */
+	uint64_t acked()
+	{
+		std::vector<Ledger::Ack> acks;
+
+		ledger.take_acks(&acks);
+		for (const Ledger::Ack &ack : acks)
+			acked_ = ack.source == 1 ? ack.position : acked_;
+		return acked_;
+	}
+
 	Ledger ledger{4, 100};
+	uint64_t acked_ = 0;
 };
 
 TEST_F(LedgerTest, AcksOnlyWithoutGap)
 {
-	ledger.settle(7, 0);
+	ledger.settle(7);
 	uint64_t a = add(100), b = add(200), c = add(300);
 
 	ledger.stored(c, 10);
 	ledger.stored(b, 9);
-	EXPECT_EQ(ledger.acked(), 0u);
+	EXPECT_EQ(acked(), 0u);
 	EXPECT_EQ(ledger.stored_sequence(), 7u);
 	ledger.stored(a, 8);
-	EXPECT_EQ(ledger.acked(), 300u);
+	EXPECT_EQ(acked(), 300u);
 	EXPECT_EQ(ledger.stored_sequence(), 10u);
 	EXPECT_TRUE(ledger.empty());
 	EXPECT_FALSE(ledger.broken());
@@ -49,44 +61,44 @@ TEST_F(LedgerTest, AcksOnlyWithoutGap)
 
 TEST_F(LedgerTest, AcksAFrameOnlyWithAllItsParts)
 {
-	ledger.settle(0, 50);
+	ledger.settle(0);
 	uint64_t one = add(0), two = add(0), three = add(100);
 
 	ledger.stored(one, 1);
 	ledger.stored(two, 2);
-	EXPECT_EQ(ledger.acked(), 50u);
+	EXPECT_EQ(acked(), 0u);
 	ledger.stored(three, 3);
-	EXPECT_EQ(ledger.acked(), 100u);
+	EXPECT_EQ(acked(), 100u);
 }
 
 TEST_F(LedgerTest, RefusalStopsTheAckThere)
 {
-	ledger.settle(0, 0);
+	ledger.settle(0);
 	uint64_t a = add(100), b = add(200), c = add(300);
 
 	ledger.refused(b);
 	EXPECT_TRUE(ledger.broken());
 	ledger.stored(a, 1);
 	ledger.stored(c, 3);
-	EXPECT_EQ(ledger.acked(), 100u);
+	EXPECT_EQ(acked(), 100u);
 	EXPECT_EQ(ledger.messages(), 2u);
 	EXPECT_EQ(ledger.unanswered(), 0u);
 }
 
 TEST_F(LedgerTest, AnotherSequenceThanExpectedIsARefusal)
 {
-	ledger.settle(4, 0);
+	ledger.settle(4);
 	uint64_t a = add(100);
 
 	ledger.stored(a, 3);
 	EXPECT_TRUE(ledger.broken());
-	EXPECT_EQ(ledger.acked(), 0u);
+	EXPECT_EQ(acked(), 0u);
 	EXPECT_EQ(ledger.stored_sequence(), 4u);
 }
 
 TEST_F(LedgerTest, SecondAndStrayAnswersAreIgnored)
 {
-	ledger.settle(0, 0);
+	ledger.settle(0);
 	uint64_t a = add(100);
 	add(200);
 
@@ -98,20 +110,20 @@ TEST_F(LedgerTest, SecondAndStrayAnswersAreIgnored)
 	ledger.refused(a);
 	ledger.stored(a, 1);
 	EXPECT_FALSE(ledger.broken());
-	EXPECT_EQ(ledger.acked(), 100u);
+	EXPECT_EQ(acked(), 100u);
 	EXPECT_EQ(ledger.unanswered(), 1u);
 }
 
 TEST_F(LedgerTest, SettlingForgetsAndKeepsTokensApart)
 {
-	ledger.settle(0, 0);
+	ledger.settle(0);
 	uint64_t old = add(100);
 
 	ledger.refused(old);
-	ledger.settle(1, 40);
+	ledger.settle(1);
 	EXPECT_FALSE(ledger.broken());
 	EXPECT_TRUE(ledger.empty());
-	EXPECT_EQ(ledger.acked(), 40u);
+	EXPECT_EQ(acked(), 40u);
 	EXPECT_EQ(ledger.next_sequence(), 2u);
 
 	uint64_t fresh = add(200);
@@ -119,36 +131,91 @@ TEST_F(LedgerTest, SettlingForgetsAndKeepsTokensApart)
 	EXPECT_GT(fresh, old);
 	/* Answers of before the settling say nothing about what came after it. */
 	ledger.stored(old, 2);
-	EXPECT_EQ(ledger.acked(), 40u);
+	EXPECT_EQ(acked(), 0u);
 	ledger.stored(fresh, 2);
-	EXPECT_EQ(ledger.acked(), 200u);
+	EXPECT_EQ(acked(), 200u);
 }
 
 TEST_F(LedgerTest, BoundsMessagesAndBytes)
 {
-	ledger.settle(0, 0);
+	ledger.settle(0);
 	/* Larger than the bound, but alone. */
-	EXPECT_TRUE(ledger.room(1000));
+	EXPECT_TRUE(ledger.room(1000, false));
 	add(1, 60);
-	EXPECT_TRUE(ledger.room(40));
-	EXPECT_FALSE(ledger.room(41));
+	EXPECT_TRUE(ledger.room(40, false));
+	EXPECT_FALSE(ledger.room(41, false));
 	add(2, 1), add(3, 1), add(4, 1);
-	EXPECT_FALSE(ledger.room(1));
+	EXPECT_FALSE(ledger.room(1, false));
 	ledger.stored(1, 1);
-	EXPECT_TRUE(ledger.room(97));
+	EXPECT_TRUE(ledger.room(97, false));
 	EXPECT_EQ(ledger.bytes(), 3u);
 }
 
 TEST_F(LedgerTest, KnowsItsOldestMessage)
 {
-	ledger.settle(0, 0);
-	ledger.add(1, 1, kNow + std::chrono::seconds(1));
-	ledger.add(1, 2, kNow + std::chrono::seconds(2));
+	ledger.settle(0);
+	ledger.add(1, 1, 1, false, kNow + std::chrono::seconds(1));
+	ledger.add(1, 1, 2, false, kNow + std::chrono::seconds(2));
 	EXPECT_EQ(ledger.oldest(), kNow + std::chrono::seconds(1));
 	ledger.stored(2, 2);
 	EXPECT_EQ(ledger.oldest(), kNow + std::chrono::seconds(1));
 	ledger.stored(1, 1);
 	EXPECT_TRUE(ledger.empty());
+}
+
+TEST_F(LedgerTest, AcksEachSourceByItself)
+{
+	std::vector<Ledger::Ack> acks;
+
+	ledger.settle(0);
+	ledger.add(1, 1, 100, false, kNow);
+	ledger.add(1, 2, 70, true, kNow);
+	ledger.add(1, 1, 0, false, kNow);
+	ledger.stored(2, 2);
+	ledger.take_acks(&acks);
+	EXPECT_TRUE(acks.empty());
+	ledger.stored(1, 1);
+	ledger.take_acks(&acks);
+	EXPECT_EQ(acks, (std::vector<Ledger::Ack>{{1, 100}, {2, 70}}));
+	ledger.take_acks(&acks);
+	EXPECT_TRUE(acks.empty());
+}
+
+TEST_F(LedgerTest, SkippedFramesWaitForTheirSource)
+{
+	std::vector<Ledger::Ack> acks;
+
+	ledger.settle(0);
+	ledger.add(1, 1, 100, false, kNow);
+	ledger.add(1, 2, 70, true, kNow);
+	ledger.skip(1, 150);
+	ledger.skip(3, 10);
+	ledger.take_acks(&acks);
+	EXPECT_EQ(acks, (std::vector<Ledger::Ack>{{3, 10}}));
+	ledger.stored(1, 1);
+	ledger.take_acks(&acks);
+	EXPECT_EQ(acks, (std::vector<Ledger::Ack>{{1, 150}}));
+}
+
+TEST(LedgerBulk, HasAPartOfTheRoom)
+{
+	Ledger ledger(8, 400);
+
+	ledger.settle(0);
+	EXPECT_TRUE(ledger.room(1000, true));
+	ledger.add(60, 2, 0, true, kNow);
+	EXPECT_TRUE(ledger.room(40, true));
+	EXPECT_FALSE(ledger.room(41, true));
+	EXPECT_TRUE(ledger.room(300, false));
+	ledger.add(1, 2, 0, true, kNow);
+	EXPECT_FALSE(ledger.room(1, true));
+	EXPECT_TRUE(ledger.room(1, false));
+	ledger.stored(1, 1);
+	EXPECT_TRUE(ledger.room(90, true));
+	/* One bulk message always gets its turn between others. */
+	ledger.stored(2, 2);
+	ledger.add(10, 1, 0, false, kNow);
+	EXPECT_TRUE(ledger.room(300, true));
 }
 
 /* All that was ever sent, and what is known of it; asked again from the start for every question. */
@@ -207,12 +274,14 @@ TEST(LedgerModel, RandomHistories)
 	{
 		constexpr size_t max_messages = 16, max_bytes = 1000;
 		Ledger ledger(max_messages, max_bytes);
+		std::vector<Ledger::Ack> acks;
+		uint64_t ledger_acked = 0;
 		Model model;
 		std::vector<uint64_t> forgotten; /* tokens of before the last settling */
 		uint64_t position = 0;
 		uint64_t acked_before = 0;
 
-		ledger.settle(0, 0);
+		ledger.settle(0);
 		for (int step = 0; step < 300; step++)
 		{
 			uint64_t dice = random() % 100;
@@ -223,13 +292,13 @@ TEST(LedgerModel, RandomHistories)
 				size_t in_flight = model.sent.size() - model.prefix();
 				bool room = in_flight == 0 || (in_flight < max_messages && model.bytes() + bytes <= max_bytes);
 
-				ASSERT_EQ(ledger.room(bytes), room);
+				ASSERT_EQ(ledger.room(bytes, false), room);
 				if (!room)
 					continue;
 				uint64_t end = random() % 3 == 0 ? 0 : (position += 1 + random() % 100);
 				ASSERT_EQ(ledger.next_sequence(), model.settled_sequence + model.sent.size() + 1);
 				model.sent.push_back({ledger.next_token(), ledger.next_sequence(), end, bytes, Model::Sent::Open});
-				ledger.add(bytes, end, kNow);
+				ledger.add(bytes, 1, end, false, kNow);
 			}
 			else if (dice < 95 && !model.sent.empty())
 			{
@@ -273,12 +342,16 @@ TEST(LedgerModel, RandomHistories)
 				model.settled_acked = acked;
 				model.sent.clear();
 				position = acked;
-				ledger.settle(model.settled_sequence, acked);
+				ledger.settle(model.settled_sequence);
+				ledger_acked = acked;
 			}
 
-			ASSERT_EQ(ledger.acked(), model.acked());
-			ASSERT_GE(ledger.acked(), acked_before);
-			acked_before = ledger.acked();
+			ledger.take_acks(&acks);
+			for (const Ledger::Ack &ack : acks)
+				ledger_acked = ack.position;
+			ASSERT_EQ(ledger_acked, model.acked());
+			ASSERT_GE(ledger_acked, acked_before);
+			acked_before = ledger_acked;
 			ASSERT_EQ(ledger.broken(), model.broken());
 			ASSERT_EQ(ledger.bytes(), model.bytes());
 			ASSERT_EQ(ledger.messages(), model.sent.size() - model.prefix());

@@ -2,6 +2,7 @@
 #include "frame_messages.h"
 #include "package_assembler.h"
 #include "parts.h"
+#include "record_messages.h"
 
 #include <gtest/gtest.h>
 
@@ -199,14 +200,50 @@ TEST(FrameMessagesTest, Headers)
 	/* A route that is none. */
 	EXPECT_FALSE(messages.start(make_frame("public", payload, 100, 0), 0xabc, 1000, 1000));
 
-	Frame watermark = make_frame("", "w", 1, 0);
+	/* Of a table whose changes are held. */
+	Frame held = make_frame(route, payload, 100, 0);
 
-	watermark.header.kind = static_cast<uint16_t>(FrameKind::Watermark);
-	ASSERT_TRUE(messages.start(watermark, 0xabc, 1000, 1000));
+	held.header.kind = static_cast<uint16_t>(FrameKind::Held);
+	ASSERT_TRUE(messages.start(held, 0xabc, 1000, 1000, true));
 	messages.build(&message);
-	EXPECT_EQ(message.subject, "siphon.main.watermark");
-	EXPECT_EQ(header_of(message, "Siphon-Kind"), "watermark");
-	EXPECT_EQ(header_of(message, "Siphon-Events"), "");
+	EXPECT_EQ(message.subject, "siphon.main.held.public.issues.3");
+	EXPECT_EQ(header_of(message, "Siphon-Kind"), "changes");
+
+	Frame row = make_frame(route, payload, 100, 0);
+
+	row.header.kind = static_cast<uint16_t>(FrameKind::Snapshot);
+	ASSERT_TRUE(messages.start(row, 0xabc, 1000, 1000));
+	messages.build(&message);
+	EXPECT_EQ(message.subject, "siphon.main.events.public.issues.3");
+	EXPECT_EQ(header_of(message, "Siphon-Kind"), "snapshot");
+}
+
+TEST(RecordMessagesTest, AllPartsOfOneSubjectThenTheNext)
+{
+	RecordMessages messages(0);
+	Message message;
+	std::vector<std::string> seen;
+
+	messages.start("abcde", {"s.0", "s.1"}, {{"Siphon-Kind", "snapshot-begin"}}, 0xabc, 0x40, 2);
+	EXPECT_EQ(messages.total(), 6u);
+	messages.skip_to(1);
+	while (messages.active())
+	{
+		bool last = messages.next_is_last_part();
+		Cursor cursor = messages.build(&message);
+
+		EXPECT_EQ(cursor.total, 6u);
+		EXPECT_EQ(last, header_of(message, "Siphon-Part") == "3/3");
+		seen.push_back(message.subject + " " + header_of(message, "Siphon-Part") + " " + std::string(message.body));
+	}
+	EXPECT_EQ(seen, (std::vector<std::string>{"s.0 2/3 cd", "s.0 3/3 e", "s.1 1/3 ab", "s.1 2/3 cd", "s.1 3/3 e"}));
+	EXPECT_EQ(message.id, "0000000000000abc-40-6");
+
+	messages.start("", {"s.0"}, {}, 1, 1, 2);
+	EXPECT_EQ(messages.total(), 1u);
+	messages.build(&message);
+	EXPECT_FALSE(messages.active());
+	EXPECT_EQ(header_of(message, "Siphon-Part"), "");
 }
 
 TEST(Assembler, BrokenOffRecords)

@@ -171,6 +171,16 @@ TEST_F(TailLine, Truncate)
 	EXPECT_EQ(line(), head + "\"operation\":\"TRUNCATE\"" + middle + "}\n");
 }
 
+TEST_F(TailLine, SnapshotRow)
+{
+	event.set_operation(v1::SNAPSHOT);
+	package.set_generation(3);
+	event.add_values()->set_null(true);
+	event.add_values()->set_integer(12);
+	EXPECT_EQ(line(), head + "\"operation\":\"SNAPSHOT\",\"generation\":3" + middle +
+						  ",\"columns\":{\"title\":null,\"id\":12}}\n");
+}
+
 TEST_F(TailLine, ValuesMustFitTheColumns)
 {
 	event.set_operation(v1::INSERT);
@@ -194,6 +204,46 @@ TEST(TailJsonWatermark, Line)
 	append_watermark(&out, watermark);
 	EXPECT_EQ(out, "{\"application\":\"main\",\"operation\":\"WATERMARK\",\"position\":\"00000000016B3748/0\","
 				   "\"timestamp\":\"1970-01-01T00:00:00.000000Z\"}\n");
+}
+
+TEST(TailJsonWatermark, NamesHeldTables)
+{
+	v1::Watermark watermark;
+	std::string out;
+
+	watermark.add_held_tables("public.a");
+	watermark.add_held_tables("public.b");
+	append_watermark(&out, watermark);
+	EXPECT_NE(out.find(",\"held_tables\":[\"public.a\",\"public.b\"]}\n"), std::string::npos) << out;
+}
+
+TEST(TailJsonMarker, Lines)
+{
+	const std::string head = "{\"application\":\"main\",\"schema\":\"public\",\"table\":\"issues\",";
+	v1::SnapshotBegin begin;
+	v1::SnapshotEnd end;
+	std::string out;
+
+	begin.set_application_identifier("main");
+	begin.set_schema("public");
+	begin.set_table("issues");
+	begin.set_generation(2);
+	begin.set_estimated_rows(-1);
+	append_marker(&out, begin, 0);
+	EXPECT_EQ(out, head + "\"operation\":\"SNAPSHOT-BEGIN\",\"generation\":2,\"estimated_rows\":-1}\n");
+
+	out.clear();
+	end.set_application_identifier("main");
+	end.set_schema("public");
+	end.set_table("issues");
+	end.set_generation(2);
+	end.add_row_counts(7);
+	end.add_row_counts(9);
+	end.set_snapshot_lsn(0x16B3748);
+	append_marker(&out, end, 1);
+	EXPECT_EQ(out, head + "\"partition\":1,\"operation\":\"SNAPSHOT-END\",\"generation\":2,\"rows\":9,"
+						  "\"snapshot_lsn\":\"00000000016B3748\"}\n");
+	EXPECT_THROW(append_marker(&out, end, 2), std::runtime_error);
 }
 
 } // namespace

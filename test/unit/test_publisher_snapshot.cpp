@@ -1,0 +1,141 @@
+/* The small parts of snapshots: cursors, turns, visibility, table states. */
+#include "cursor.h"
+#include "table_state.h"
+#include "turns.h"
+#include "visibility.h"
+
+#include <gtest/gtest.h>
+
+#include <string>
+#include <vector>
+
+using namespace siphon;
+
+namespace {
+
+TEST(CursorTest, ComesBackAsItWasWritten)
+{
+	std::string text;
+	Cursors cursors = {{"decoder", {0xabc, 0x1f40, 1, 1}},
+					   {"moved-16384", {7, 812, 2, 3}},
+					   {"snapshot-4294967295-31", {UINT64_MAX, UINT64_MAX, UINT32_MAX, UINT32_MAX}}};
+
+	for (const auto &[name, cursor] : cursors)
+	{
+		size_t before = text.size();
+
+		append_cursor(&text, name, cursor);
+		EXPECT_LE(text.size() - before, kCursorSizeMax);
+	}
+	EXPECT_EQ(text.substr(0, text.find(';')), "decoder=0000000000000abc:1f40:1/1");
+	EXPECT_EQ(parse_cursors(text), cursors);
+	EXPECT_TRUE(parse_cursors("").empty());
+}
+
+TEST(CursorTest, LeavesOutWhatIsDamaged)
+{
+	for (const char *bad : {"decoder", "=1:2:1/1", "decoder=", "decoder=1:2", "decoder=1:2:1", "decoder=1:2:0/1",
+							"decoder=1:2:2/1", "decoder=x:2:1/1", "decoder=1:2:1/1x", "decoder=1:2:1/", ";;"})
+		EXPECT_TRUE(parse_cursors(bad).empty()) << bad;
+	EXPECT_EQ(parse_cursors("bad;decoder=1:2:1/1;=").size(), 1u);
+}
+
+TEST(TurnsTest, FirstGoesFirstButNotForEver)
+{
+	Turns turns;
+	std::vector<int> counts(3);
+
+	for (int i = 0; i < 90; i++)
+		counts[*turns.next(3, [](size_t) { return true; })]++;
+	EXPECT_EQ(counts, (std::vector<int>{80, 5, 5}));
+}
+
+TEST(TurnsTest, OnlyTheReady)
+{
+	Turns turns;
+	std::vector<size_t> order;
+
+	EXPECT_FALSE(turns.next(3, [](size_t) { return false; }));
+	EXPECT_FALSE(turns.next(0, [](size_t) { return true; }));
+	for (int i = 0; i < 4; i++)
+		order.push_back(*turns.next(4, [](size_t source) { return source >= 2; }));
+	EXPECT_EQ(order, (std::vector<size_t>{2, 3, 2, 3}));
+	/* Alone it goes on, however long. */
+	for (int i = 0; i < 100; i++)
+		ASSERT_EQ(turns.next(2, [](size_t source) { return source == 0; }), 0u);
+	/* A source that is gone meanwhile. */
+	EXPECT_EQ(turns.next(2, [](size_t source) { return source == 1; }), 1u);
+}
+
+TEST(VisibilityTest, WhatTheRowsShow)
+{
+	Visibility snapshot{1000, 500, 510, {507, 503}};
+
+	snapshot.sort();
+	EXPECT_TRUE(snapshot.shows(999, 499));
+	EXPECT_TRUE(snapshot.shows(999, 500));
+	EXPECT_TRUE(snapshot.shows(999, 509));
+	EXPECT_FALSE(snapshot.shows(999, 503));
+	EXPECT_FALSE(snapshot.shows(999, 507));
+	EXPECT_FALSE(snapshot.shows(999, 510));
+	/* It had not committed yet, whatever its number. */
+	EXPECT_FALSE(snapshot.shows(1000, 499));
+	EXPECT_FALSE(snapshot.shows(2000, 500));
+}
+
+TEST(VisibilityTest, TransactionIdsWrapAround)
+{
+	Visibility snapshot{1000, UINT32_MAX - 5, 10, {UINT32_MAX - 2, 4}};
+
+	snapshot.sort();
+	EXPECT_TRUE(snapshot.shows(1, UINT32_MAX - 100));
+	EXPECT_TRUE(snapshot.shows(1, UINT32_MAX));
+	EXPECT_TRUE(snapshot.shows(1, 3));
+	EXPECT_TRUE(snapshot.shows(1, 9));
+	EXPECT_FALSE(snapshot.shows(1, UINT32_MAX - 2));
+	EXPECT_FALSE(snapshot.shows(1, 4));
+	EXPECT_FALSE(snapshot.shows(1, 10));
+	EXPECT_FALSE(snapshot.shows(1, 1000));
+
+	Visibility before{1000, UINT32_MAX - 9, UINT32_MAX - 3, {}};
+
+	EXPECT_TRUE(before.shows(1, UINT32_MAX - 4));
+	EXPECT_FALSE(before.shows(1, UINT32_MAX - 3));
+	EXPECT_FALSE(before.shows(1, 5)); /* after the wraparound */
+}
+
+TEST(TableStateTest, ComesBackAsItWasWritten)
+{
+	TableState state;
+
+	state.schema = "public";
+	state.table = "iss\"ues\xc3\xbc";
+	state.oid = UINT32_MAX;
+	state.generation = 3;
+	state.from = 812;
+	EXPECT_EQ(TableState::parse(state.to_json()), state);
+	state.phase = TablePhase::Moving;
+	state.snapshot = {0x16B3748, 740, 745, {741, 743}};
+	EXPECT_EQ(TableState::parse(state.to_json()), state);
+	state.phase = TablePhase::Streaming;
+	EXPECT_EQ(TableState::parse(state.to_json()), state);
+	EXPECT_NE(state.to_json().find("\"phase\":\"streaming\""), std::string::npos);
+}
+
+TEST(TableStateTest, RefusesWhatIsNoState)
+{
+	for (const char *bad : {"", "{", "[]", "null", "{}", "{\"generation\":1,\"phase\":\"snapshot\"}",
+							"{\"schema\":\"a\",\"table\":\"b\",\"oid\":1,\"generation\":1,\"from\":1,\"phase\":\"x\"}",
+							"{\"schema\":\"a\",\"table\":\"b\",\"oid\":1,\"generation\":1,\"from\":1,\"phase\":\"moving\"}",
+							"{\"schema\":\"a\",\"table\":\"b\",\"oid\":\"1\",\"generation\":1,\"from\":1,\"phase\":"
+							"\"snapshot\"}"})
+		EXPECT_FALSE(TableState::parse(bad)) << bad;
+}
+
+TEST(TableStateTest, KeysHoldWhatABucketTakes)
+{
+	EXPECT_EQ(state_key("public", "issues_2-x"), "public.issues_2-x");
+	EXPECT_EQ(state_key("a.b", "c d=\xc3\xbc%"), "a=2Eb.c=20d=3D=C3=BC=25");
+}
+
+} // namespace
