@@ -167,19 +167,16 @@ application_drop(const Registry *registry)
 	}
 }
 
-/* ERROR if there has been no launcher for longer than its restart takes: nobody will do what we wait for. */
-static void
-check_launcher(TimestampTz since)
+/* There has been no launcher for longer than its restart takes: nobody will do what we wait for. */
+static bool
+launcher_missing(TimestampTz since)
 {
 	bool running;
 
 	LWLockAcquire(siphon_shared->lock, LW_SHARED);
 	running = siphon_shared->launcher_latch != nullptr;
 	LWLockRelease(siphon_shared->lock);
-	if (!running && TimestampDifferenceExceeds(since, GetCurrentTimestamp(), kLauncherPatienceMs))
-		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE), errmsg("siphon's launcher does not run"),
-						errhint("ALTER SYSTEM SET max_worker_processes = %d, then restart the server; its log says more.",
-								max_worker_processes + 2)));
+	return !running && TimestampDifferenceExceeds(since, GetCurrentTimestamp(), kLauncherPatienceMs);
 }
 
 /* Waits for the new application's decoder; ERROR with what stopped it if it does not come up. */
@@ -219,7 +216,11 @@ await_streaming(const char *application)
 		LWLockRelease(siphon_shared->lock);
 		if (state != AppState::Starting)
 			break;
-		check_launcher(since);
+		if (launcher_missing(since))
+			ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE), errmsg("siphon's launcher does not run"),
+							errhint("ALTER SYSTEM SET max_worker_processes = %d, then restart the server; its log says "
+									"more.",
+									max_worker_processes + 2)));
 		ConditionVariableTimedSleep(&app->changed, 1000, PG_WAIT_EXTENSION);
 	}
 	ConditionVariableCancelSleep();
@@ -271,7 +272,7 @@ application_notify(const char *application, char *reason)
 
 	reason[0] = '\0';
 	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
-	app = shared_find(application);
+	app = shared_find_or_add(application, MyDatabaseId);
 	if (app)
 	{
 		wanted = pg_atomic_add_fetch_u64(&app->registry_wanted, 1);
@@ -280,7 +281,10 @@ application_notify(const char *application, char *reason)
 	}
 	LWLockRelease(siphon_shared->lock);
 	if (app == nullptr)
+	{
+		strlcpy(reason, "siphon.max_applications are in use", kReasonLength);
 		return false;
+	}
 
 	ConditionVariablePrepareToSleep(&app->changed);
 	for (;;)
@@ -292,7 +296,11 @@ application_notify(const char *application, char *reason)
 		LWLockRelease(siphon_shared->lock);
 		if (loaded || gone)
 			break;
-		check_launcher(since);
+		if (launcher_missing(since))
+		{
+			strlcpy(reason, "siphon's launcher does not run; see the server's log", kReasonLength);
+			break;
+		}
 		ConditionVariableTimedSleep(&app->changed, 1000, PG_WAIT_EXTENSION);
 	}
 	ConditionVariableCancelSleep();

@@ -16,8 +16,12 @@ CREATE TEMPORARY TABLE expected_function (name name, arguments name[], result te
 INSERT INTO expected_function VALUES
 	('siphon_create_application', '{text}', 'void'),
 	('siphon_drop_application', '{text}', 'void'),
-	('siphon_add_table', '{regclass,text,integer,name[],boolean}', 'void'),
+	('siphon_add_table', '{regclass,text,integer,name[],boolean,integer}', 'void'),
 	('siphon_remove_table', '{regclass,text}', 'void'),
+	('siphon_resync_table', '{regclass,text}', 'void'),
+	('siphon_pause', '{regclass,text}', 'void'),
+	('siphon_resume', '{regclass,text}', 'void'),
+	('siphon_get_snapshots', '{}', 'setof record'),
 	('siphon_get_applications', '{}', 'setof record'),
 	('siphon_get_tables', '{}', 'setof record');
 CREATE ROLE siphon_nobody;
@@ -35,7 +39,7 @@ SELECT is((SELECT count(*) FROM pg_proc WHERE proname LIKE 'siphon%'), (SELECT c
           'there are no other functions');
 
 -- defaults: a user types the table alone
-SELECT is((SELECT pronargdefaults FROM pg_proc WHERE proname = 'siphon_add_table'), 4::int2,
+SELECT is((SELECT pronargdefaults FROM pg_proc WHERE proname = 'siphon_add_table'), 5::int2,
           'siphon_add_table() needs the table alone');
 SELECT is((SELECT pronargdefaults FROM pg_proc WHERE proname = 'siphon_drop_application'), 0::int2,
           'siphon_drop_application() has no default');
@@ -71,7 +75,24 @@ INSERT INTO expected_column (view, name, type) VALUES
 	('siphon_tables', 'partitions', 'integer'),
 	('siphon_tables', 'exclude_columns', 'name[]'),
 	('siphon_tables', 'state', 'text'),
-	('siphon_tables', 'start_lsn', 'pg_lsn');
+	('siphon_tables', 'reason', 'text'),
+	('siphon_tables', 'generation', 'integer'),
+	('siphon_tables', 'start_lsn', 'pg_lsn'),
+	('siphon_snapshot_progress', 'application', 'text'),
+	('siphon_snapshot_progress', 'relid', 'oid'),
+	('siphon_snapshot_progress', 'schema_name', 'text'),
+	('siphon_snapshot_progress', 'table_name', 'text'),
+	('siphon_snapshot_progress', 'phase', 'text'),
+	('siphon_snapshot_progress', 'generation', 'integer'),
+	('siphon_snapshot_progress', 'blocks_done', 'bigint'),
+	('siphon_snapshot_progress', 'blocks_total', 'bigint'),
+	('siphon_snapshot_progress', 'rows', 'bigint'),
+	('siphon_snapshot_progress', 'bytes', 'bigint'),
+	('siphon_snapshot_progress', 'bytes_per_second', 'bigint'),
+	('siphon_snapshot_progress', 'eta', 'timestamp with time zone'),
+	('siphon_snapshot_progress', 'workers', 'integer'),
+	('siphon_snapshot_progress', 'held_events', 'bigint'),
+	('siphon_snapshot_progress', 'started', 'timestamp with time zone');
 
 SELECT has_view(view) FROM (SELECT DISTINCT view FROM expected_column) v;
 SELECT columns_are(view, array_agg(name ORDER BY position)) FROM expected_column GROUP BY view;
