@@ -285,6 +285,7 @@ Publisher::resume_after(const LogEnd &end)
 				if (id->part < messages_.plan().last())
 				{
 					messages_.skip_to(id->part);
+					unfinished_total_ = 0;
 					break;
 				}
 			}

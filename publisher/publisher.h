@@ -90,7 +90,7 @@ private:
 	bool greeted_ = false;            /* the line that says what is published where was written */
 	std::string refusal_;             /* that the queue gave last, until it takes messages again */
 	std::string previous_id_;         /* of the message before the next; "" if not to be checked */
-	uint32_t unfinished_total_ = 0;   /* parts of the record that the queue has a part of; 0: none */
+	uint32_t unfinished_total_ = 0;   /* parts of the record that the next frame goes on with; 0: none */
 };
 
 } // namespace siphon

@@ -27,10 +27,11 @@ publisher_sanitize = $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-poi
 publisher_compile = $(CXX) $(PUBLISHER_CXXFLAGS) -std=c++20 -pthread -Wall -Wextra -Werror -Wshadow \
 	$(publisher_sanitize) $(PUBLISHER_CPPFLAGS) -MMD -MP
 
-# Pure logic, which the unit tests link: no NATS, no ring file.
+# What the unit tests link beside the ring: everything that does without NATS.
 UNIT_PUBLISHER_SRCS = publisher/compression.cpp publisher/config.cpp publisher/datetime.cpp \
-	publisher/frame_messages.cpp publisher/ledger.cpp publisher/package_assembler.cpp \
-	publisher/parts.cpp publisher/subject.cpp publisher/tail_json.cpp
+	publisher/frame_messages.cpp publisher/ledger.cpp publisher/log.cpp publisher/package_assembler.cpp \
+	publisher/parts.cpp publisher/progress.cpp publisher/publisher.cpp publisher/ring_source.cpp \
+	publisher/subject.cpp publisher/tail_json.cpp publisher/wakeup.cpp
 
 PUBLISHER_RING_SRCS = src/ring.cpp src/ring_file.cpp src/ring_fault.cpp
 PUBLISHER_SRCS = publisher/main.cpp publisher/compression.cpp publisher/config.cpp \
