@@ -41,8 +41,8 @@ jetstream_request(natsConnection *connection, const std::string &subject, const 
 	{
 		reply.error_code = error->value("err_code", -1);
 		reply.error = error->value("description", "no description");
-		/* Not now: no leader, not enough resources, starting up. */
-		reply.answered = error->value("code", 0) != 503;
+		/* Not now: no leader, not enough resources, a cluster that is just coming up. */
+		reply.answered = error->value("code", 0) != 503 && reply.error_code != kErrorNoPeers;
 	}
 	return reply;
 }

@@ -15,6 +15,7 @@ namespace siphon {
 constexpr int64_t kApiTimeoutMs = 3000;
 
 /* JetStream's numbers for what it refuses. */
+constexpr int kErrorNoPeers = 10005;
 constexpr int kErrorConsumerNotFound = 10014;
 constexpr int kErrorNoMessage = 10037;
 constexpr int kErrorStreamNameInUse = 10058;

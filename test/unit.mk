@@ -56,7 +56,7 @@ check-stress: $(BUILDDIR)/ring-stress
 	$< --seconds $(STRESS_SECONDS)
 
 check-fuzz: $(BUILDDIR)/fuzz-ring
-	$< -max_total_time=$(FUZZ_SECONDS) -max_len=4096 -print_final_stats=1 -artifact_prefix=$(BUILDDIR)/fuzz-ring-
+	$< -max_total_time=$(FUZZ_SECONDS) -max_len=4096 -verbosity=0 -print_final_stats=1 -artifact_prefix=$(BUILDDIR)/fuzz-ring-
 
 $(BUILDDIR)/unit-tests: $(unit_objs) $(UNIT_EXTRA_OBJS)
 	$(UNIT_CXX) $(unit_flags) -o $@ $^ -lgtest -lgtest_main $(PUBLISHER_LIBS)

@@ -36,7 +36,12 @@ sub start
 	note("starting $self->{name}: @command");
 	append_to_file($self->{log}, '');
 	$self->{log_start} = -s $self->{log};
+	# Until it is the program, the child must not take a signal for the test's, and stop the servers.
+	my $signals = POSIX::SigSet->new(POSIX::SIGTERM, POSIX::SIGINT);
+	POSIX::sigprocmask(POSIX::SIG_BLOCK, $signals);
 	my $pid = fork() // die "fork: $!";
+	@SIG{qw(TERM INT)} = ('DEFAULT') x 2 if $pid == 0;
+	POSIX::sigprocmask(POSIX::SIG_UNBLOCK, $signals);
 	if ($pid == 0)
 	{
 		open STDIN, '<', '/dev/null';
