@@ -52,9 +52,9 @@ create_slot(const char *slot)
 	int context;
 
 	if (RecoveryInProgress())
-		ereport(NOTICE, (errmsg("creating replication slot \"%s\" waits for the primary to log its running transactions",
-								slot),
-						 errhint("If the primary is idle, run there: SELECT pg_log_standby_snapshot().")));
+		ereport(NOTICE,
+				(errmsg("creating replication slot \"%s\" waits for the primary to log its running transactions", slot),
+				 errhint("If the primary is idle, run there: SELECT pg_log_standby_snapshot().")));
 	GetUserIdAndSecContext(&user, &context);
 	SetUserIdAndSecContext(BOOTSTRAP_SUPERUSERID, context | SECURITY_LOCAL_USERID_CHANGE);
 	if (SPI_connect() != SPI_OK_CONNECT)
@@ -162,8 +162,9 @@ application_drop(const Registry *registry)
 	if (error)
 	{
 		errno = error;
-		ereport(WARNING, (errcode_for_file_access(), errmsg("could not remove the rings of application \"%s\" in \"%s\": %m",
-															registry->application, siphon_ring_directory)));
+		ereport(WARNING,
+				(errcode_for_file_access(), errmsg("could not remove the rings of application \"%s\" in \"%s\": %m",
+												   registry->application, siphon_ring_directory)));
 	}
 }
 
@@ -313,7 +314,7 @@ application_notify_or_warn(const char *application)
 	char reason[kReasonLength];
 
 	if (!application_notify(application, reason))
-		ereport(WARNING, (errmsg("the decoder of application \"%s\" does not run: %s", application, reason),
-						  errdetail("The change takes effect when it does."),
-						  errhint("SELECT * FROM siphon_applications;")));
+		ereport(WARNING,
+				(errmsg("the decoder of application \"%s\" does not run: %s", application, reason),
+				 errdetail("The change takes effect when it does."), errhint("SELECT * FROM siphon_applications;")));
 }

@@ -34,10 +34,9 @@ check_preloaded(void)
 {
 	if (siphon_preloaded)
 		return;
-	ereport(ERROR,
-			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE), errmsg("siphon is not preloaded on this server"),
-			 errhint("ALTER SYSTEM SET shared_preload_libraries = %s, then restart the server.",
-					 with_siphon(GetConfigOption("shared_preload_libraries", true, false)))));
+	ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE), errmsg("siphon is not preloaded on this server"),
+					errhint("ALTER SYSTEM SET shared_preload_libraries = %s, then restart the server.",
+							with_siphon(GetConfigOption("shared_preload_libraries", true, false)))));
 }
 
 void
@@ -104,10 +103,10 @@ check_output_plugin_listed(void)
 			if (strcmp(library, "siphon") == 0 || strcmp(library, "*") == 0)
 				return;
 		}
-	ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-					errmsg("output plugin \"siphon\" is not listed in \"output_plugin_libraries\""),
-					errhint("ALTER SYSTEM SET output_plugin_libraries = %s; SELECT pg_reload_conf();",
-							with_siphon(setting))));
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("output plugin \"siphon\" is not listed in \"output_plugin_libraries\""),
+			 errhint("ALTER SYSTEM SET output_plugin_libraries = %s; SELECT pg_reload_conf();", with_siphon(setting))));
 }
 
 /* The application that has the slot, or NULL. */
@@ -149,13 +148,15 @@ check_slot_available(const char *application, const char *slot)
 				 owner ? errdetail("It belongs to application \"%s\".", owner)
 					   : errdetail("No application uses it; it may have been left behind."),
 				 owner ? errhint("Choose an application identifier that differs in more than dots and underscores.")
-					   : errhint("SELECT pg_drop_replication_slot('%s'), or choose another application identifier.", slot)));
+					   : errhint("SELECT pg_drop_replication_slot('%s'), or choose another application identifier.",
+								 slot)));
 	}
 	if (!available)
-		ereport(ERROR, (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED), errmsg("all replication slots are in use"),
-						errhint("ALTER SYSTEM SET max_replication_slots = %d, then restart the server; or free one with "
-								"pg_drop_replication_slot().",
-								max_replication_slots + 1)));
+		ereport(ERROR,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED), errmsg("all replication slots are in use"),
+				 errhint("ALTER SYSTEM SET max_replication_slots = %d, then restart the server; or free one with "
+						 "pg_drop_replication_slot().",
+						 max_replication_slots + 1)));
 }
 
 void
@@ -233,7 +234,8 @@ check_kind(Relation relation)
 	switch (relation->rd_rel->relpersistence)
 	{
 		case RELPERSISTENCE_TEMP:
-			refuse_kind(relation, "a temporary table", "Its changes are not in the WAL: CREATE TABLE without TEMPORARY.");
+			refuse_kind(relation, "a temporary table",
+						"Its changes are not in the WAL: CREATE TABLE without TEMPORARY.");
 			break;
 		case RELPERSISTENCE_UNLOGGED:
 			refuse_kind(relation, "an unlogged table",
@@ -279,17 +281,17 @@ check_identity(Relation relation, int partitions)
 	Oid index = identity_index(relation);
 
 	if (!OidIsValid(index) && relation->rd_rel->relreplident != REPLICA_IDENTITY_FULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("table %s has no usable replica identity", qualified),
-				 errdetail("Without one, updates and deletes don't say in the WAL which row they mean."),
-				 errhint("ALTER TABLE %s ADD PRIMARY KEY (...), or ALTER TABLE %s REPLICA IDENTITY FULL.", qualified,
-						 qualified)));
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("table %s has no usable replica identity", qualified),
+						errdetail("Without one, updates and deletes don't say in the WAL which row they mean."),
+						errhint("ALTER TABLE %s ADD PRIMARY KEY (...), or ALTER TABLE %s REPLICA IDENTITY FULL.",
+								qualified, qualified)));
 	if (!OidIsValid(index) && partitions > 1)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("table %s has no key to divide it into %d partitions by", qualified, partitions),
-						errhint("ALTER TABLE %s ADD PRIMARY KEY (...), or call siphon_add_table() with partitions => 1.",
-								qualified)));
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("table %s has no key to divide it into %d partitions by", qualified, partitions),
+				 errhint("ALTER TABLE %s ADD PRIMARY KEY (...), or call siphon_add_table() with partitions => 1.",
+						 qualified)));
 }
 
 static void
@@ -305,18 +307,19 @@ check_excluded(Relation relation, List *exclude_columns)
 		AttrNumber attnum = get_attnum(RelationGetRelid(relation), column);
 
 		if (attnum <= 0)
-			ereport(ERROR, (errcode(ERRCODE_UNDEFINED_COLUMN),
-							errmsg("column \"%s\" of table \"%s\" does not exist", column,
-								   RelationGetRelationName(relation)),
-							errhint("List columns of the table in exclude_columns => '{...}'.")));
+			ereport(ERROR,
+					(errcode(ERRCODE_UNDEFINED_COLUMN),
+					 errmsg("column \"%s\" of table \"%s\" does not exist", column, RelationGetRelationName(relation)),
+					 errhint("List columns of the table in exclude_columns => '{...}'.")));
 		for (int i = 0; index && i < index->rd_index->indnkeyatts; i++)
 			if (index->rd_index->indkey.values[i] == attnum)
-				ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-								errmsg("column \"%s\" of table \"%s\" can't be excluded", column,
-									   RelationGetRelationName(relation)),
-								errdetail("It is part of the key, by which consumers tell rows apart."),
-								errhint("Leave it out of exclude_columns, or use ALTER TABLE ... REPLICA IDENTITY USING INDEX "
-										"with another key.")));
+				ereport(ERROR,
+						(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						 errmsg("column \"%s\" of table \"%s\" can't be excluded", column,
+								RelationGetRelationName(relation)),
+						 errdetail("It is part of the key, by which consumers tell rows apart."),
+						 errhint("Leave it out of exclude_columns, or use ALTER TABLE ... REPLICA IDENTITY USING INDEX "
+								 "with another key.")));
 	}
 	if (index)
 		RelationClose(index);

@@ -16,8 +16,8 @@ bool decoder_running = false;
 static App *app;
 static uint64 registry_loaded;
 static MemoryContext registry_context;
-static XLogRecPtr decoded;        /* WAL up to here was decoded */
-static XLogRecPtr transaction_end;/* of the transaction whose changes are being handed out, or 0 */
+static XLogRecPtr decoded;         /* WAL up to here was decoded */
+static XLogRecPtr transaction_end; /* of the transaction whose changes are being handed out, or 0 */
 static XLogRecPtr last_commit;
 static TimestampTz last_commit_time;
 static XLogRecPtr watermark_sent;
@@ -51,7 +51,8 @@ load_registry(bool first)
 	{
 		RegistryTable *table = static_cast<RegistryTable *>(lfirst(lc));
 
-		if (!first && !table_known(table->relid, table->generation) && table->phase != Phase::Waiting && table->start < here)
+		if (!first && !table_known(table->relid, table->generation) && table->phase != Phase::Waiting &&
+			table->start < here)
 		{
 			table->start = here;
 			moved = true;
@@ -209,12 +210,13 @@ check_slot(const Registry *registry)
 
 	if (why == nullptr)
 		return;
-	snprintf(hint, sizeof(hint),
-			 "Changes since then are lost to the application. SELECT siphon_drop_application('%s'), then add its tables "
-			 "again with siphon_add_table().",
-			 app->name);
-	shared_set_state(app, AppState::Failed,
-					 psprintf("replication slot \"%s\" can't be used: %s", registry->slot, why), hint);
+	snprintf(
+		hint, sizeof(hint),
+		"Changes since then are lost to the application. SELECT siphon_drop_application('%s'), then add its tables "
+		"again with siphon_add_table().",
+		app->name);
+	shared_set_state(app, AppState::Failed, psprintf("replication slot \"%s\" can't be used: %s", registry->slot, why),
+					 hint);
 	ereport(LOG, (errmsg("siphon: application \"%s\" stopped: replication slot \"%s\" can't be used: %s", app->name,
 						 registry->slot, why),
 				  errhint("%s", hint)));
@@ -249,8 +251,8 @@ decode(void)
 	check_slot(registry);
 	outlet_open(app);
 	CheckLogicalDecodingRequirements();
-	context = CreateDecodingContext(InvalidXLogRecPtr, NIL, false, &wal_reader_routine, nullptr, nullptr,
-									update_progress);
+	context =
+		CreateDecodingContext(InvalidXLogRecPtr, NIL, false, &wal_reader_routine, nullptr, nullptr, update_progress);
 	XLogBeginRead(context->reader, MyReplicationSlot->data.restart_lsn);
 	decoded = MyReplicationSlot->data.confirmed_flush;
 	shared_set_state(app, AppState::Streaming, nullptr, nullptr);

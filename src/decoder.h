@@ -22,7 +22,8 @@ extern void decoder_tick(void);
 /* The WAL is drained, between two records: writes out what is due and returns how long there is to wait, in ms. */
 extern long decoder_drained(void);
 
-/* Called by the output plugin: a transaction begins (`end`: LSN behind its commit record) and ends; events were added. */
+/* Called by the output plugin: a transaction begins (`end`: LSN behind its commit record) and ends; events were added.
+ */
 extern void decoder_transaction_begin(XLogRecPtr end);
 extern void decoder_transaction_end(XLogRecPtr commit_lsn, TimestampTz commit_time, bool with_events);
 extern void decoder_events_added(void);

@@ -106,8 +106,8 @@ put_old(WireBuffer *out, const Table *table, const Value *values)
 }
 
 void
-encode_change(Table *table, ReorderBufferChangeType type, Relation relation, HeapTuple old_tuple,
-			  HeapTuple new_tuple, const Transaction &transaction, uint64 ordinal)
+encode_change(Table *table, ReorderBufferChangeType type, Relation relation, HeapTuple old_tuple, HeapTuple new_tuple,
+			  const Transaction &transaction, uint64 ordinal)
 {
 	Value *old_values = row_values(table, relation, old_tuple);
 	Value *new_values = row_values(table, relation, new_tuple);

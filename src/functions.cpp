@@ -38,8 +38,8 @@ application_argument(FunctionCallInfo fcinfo, int index)
 }
 
 /*
- * An application's registry; ERROR if there is none, or if it belongs to another database. One whose database was dropped
- * belongs to nobody, and can be dropped from anywhere.
+ * An application's registry; ERROR if there is none, or if it belongs to another database. One whose database was
+ * dropped belongs to nobody, and can be dropped from anywhere.
  */
 static Registry *
 existing_registry(const char *application, bool orphan_ok = false)

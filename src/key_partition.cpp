@@ -70,6 +70,5 @@ key_partition(const Table *table, const Value *values, int partitions, WireBuffe
 				break;
 		}
 	}
-	return static_cast<int>(
-		siphon::key_hash_partition(scratch->data, scratch->size, static_cast<uint32>(partitions)));
+	return static_cast<int>(siphon::key_hash_partition(scratch->data, scratch->size, static_cast<uint32>(partitions)));
 }

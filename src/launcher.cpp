@@ -169,9 +169,9 @@ look_after(Charge *charge, const char *name)
 	LWLockRelease(siphon_shared->lock);
 	if (!register_decoder(charge))
 	{
-		complain(charge, AppState::NoWorker, "no background worker is free for its decoder",
-				 psprintf("ALTER SYSTEM SET max_worker_processes = %d, then restart the server.",
-						  max_worker_processes + 1));
+		complain(
+			charge, AppState::NoWorker, "no background worker is free for its decoder",
+			psprintf("ALTER SYSTEM SET max_worker_processes = %d, then restart the server.", max_worker_processes + 1));
 		charge->next_start = TimestampTzPlusMilliseconds(now, siphon_max_restart_delay_s * 1000L);
 		return kScanIntervalMs;
 	}

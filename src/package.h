@@ -9,7 +9,8 @@
 #include "table.h"
 
 /* Where packages go when they are full. May wait. */
-typedef void (*RecordWriter)(const siphon::RecordInfo &info, const siphon::WireBuffer *payload, TimestampTz commit_time);
+typedef void (*RecordWriter)(const siphon::RecordInfo &info, const siphon::WireBuffer *payload,
+							 TimestampTz commit_time);
 
 /* Called once in a process. */
 extern void packages_init(RecordWriter writer);

@@ -81,8 +81,8 @@ registry_write(const Registry *registry)
 		json_string(&json, "schema", table->schema);
 		appendStringInfoString(&json, ", ");
 		json_string(&json, "table", table->name);
-		appendStringInfo(&json, ", \"partitions\": %d, \"start\": \"%X/%X\", \"exclude_columns\": [",
-						 table->partitions, LSN_FORMAT_ARGS(table->start));
+		appendStringInfo(&json, ", \"partitions\": %d, \"start\": \"%X/%X\", \"exclude_columns\": [", table->partitions,
+						 LSN_FORMAT_ARGS(table->start));
 		foreach (lc2, table->exclude_columns)
 		{
 			if (lc2 != list_head(table->exclude_columns))
@@ -238,9 +238,9 @@ parse_table(const char *path, JsonbContainer *object)
 
 		if (number->type != jbvNumeric)
 			damaged(path, "An excluded attribute is not a number.");
-		table->exclude_attributes = lappend_int(
-			table->exclude_attributes,
-			DatumGetInt32(DirectFunctionCall1(numeric_int4, NumericGetDatum(number->val.numeric))));
+		table->exclude_attributes =
+			lappend_int(table->exclude_attributes,
+						DatumGetInt32(DirectFunctionCall1(numeric_int4, NumericGetDatum(number->val.numeric))));
 	}
 	return table;
 }

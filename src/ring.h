@@ -68,13 +68,13 @@ struct Position
 struct RecordInfo
 {
 	FrameKind kind;
-	uint32_t table;     /* pg_class oid, 0 for watermarks */
+	uint32_t table; /* pg_class oid, 0 for watermarks */
 	uint32_t partition;
 	uint32_t generation;
 	uint32_t events;
 	Position first;
 	Position last;
-	const char *route;  /* schema, a NUL, table (no final NUL); empty for watermarks */
+	const char *route;     /* schema, a NUL, table (no final NUL); empty for watermarks */
 	uint16_t route_length; /* at most kRouteMax */
 };
 
@@ -85,13 +85,13 @@ struct RecordInfo
 struct FrameHeader
 {
 	uint64_t checksum;       /* XXH3-64 of the payload (padding: of nothing), seeded with XXH3-64 of the rest of
-	                          * this header and the route */
+							  * this header and the route */
 	uint64_t position;       /* of this frame, so that a stale one is not taken for a new one */
 	uint32_t payload_length; /* padding: bytes after the header up to the end of the data area */
 	uint16_t kind;
 	uint16_t route_length;
-	uint32_t record_length;  /* payload bytes of the whole record */
-	uint32_t record_offset;  /* of this frame's payload in the record */
+	uint32_t record_length; /* payload bytes of the whole record */
+	uint32_t record_offset; /* of this frame's payload in the record */
 	uint32_t table;
 	uint32_t partition;
 	Position first;
@@ -108,16 +108,16 @@ struct RingHeader
 	std::atomic<uint64_t> magic; /* stored last, when all else is in place */
 	uint32_t version;
 	uint32_t header_size;
-	uint64_t epoch;              /* random; another epoch is another ring */
-	uint64_t capacity;           /* bytes of the data area, a power of two */
-	uint32_t max_frame_payload;  /* route included */
+	uint64_t epoch;             /* random; another epoch is another ring */
+	uint64_t capacity;          /* bytes of the data area, a power of two */
+	uint32_t max_frame_payload; /* route included */
 	uint32_t worker_pid;
 	char application[kApplicationMax];
 
 	alignas(64) std::atomic<uint64_t> written;
 	alignas(64) std::atomic<uint32_t> worker_asleep;
-	std::atomic<uint32_t> closed;            /* 1: the worker is gone, a new ring will replace this one */
-	std::atomic<uint64_t> worker_heartbeat;  /* microseconds since 1970 */
+	std::atomic<uint32_t> closed;           /* 1: the worker is gone, a new ring will replace this one */
+	std::atomic<uint64_t> worker_heartbeat; /* microseconds since 1970 */
 
 	alignas(kRingPage) std::atomic<uint64_t> read;
 	alignas(64) std::atomic<uint64_t> acked;

@@ -30,18 +30,18 @@ ring_error(int error, const char *what)
 						errhint("Give each server a directory of its own: ALTER SYSTEM SET siphon.ring_directory, then "
 								"restart.")));
 	if (error == EPERM)
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("ring directory \"%s\" belongs to somebody else, or others may write to it",
-						siphon_ring_directory),
-				 errhint("It must belong to the server's user and have mode 0700: chmod 700 \"%s\".",
-						 siphon_ring_directory)));
-	ereport(ERROR, (errcode_for_file_access(),
-					errmsg("could not %s in ring directory \"%s\": %m", what, siphon_ring_directory),
-					error == ENOSPC
-						? errhint("Make the file system larger, or siphon.ring_size (now %d kB) smaller with ALTER SYSTEM.",
-								  siphon_ring_size_kb)
-						: 0));
+		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+						errmsg("ring directory \"%s\" belongs to somebody else, or others may write to it",
+							   siphon_ring_directory),
+						errhint("It must belong to the server's user and have mode 0700: chmod 700 \"%s\".",
+								siphon_ring_directory)));
+	ereport(ERROR,
+			(errcode_for_file_access(),
+			 errmsg("could not %s in ring directory \"%s\": %m", what, siphon_ring_directory),
+			 error == ENOSPC
+				 ? errhint("Make the file system larger, or siphon.ring_size (now %d kB) smaller with ALTER SYSTEM.",
+						   siphon_ring_size_kb)
+				 : 0));
 }
 
 static void
@@ -79,7 +79,8 @@ ring_output_open(const char *for_application, const char *name, RingServe with_s
 		error = siphon::bell_open(siphon_ring_directory, application, "publisher.bell", &publisher_bell);
 	if (error)
 		ring_error(error, "open the bells");
-	error = siphon::ring_file_create(siphon_ring_directory, application, name, siphon::ring_file_size(capacity), &mapping);
+	error =
+		siphon::ring_file_create(siphon_ring_directory, application, name, siphon::ring_file_size(capacity), &mapping);
 	if (error)
 		ring_error(error, "create a ring");
 	siphon::ring_fault_guard(mapping.memory, mapping.size);
@@ -109,7 +110,8 @@ static uint32
 wait_event(Wait wait)
 {
 #if PG_VERSION_NUM >= 170000
-	static const char *const names[] = {"SiphonDecoderMain", "SiphonRingSpace", "SiphonAcknowledgement", "SiphonSnapshot"};
+	static const char *const names[] = {"SiphonDecoderMain", "SiphonRingSpace", "SiphonAcknowledgement",
+										"SiphonSnapshot"};
 	static uint32 events[4];
 	int i = static_cast<int>(wait);
 
@@ -138,15 +140,15 @@ static void
 check_ring(void)
 {
 	if (siphon::ring_fault_seen())
-		ereport(ERROR, (errcode(ERRCODE_IO_ERROR),
-						errmsg("a ring of application \"%s\" was truncated by another process", application),
-						errhint("See who writes to \"%s\"; the worker starts again with a new ring.",
-								siphon_ring_directory)));
+		ereport(ERROR,
+				(errcode(ERRCODE_IO_ERROR),
+				 errmsg("a ring of application \"%s\" was truncated by another process", application),
+				 errhint("See who writes to \"%s\"; the worker starts again with a new ring.", siphon_ring_directory)));
 	if (ring.violations() > 0)
-		ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
-						errmsg("an impossible position was written into a ring of application \"%s\"", application),
-						errhint("See who writes to \"%s\"; the worker starts again with a new ring.",
-								siphon_ring_directory)));
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("an impossible position was written into a ring of application \"%s\"", application),
+				 errhint("See who writes to \"%s\"; the worker starts again with a new ring.", siphon_ring_directory)));
 }
 
 uint64

@@ -68,45 +68,41 @@ static void
 define_settings(void)
 {
 	DefineCustomStringVariable(
-		"siphon.ring_directory",
-		"Directory of the rings, which the server and its publishers share.",
+		"siphon.ring_directory", "Directory of the rings, which the server and its publishers share.",
 		"Must be on a memory-backed file system. Two servers on one machine need two directories.",
 		&siphon_ring_directory, "/dev/shm/siphon", PGC_POSTMASTER, 0, check_ring_directory, nullptr, nullptr);
-	DefineCustomIntVariable(
-		"siphon.ring_size", "Size of each ring, a power of two.",
-		"It takes effect when a decoder starts. When a ring is full, its decoder waits.",
-		&siphon_ring_size_kb, 64 * 1024, 64, INT_MAX / 2, PGC_SIGHUP, GUC_UNIT_KB, check_ring_size, nullptr,
-		nullptr);
-	DefineCustomIntVariable(
-		"siphon.flush_interval", "Longest time that an event waits for its package to fill.",
-		"0 writes packages out at every commit that finds no more WAL to decode.", &siphon_flush_interval_ms, 100,
-		0, 60 * 1000, PGC_SIGHUP, GUC_UNIT_MS, nullptr, nullptr, nullptr);
-	DefineCustomIntVariable(
-		"siphon.package_size", "Size at which a package is written out.", nullptr, &siphon_package_size_kb, 512, 1,
-		16 * 1024, PGC_SIGHUP, GUC_UNIT_KB, nullptr, nullptr, nullptr);
-	DefineCustomIntVariable(
-		"siphon.package_memory", "Memory for packages that are being filled, for each decoder.",
-		"When all open packages together exceed it, the oldest are written out.", &siphon_package_memory_kb,
-		64 * 1024, 1024, INT_MAX / 2, PGC_SIGHUP, GUC_UNIT_KB, nullptr, nullptr, nullptr);
+	DefineCustomIntVariable("siphon.ring_size", "Size of each ring, a power of two.",
+							"It takes effect when a decoder starts. When a ring is full, its decoder waits.",
+							&siphon_ring_size_kb, 64 * 1024, 64, INT_MAX / 2, PGC_SIGHUP, GUC_UNIT_KB, check_ring_size,
+							nullptr, nullptr);
+	DefineCustomIntVariable("siphon.flush_interval", "Longest time that an event waits for its package to fill.",
+							"0 writes packages out at every commit that finds no more WAL to decode.",
+							&siphon_flush_interval_ms, 100, 0, 60 * 1000, PGC_SIGHUP, GUC_UNIT_MS, nullptr, nullptr,
+							nullptr);
+	DefineCustomIntVariable("siphon.package_size", "Size at which a package is written out.", nullptr,
+							&siphon_package_size_kb, 512, 1, 16 * 1024, PGC_SIGHUP, GUC_UNIT_KB, nullptr, nullptr,
+							nullptr);
+	DefineCustomIntVariable("siphon.package_memory", "Memory for packages that are being filled, for each decoder.",
+							"When all open packages together exceed it, the oldest are written out.",
+							&siphon_package_memory_kb, 64 * 1024, 1024, INT_MAX / 2, PGC_SIGHUP, GUC_UNIT_KB, nullptr,
+							nullptr, nullptr);
 	DefineCustomIntVariable(
 		"siphon.max_applications", "Number of applications that this server can hold.",
 		"Each takes a background worker (max_worker_processes) and a replication slot (max_replication_slots).",
 		&siphon_max_applications, 16, 1, 1024, PGC_POSTMASTER, 0, nullptr, nullptr, nullptr);
-	DefineCustomIntVariable(
-		"siphon.max_restart_delay", "Longest pause before a failed decoder is started again.",
-		"The pause is one second after the first failure and doubles with each that follows.",
-		&siphon_max_restart_delay_s, 60, 1, 3600, PGC_SIGHUP, GUC_UNIT_S, nullptr, nullptr, nullptr);
+	DefineCustomIntVariable("siphon.max_restart_delay", "Longest pause before a failed decoder is started again.",
+							"The pause is one second after the first failure and doubles with each that follows.",
+							&siphon_max_restart_delay_s, 60, 1, 3600, PGC_SIGHUP, GUC_UNIT_S, nullptr, nullptr,
+							nullptr);
 	DefineCustomIntVariable(
 		"siphon.max_snapshots", "Number of tables whose existing rows are brought out at the same time.",
 		"Others wait for their turn.", &siphon_max_snapshots, 1, 1, 64, PGC_POSTMASTER, 0, nullptr, nullptr, nullptr);
-	DefineCustomIntVariable(
-		"siphon.snapshot_workers", "Processes that scan a table for its snapshot.",
-		"Each takes a background worker (max_worker_processes) and a ring.", &siphon_snapshot_workers, 2, 1, 32,
-		PGC_USERSET, 0, nullptr, nullptr, nullptr);
-	DefineCustomIntVariable(
-		"siphon.snapshot_rate", "Rate in bytes per second that a snapshot does not exceed.",
-		"All its workers together. 0 sets no limit.", &siphon_snapshot_rate_kb, 0, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_KB,
-		nullptr, nullptr, nullptr);
+	DefineCustomIntVariable("siphon.snapshot_workers", "Processes that scan a table for its snapshot.",
+							"Each takes a background worker (max_worker_processes) and a ring.",
+							&siphon_snapshot_workers, 2, 1, 32, PGC_USERSET, 0, nullptr, nullptr, nullptr);
+	DefineCustomIntVariable("siphon.snapshot_rate", "Rate in bytes per second that a snapshot does not exceed.",
+							"All its workers together. 0 sets no limit.", &siphon_snapshot_rate_kb, 0, 0, INT_MAX,
+							PGC_SIGHUP, GUC_UNIT_KB, nullptr, nullptr, nullptr);
 	MarkGUCPrefixReserved("siphon");
 }
 

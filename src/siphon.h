@@ -27,21 +27,21 @@ constexpr int kApplicationLength = NAMEDATALEN - 7;
 constexpr int kReasonLength = 512;
 
 enum class AppState : int {
-	Starting,  /* the launcher will start, or is starting, the decoder */
-	Streaming, /* the decoder decodes */
-	Restarting,/* the decoder failed and will be started again */
-	NoWorker,  /* no background worker slot is free */
-	Failed     /* can't go on before somebody acts: reason and hint say what */
+	Starting,   /* the launcher will start, or is starting, the decoder */
+	Streaming,  /* the decoder decodes */
+	Restarting, /* the decoder failed and will be started again */
+	NoWorker,   /* no background worker slot is free */
+	Failed      /* can't go on before somebody acts: reason and hint say what */
 };
 
 extern const char *app_state_name(AppState state);
 
 /* What a decoder tells of itself, without a lock. */
 enum class Figure : int {
-	Decoded,       /* LSN up to which WAL was decoded */
-	Confirmed,     /* LSN up to which everything was acknowledged */
-	Transactions,  /* decoded, with or without events */
-	Events,        /* written to the ring, like the next two */
+	Decoded,      /* LSN up to which WAL was decoded */
+	Confirmed,    /* LSN up to which everything was acknowledged */
+	Transactions, /* decoded, with or without events */
+	Events,       /* written to the ring, like the next two */
 	Packages,
 	Bytes,
 	RingSize,
@@ -62,14 +62,14 @@ struct App
 	AppState state;
 	char reason[kReasonLength];
 	char hint[kReasonLength];
-	uint64 incarnation;       /* differs for each use of this array element */
-	pid_t decoder_pid;        /* 0: none */
+	uint64 incarnation; /* differs for each use of this array element */
+	pid_t decoder_pid;  /* 0: none */
 	Latch *decoder_latch;
-	bool stop;                /* being dropped: do not start the decoder again */
+	bool stop; /* being dropped: do not start the decoder again */
 	TimestampTz decoder_started;
 	pg_atomic_uint64 registry_wanted; /* version of the registry that the decoder should have loaded */
-	uint64 registry_loaded;   /* version that it has */
-	ConditionVariable changed;/* state, decoder_pid or registry_loaded changed */
+	uint64 registry_loaded;           /* version that it has */
+	ConditionVariable changed;        /* state, decoder_pid or registry_loaded changed */
 
 	pg_atomic_uint64 figures[static_cast<int>(Figure::Count)];
 };

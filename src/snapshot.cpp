@@ -164,8 +164,8 @@ await_old_commits(void)
 	snapshot = GetLatestSnapshot();
 	TransactionId next = XidFromFullTransactionId(ReadNextFullTransactionId());
 	int64 beyond = static_cast<int32>(next - snapshot->xmax);
-	running = static_cast<TransactionId *>(
-		MemoryContextAllocHuge(TopMemoryContext, sizeof(TransactionId) * (snapshot->xcnt + static_cast<size_t>(Max(beyond, 0)) + 1)));
+	running = static_cast<TransactionId *>(MemoryContextAllocHuge(
+		TopMemoryContext, sizeof(TransactionId) * (snapshot->xcnt + static_cast<size_t>(Max(beyond, 0)) + 1)));
 	for (uint32 i = 0; i < snapshot->xcnt; i++)
 		running[nrunning++] = snapshot->xip[i];
 	for (TransactionId xid = snapshot->xmax; beyond-- > 0;)

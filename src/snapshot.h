@@ -64,7 +64,8 @@ extern SnapshotJob *siphon_snapshots;
 extern Size snapshots_size(void);
 extern void snapshots_startup(void);
 
-/* The running snapshot of a table (InvalidOid: of any of the application), or NULL. Caller holds siphon_shared->lock. */
+/* The running snapshot of a table (InvalidOid: of any of the application), or NULL. Caller holds siphon_shared->lock.
+ */
 extern SnapshotJob *snapshot_find(const App *app, Oid relid);
 /* Ends a table's snapshot, if one runs, and waits for its end; with InvalidOid those of all tables. Interruptible. */
 extern void snapshot_cancel(const char *application, Oid relid);

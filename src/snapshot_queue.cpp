@@ -127,7 +127,8 @@ conclude(SnapshotJob *snapshot)
 		table->phase = Phase::Waiting;
 		table->failures++;
 		table->retry_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), delay);
-		strlcpy(table->reason, snapshot->error[0] ? snapshot->error : "the server was restarted", sizeof(table->reason));
+		strlcpy(table->reason, snapshot->error[0] ? snapshot->error : "the server was restarted",
+				sizeof(table->reason));
 		registry_write(registry);
 		ereport(LOG, (errmsg("siphon: snapshot %u of table \"%s.%s\" failed: %s", snapshot->generation, table->schema,
 							 table->name, table->reason),

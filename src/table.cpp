@@ -169,8 +169,8 @@ key_attributes(Relation relation, int *count)
 	int16 *attributes;
 
 	list_free(RelationGetIndexList(relation)); /* fills in the two fields read here */
-	index_oid = relation->rd_rel->relreplident == REPLICA_IDENTITY_FULL ? relation->rd_pkindex
-																		: relation->rd_replidindex;
+	index_oid =
+		relation->rd_rel->relreplident == REPLICA_IDENTITY_FULL ? relation->rd_pkindex : relation->rd_replidindex;
 	*count = 0;
 	if (!OidIsValid(index_oid))
 		return nullptr;
@@ -352,11 +352,12 @@ build(Table *table, Relation relation)
 	MemoryContextSwitchTo(caller);
 
 	/*
-	 * A package never mixes two column lists, names, generations, or held and other changes. And as another table may have had the name until now,
-	 * on whose subjects this one continues, all packages go out. That may wait, and the registry be read meanwhile:
-	 * so only what was built here is copied back.
+	 * A package never mixes two column lists, names, generations, or held and other changes. And as another table may
+	 * have had the name until now, on whose subjects this one continues, all packages go out. That may wait, and the
+	 * registry be read meanwhile: so only what was built here is copied back.
 	 */
-	if (table->header_kind != fresh.header_kind || table->header.size != fresh.header.size || table->npackages != table->wanted_partitions ||
+	if (table->header_kind != fresh.header_kind || table->header.size != fresh.header.size ||
+		table->npackages != table->wanted_partitions ||
 		memcmp(table->header.data, fresh.header.data, fresh.header.size) != 0)
 		packages_write_all();
 	make_places(table);

@@ -130,8 +130,7 @@ put_live(Row *row, const Live *live)
 	XLogRecPtr now = RecoveryInProgress() ? GetXLogReplayRecPtr(nullptr) : GetXLogInsertRecPtr();
 	XLogRecPtr confirmed = figure(live, Figure::Confirmed);
 	bool attached = live->decoder_pid != 0 && figure(live, Figure::PublisherSeen) != 0 &&
-					unix_microseconds(GetCurrentTimestamp()) -
-							static_cast<int64>(figure(live, Figure::PublisherSeen)) <
+					unix_microseconds(GetCurrentTimestamp()) - static_cast<int64>(figure(live, Figure::PublisherSeen)) <
 						kPublisherSilence;
 
 	if (live->decoder_pid)

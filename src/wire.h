@@ -78,10 +78,7 @@ public:
 
 	void varint(uint64_t value) { at_ += protozero::add_varint_to_buffer(at_, value); }
 
-	void tag(uint32_t number, protozero::pbf_wire_type type)
-	{
-		varint((number << 3) | static_cast<uint32_t>(type));
-	}
+	void tag(uint32_t number, protozero::pbf_wire_type type) { varint((number << 3) | static_cast<uint32_t>(type)); }
 	void raw(const void *data, size_t length)
 	{
 		memcpy(at_, data, length);
@@ -120,8 +117,8 @@ public:
 	{
 		uint32_t kind_tag = static_cast<uint32_t>(kind) << 3;
 
-		length_field(field, static_cast<size_t>(protozero::length_of_varint(kind_tag) +
-												protozero::length_of_varint(value)));
+		length_field(field,
+					 static_cast<size_t>(protozero::length_of_varint(kind_tag) + protozero::length_of_varint(value)));
 		varint(kind_tag);
 		varint(value);
 	}
@@ -143,7 +140,8 @@ private:
 	char *at_;
 };
 
-static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the wire's fixed-width fields are written as they lie in memory");
+static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
+			  "the wire's fixed-width fields are written as they lie in memory");
 
 } // namespace siphon
 
