@@ -1,6 +1,7 @@
 /* See mover.h. */
 #include "mover.h"
 
+#include <algorithm>
 #include <charconv>
 
 #include "exit_codes.h"
@@ -160,18 +161,11 @@ static bool
 leave_out_shown(const Visibility &snapshot, v1::Package *package)
 {
 	auto *events = package->mutable_events();
-	int kept = 0;
 
-	for (int i = 0; i < events->size(); i++)
-	{
-		if (snapshot.shows(events->Get(i).commit_lsn(), events->Get(i).xid()))
-			continue;
-		if (kept != i)
-			events->SwapElements(kept, i);
-		kept++;
-	}
-	events->DeleteSubrange(kept, events->size() - kept);
-	return kept > 0;
+	events->erase(std::remove_if(events->begin(), events->end(),
+								 [&](const v1::Event &event) { return snapshot.shows(event.commit_lsn(), event.xid()); }),
+				  events->end());
+	return !events->empty();
 }
 
 void
@@ -198,7 +192,7 @@ Mover::start_record(const StoredMessage &message, uint64_t begin, std::string_vi
 		if (package.events_size() != before)
 		{
 			const v1::Event &front = package.events(0);
-			const v1::Event &back = package.events(package.events_size() - 1);
+			const v1::Event &back = *package.events().rbegin();
 
 			first = format_position(front.commit_lsn(), front.ordinal());
 			last = format_position(back.commit_lsn(), back.ordinal());
