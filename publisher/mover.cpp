@@ -212,7 +212,7 @@ Mover::start_record(const StoredMessage &message, uint64_t begin, std::string_vi
 				   {"Siphon-Events", std::to_string(record_events_)},
 				   {"Siphon-Generation", std::to_string(state_.generation)},
 				   {"Siphon-Moved", std::to_string(begin)}},
-				  (uint64_t{state_.oid} << 32) | state_.generation, begin, queue_.body_limit());
+				  epoch(), begin, queue_.body_limit());
 	if (unfinished_ && unfinished_->position == begin)
 	{
 		if (record_.total() != unfinished_->total)

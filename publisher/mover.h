@@ -27,6 +27,7 @@ public:
 
 	Mover(const TableState &state, const std::string &subject_root, int compression_level, Queue *queue);
 
+	uint64_t epoch() const override { return (uint64_t{state_.oid} << 32) | state_.generation; }
 	const Cursor *cursor() const override { return cursor_ ? &*cursor_ : nullptr; }
 	void resume(const Cursor *cursor, uint64_t end_sequence) override;
 

@@ -139,7 +139,7 @@ Publisher::attach_new()
 
 		auto feed = std::make_unique<RingFeed>(name, ++feeds_made_, std::move(ring), feed_context_);
 
-		epochs_.insert(feed->ring().reader().epoch());
+		epochs_.insert(feed->epoch());
 		/* One that was there when we started is resumed by settling; nobody can have published from a later one. */
 		feed->resume(nullptr, 0);
 		if (settled_)
@@ -349,16 +349,24 @@ Publisher::resume_after(const LogEnd &end, const Cursors &cursors)
 	ledger_.settle(end.sequence);
 	settled_sequence_ = end.sequence;
 	previous_id_.clear();
+
+	std::optional<MessageId> id = MessageId::parse(end.id);
+
 	for (const auto &[name, feed] : feeds_)
 	{
 		auto cursor = cursors.find(name);
 
 		feed->resume(cursor == cursors.end() ? nullptr : &cursor->second, end.sequence);
-		if (feed->cursor() != nullptr)
+		if (feed->cursor() != nullptr || (id && id->epoch == feed->epoch()))
 			chained_ = true;
 		/* Finds the place, so that records of which the queue has a part are known before others follow. */
 		feed->prepare();
 	}
+	/* Messages of a publisher before us may still be under way. */
+	sources_.clear();
+	hand_off_.append_movers(&sources_);
+	for (const Source *mover : sources_)
+		epochs_.insert(mover->epoch());
 }
 
 /* Publishes one message. False: there is none, or no room for one. */
@@ -431,6 +439,7 @@ Publisher::publish(Source *source)
 	message_.sequence = ledger_.next_sequence();
 	message_.previous_id = previous_id_;
 	message_.headers.push_back({kCursorsHeader, list_cursors()});
+	epochs_.insert(source->epoch());
 	if (!queue_.publish(message_, ledger_.next_token()))
 	{
 		unsettle(seconds(0));

@@ -84,7 +84,7 @@ private:
 	RingFeed::Context feed_context_;
 	Feeds feeds_; /* by name: "decoder" comes before "snapshot-..." */
 	uint32_t feeds_made_ = 0;
-	std::set<uint64_t> epochs_; /* of which we have published messages */
+	std::set<uint64_t> epochs_; /* of sources that messages of ours may be of */
 	std::vector<Source *> sources_; /* of this turn of the loop; the decoder's is the first, or nullptr */
 	Turns turns_;
 	Message message_;

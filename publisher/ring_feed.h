@@ -41,6 +41,7 @@ public:
 	/* A message to a held subject is prepared, or the stream has a part of a record and the rest is to come. */
 	bool holding() const { return open() || (frame_messages_.active() && held_); }
 
+	uint64_t epoch() const override { return ring_->reader().epoch(); }
 	const Cursor *cursor() const override;
 	void resume(const Cursor *cursor, uint64_t end_sequence) override;
 	bool prepare() override;

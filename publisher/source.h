@@ -28,6 +28,8 @@ public:
 	/* Nobody waits for a single message of it. */
 	bool bulk() const { return bulk_; }
 
+	/* In the ids of its messages. */
+	virtual uint64_t epoch() const = 0;
 	/* What was published last, for Siphon-Cursors. nullptr: nothing, or it is known to be stored. */
 	virtual const Cursor *cursor() const = 0;
 	/* The last message of the stream, at end_sequence, lists this cursor, or none: go on behind it. */

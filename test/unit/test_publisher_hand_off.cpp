@@ -98,6 +98,13 @@ public:
 	void collect(std::vector<Answer> *answers) override
 	{
 		live();
+		if (breaks_left > 0 && dice.percent(1))
+		{
+			breaks_left--;
+			interruptions_++;
+			lose_answers();
+			return;
+		}
 		if (dice.percent(50))
 			arrive(dice.below(static_cast<uint32_t>(under_way.size()) + 1), answers);
 	}
@@ -149,6 +156,7 @@ public:
 	Wakeup &wakeup;
 	std::function<void()> live = [] {};
 	uint32_t crash_percent = 0;
+	uint32_t breaks_left = 0; /* of the connection */
 	std::map<uint64_t, Logged> log;
 	uint64_t last = 0;
 	std::map<std::string, std::string> states;
@@ -635,7 +643,7 @@ check(const MemoryQueue &queue, const World &world)
 }
 
 void
-run(uint64_t seed, uint32_t crash_percent, uint32_t failures)
+run(uint64_t seed, uint32_t crash_percent, uint32_t breaks, uint32_t failures)
 {
 	SCOPED_TRACE("seed " + std::to_string(seed));
 	spdlog::set_level(getenv("HAND_OFF_SEED") == nullptr ? spdlog::level::off : spdlog::level::debug);
@@ -654,6 +662,7 @@ run(uint64_t seed, uint32_t crash_percent, uint32_t failures)
 	config.max_in_flight = 16;
 	config.drain_timeout = std::chrono::milliseconds(0);
 	queue.crash_percent = crash_percent;
+	queue.breaks_left = breaks;
 	queue.live = [&] {
 		world.step();
 		if (world.done() && phase(queue) == TablePhase::Streaming)
@@ -678,7 +687,7 @@ run(uint64_t seed, uint32_t crash_percent, uint32_t failures)
 }
 
 void
-run_some(int count, uint32_t crash_percent, uint32_t failures)
+run_some(int count, uint32_t crash_percent, uint32_t breaks, uint32_t failures)
 {
 	const char *more = getenv("HAND_OFF_RUNS");
 	const char *given = getenv("HAND_OFF_SEED");
@@ -689,27 +698,32 @@ run_some(int count, uint32_t crash_percent, uint32_t failures)
 	else if (more != nullptr)
 		count *= atoi(more);
 	for (int i = 0; i < count && !testing::Test::HasFailure(); i++)
-		ASSERT_NO_THROW(run(seed + static_cast<uint64_t>(i), crash_percent, failures));
+		ASSERT_NO_THROW(run(seed + static_cast<uint64_t>(i), crash_percent, breaks, failures));
 }
 
 TEST(HandOffTest, WithoutTrouble)
 {
-	run_some(5, 0, 0);
+	run_some(5, 0, 0, 0);
 }
 
 TEST(HandOffTest, PublisherDies)
 {
-	run_some(20, 10, 0);
+	run_some(20, 10, 0, 0);
 }
 
 TEST(HandOffTest, SnapshotsFail)
 {
-	run_some(10, 0, 3);
+	run_some(10, 0, 0, 3);
 }
 
-TEST(HandOffTest, BothTogether)
+TEST(HandOffTest, ConnectionBreaks)
 {
-	run_some(20, 10, 2);
+	run_some(10, 0, 6, 0);
+}
+
+TEST(HandOffTest, AllTogether)
+{
+	run_some(20, 10, 3, 2);
 }
 
 } // namespace
