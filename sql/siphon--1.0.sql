@@ -163,7 +163,7 @@ COMMENT ON COLUMN siphon_tables.partitions IS 'number of partitions that its key
 COMMENT ON COLUMN siphon_tables.exclude_columns IS 'columns that are not published';
 COMMENT ON COLUMN siphon_tables.state IS 'state of the application; or waiting for snapshot, snapshot, paused; or dropped';
 COMMENT ON COLUMN siphon_tables.reason IS 'why its last snapshot failed';
-COMMENT ON COLUMN siphon_tables.generation IS 'counts its snapshots';
+COMMENT ON COLUMN siphon_tables.generation IS 'grows with each of its snapshots: seconds since 1970 when the last one began; 0 if there was none';
 COMMENT ON COLUMN siphon_tables.start_lsn IS 'transactions whose commit record lies at or behind it are captured';
 
 CREATE FUNCTION siphon_get_snapshots(
@@ -193,7 +193,7 @@ SELECT t.application,
        t.schema_name,
        t.table_name,
        CASE WHEN t.state = 'paused' THEN 'paused' ELSE coalesce(s.phase, 'waiting') END AS phase,
-       coalesce(s.generation, t.generation + 1) AS generation,
+       s.generation,
        s.blocks_done,
        s.blocks_total,
        s.rows,
@@ -213,7 +213,7 @@ COMMENT ON COLUMN siphon_snapshot_progress.relid IS 'OID of the table';
 COMMENT ON COLUMN siphon_snapshot_progress.schema_name IS 'its schema';
 COMMENT ON COLUMN siphon_snapshot_progress.table_name IS 'its name';
 COMMENT ON COLUMN siphon_snapshot_progress.phase IS 'waiting, paused, preparing, scanning, moving held changes, done, or failed';
-COMMENT ON COLUMN siphon_snapshot_progress.generation IS 'number of this snapshot of the table';
+COMMENT ON COLUMN siphon_snapshot_progress.generation IS 'generation of this snapshot, see siphon_tables';
 COMMENT ON COLUMN siphon_snapshot_progress.blocks_done IS 'blocks that were scanned';
 COMMENT ON COLUMN siphon_snapshot_progress.blocks_total IS 'blocks that the table had when the snapshot was taken';
 COMMENT ON COLUMN siphon_snapshot_progress.rows IS 'rows brought out';

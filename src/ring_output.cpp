@@ -142,12 +142,12 @@ check_ring(void)
 	if (siphon::ring_fault_seen())
 		ereport(ERROR,
 				(errcode(ERRCODE_IO_ERROR),
-				 errmsg("a ring of application \"%s\" was truncated by another process", application),
+				 errmsg("the ring of application \"%s\" was truncated by another process", application),
 				 errhint("See who writes to \"%s\"; the worker starts again with a new ring.", siphon_ring_directory)));
 	if (ring.violations() > 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATA_CORRUPTED),
-				 errmsg("an impossible position was written into a ring of application \"%s\"", application),
+				 errmsg("an impossible position was written into the ring of application \"%s\"", application),
 				 errhint("See who writes to \"%s\"; the worker starts again with a new ring.", siphon_ring_directory)));
 }
 

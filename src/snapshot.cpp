@@ -10,6 +10,8 @@
 #include "session.h"
 #include "table.h"
 
+#include <ctime>
+
 extern "C" {
 #include "access/heapam.h"
 #include "access/tableam.h"
@@ -198,7 +200,11 @@ begin_generation(void)
 	if (table == nullptr)
 		ereport(ERROR, (errcode(ERRCODE_QUERY_CANCELED), errmsg("the table is not published any more")));
 	table->phase = Phase::Scanning;
-	table->generation++;
+	/*
+	 * Greater than every one before, also when the table was removed, or the application dropped, and added again
+	 * meanwhile: what is in JetStream outlives the registry.
+	 */
+	table->generation = Max(table->generation + 1, static_cast<uint32>(time(nullptr)));
 	table->start = RecoveryInProgress() ? GetXLogReplayRecPtr(nullptr) : GetXLogInsertRecPtr();
 	registry_write(registry);
 	LWLockRelease(siphon_shared->registry_lock);

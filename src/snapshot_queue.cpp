@@ -6,6 +6,8 @@
 
 #include "snapshot.h"
 
+#include "ring_file.h"
+
 SnapshotJob *siphon_snapshots;
 
 static constexpr long kRetryFirstMs = 1000;
@@ -108,6 +110,19 @@ snapshot_register_process(SnapshotJob *snapshot, int number)
 	return RegisterDynamicBackgroundWorker(&worker, nullptr);
 }
 
+/* Takes away the rings that processes of a failed snapshot left behind. */
+static void
+remove_rings(const SnapshotJob *snapshot)
+{
+	char ring[NAMEDATALEN];
+
+	for (int i = 0; i < snapshot->workers; i++)
+	{
+		snprintf(ring, sizeof(ring), "snapshot-%u-%d", snapshot->relid, i);
+		siphon::ring_file_remove(siphon_ring_directory, snapshot->app->name, ring);
+	}
+}
+
 /* Writes into the registry what became of a snapshot that ended, and frees its place. */
 static void
 conclude(SnapshotJob *snapshot)
@@ -115,6 +130,8 @@ conclude(SnapshotJob *snapshot)
 	Registry *registry;
 	RegistryTable *table;
 
+	if (snapshot->phase != SnapshotPhase::Done)
+		remove_rings(snapshot);
 	LWLockAcquire(siphon_shared->registry_lock, LW_EXCLUSIVE);
 	registry = registry_read(snapshot->app->name);
 	table = registry ? registry_find(registry, snapshot->relid) : nullptr;
