@@ -43,16 +43,16 @@ handle_signals(Wakeup *wakeup)
 static int
 publish(int argc, char **argv)
 {
+	/* Before anything else, and never destroyed: a signal may come at any time. */
+	static Wakeup wakeup;
+
+	handle_signals(&wakeup);
+
 	std::optional<Config> config = read_config(argc, argv);
 
 	if (!config)
 		return static_cast<int>(ExitCode::Clean);
 	log_open(config->log_level);
-
-	/* Never destroyed: a signal may come at any time. */
-	static Wakeup wakeup;
-
-	handle_signals(&wakeup);
 
 	RingSource ring(config->ring_directory, config->application);
 	StreamPlan plan{stream_name(config->application), subject_root(config->subject_prefix, config->application),

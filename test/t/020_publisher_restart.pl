@@ -28,6 +28,8 @@ while (pgbench_runs($writers))
 	sleep rand 0.4;
 	if (rand() < 0.3)
 	{
+		# One that has not come as far as listening to signals can't end cleanly.
+		wait_until('the publisher says something', sub { $publisher->log ne '' });
 		is($publisher->stop, 0, 'SIGTERM ends the publisher cleanly');
 		$stopped++;
 	}
