@@ -29,7 +29,7 @@ struct RegistryTable
 	List *exclude_attributes; /* of int: nor what had one when the table was added, should it be renamed */
 	XLogRecPtr start;         /* transactions whose commit record starts at or behind it are published */
 	Phase phase;
-	uint32 generation;    /* counts snapshots; 0: there was none */
+	uint32 generation; /* of its snapshot, greater each time; 0: there was none */
 	int workers;          /* how many scan it, as asked for */
 	bool paused;          /* its snapshot is not to begin */
 	int failures;         /* of its snapshot, in a row */
