@@ -262,12 +262,45 @@ init_marker(siphon::WireBuffer *out, const Table *table, size_t more)
 	wire.commit();
 }
 
+static Relation
+open_table(Table **table)
+{
+	Relation relation = try_table_open(job->relid, AccessShareLock);
+
+	if (relation == nullptr)
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE), errmsg("the table does not exist any more")));
+	*table = table_for_snapshot(relation);
+	return relation;
+}
+
 static void
-write_begin(Relation relation, const Table *table)
+begin_transaction(void)
+{
+	StartTransactionCommand();
+	XactIsoLevel = XACT_REPEATABLE_READ;
+	XactReadOnly = true;
+}
+
+/*
+ * Announces the snapshot, and waits until the publisher has taken that. Outside of a transaction, because that may
+ * take long where no publisher runs yet, and a snapshot would keep VACUUM from its work meanwhile.
+ */
+static void
+announce(void)
 {
 	siphon::WireBuffer payload;
-	float4 estimate = relation->rd_rel->reltuples;
+	Relation relation;
+	Table *table;
+	float4 estimate;
 
+	begin_transaction();
+	relation = open_table(&table);
+	estimate = relation->rd_rel->reltuples;
+	table_close(relation, NoLock);
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(TopMemoryContext);
+
+	job->lsn = RecoveryInProgress() ? GetXLogReplayRecPtr(nullptr) : GetXLogInsertRecPtr();
 	init_marker(&payload, table, 16);
 	siphon::Wire wire(&payload);
 	wire.sint_field(siphon::field::kBeginEstimatedRows, estimate < 0 ? -1 : static_cast<int64>(estimate));
@@ -337,25 +370,6 @@ await_workers(void)
 	}
 }
 
-static Relation
-open_table(Table **table)
-{
-	Relation relation = try_table_open(job->relid, AccessShareLock);
-
-	if (relation == nullptr)
-		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE), errmsg("the table does not exist any more")));
-	*table = table_for_snapshot(relation);
-	return relation;
-}
-
-static void
-begin_transaction(void)
-{
-	StartTransactionCommand();
-	XactIsoLevel = XACT_REPEATABLE_READ;
-	XactReadOnly = true;
-}
-
 static void
 take_snapshot(Visibility *visibility)
 {
@@ -388,13 +402,13 @@ lead(void)
 	Table *table;
 
 	tables_set_one(listed);
+	announce();
 	await_old_commits();
 	begin_transaction();
 	take_snapshot(&visibility);
 	relation = open_table(&table);
 	pg_atomic_write_u64(&job->blocks_total, RelationGetNumberOfBlocks(relation));
 	set_phase(SnapshotPhase::Scanning);
-	write_begin(relation, table);
 	start_workers(Min(listed->workers, kMaxSnapshotWorkers));
 	scan_table(relation, table);
 	await_workers();

@@ -6,7 +6,7 @@
  * range by block range. Each process writes to a ring of its own, in which packages of rows stand between the leader's
  * SnapshotBegin and SnapshotEnd:
  *
- *   leader    begin ──acked──> scans ─> waits for the workers ─> end ──acked──> table streams
+ *   leader    begin ──acked──> takes S ─> scans ─> waits for the workers ─> end ──acked──> table streams
  *   worker                     scans ─> waits until all is acked
  *
  * So nothing that belongs between the markers can come before or after them, although the rings are read side by
