@@ -234,7 +234,6 @@ build_columns(Table *table, Relation relation, WireBuffer *wire_columns)
 	int16 *keys = key_attributes(relation, &nkeys);
 	int *column_of = static_cast<int *>(palloc(sizeof(int) * static_cast<size_t>(desc->natts + 1)));
 
-	table->natts = desc->natts;
 	table->full = relation->rd_rel->relreplident == REPLICA_IDENTITY_FULL;
 	table->columns = static_cast<Column *>(palloc0(sizeof(Column) * static_cast<size_t>(Max(desc->natts, 1))));
 	table->ncolumns = 0;
@@ -364,7 +363,6 @@ build(Table *table, Relation relation)
 	if (table->context)
 		MemoryContextDelete(table->context);
 	table->full = fresh.full;
-	table->natts = fresh.natts;
 	table->ncolumns = fresh.ncolumns;
 	table->columns = fresh.columns;
 	table->nkeys = fresh.nkeys;

@@ -41,7 +41,6 @@ struct Table
 	siphon::FrameKind header_kind; /* kind and generation that header was made for */
 	uint32 header_generation;
 	bool full; /* REPLICA IDENTITY FULL: old rows are whole */
-	int natts;
 	int ncolumns;
 	Column *columns;
 	int nkeys;
