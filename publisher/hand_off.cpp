@@ -84,8 +84,8 @@ HandOff::settle(const Cursors &cursors, std::string *why)
 	for (auto &[key, entry] : entries_)
 	{
 		entry.closing = false;
-		entry.mover.reset();
-		if (entry.state.phase == TablePhase::Streaming)
+		retire(&entry);
+		if (!entry.state.holds())
 			continue;
 
 		std::optional<uint64_t> last = queue_.last_sequence(held(entry.state), why);
@@ -102,6 +102,14 @@ HandOff::settle(const Cursors &cursors, std::string *why)
 		entry.mover->resume(cursor == cursors.end() ? nullptr : &cursor->second, 0);
 	}
 	return true;
+}
+
+/* Ends a move, in the middle of a turn in which its mover may still be asked for messages. */
+void
+HandOff::retire(Entry *entry)
+{
+	if (entry->mover)
+		retired_.push_back(std::move(entry->mover));
 }
 
 /* Makes a state durable, and only then enters it. */
@@ -123,7 +131,9 @@ HandOff::stale(const TableFrame &table) const
 {
 	const Entry *entry = find(table);
 
-	return entry != nullptr && entry->state.generation > table.generation;
+	return entry != nullptr &&
+		   (entry->state.generation > table.generation ||
+			(entry->state.generation == table.generation && entry->state.phase == TablePhase::Removed));
 }
 
 /* A generation begins with its first frame, whether that is the marker or a change that is held. */
@@ -141,7 +151,27 @@ HandOff::begin_generation(const TableFrame &table, Clock::time_point now)
 	if (!save(&entry, state, now))
 		return false;
 	spdlog::info("snapshot {} of table {}.{}: changes are held", table.generation, table.schema, table.table);
-	entries_[entry_key(table.schema, table.table)] = std::move(entry);
+
+	Entry &place = entries_[entry_key(table.schema, table.table)];
+
+	retire(&place);
+	place = std::move(entry);
+	return true;
+}
+
+/* A table that had a snapshot, was removed, and was added again without one. */
+bool
+HandOff::begin_without_snapshot(Entry *entry, const TableFrame &table, Clock::time_point now)
+{
+	TableState state = entry->state;
+
+	state.oid = table.oid;
+	state.generation = table.generation;
+	state.phase = TablePhase::Streaming;
+	state.snapshot = {};
+	if (!save(entry, state, now))
+		return false;
+	retire(entry);
 	return true;
 }
 
@@ -151,14 +181,14 @@ HandOff::route(const Frame &frame, const TableFrame &table, Clock::time_point no
 	Entry *entry = find(table);
 	FrameKind kind = static_cast<FrameKind>(frame.header.kind);
 
-	if (entry != nullptr && entry->state.generation > table.generation)
+	if (stale(table))
 		return Route::Drop;
 	if (kind == FrameKind::Snapshot)
 		return Route::Events;
 	if (entry == nullptr || entry->state.generation < table.generation)
 	{
 		if (kind == FrameKind::Changes)
-			return Route::Events;
+			return entry == nullptr || begin_without_snapshot(entry, table, now) ? Route::Events : Route::Wait;
 		return begin_generation(table, now) ? Route::Held : Route::Wait;
 	}
 
@@ -169,6 +199,7 @@ HandOff::route(const Frame &frame, const TableFrame &table, Clock::time_point no
 		case TablePhase::Moving:
 			return entry->closing && frame.first_of_record() ? Route::Wait : Route::Held;
 		case TablePhase::Streaming:
+		case TablePhase::Removed: /* is stale */
 			break;
 	}
 	if (frame.header.first.lsn >= entry->state.snapshot.lsn)
@@ -226,6 +257,7 @@ HandOff::begin_moving(Entry *entry, TableState state, Clock::time_point now)
 	if (!save(entry, state, now))
 		return false;
 	entry->closing = false;
+	retire(entry);
 	entry->mover = std::make_unique<Mover>(state, root_, compression_level_, &queue_);
 	return true;
 }
@@ -279,9 +311,34 @@ HandOff::finish_moving(Entry *entry, Clock::time_point now)
 					 state.table, why);
 }
 
+bool
+HandOff::removed(const TableFrame &table, Clock::time_point now)
+{
+	Entry *entry = find(table);
+	std::string why;
+
+	if (entry == nullptr || stale(table))
+		return true;
+	/* What is under way could arrive behind the purge. */
+	if (ledger_.stored_sequence() < entry->last_held || now < retry_at_)
+		return false;
+	if (entry->state.holds() && !queue_.purge(held(entry->state), next_possible(), &why))
+		return not_now(why, now);
+
+	TableState state = entry->state;
+
+	state.phase = TablePhase::Removed;
+	if (!save(entry, state, now))
+		return false;
+	retire(entry);
+	spdlog::info("table {}.{} is not published any more", state.schema, state.table);
+	return true;
+}
+
 void
 HandOff::step(bool holding, Clock::time_point now)
 {
+	retired_.clear();
 	for (auto &[key, entry] : entries_)
 	{
 		if (!entry.mover)
@@ -338,7 +395,7 @@ HandOff::held_tables() const
 
 	for (const auto &[key, entry] : entries_)
 	{
-		if (entry.state.phase != TablePhase::Streaming)
+		if (entry.state.holds())
 			tables.push_back(entry.state.schema + "." + entry.state.table);
 	}
 	return tables;

@@ -9,6 +9,8 @@
  *   streaming  nothing is held any more; changes go directly. One that was decoded so late that the rows may show it
  *              sends the table back to moving, where such changes are sorted out.
  *
+ *   removed    the table is published no more. What was held is purged; what is left of g is dropped.
+ *
  * A new phase is durable before anything follows from it. Frames of generations before g are dropped.
  */
 #ifndef SIPHON_HAND_OFF_H
@@ -73,6 +75,9 @@ public:
 	/* When SnapshotEnd is stored on all partitions. True when all that was held is moved. */
 	bool ended(const TableFrame &table, const Visibility &snapshot, Clock::time_point now);
 
+	/* The table is not published any more. To be repeated until it is true. */
+	bool removed(const TableFrame &table, Clock::time_point now);
+
 	/* Moves on. holding: a message to a held subject is prepared, or the rest of a record on one is to come. */
 	void step(bool holding, Clock::time_point now);
 	/* Appends the sources of what is being moved; good until the next step() or settle(). */
@@ -98,8 +103,10 @@ private:
 	bool load(std::string *why);
 	bool save(Entry *entry, const TableState &state, Clock::time_point now);
 	bool begin_generation(const TableFrame &table, Clock::time_point now);
+	bool begin_without_snapshot(Entry *entry, const TableFrame &table, Clock::time_point now);
 	bool begin_moving(Entry *entry, TableState state, Clock::time_point now);
 	void finish_moving(Entry *entry, Clock::time_point now);
+	void retire(Entry *entry);
 	bool not_now(const std::string &why, Clock::time_point now);
 	std::string held(const TableState &state) const;
 	/* No message that will be published takes an earlier place. */
@@ -110,8 +117,9 @@ private:
 	Queue &queue_;
 	const Ledger &ledger_;
 	bool loaded_ = false;
-	Entries entries_; /* by schema, NUL, table */
-	Clock::time_point retry_at_; /* nothing is asked of the queue before */
+	Entries entries_;                             /* by schema, NUL, table */
+	std::vector<std::unique_ptr<Mover>> retired_; /* that append_movers() may have named since the last step() */
+	Clock::time_point retry_at_;                  /* nothing is asked of the queue before */
 };
 
 } // namespace siphon

@@ -19,7 +19,8 @@ void
 RingFeed::corrupt() const
 {
 	throw Fatal(ExitCode::RingRefused, ring_->path() + " is corrupt behind position " +
-					std::to_string(ring_->reader().read_position()) + "; nothing from there on was published");
+										   std::to_string(ring_->reader().read_position()) +
+										   "; nothing from there on was published");
 }
 
 /* Once the frame is acknowledged, the ring itself tells. */
@@ -58,8 +59,8 @@ RingFeed::read_frame()
 		case ReadResult::Empty:
 			if (resume_)
 				throw Fatal(ExitCode::RingRefused, ring_->path() + " does not hold the frame at position " +
-								std::to_string(resume_->position) + ", of which " + queue_.describe() +
-								" has a message");
+													   std::to_string(resume_->position) + ", of which " +
+													   queue_.describe() + " has a message");
 			return false;
 		case ReadResult::Corrupt:
 			corrupt();
@@ -124,7 +125,8 @@ RingFeed::admit()
 		}
 		if (position > resume_->position)
 			throw Fatal(ExitCode::RingRefused, ring_->path() + " does not hold the frame at position " +
-							std::to_string(resume_->position) + ", of which " + queue_.describe() + " has a message");
+												   std::to_string(resume_->position) + ", of which " +
+												   queue_.describe() + " has a message");
 		resuming = position == resume_->position;
 	}
 
@@ -141,7 +143,18 @@ RingFeed::admit()
 			start_watermark();
 		return true;
 	}
+	if (kind() == FrameKind::Removed)
+		return admit_removal();
 	return admit_package(resuming);
+}
+
+bool
+RingFeed::admit_removal()
+{
+	if (!hand_off_.removed(table(), HandOff::Clock::now()))
+		return false;
+	ledger_.skip(number(), frame_.end);
+	return true;
 }
 
 /* The stream has it all. */
@@ -155,10 +168,10 @@ void
 RingFeed::check_total(uint32_t total) const
 {
 	if (record_total_ != 0 && total != record_total_)
-		throw Fatal(ExitCode::StreamRefused,
-					queue_.describe() + " holds the beginning of a package in " + std::to_string(record_total_) +
-						" parts, which would now have " + std::to_string(total) +
-						": set the server's max_payload back until the package is through");
+		throw Fatal(ExitCode::StreamRefused, queue_.describe() + " holds the beginning of a package in " +
+												 std::to_string(record_total_) + " parts, which would now have " +
+												 std::to_string(total) +
+												 ": set the server's max_payload back until the package is through");
 }
 
 bool
@@ -234,7 +247,8 @@ RingFeed::admit_marker(bool resuming)
 
 	if (header.record_length > ring_->reader().capacity() / 2)
 		throw Fatal(ExitCode::RingRefused, ring_->path() + " is too small for a marker of " +
-						std::to_string(header.record_length) + " bytes: make siphon.ring_size larger");
+											   std::to_string(header.record_length) +
+											   " bytes: make siphon.ring_size larger");
 	if (hand_off_.stale(table()))
 	{
 		if (frame_.last_of_record())

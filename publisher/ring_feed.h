@@ -59,6 +59,7 @@ private:
 	bool admit();
 	bool admit_package(bool resuming);
 	bool admit_marker(bool resuming);
+	bool admit_removal();
 	void start_watermark();
 	bool start_marker();
 	bool finish_marker();
@@ -74,14 +75,14 @@ private:
 	HandOff &hand_off_;
 
 	FrameMessages frame_messages_;
-	RecordMessages record_; /* of a watermark or a marker */
-	Frame frame_{};         /* the last that was read */
+	RecordMessages record_;   /* of a watermark or a marker */
+	Frame frame_{};           /* the last that was read */
 	bool have_frame_ = false; /* and not yet admitted */
 	bool held_ = false;       /* its messages go to a held subject */
 	std::string schema_;      /* of its route */
 	std::string table_;
 
-	std::string marker_;      /* payload, as far as its frames were read */
+	std::string marker_; /* payload, as far as its frames were read */
 	Visibility marker_snapshot_;
 	bool marker_waits_ = false; /* all published, waits for its effect */
 	uint64_t marker_first_ = 0; /* sequences of its messages; 0: not known */

@@ -11,7 +11,8 @@ namespace siphon {
 
 using nlohmann::json;
 
-static constexpr const char *kPhaseNames[] = {"snapshot", "moving", "streaming"};
+static constexpr const char *kPhaseNames[] = {"snapshot", "moving", "streaming", "removed"};
+static constexpr int kPhases = 4;
 
 std::string
 TableState::to_json() const
@@ -23,7 +24,7 @@ TableState::to_json() const
 				  {"phase", kPhaseNames[static_cast<int>(phase)]},
 				  {"from", from}};
 
-	if (phase != TablePhase::Snapshot)
+	if (has_snapshot())
 	{
 		value["snapshot_lsn"] = format_lsn(snapshot.lsn);
 		value["xmin"] = snapshot.xmin;
@@ -44,9 +45,9 @@ TableState::parse(std::string_view text)
 		std::string phase = value.at("phase");
 		int number = 0;
 
-		while (number < 3 && phase != kPhaseNames[number])
+		while (number < kPhases && phase != kPhaseNames[number])
 			number++;
-		if (number == 3)
+		if (number == kPhases)
 			return std::nullopt;
 		state.phase = static_cast<TablePhase>(number);
 		state.schema = value.at("schema");
@@ -54,7 +55,7 @@ TableState::parse(std::string_view text)
 		state.oid = value.at("oid");
 		state.generation = value.at("generation");
 		state.from = value.at("from");
-		if (state.phase == TablePhase::Snapshot)
+		if (!state.has_snapshot())
 			return state;
 
 		std::string lsn = value.at("snapshot_lsn");

@@ -16,9 +16,10 @@
 namespace siphon {
 
 enum class TablePhase {
-	Snapshot, /* rows are published, changes held */
-	Moving,   /* the rows are complete; held changes are moved behind them, new ones still held */
-	Streaming /* changes are published as they come */
+	Snapshot,  /* rows are published, changes held */
+	Moving,    /* the rows are complete; held changes are moved behind them, new ones still held */
+	Streaming, /* changes are published as they come */
+	Removed    /* nothing of this generation is published any more */
 };
 
 struct TableState
@@ -32,6 +33,10 @@ struct TableState
 	uint64_t from = 1;
 	/* From the phase Moving on, and in Streaming too: changes that were decoded late may be shown by the rows. */
 	Visibility snapshot;
+
+	/* Changes are held. */
+	bool holds() const { return phase == TablePhase::Snapshot || phase == TablePhase::Moving; }
+	bool has_snapshot() const { return phase == TablePhase::Moving || phase == TablePhase::Streaming; }
 
 	std::string to_json() const;
 	/* nullopt: not written by a publisher. */

@@ -163,7 +163,7 @@ COMMENT ON COLUMN siphon_tables.partitions IS 'number of partitions that its key
 COMMENT ON COLUMN siphon_tables.exclude_columns IS 'columns that are not published';
 COMMENT ON COLUMN siphon_tables.state IS 'state of the application; or waiting for snapshot, snapshot, paused; or dropped';
 COMMENT ON COLUMN siphon_tables.reason IS 'why its last snapshot failed';
-COMMENT ON COLUMN siphon_tables.generation IS 'grows with each of its snapshots: seconds since 1970 when the last one began; 0 if there was none';
+COMMENT ON COLUMN siphon_tables.generation IS 'grows each time the table is added or its rows are brought out anew, about the seconds since 1970 then; 0 if nothing was published yet';
 COMMENT ON COLUMN siphon_tables.start_lsn IS 'transactions whose commit record lies at or behind it are captured';
 
 CREATE FUNCTION siphon_get_snapshots(

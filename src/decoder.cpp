@@ -8,6 +8,7 @@
 
 #include "outlet.h"
 #include "package.h"
+#include "removals.h"
 #include "session.h"
 #include "table.h"
 
@@ -63,6 +64,8 @@ load_registry(bool first)
 	LWLockRelease(siphon_shared->registry_lock);
 
 	tables_set(registry);
+	if (removals_load(registry))
+		decoder_events_added();
 	MemoryContextSwitchTo(caller);
 	MemoryContextReset(registry_context);
 
@@ -89,6 +92,7 @@ decoder_serve(TimestampTz now)
 	}
 	if (pg_atomic_read_u64(&app->registry_wanted) != registry_loaded)
 		load_registry(false);
+	removals_serve(app->name);
 	outlet_serve(now, pending_since == 0 && transaction_end == 0, decoded);
 }
 
@@ -97,6 +101,7 @@ static void
 flush(void)
 {
 	packages_write_all();
+	removals_write();
 	if (last_commit > watermark_sent)
 	{
 		outlet_watermark(last_commit, last_commit_time, decoded);

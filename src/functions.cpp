@@ -38,14 +38,12 @@ application_argument(FunctionCallInfo fcinfo, int index)
 }
 
 /*
- * An application's registry; ERROR if there is none, or if it belongs to another database. One whose database was
- * dropped belongs to nobody, and can be dropped from anywhere.
+ * An application's registry as it was read; ERROR if there is none, or if it belongs to another database. One whose
+ * database was dropped belongs to nobody, and can be dropped from anywhere.
  */
 static Registry *
-existing_registry(const char *application, bool orphan_ok = false)
+checked(Registry *registry, const char *application, bool orphan_ok = false)
 {
-	Registry *registry = registry_read(application);
-
 	if (registry == nullptr)
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("application \"%s\" does not exist", application),
 						errhint("SELECT application FROM siphon_applications lists those that do.")));
@@ -81,7 +79,7 @@ siphon_drop_application(PG_FUNCTION_ARGS)
 
 	check_no_nulls(fcinfo, "siphon_drop_application", 1);
 	application = application_argument(fcinfo, 0);
-	application_drop(existing_registry(application, true));
+	application_drop(checked(registry_read(application), application, true));
 	PG_RETURN_VOID();
 }
 
@@ -159,92 +157,108 @@ siphon_add_table(PG_FUNCTION_ARGS)
 	describe_table(PG_GETARG_OID(0), partitions, name_list(PG_GETARG_ARRAYTYPE_P(3)), table);
 	if (registry_read(application) == nullptr)
 		application_create(application);
-	refuse_twice(existing_registry(application), table);
+	refuse_twice(checked(registry_read(application), application), table);
 
 	/* Without a snapshot, transactions that commit from here on are published, and no earlier ones. */
 	table->start = RecoveryInProgress() ? GetXLogReplayRecPtr(nullptr) : GetXLogInsertRecPtr();
 	table->phase = PG_GETARG_BOOL(4) ? Phase::Waiting : Phase::Streaming;
 	table->workers = workers;
-	LWLockAcquire(siphon_shared->registry_lock, LW_EXCLUSIVE);
-	registry = existing_registry(application);
+	registry = checked(registry_begin_change(application), application);
+	if (table->phase == Phase::Streaming)
+		table->generation = registry_next_generation(registry);
 	registry->tables = lappend(registry->tables, table);
-	registry_write(registry);
-	LWLockRelease(siphon_shared->registry_lock);
+	registry_end_change(registry);
 	application_notify_or_warn(application);
 	shared_wake_launcher();
 	PG_RETURN_VOID();
 }
 
-/* The application's registry and in it the table; ERROR if it is not there. Caller holds the registry lock. */
-static RegistryTable *
-existing_table(const Registry *registry, Oid relid, const char *name)
+/* The table that a call is about, in a registry that is open for a change: see registry_begin_change(). */
+struct Target
 {
-	RegistryTable *table = registry_find(registry, relid);
+	char *application;
+	Oid relid;
+	Registry *registry;
+	RegistryTable *table;
+	char *name; /* for messages */
+};
 
-	if (table == nullptr)
+/*
+ * From the arguments (relation, application) of a function. Catalogs are read first, as that may wait: a registry is
+ * not kept from others meanwhile.
+ */
+static Target
+open_target(FunctionCallInfo fcinfo, const char *function)
+{
+	Target target = {};
+
+	check_no_nulls(fcinfo, function, 2);
+	target.relid = PG_GETARG_OID(0);
+	target.name = DatumGetCString(DirectFunctionCall1(regclassout, ObjectIdGetDatum(target.relid)));
+	target.application = application_argument(fcinfo, 1);
+	target.registry = checked(registry_begin_change(target.application), target.application);
+	target.table = registry_find(target.registry, target.relid);
+	if (target.table == nullptr)
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
-						errmsg("table %s is not published by application \"%s\"", name, registry->application),
+						errmsg("table %s is not published by application \"%s\"", target.name, target.application),
 						errhint("SELECT * FROM siphon_tables lists what is published.")));
-	return table;
+	return target;
 }
 
-/* A table's name for messages. Reads catalogs, which may wait: call it before a lock is taken. */
-static char *
-table_name(Oid relid)
+/* Gives a removed table the names that it has now, if it still exists. */
+static void
+refresh_names(Oid relid, RegistryRemoved *removed)
 {
-	return DatumGetCString(DirectFunctionCall1(regclassout, ObjectIdGetDatum(relid)));
+	char *name = get_rel_name(relid);
+	char *schema = name ? get_namespace_name(get_rel_namespace(relid)) : nullptr;
+
+	if (schema == nullptr)
+		return;
+	strlcpy(removed->schema, schema, sizeof(removed->schema));
+	strlcpy(removed->name, name, sizeof(removed->name));
 }
 
 extern "C" Datum
 siphon_remove_table(PG_FUNCTION_ARGS)
 {
-	Registry *registry;
-	Oid relid;
-	char *application;
-	char *name;
+	RegistryRemoved *removed = static_cast<RegistryRemoved *>(palloc0(sizeof(RegistryRemoved)));
+	Target target;
 
 	check_no_nulls(fcinfo, "siphon_remove_table", 2);
-	relid = PG_GETARG_OID(0);
-	name = table_name(relid);
-	application = application_argument(fcinfo, 1);
-	LWLockAcquire(siphon_shared->registry_lock, LW_EXCLUSIVE);
-	registry = existing_registry(application);
-	registry->tables = list_delete_ptr(registry->tables, existing_table(registry, relid, name));
-	registry_write(registry);
-	LWLockRelease(siphon_shared->registry_lock);
-	snapshot_cancel(application, relid);
-	application_notify_or_warn(application);
+	refresh_names(PG_GETARG_OID(0), removed);
+	target = open_target(fcinfo, "siphon_remove_table");
+	target.registry->tables = list_delete_ptr(target.registry->tables, target.table);
+	removed->relid = target.relid;
+	removed->generation = target.table->generation;
+	if (removed->name[0] == '\0')
+	{
+		strlcpy(removed->schema, target.table->schema, sizeof(removed->schema));
+		strlcpy(removed->name, target.table->name, sizeof(removed->name));
+	}
+	/* One of which nothing was published yet is nobody's business. */
+	if (removed->generation != 0)
+		target.registry->removed = lappend(target.registry->removed, removed);
+	registry_end_change(target.registry);
+	snapshot_cancel(target.application, target.relid);
+	application_notify_or_warn(target.application);
 	PG_RETURN_VOID();
 }
 
 extern "C" Datum
 siphon_resync_table(PG_FUNCTION_ARGS)
 {
-	Registry *registry;
-	RegistryTable *table;
-	Oid relid;
-	char *application;
-	char *name;
+	Target target = open_target(fcinfo, "siphon_resync_table");
 
-	check_no_nulls(fcinfo, "siphon_resync_table", 2);
-	relid = PG_GETARG_OID(0);
-	name = table_name(relid);
-	application = application_argument(fcinfo, 1);
-	LWLockAcquire(siphon_shared->registry_lock, LW_EXCLUSIVE);
-	registry = existing_registry(application);
-	table = existing_table(registry, relid, name);
-	if (table->phase != Phase::Streaming)
-		ereport(ERROR, (errcode(ERRCODE_OBJECT_IN_USE),
-						errmsg("a snapshot of table %s is under way already",
-							   quote_qualified_identifier(table->schema, table->name)),
-						errhint("SELECT * FROM siphon_snapshot_progress shows it; siphon_remove_table() ends it.")));
-	table->phase = Phase::Waiting;
-	table->failures = 0;
-	table->retry_at = 0;
-	table->reason[0] = '\0';
-	registry_write(registry);
-	LWLockRelease(siphon_shared->registry_lock);
-	application_notify_or_warn(application);
+	if (target.table->phase != Phase::Streaming)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_IN_USE), errmsg("a snapshot of table %s is under way already", target.name),
+				 errhint("SELECT * FROM siphon_snapshot_progress shows it; siphon_remove_table() ends it.")));
+	target.table->phase = Phase::Waiting;
+	target.table->failures = 0;
+	target.table->retry_at = 0;
+	target.table->reason[0] = '\0';
+	registry_end_change(target.registry);
+	application_notify_or_warn(target.application);
 	shared_wake_launcher();
 	PG_RETURN_VOID();
 }
@@ -253,33 +267,20 @@ siphon_resync_table(PG_FUNCTION_ARGS)
 static void
 set_paused(FunctionCallInfo fcinfo, const char *function, bool paused)
 {
-	Registry *registry;
-	RegistryTable *table;
+	Target target = open_target(fcinfo, function);
 	SnapshotJob *job;
 	App *app;
-	Oid relid;
-	char *application;
-	char *name;
 
-	check_no_nulls(fcinfo, function, 2);
-	relid = PG_GETARG_OID(0);
-	name = table_name(relid);
-	application = application_argument(fcinfo, 1);
-	LWLockAcquire(siphon_shared->registry_lock, LW_EXCLUSIVE);
-	registry = existing_registry(application);
-	table = existing_table(registry, relid, name);
-	if (table->phase == Phase::Streaming)
+	if (target.table->phase == Phase::Streaming)
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-						errmsg("table %s has no snapshot to pause or resume",
-							   quote_qualified_identifier(table->schema, table->name)),
+						errmsg("table %s has no snapshot to pause or resume", target.name),
 						errhint("SELECT siphon_resync_table() begins one.")));
-	table->paused = paused;
-	registry_write(registry);
-	LWLockRelease(siphon_shared->registry_lock);
+	target.table->paused = paused;
+	registry_end_change(target.registry);
 
 	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
-	app = shared_find(application);
-	job = app ? snapshot_find(app, relid) : nullptr;
+	app = shared_find(target.application);
+	job = app ? snapshot_find(app, target.relid) : nullptr;
 	if (job)
 		job->paused = paused;
 	LWLockRelease(siphon_shared->lock);

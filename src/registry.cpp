@@ -7,6 +7,7 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
+#include <ctime>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -53,6 +54,25 @@ json_string(StringInfo out, const char *key, const char *value)
 	escape_json(out, value);
 }
 
+static void
+write_removed(StringInfo json, List *removed)
+{
+	ListCell *lc;
+
+	appendStringInfoString(json, ",\n \"removed\": [");
+	foreach (lc, removed)
+	{
+		const RegistryRemoved *table = static_cast<RegistryRemoved *>(lfirst(lc));
+
+		appendStringInfo(json, "%s\n  {\"relation_oid\": %u, ", lc == list_head(removed) ? "" : ",", table->relid);
+		json_string(json, "schema", table->schema);
+		appendStringInfoString(json, ", ");
+		json_string(json, "table", table->name);
+		appendStringInfo(json, ", \"generation\": %u}", table->generation);
+	}
+	appendStringInfoString(json, "]");
+}
+
 void
 registry_write(const Registry *registry)
 {
@@ -71,6 +91,8 @@ registry_write(const Registry *registry)
 	json_string(&json, "database", registry->database_name);
 	appendStringInfoString(&json, ", ");
 	json_string(&json, "slot", registry->slot);
+	appendStringInfo(&json, ", \"generation\": %u", registry->generation);
+	write_removed(&json, registry->removed);
 	appendStringInfoString(&json, ",\n \"tables\": [");
 	foreach (lc, registry->tables)
 	{
@@ -245,6 +267,18 @@ parse_table(const char *path, JsonbContainer *object)
 	return table;
 }
 
+static RegistryRemoved *
+parse_removed(const char *path, JsonbContainer *object)
+{
+	RegistryRemoved *table = static_cast<RegistryRemoved *>(palloc0(sizeof(RegistryRemoved)));
+
+	table->relid = static_cast<Oid>(number_member(path, object, "relation_oid"));
+	copy_member(path, object, "schema", table->schema, sizeof(table->schema));
+	copy_member(path, object, "table", table->name, sizeof(table->name));
+	table->generation = static_cast<uint32>(number_member(path, object, "generation"));
+	return table;
+}
+
 /* The file's bytes, NUL-terminated; NULL if there is no such file. */
 static char *
 slurp(const char *path, size_t *length)
@@ -287,6 +321,16 @@ slurp(const char *path, size_t *length)
 	return bytes;
 }
 
+static JsonbContainer *
+object_at(const char *path, JsonbContainer *array, uint32 index)
+{
+	JsonbValue *value = getIthJsonbValueFromContainer(array, index);
+
+	if (value->type != jbvBinary)
+		damaged(path, "A table is not a JSON object.");
+	return value->val.binary.data;
+}
+
 Registry *
 registry_read(const char *application)
 {
@@ -327,17 +371,40 @@ registry_read(const char *application)
 	registry->database = static_cast<Oid>(number_member(path, &json->root, "database_oid"));
 	copy_member(path, &json->root, "database", registry->database_name, sizeof(registry->database_name));
 	copy_member(path, &json->root, "slot", registry->slot, sizeof(registry->slot));
+	registry->generation = static_cast<uint32>(number_member(path, &json->root, "generation"));
 	tables = member(path, &json->root, "tables", jbvBinary)->val.binary.data;
 	for (uint32 i = 0; i < JsonContainerSize(tables); i++)
-	{
-		JsonbValue *table = getIthJsonbValueFromContainer(tables, i);
-
-		if (table->type != jbvBinary)
-			damaged(path, "A table is not a JSON object.");
-		registry->tables = lappend(registry->tables, parse_table(path, table->val.binary.data));
-	}
+		registry->tables = lappend(registry->tables, parse_table(path, object_at(path, tables, i)));
+	tables = member(path, &json->root, "removed", jbvBinary)->val.binary.data;
+	for (uint32 i = 0; i < JsonContainerSize(tables); i++)
+		registry->removed = lappend(registry->removed, parse_removed(path, object_at(path, tables, i)));
 	pfree(bytes);
 	return registry;
+}
+
+Registry *
+registry_begin_change(const char *application)
+{
+	Registry *registry;
+
+	LWLockAcquire(siphon_shared->registry_lock, LW_EXCLUSIVE);
+	registry = registry_read(application);
+	if (registry == nullptr)
+		LWLockRelease(siphon_shared->registry_lock);
+	return registry;
+}
+
+void
+registry_end_change(const Registry *registry)
+{
+	registry_write(registry);
+	LWLockRelease(siphon_shared->registry_lock);
+}
+
+uint32
+registry_next_generation(Registry *registry)
+{
+	return registry->generation = Max(registry->generation + 1, static_cast<uint32>(time(nullptr)));
 }
 
 List *

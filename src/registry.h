@@ -29,7 +29,7 @@ struct RegistryTable
 	List *exclude_attributes; /* of int: nor what had one when the table was added, should it be renamed */
 	XLogRecPtr start;         /* transactions whose commit record starts at or behind it are published */
 	Phase phase;
-	uint32 generation; /* of its snapshot, greater each time; 0: there was none */
+	uint32 generation;    /* what is published carries it; 0: nothing was yet */
 	int workers;          /* how many scan it, as asked for */
 	bool paused;          /* its snapshot is not to begin */
 	int failures;         /* of its snapshot, in a row */
@@ -39,13 +39,24 @@ struct RegistryTable
 
 extern const char *phase_name(Phase phase);
 
+/* A table that is not published any more, kept until the publisher has taken notice. */
+struct RegistryRemoved
+{
+	Oid relid;
+	char schema[NAMEDATALEN]; /* as it was called last */
+	char name[NAMEDATALEN];
+	uint32 generation;
+};
+
 struct Registry
 {
 	char application[kApplicationLength];
 	Oid database;
 	char database_name[NAMEDATALEN];
 	char slot[NAMEDATALEN];
-	List *tables; /* of RegistryTable * */
+	uint32 generation; /* the last that a table was given */
+	List *tables;      /* of RegistryTable * */
+	List *removed;     /* of RegistryRemoved * */
 };
 
 /* True if `name` may name an application: [a-z0-9_]+ tokens with single dots between, not too long. */
@@ -56,6 +67,19 @@ extern Registry *registry_read(const char *application);
 
 /* Replaces the file. The caller holds siphon_shared->registry_lock exclusively. */
 extern void registry_write(const Registry *registry);
+
+/*
+ * Between these two nobody else changes a registry: the first reads the file, the second writes it. NULL, and nothing
+ * to end, if there is none. An error, or the process' end, in between leaves the file as it was.
+ */
+extern Registry *registry_begin_change(const char *application);
+extern void registry_end_change(const Registry *registry);
+
+/*
+ * The next generation for one of its tables: greater than every one before, also when the table was removed, or the
+ * application dropped, and added again meanwhile: what is in JetStream outlives the registry.
+ */
+extern uint32 registry_next_generation(Registry *registry);
 
 /* Removes the file; a missing one is fine. The caller holds siphon_shared->registry_lock exclusively. */
 extern void registry_remove(const char *application);

@@ -54,7 +54,8 @@ enum class FrameKind : uint16_t {
 	Held = 3,          /* as Changes, of a table whose snapshot of that generation is not all published yet */
 	Snapshot = 4,      /* payload: (a part of) a siphon.v1.Package of rows */
 	SnapshotBegin = 5, /* payload: a siphon.v1.SnapshotBegin; partition: how many there are */
-	SnapshotEnd = 6    /* payload: a siphon.v1.SnapshotEnd; partition: how many there are */
+	SnapshotEnd = 6,   /* payload: a siphon.v1.SnapshotEnd; partition: how many there are */
+	Removed = 7        /* no payload: the table is not published any more; generation: its last */
 };
 
 /* Where an event stands: start of the commit record, and the change's number in the transaction. */

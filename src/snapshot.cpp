@@ -10,8 +10,6 @@
 #include "session.h"
 #include "table.h"
 
-#include <ctime>
-
 extern "C" {
 #include "access/heapam.h"
 #include "access/tableam.h"
@@ -194,20 +192,14 @@ begin_generation(void)
 	Registry *registry;
 	RegistryTable *table;
 
-	LWLockAcquire(siphon_shared->registry_lock, LW_EXCLUSIVE);
-	registry = registry_read(job->app->name);
+	registry = registry_begin_change(job->app->name);
 	table = registry ? registry_find(registry, job->relid) : nullptr;
 	if (table == nullptr)
 		ereport(ERROR, (errcode(ERRCODE_QUERY_CANCELED), errmsg("the table is not published any more")));
 	table->phase = Phase::Scanning;
-	/*
-	 * Greater than every one before, also when the table was removed, or the application dropped, and added again
-	 * meanwhile: what is in JetStream outlives the registry.
-	 */
-	table->generation = Max(table->generation + 1, static_cast<uint32>(time(nullptr)));
+	table->generation = registry_next_generation(registry);
 	table->start = RecoveryInProgress() ? GetXLogReplayRecPtr(nullptr) : GetXLogInsertRecPtr();
-	registry_write(registry);
-	LWLockRelease(siphon_shared->registry_lock);
+	registry_end_change(registry);
 	job->generation = table->generation;
 	if (!application_notify(job->app->name, reason))
 		ereport(ERROR, (errmsg("the decoder of application \"%s\" does not run: %s", job->app->name, reason)));
@@ -221,17 +213,14 @@ end_generation(void)
 	Registry *registry;
 	RegistryTable *table;
 
-	LWLockAcquire(siphon_shared->registry_lock, LW_EXCLUSIVE);
-	registry = registry_read(job->app->name);
+	registry = registry_begin_change(job->app->name);
 	table = registry ? registry_find(registry, job->relid) : nullptr;
-	if (table && table->generation == job->generation)
-	{
-		table->phase = Phase::Streaming;
-		table->failures = 0;
-		table->reason[0] = '\0';
-		registry_write(registry);
-	}
-	LWLockRelease(siphon_shared->registry_lock);
+	if (table == nullptr || table->generation != job->generation)
+		ereport(ERROR, (errcode(ERRCODE_QUERY_CANCELED), errmsg("the table is not published any more")));
+	table->phase = Phase::Streaming;
+	table->failures = 0;
+	table->reason[0] = '\0';
+	registry_end_change(registry);
 	application_notify(job->app->name, reason);
 }
 

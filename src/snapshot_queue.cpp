@@ -132,8 +132,7 @@ conclude(SnapshotJob *snapshot)
 
 	if (snapshot->phase != SnapshotPhase::Done)
 		remove_rings(snapshot);
-	LWLockAcquire(siphon_shared->registry_lock, LW_EXCLUSIVE);
-	registry = registry_read(snapshot->app->name);
+	registry = registry_begin_change(snapshot->app->name);
 	table = registry ? registry_find(registry, snapshot->relid) : nullptr;
 	if (table && table->phase != Phase::Streaming &&
 		(table->phase == Phase::Scanning || snapshot->phase == SnapshotPhase::Failed))
@@ -146,12 +145,12 @@ conclude(SnapshotJob *snapshot)
 		table->retry_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), delay);
 		strlcpy(table->reason, snapshot->error[0] ? snapshot->error : "the server was restarted",
 				sizeof(table->reason));
-		registry_write(registry);
 		ereport(LOG, (errmsg("siphon: snapshot %u of table \"%s.%s\" failed: %s", snapshot->generation, table->schema,
 							 table->name, table->reason),
 					  errdetail("It starts over in %ld ms.", delay)));
 	}
-	LWLockRelease(siphon_shared->registry_lock);
+	if (registry)
+		registry_end_change(registry);
 	if (table)
 		pg_atomic_fetch_add_u64(&snapshot->app->registry_wanted, 1);
 

@@ -1,0 +1,150 @@
+/*
+ * Tables that are published no more: see removals.h.
+ */
+#include "removals.h"
+
+#include "ring_output.h"
+#include "table.h"
+
+static constexpr uint64 kBeingWritten = PG_UINT64_MAX;
+
+struct Removal
+{
+	RegistryRemoved table;
+	uint64 ring; /* acknowledged up to here, it is done; 0: not written yet */
+};
+
+static List *removals; /* of Removal *, in TopMemoryContext */
+
+static Removal *
+find(Oid relid, uint32 generation)
+{
+	ListCell *lc;
+
+	foreach (lc, removals)
+	{
+		Removal *removal = static_cast<Removal *>(lfirst(lc));
+
+		if (removal->table.relid == relid && removal->table.generation == generation)
+			return removal;
+	}
+	return nullptr;
+}
+
+static Removal *
+next_unwritten(void)
+{
+	ListCell *lc;
+
+	foreach (lc, removals)
+	{
+		Removal *removal = static_cast<Removal *>(lfirst(lc));
+
+		if (removal->ring == 0)
+			return removal;
+	}
+	return nullptr;
+}
+
+bool
+removals_load(const Registry *registry)
+{
+	MemoryContext caller = MemoryContextSwitchTo(TopMemoryContext);
+	ListCell *lc;
+
+	foreach (lc, registry->removed)
+	{
+		const RegistryRemoved *table = static_cast<RegistryRemoved *>(lfirst(lc));
+		Removal *removal;
+
+		if (find(table->relid, table->generation))
+			continue;
+		removal = static_cast<Removal *>(palloc0(sizeof(Removal)));
+		removal->table = *table;
+		removals = lappend(removals, removal);
+	}
+	MemoryContextSwitchTo(caller);
+	return next_unwritten() != nullptr;
+}
+
+/* Names in UTF-8, as build_route() has them. The decoder may be outside of a transaction, which converting needs. */
+static int
+route_of(const RegistryRemoved *table, char *route)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	bool own_transaction = !IsTransactionState();
+	size_t schema_length = strlen(table->schema);
+	size_t name_length = strlen(table->name);
+	const char *schema;
+	const char *name;
+
+	if (own_transaction)
+		StartTransactionCommand();
+	schema = text_to_utf8(table->schema, &schema_length);
+	name = text_to_utf8(table->name, &name_length);
+	memcpy(route, schema, schema_length);
+	route[schema_length] = '\0';
+	memcpy(route + schema_length + 1, name, name_length);
+	if (own_transaction)
+		CommitTransactionCommand();
+	MemoryContextSwitchTo(caller);
+	return static_cast<int>(schema_length + 1 + name_length);
+}
+
+void
+removals_write(void)
+{
+	char route[siphon::kRouteMax];
+	siphon::WireBuffer nothing = {};
+	Removal *removal;
+
+	while ((removal = next_unwritten()) != nullptr)
+	{
+		siphon::RecordInfo info = {};
+
+		info.kind = siphon::FrameKind::Removed;
+		info.table = removal->table.relid;
+		info.generation = removal->table.generation;
+		info.route_length = static_cast<uint16>(route_of(&removal->table, route));
+		info.route = route;
+		/* What is done while we wait for space leaves alone what is being written. */
+		removal->ring = kBeingWritten;
+		ring_output_write(info, &nothing);
+		removal->ring = ring_output_written();
+	}
+}
+
+static void
+forget(const char *application, const Removal *removal)
+{
+	Registry *registry = registry_begin_change(application);
+	ListCell *lc;
+
+	if (registry == nullptr)
+		return;
+	foreach (lc, registry->removed)
+	{
+		const RegistryRemoved *table = static_cast<RegistryRemoved *>(lfirst(lc));
+
+		if (table->relid == removal->table.relid && table->generation == removal->table.generation)
+			registry->removed = foreach_delete_current(registry->removed, lc);
+	}
+	registry_end_change(registry);
+}
+
+void
+removals_serve(const char *application)
+{
+	ListCell *lc;
+
+	foreach (lc, removals)
+	{
+		Removal *removal = static_cast<Removal *>(lfirst(lc));
+
+		if (removal->ring == 0 || removal->ring == kBeingWritten || ring_output_acked() < removal->ring)
+			continue;
+		forget(application, removal);
+		removals = foreach_delete_current(removals, lc);
+		pfree(removal);
+	}
+}

@@ -1,0 +1,20 @@
+/*
+ * Tables that are published no more: the decoder tells the publisher of each through its ring, behind the last of
+ * the table's events, so that it ends what is under way for it, a snapshot above all. The registry keeps
+ * such a table until the publisher has acknowledged that, so that no crash in between lets it be forgotten.
+ */
+#ifndef SIPHON_REMOVALS_H
+#define SIPHON_REMOVALS_H
+
+#include "registry.h"
+
+/* Takes the removed tables from the registry. True if there are some that the ring has to be told of. */
+extern bool removals_load(const Registry *registry);
+
+/* Writes what is to be told. The ring is between two records. May wait for its space. */
+extern void removals_write(void);
+
+/* Takes those out of the registry that were acknowledged. Called often. */
+extern void removals_serve(const char *application);
+
+#endif
