@@ -283,6 +283,8 @@ void
 append_marker(std::string *out, const v1::SnapshotBegin &marker, uint32_t partition)
 {
 	append_table(out, marker, partition, "SNAPSHOT-BEGIN");
+	append_key(out, "partitions");
+	append_number(out, marker.partitions());
 	append_key(out, "estimated_rows");
 	append_number(out, marker.estimated_rows());
 	*out += "}\n";

@@ -1,5 +1,5 @@
-# What Siphon's TAP tests share: servers with siphon preloaded, a standby, nats-server and publisher beside them,
-# and ways to read back what was published and to hold it against the tables.
+# What Siphon's TAP tests share: servers with siphon preloaded, a standby, nats-server and publisher beside them, and
+# what Siphon::Published has for looking at what was published.
 package Siphon;
 
 use strict;
@@ -9,19 +9,19 @@ use Exporter 'import';
 use File::Temp;
 use IPC::Run ();
 use JSON::PP;
-use List::Util qw(min);
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Siphon::Nats;
+use Siphon::Published;
 use Siphon::Publisher;
 use Test::More;
 use Time::HiRes qw(sleep time);
 
-our @EXPORT = qw(
+our @EXPORT = (qw(
   siphon_node siphon_standby siphon_publisher siphon_nats ring_directory standby_supported has_setting
-  application wait_until wait_for_state wait_confirmed add_table replay first_of_each fold table_rows
-  siphon_processes siphon_pids is_replica positions_increase fails_with start_pgbench finish_pgbench pgbench_runs
-);
+  application wait_until wait_for_state wait_confirmed add_table siphon_processes siphon_pids fails_with
+  start_pgbench finish_pgbench pgbench_runs
+), @Siphon::Published::EXPORT);
 
 # On a memory-backed file system, as the rings should be.
 my $rings = File::Temp::tempdir('siphon-test-XXXXXX', DIR => -w '/dev/shm' ? '/dev/shm' : '/tmp', CLEANUP => 1);
@@ -293,200 +293,6 @@ sub pgbench_runs
 
 	$pgbench->{run}->pump_nb;
 	return $pgbench->{run}->pumpable;
-}
-
-# ---- what was published ---------------------------------------------------------------------------------------------
-
-# The application's whole stream, as siphon-tail reads it: a reference to an array of events. Options: application,
-# table, watermarks.
-sub replay
-{
-	my ($nats, %options) = @_;
-	my ($out, $err) = ('', '');
-	my @command = (
-		'siphon-tail', '--from-start', '--stop-at-end',
-		'--nats-url' => $nats->url,
-		'--application' => $options{application} // 'main',
-		$options{table} ? ('--table' => $options{table}) : (),
-		$options{watermarks} ? '--watermarks' : ());
-
-	IPC::Run::run(\@command, '<', \undef, '>', \$out, '2>', \$err)
-	  or die "siphon-tail failed: $err";
-	return [ map { decode_json($_) } split /\n/, $out ];
-}
-
-sub subject
-{
-	my ($event) = @_;
-
-	return "$event->{schema}.$event->{table}." . ($event->{partition} // 0);
-}
-
-# A position as something that sorts as text.
-sub position
-{
-	my ($event) = @_;
-	my ($lsn, $ordinal) = split /\//, $event->{position};
-
-	return sprintf '%s/%020d', $lsn, $ordinal;
-}
-
-# What a consumer sees that skips, on each subject, all that is not beyond the last position it has seen.
-sub first_of_each
-{
-	my ($events) = @_;
-	my %last;
-	my @first;
-
-	for my $event (@$events)
-	{
-		my $subject = subject($event);
-		my $position = position($event);
-
-		next if defined $last{$subject} && $position le $last{$subject};
-		$last{$subject} = $position;
-		push @first, $event;
-	}
-	return \@first;
-}
-
-# Test: positions strictly increase on each subject. A DELETE and the INSERT of one UPDATE stand on two.
-sub positions_increase
-{
-	my ($events, $name) = @_;
-	my %last;
-
-	for my $event (grep { $_->{operation} !~ /^SNAPSHOT/ } @$events)
-	{
-		my $subject = subject($event);
-		my $position = position($event);
-
-		if (defined $last{$subject} && $position le $last{$subject})
-		{
-			fail($name);
-			diag("on $subject, $position follows $last{$subject}");
-			return 0;
-		}
-		$last{$subject} = $position;
-	}
-	pass($name);
-	return 1;
-}
-
-# Applies the events of one table, snapshots included, in the order of the stream to an empty table; returns its rows by
-# key, and what did not fit: it is the replay checker of proto/siphon.proto's rules. Subjects of different partitions have no order among each other, but each key lives in one at a time: a key
-# that moved is deleted there and inserted here at one position, so partitions are folded by themselves.
-sub fold
-{
-	my ($events, @key) = @_;
-	my %parts;
-	my @misfits;
-	my %rows;
-
-	my %generation;
-	my %counted;
-
-	for my $event (@$events)
-	{
-		my $partition = $event->{partition} // 0;
-		my $part = $parts{$partition} //= {};
-		my $generation = $event->{generation} // 0;
-		my $key_of = sub { join '|', map { $_[0]->{$_} // 'NULL' } @key };
-		my $operation = $event->{operation};
-		my $new = $event->{columns};
-		my $old = $event->{old} // $new;
-
-		next if $generation < ($generation{$partition} // 0);
-		if ($operation eq 'SNAPSHOT-BEGIN')
-		{
-			push @misfits, "generation $generation begins twice" if $generation == ($generation{$partition} // 0);
-			$generation{$partition} = $generation;
-			$counted{$partition} = 0;
-			%$part = ();
-			next;
-		}
-		push @misfits, "$operation of generation $generation, which has not begun"
-		  if $generation > ($generation{$partition} // 0);
-		if ($operation eq 'SNAPSHOT-END')
-		{
-			push @misfits, "$counted{$partition} rows came, of $event->{rows}" if $counted{$partition} != $event->{rows};
-			$counted{$partition} = undef;
-			next;
-		}
-		if ($operation eq 'SNAPSHOT')
-		{
-			defined $counted{$partition} ? $counted{$partition}++ : push @misfits, 'a row outside of a snapshot';
-		}
-		elsif (defined $counted{$partition})
-		{
-			push @misfits, "$operation in the middle of a snapshot";
-		}
-		if ($operation eq 'TRUNCATE')
-		{
-			%$part = ();
-			next;
-		}
-		if ($operation !~ /^(INSERT|SNAPSHOT)$/)
-		{
-			my $gone = delete $part->{ $key_of->($old) };
-
-			push @misfits, "$operation of a row that is not there: " . $key_of->($old) . " at $event->{position}"
-			  unless $gone;
-			$new = { %$new, map { $_ => $gone->{$_} } @{ $event->{unchanged} } } if $event->{unchanged} && $gone;
-		}
-		next if $operation eq 'DELETE';
-		push @misfits, "$operation makes a row that is there: " . $key_of->($new) . " at $event->{position}"
-		  if exists $part->{ $key_of->($new) };
-		$part->{ $key_of->($new) } = $new;
-	}
-	for my $part (values %parts)
-	{
-		for my $key (keys %$part)
-		{
-			push @misfits, "row $key is in two partitions" if exists $rows{$key};
-			$rows{$key} = $part->{$key};
-		}
-	}
-	return (\%rows, \@misfits);
-}
-
-# The rows of a table by key, as fold() has them.
-sub table_rows
-{
-	my ($node, $table, @key) = @_;
-	my $json = $node->safe_psql('postgres', "SELECT coalesce(json_agg(t), '[]') FROM $table t");
-
-	return { map { my $row = $_; (join('|', map { $row->{$_} // 'NULL' } @key) => $row) } @{ decode_json($json) } };
-}
-
-# Test: the events of a table, folded, are its rows. Returns true if so.
-sub is_replica
-{
-	my ($events, $node, $table, $key, $name) = @_;
-	my @events = grep { "$_->{schema}.$_->{table}" eq ($table =~ /\./ ? $table : "public.$table") } @$events;
-	my ($rows, $misfits) = fold(\@events, @$key);
-	my $expected = table_rows($node, $table, @$key);
-	my @differences = @$misfits;
-
-	for my $id (keys %$expected)
-	{
-		if (!exists $rows->{$id})
-		{
-			push @differences, "row $id is missing";
-			next;
-		}
-		for my $column (keys %{ $expected->{$id} })
-		{
-			my ($should, $is) = map { defined $_ ? "$_" : 'NULL' } $expected->{$id}{$column}, $rows->{$id}{$column};
-
-			push @differences, "row $id: $column is $is and should be $should" if $is ne $should;
-		}
-	}
-	push @differences, map { "row $_ should not be there" } grep { !exists $expected->{$_} } keys %$rows;
-	ok(!@differences, $name . ' (' . scalar(@events) . ' events, ' . scalar(keys %$expected) . ' rows)');
-	diag(scalar(@differences) . " differences, such as: " . join '; ', @differences[ 0 .. min(4, $#differences) ])
-	  if @differences;
-	return !@differences;
 }
 
 1;

@@ -48,8 +48,8 @@ COMMIT;
 my $move = q{
 \set id random(1, 20000)
 BEGIN;
-UPDATE single SET id = nextval('ids') WHERE id = :id;
-UPDATE divided SET id = nextval('ids') WHERE id = :id;
+UPDATE single SET id = nextval('ids'), v = v + 1 WHERE id = :id;
+UPDATE divided SET id = nextval('ids'), v = v + 1 WHERE id = :id;
 COMMIT;
 };
 my $delete = q{
@@ -62,7 +62,7 @@ COMMIT;
 my $prepare = q{
 \set id random(1, 20000)
 BEGIN;
-UPDATE single SET v = v + 100 WHERE id = :id;
+UPDATE single SET v = v + 1 WHERE id = :id;
 PREPARE TRANSACTION 'client:client_id';
 COMMIT PREPARED 'client:client_id';
 };
@@ -91,13 +91,10 @@ sub compare
 
 	wait_confirmed($node, primary => $primary);
 
-	my $events = replay($nats);
+	my $count = is_replayed($nats, $primary, [ 'single', 'divided' ], "$where: the stream makes the tables", counter => 'v')->{count};
 
-	positions_increase($events, "$where: positions of changes strictly increase on each subject");
-	is_replica($events, $primary, 'single', ['id'], "$where: one partition is the table");
-	is_replica($events, $primary, 'divided', [ 'kind', 'id' ], "$where: four partitions are the table");
-	cmp_ok(scalar(grep { $_->{operation} eq 'SNAPSHOT' } @$events), '>', 10000, "$where: there were rows");
-	cmp_ok(scalar(grep { $_->{operation} eq 'UPDATE' } @$events), '>', 10, "$where: and changes");
+	cmp_ok($count->{SNAPSHOT}, '>', 10000, "$where: there were rows");
+	cmp_ok($count->{UPDATE}, '>', 10, "$where: and changes");
 	return;
 }
 
@@ -125,7 +122,7 @@ $primary->safe_psql('postgres', 'DELETE FROM single WHERE id % 2 = 0');
 $primary->safe_psql('postgres', "SELECT siphon_add_table('single')");
 all_streaming($primary);
 wait_confirmed($primary);
-is_replica(replay($nats), $primary, 'single', ['id'], 'a table that was removed and added again is the table');
+is_replayed($nats, $primary, ['single'], 'a table that was removed and added again is the table');
 
 $publisher->stop;
 $primary->safe_psql('postgres', "SELECT siphon_drop_application('main')");

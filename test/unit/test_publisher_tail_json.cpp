@@ -228,9 +228,10 @@ TEST(TailJsonMarker, Lines)
 	begin.set_schema("public");
 	begin.set_table("issues");
 	begin.set_generation(2);
+	begin.set_partitions(2);
 	begin.set_estimated_rows(-1);
 	append_marker(&out, begin, 0);
-	EXPECT_EQ(out, head + "\"operation\":\"SNAPSHOT-BEGIN\",\"generation\":2,\"estimated_rows\":-1}\n");
+	EXPECT_EQ(out, head + "\"operation\":\"SNAPSHOT-BEGIN\",\"generation\":2,\"partitions\":2,\"estimated_rows\":-1}\n");
 
 	out.clear();
 	end.set_application_identifier("main");

@@ -1,0 +1,132 @@
+# A small client of NATS over a plain socket, for what siphon-tail does not do: streams' raw messages with their
+# headers, read and written as they are.
+package Siphon::NatsClient;
+
+use strict;
+use warnings FATAL => 'all';
+
+use IO::Socket::INET;
+use JSON::PP;
+use MIME::Base64;
+use Time::HiRes qw(sleep);
+
+my $INBOX = '_INBOX.siphon-test';
+
+sub new
+{
+	my ($class, $url) = @_;
+	my ($address) = $url =~ m{^nats://([^/]+)$} or die "not a URL of NATS: $url";
+	my $socket = IO::Socket::INET->new(PeerAddr => $address) or die "$address: $!";
+	my $self = bless { socket => $socket, requests => 0 }, $class;
+
+	$socket->autoflush(0);
+	$self->line;    # INFO
+	$self->say('CONNECT ' . encode_json({ verbose => JSON::PP::false, headers => JSON::PP::true, lang => 'perl', version => '1' }));
+	$self->say("SUB $INBOX.* 1");
+	return $self;
+}
+
+sub say
+{
+	my ($self, $line) = @_;
+
+	print { $self->{socket} } $line, "\r\n" or die "NATS: $!";
+	return;
+}
+
+# The next line that is not a ping.
+sub line
+{
+	my ($self) = @_;
+
+	for (;;)
+	{
+		my $line = readline $self->{socket};
+
+		defined $line or die 'NATS closed the connection';
+		$line =~ s/\r\n\z//;
+		die "NATS: $line" if $line =~ /^-ERR/;
+		return $line if $line ne 'PING';
+		$self->say('PONG');
+		$self->{socket}->flush;
+	}
+}
+
+# A request to JetStream's API; returns its answer.
+sub api
+{
+	my ($self, $subject, $request) = @_;
+	my $payload = $request ? encode_json($request) : '';
+	my $inbox = "$INBOX." . ++$self->{requests};
+
+	$self->say("PUB \$JS.API.$subject $inbox " . length $payload);
+	$self->say($payload);
+	$self->{socket}->flush;
+	for (;;)
+	{
+		my ($to, $size) = $self->line =~ /^MSG (\S+) \S+ (?:\S+ )?(\d+)$/ or next;
+
+		read($self->{socket}, my $body, $size + 2) == $size + 2 or die "NATS: $!";
+		return decode_json(substr $body, 0, $size) if $to eq $inbox;
+	}
+}
+
+# All messages of a stream: subject, headers as they are on the wire, and body.
+sub messages
+{
+	my ($self, $stream) = @_;
+	my @messages;
+	my $sequence = 1;
+
+	for (;;)
+	{
+		my $answer = $self->api("STREAM.MSG.GET.$stream", { seq => $sequence, next_by_subj => '>' });
+		my $message = $answer->{message} or last;
+
+		push @messages, {
+			subject => $message->{subject},
+			headers => decode_base64($message->{hdrs} // ''),
+			body => decode_base64($message->{data} // '')
+		};
+		$sequence = $message->{seq} + 1;
+	}
+	return @messages;
+}
+
+# The value of a message's header.
+sub header
+{
+	my ($message, $name) = @_;
+
+	return $message->{headers} =~ /^\Q$name\E: *(.*?)\r$/m ? $1 : '';
+}
+
+# Makes a stream that holds these messages and no others, without the headers that are for NATS itself.
+sub make_stream
+{
+	my ($self, $stream, $subjects, @messages) = @_;
+
+	$self->api("STREAM.DELETE.$stream");
+
+	my $answer = $self->api("STREAM.CREATE.$stream", { name => $stream, subjects => $subjects, storage => 'memory' });
+
+	die "stream $stream: $answer->{error}{description}" if $answer->{error};
+	for my $message (@messages)
+	{
+		my $headers = $message->{headers} =~ s/^Nats-.*?\r\n//gmr;
+
+		$self->say("HPUB $message->{subject} " . length($headers) . ' ' . (length($headers) + length($message->{body})));
+		$self->say($headers . $message->{body});
+	}
+	# They are stored in turn, but not before the next request is answered.
+	my ($held, $deadline) = (0, time + 60);
+
+	while (($held = $self->api("STREAM.INFO.$stream")->{state}{messages}) != @messages)
+	{
+		die "stream $stream holds $held messages of " . @messages if time > $deadline;
+		sleep 0.01;
+	}
+	return;
+}
+
+1;

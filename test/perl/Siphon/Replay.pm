@@ -1,0 +1,539 @@
+# The replay checker: builds copies of tables from an application's stream, by the rules that proto/siphon.proto gives
+# to authors of consumers, and holds them against the tables, column by column. It is stricter than a consumer has to
+# be, so that a message that was lost, doubled or swapped shows: whatever does not fit is a difference.
+#
+# It reads what siphon-tail prints, and takes its lines apart without decoding values, so that no number changes on
+# its way through Perl: the server gets them as they were printed, and makes them values of the columns' types. Rows
+# are in a file, in memory there is only where each key's row stands.
+package Siphon::Replay;
+
+use strict;
+use warnings FATAL => 'all';
+
+use File::Temp;
+use JSON::PP;
+
+# A string in JSON, and any value that is no object or array.
+my $STRING = qr/"(?:[^"\\]++|\\.)*+"/;
+my $VALUE = qr/(?:$STRING|[^,}]++)/;
+my $HEAD = qr/^\{"application":$STRING,"schema":($STRING),"table":($STRING),(?:"partition":(\d+),)?"operation":"([A-Z-]+)"(?:,"generation":(\d+))?/;
+my $PLACE = qr/\G,"position":"([0-9A-F]{16})\/(\d+)","timestamp":$STRING,"xid":\d+/;
+
+# A row's place in memory: where it stands in the file, and its partition.
+my $PARTITIONS = 1024;
+my $BATCH = 32 * 1024 * 1024;
+my $SHOWN = 10;
+
+# Options:
+#   tables     names of the tables, as schema.table
+#   connect    conninfo of a server that has them and that can be written to
+#   key        names of the columns that name a row; by default its replica identity, or the primary key
+#   counter    name of a column that each UPDATE is known to increment by one
+#   again      tolerate events that come again, as they do after a restart of the decoder: those that are not beyond the
+#              last position on their subject are skipped
+#   directory  where a file may be put that holds all that was ever a row
+sub new
+{
+	my ($class, %options) = @_;
+	my $self = bless { again => 0, %options, tables => {}, rows => {}, count => {}, differences => 0, shown => [] }, $class;
+
+	$self->{file} = File::Temp->new(TEMPLATE => 'siphon-replay-XXXXXX', TMPDIR => 1,
+		$options{directory} ? (DIR => $options{directory}) : ());
+	open $self->{reader}, '<', $self->{file}->filename or die "$!";
+	$self->{written} = $self->{flushed} = 0;
+	$self->{find_counter} = in_object($options{counter}) if defined $options{counter};
+	$self->add_table($_) for @{ $options{tables} };
+	return $self;
+}
+
+# What finds a name's value in an object. Quotes within strings are escaped, so it finds nothing else.
+sub in_object
+{
+	my ($name) = @_;
+	my $quoted = quotemeta json_string($name);
+
+	return qr/[{,]$quoted:($VALUE)/;
+}
+
+sub json_string
+{
+	my ($text) = @_;
+
+	return JSON::PP->new->utf8(0)->allow_nonref->encode($text);
+}
+
+sub add_table
+{
+	my ($self, $name) = @_;
+	my ($schema, $table) = $name =~ /^([^.]+)\.(.+)$/ or die "not a table's name with its schema: $name\n";
+	my ($schema_literal, $table_literal) = map { "'" . s/'/''/gr . "'" } $schema, $table;
+	my $answer = $self->ask(qq{
+		SET search_path = '';
+		WITH t AS (
+			SELECT c.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = relnamespace
+			 WHERE nspname = $schema_literal AND relname = $table_literal)
+		SELECT pg_catalog.json_build_object(
+			'name', (SELECT pg_catalog.format('%I.%I', $schema_literal, $table_literal)),
+			'columns', (SELECT pg_catalog.json_agg(pg_catalog.json_build_array(attname, pg_catalog.quote_ident(attname),
+							pg_catalog.format_type(atttypid, atttypmod)) ORDER BY attnum)
+						  FROM pg_catalog.pg_attribute
+						 WHERE attrelid = t.oid AND attnum > 0 AND NOT attisdropped AND attgenerated <> 'v'),
+			'key', (SELECT pg_catalog.json_agg(attname ORDER BY n)
+					  FROM (SELECT * FROM pg_catalog.pg_index
+							 WHERE indrelid = t.oid AND (indisreplident OR indisprimary)
+							 ORDER BY indisreplident DESC LIMIT 1) i,
+						   pg_catalog.unnest(indkey) WITH ORDINALITY k(attnum, n)
+					  JOIN pg_catalog.pg_attribute a ON a.attnum = k.attnum AND a.attrelid = t.oid)) FROM t});
+	my $description = JSON::PP->new->utf8(0)->decode($answer || die "there is no table $name\n");
+	my @key = @{ $self->{key} // $description->{key} // die "table $name has no key\n" };
+
+	$self->{tables}{ json_string($schema) . json_string($table) } = {
+		%$description,
+		title => $name,
+		key => \@key,
+		find => [ map { in_object($_) } @key ],
+		rows => {},
+		parts => {},
+		partitions => $PARTITIONS
+	};
+	return;
+}
+
+sub ask
+{
+	my ($self, $sql) = @_;
+
+	open my $psql, '-|', 'psql', '-XAtq', '-v', 'ON_ERROR_STOP=1', '-d', $self->{connect}, '-c', $sql or die "psql: $!";
+	my $answer = do { local $/; <$psql> };
+	close $psql or die "psql failed\n";
+	chomp $answer;
+	return $answer;
+}
+
+sub differ
+{
+	my ($self, $what) = @_;
+
+	push @{ $self->{shown} }, $what if @{ $self->{shown} } < $SHOWN;
+	$self->{differences}++;
+	return;
+}
+
+# Reads an application's stream from its start to its end. Options: nats_url, application.
+sub read_stream
+{
+	my ($self, %options) = @_;
+
+	open my $tail, '-|', 'siphon-tail', '--from-start', '--stop-at-end', '--nats-url', $options{nats_url},
+	  '--application', $options{application} // 'main'
+	  or die "siphon-tail: $!";
+	while (my $line = <$tail>)
+	{
+		$self->take($line);
+	}
+	close $tail or $self->differ("siphon-tail can't read the stream: exit code " . ($? >> 8));
+	return;
+}
+
+# ---- what a consumer does with each line ----------------------------------------------------------------------------
+
+sub take
+{
+	my ($self, $line) = @_;
+
+	return $self->differ("a line that siphon-tail does not print: $line") unless $line =~ /$HEAD/g;
+	my ($table, $partition, $operation, $generation) = ($self->{tables}{"$1$2"} // return, $3 // 0, $4, $5 // 0);
+	my $part = $table->{parts}{$partition} //= { generation => 0, lsn => '', ordinal => 0 };
+	my $say = sub {
+		my $place = "$table->{title}.$partition: $_[0]" . (defined $_[1] ? " at $_[1]" : '');
+		$self->differ($place);
+	};
+
+	# Left over from a snapshot that failed, or from when the table had more partitions.
+	return $self->{count}{old}++ if $generation < $part->{generation} || $partition >= $table->{partitions};
+	$self->{count}{$operation}++;
+	return $self->begin($table, $partition, $part, $generation, $line, $say) if $operation eq 'SNAPSHOT-BEGIN';
+	if ($generation > $part->{generation})
+	{
+		# Of the time before the first marker the stream may have the end, which counts for nothing.
+		$part->{unbegun} //= "$operation of generation $generation, which has not begun";
+		if ($part->{generation} != 0)
+		{
+			$say->($part->{unbegun});
+			$part->{generation} = $generation;
+		}
+		return;
+	}
+	return end($part, $line, $say) if $operation eq 'SNAPSHOT-END';
+
+	return $say->("a line that siphon-tail does not print: $line") unless $line =~ /$PLACE/gc;
+	my ($lsn, $ordinal, $at) = ($1, $2, "$1/$2");
+
+	if ($operation eq 'SNAPSHOT')
+	{
+		return $say->('a row outside of a snapshot') unless defined $part->{counted};
+		$part->{counted}++;
+	}
+	else
+	{
+		$say->("$operation in the middle of a snapshot", $at) if defined $part->{counted};
+		if ($lsn lt $part->{lsn} || ($lsn eq $part->{lsn} && $ordinal <= $part->{ordinal}))
+		{
+			return $self->{count}{again}++ if $self->{again};
+			$say->("$operation is not beyond $part->{lsn}/$part->{ordinal}", $at);
+		}
+		@$part{ 'lsn', 'ordinal' } = ($lsn, $ordinal);
+	}
+	return $self->empty($table, $partition) if $operation eq 'TRUNCATE';
+
+	my ($columns, $old, $unchanged) = images(substr $line, pos $line);
+
+	if ($operation eq 'SNAPSHOT' || $operation eq 'INSERT')
+	{
+		return $self->insert($table, $partition, $columns, $say, $operation, $at);
+	}
+
+	my $gone = $self->take_away($table, $partition, $old // $columns, $say, $operation, $at);
+
+	if (defined $gone)
+	{
+		my $row;
+
+		# The key alone is what the row was found by.
+		$self->check_old($row //= $self->row($gone), $old, $say, $at)
+		  if defined $old && fields($old) > 2 * @{ $table->{key} };
+		if ($operation eq 'UPDATE')
+		{
+			$self->check_counter($row //= $self->row($gone), $columns, $say, $at) if $self->{find_counter};
+			$columns = with_unchanged($columns, $row // $self->row($gone), $unchanged) if defined $unchanged;
+		}
+	}
+	$self->insert($table, $partition, $columns, $say, $operation, $at) if $operation eq 'UPDATE';
+	return;
+}
+
+# The end of a line is ,"columns":{...},"unchanged":[...],"old":{...}} and not all of them are there. What is looked
+# for can't be in a string, where quotes are escaped.
+sub images
+{
+	my ($rest) = @_;
+	my ($old, $unchanged);
+
+	$rest =~ s/\}\n?\z//;
+	if ((my $at = index $rest, '},"old":{') >= 0)
+	{
+		$old = substr $rest, $at + 8;
+		$rest = substr $rest, 0, $at + 1;
+	}
+	if ((my $at = index $rest, '},"unchanged":[') >= 0)
+	{
+		$unchanged = substr $rest, $at + 14;
+		$rest = substr $rest, 0, $at + 1;
+	}
+	return (substr($rest, 11), $old, $unchanged) if $rest =~ /^,"columns":/;
+	return (undef, substr($rest, 7)) if $rest =~ /^,"old":/;
+	return;
+}
+
+sub begin
+{
+	my ($self, $table, $partition, $part, $generation, $line, $say) = @_;
+	my ($partitions) = $line =~ /,"partitions":(\d+)/ or return $say->("a marker that siphon-tail does not print: $line");
+
+	$say->("generation $generation begins twice") if $generation == $part->{generation};
+	$part->{generation} = $generation;
+	$part->{counted} = 0;
+	delete $part->{unbegun};
+	$self->empty($table, $partition);
+	if ($partitions < $table->{partitions})
+	{
+		$self->empty($table, $_) for grep { $_ >= $partitions } keys %{ $table->{parts} };
+	}
+	$table->{partitions} = $partitions;
+	$table->{generation} = $generation;
+	return;
+}
+
+sub end
+{
+	my ($part, $line, $say) = @_;
+	my ($rows) = $line =~ /,"rows":(\d+)/ or return $say->("a marker that siphon-tail does not print: $line");
+
+	return $say->("generation $part->{generation} ends, and is not under way") unless defined $part->{counted};
+	$say->("$part->{counted} rows came, of $rows") if $part->{counted} != $rows;
+	delete $part->{counted};
+	return;
+}
+
+sub empty
+{
+	my ($self, $table, $partition) = @_;
+	my $rows = $table->{rows};
+
+	delete @$rows{ grep { $rows->{$_} % $PARTITIONS == $partition } keys %$rows };
+	return;
+}
+
+sub key
+{
+	my ($table, $object) = @_;
+	my @key;
+
+	for my $find (@{ $table->{find} })
+	{
+		$object =~ $find or return;
+		push @key, $1;
+	}
+	return join ',', @key;
+}
+
+sub insert
+{
+	my ($self, $table, $partition, $columns, $say, $operation, $at) = @_;
+	my $key = key($table, $columns // '') // return $say->("$operation without a key", $at);
+	my $there = $table->{rows}{$key};
+
+	if (defined $there)
+	{
+		my $where = $there % $PARTITIONS;
+
+		$say->($where == $partition ? "$operation makes row $key, which is there" : "row $key is in partition $where, too", $at);
+	}
+	$table->{rows}{$key} = $self->{written} * $PARTITIONS + $partition;
+	print { $self->{file} } $columns, "\n" or die "$!";
+	$self->{written} += length($columns) + 1;
+	return;
+}
+
+# Returns its place.
+sub take_away
+{
+	my ($self, $table, $partition, $object, $say, $operation, $at) = @_;
+	my $key = key($table, $object // '') // return $say->("$operation without a key", $at);
+	my $place = delete $table->{rows}{$key};
+
+	return $say->("$operation of row $key, which is not there", $at) unless defined $place;
+	$say->("$operation of row $key, which is in partition " . $place % $PARTITIONS, $at)
+	  if $place % $PARTITIONS != $partition;
+	return $place;
+}
+
+# The row at a place.
+sub row
+{
+	my ($self, $place) = @_;
+	my $offset = int($place / $PARTITIONS);
+
+	if ($offset >= $self->{flushed})
+	{
+		$self->{file}->flush;
+		$self->{flushed} = $self->{written};
+	}
+	seek $self->{reader}, $offset, 0 or die "$!";
+	chomp(my $row = readline $self->{reader});
+	return $row;
+}
+
+# Names and values.
+sub fields
+{
+	my ($object) = @_;
+
+	return $object =~ /\G[{,]($STRING):($VALUE)/g;
+}
+
+sub check_old
+{
+	my ($self, $row, $old, $say, $at) = @_;
+	my %row = fields($row);
+	my %old = fields($old);
+
+	for my $column (grep { exists $row{$_} && $row{$_} ne $old{$_} } sort keys %old)
+	{
+		$say->("the old row's $column is " . short($old{$column}) . " and was " . short($row{$column}), $at);
+	}
+	return;
+}
+
+sub check_counter
+{
+	my ($self, $row, $columns, $say, $at) = @_;
+	my ($before) = $row =~ $self->{find_counter} or return;
+	my ($after) = $columns =~ $self->{find_counter} or return;
+
+	$say->("$self->{counter} is $after after $before", $at) if $after ne 'null' && $after != $before + 1;
+	return;
+}
+
+sub short
+{
+	my ($text) = @_;
+
+	return length $text > 60 ? substr($text, 0, 57) . '...' : $text;
+}
+
+# The row with the values that the row before it has for the columns that are named.
+sub with_unchanged
+{
+	my ($columns, $row, $names) = @_;
+	my %row = fields($row);
+	my @kept = map { "$_:" . ($row{$_} // 'null') } $names =~ /($STRING)/g;
+
+	$columns =~ s/\}\z//;
+	return $columns . join('', map { ($columns eq '{' ? '' : ',') . $_ } @kept) . '}';
+}
+
+# ---- the comparison with the tables ---------------------------------------------------------------------------------
+
+# Says what does not fit in what came, then compares. Returns true if nothing differs.
+sub compare
+{
+	my ($self) = @_;
+
+	for my $table (sort { $a->{title} cmp $b->{title} } values %{ $self->{tables} })
+	{
+		$self->check_end($table);
+		$self->compare_table($table);
+	}
+	return $self->{differences} == 0;
+}
+
+sub check_end
+{
+	my ($self, $table) = @_;
+	my $parts = $table->{parts};
+
+	for my $partition (sort { $a <=> $b } grep { $_ < $table->{partitions} } keys %$parts)
+	{
+		my $part = $parts->{$partition};
+
+		$self->differ("$table->{title}.$partition: $part->{unbegun}") if $part->{unbegun};
+		$self->differ("$table->{title}.$partition: generation $part->{generation} does not end") if defined $part->{counted};
+	}
+	return unless $table->{generation};
+	for my $partition (0 .. $table->{partitions} - 1)
+	{
+		$self->differ("$table->{title}.$partition: generation $table->{generation} does not begin")
+		  if ($parts->{$partition}{generation} // 0) != $table->{generation};
+	}
+	return;
+}
+
+# The server makes rows of the columns' types of what was printed, some at a time, and compares their texts with those
+# of the table's rows: 1.0 is not 1.00. All keys came once, so that it is enough when all rows that came are there, and
+# none is missing.
+sub compare_table
+{
+	my ($self, $table) = @_;
+	my @columns = @{ $table->{columns} };
+	my %quoted = map { $_->[0] => $_->[1] } @columns;
+	my @key = map { $quoted{$_} } @{ $table->{key} };
+	my $columns = join ', ', map { $_->[1] } @columns;
+	my $keys = join ', ', @key;
+	my $texts = join ', ', map { "$_->[1] text" } @columns;
+	my $values = join ', ', map { "x.$_->[1]::$_->[2]" } @columns;
+	my $named = sub { "concat_ws(', ', " . join(', ', map { "$_[0].$_" } @key) . ')' };
+	my $join = sub { join ' AND ', map { "$_[0].$_ = $_[1].$_" } @key };
+	my $compared = join ', ', map {
+		my ($is, $should) = map { "$_->[0].$_->[1]::text COLLATE \"C\"" } [ 'r', $_->[1] ], [ 't', $_->[1] ];
+		my $name = $_->[1] =~ s/'/''/gr;
+		qq{CASE WHEN $is IS DISTINCT FROM $should
+		   THEN concat('$name is ', coalesce(left($is, 60), 'NULL'), ' and should be ', coalesce(left($should, 60), 'NULL')) END}
+	} @columns;
+	my $output = File::Temp->new(TEMPLATE => 'siphon-compare-XXXXXX', TMPDIR => 1);
+	my $pid = open(my $psql, '|-') // die "fork: $!";
+
+	if ($pid == 0)
+	{
+		open STDOUT, '>', $output->filename or die "$!";
+		open STDERR, '>&', \*STDOUT or die "$!";
+		exec 'psql', '-XAtq', '-v', 'ON_ERROR_STOP=1', '-d', $self->{connect} or die "psql: $!";
+	}
+	local $SIG{PIPE} = 'IGNORE';
+	print $psql qq{
+		SET client_encoding = 'UTF8';
+		SET client_min_messages = warning;
+		BEGIN ISOLATION LEVEL REPEATABLE READ;
+		SET LOCAL TimeZone = 'UTC';
+		CREATE TEMP TABLE incoming (line json) ON COMMIT DROP;
+		CREATE TEMP TABLE replica ON COMMIT DROP AS SELECT $columns FROM $table->{name} LIMIT 0;
+		CREATE TEMP TABLE came ON COMMIT DROP AS SELECT $keys FROM $table->{name} LIMIT 0;
+		CREATE TEMP TABLE differences (n serial, what text) ON COMMIT DROP;\n};
+	$self->each_batch(
+		$table,
+		sub {
+			print $psql "COPY incoming FROM STDIN;\n", (map { s/\\/\\\\/gr } @_), "\\.\n", qq{
+				INSERT INTO replica SELECT $values FROM incoming, json_to_record(line) AS x ($texts);
+				INSERT INTO came SELECT $keys FROM replica;
+				-- Some rows among many are found by the index.
+				SET LOCAL enable_hashjoin = off;
+				SET LOCAL enable_mergejoin = off;
+				INSERT INTO differences (what)
+					SELECT 'row ' || key || CASE WHEN gone THEN ' should not be there' ELSE ': ' || array_to_string(wrong, '; ') END
+					  FROM (SELECT @{[ $named->('r') ]} AS key, t.$key[0] IS NULL AS gone,
+								   array_remove(ARRAY[$compared]::text[], NULL) AS wrong
+							  FROM replica r LEFT JOIN $table->{name} t ON @{[ $join->('r', 't') ]}) d
+					 WHERE gone OR wrong <> '{}';
+				RESET enable_hashjoin;
+				RESET enable_mergejoin;
+				TRUNCATE incoming, replica;\n};
+		});
+	print $psql qq{
+		INSERT INTO differences (what)
+			SELECT 'row ' || @{[ $named->('t') ]} || ' is missing' FROM $table->{name} t
+			 WHERE NOT EXISTS (SELECT FROM came WHERE @{[ $join->('came', 't') ]});
+		SELECT json_build_object('rows', (SELECT count(*) FROM $table->{name}), 'differences', (SELECT count(*) FROM differences),
+								 'shown', ARRAY(SELECT what FROM differences ORDER BY n LIMIT $SHOWN));
+		COMMIT;\n};
+	close $psql;
+
+	my $said = do { local $/; readline $output };
+
+	if ($? != 0 || $said !~ /\A\{.*\}\n\z/)
+	{
+		$self->differ("$table->{title}: the comparison failed: $said");
+		return;
+	}
+	my $result = JSON::PP->new->utf8(0)->decode($said);
+
+	$self->{rows}{ $table->{title} } = $result->{rows};
+	$self->differ("$table->{title}: $_") for @{ $result->{shown} };
+	$self->{differences} += $result->{differences} - @{ $result->{shown} };
+	return;
+}
+
+# Calls the function with some rows at a time, as lines.
+sub each_batch
+{
+	my ($self, $table, $function) = @_;
+	my ($size, @lines) = (0);
+
+	$self->{file}->flush;
+	for my $place (sort { $a <=> $b } values %{ $table->{rows} })
+	{
+		seek $self->{reader}, int($place / $PARTITIONS), 0 or die "$!";
+		push @lines, scalar readline $self->{reader};
+		$size += length $lines[-1];
+		next if $size < $BATCH;
+		$function->(@lines);
+		($size, @lines) = (0);
+	}
+	$function->(@lines) if @lines;
+	return;
+}
+
+# What differs, a line for each of the first differences, and how many events came; for people.
+sub report
+{
+	my ($self) = @_;
+	my $count = $self->{count};
+	my @lines = @{ $self->{shown} };
+
+	push @lines, "... and " . ($self->{differences} - @lines) . ' more' if $self->{differences} > @lines;
+	push @lines, join ', ',
+	  (map { "$_: " . ($self->{rows}{$_} // '?') . ' rows' } sort keys %{ $self->{rows} }),
+	  map { "$count->{$_} x $_" } sort keys %$count;
+	return @lines;
+}
+
+1;

@@ -1,0 +1,180 @@
+# The replay checker can fail: a real stream with snapshots and changes is copied message by message, and a copy with
+# one message removed, doubled, or swapped with the next on its subject does not pass, whatever kind it is of.
+use strict;
+use warnings FATAL => 'all';
+
+use List::Util qw(first shuffle);
+use PostgreSQL::Test::Utils;
+use Siphon;
+use Siphon::NatsClient;
+use Test::More;
+
+my $seed = $ENV{SIPHON_SEED} // int(rand(1 << 31));
+srand($seed);
+diag("SIPHON_SEED=$seed");
+
+my $node = siphon_node('primary', conf => "siphon.package_size = 8kB");
+my $nats = siphon_nats();
+my $publisher = siphon_publisher($node, $nats);
+my @tables = qw(public.single public.divided public.whole);
+
+# Rows of 1 to 1000 are updated, those to 2000 deleted, those to 3000 get another key once: so no change hides
+# another.
+$node->safe_psql('postgres', <<'SQL');
+CREATE SEQUENCE ids START 10001;
+CREATE TABLE single (id bigint PRIMARY KEY, v int, n numeric, d float8, b bytea, j json, t timestamptz, filler text);
+CREATE TABLE divided (id bigint, kind text, v int, PRIMARY KEY (kind, id));
+CREATE TABLE whole (id int PRIMARY KEY, v int, filler text);
+ALTER TABLE whole REPLICA IDENTITY FULL;
+INSERT INTO single SELECT g, 0, g / 3.0, 1 / g::float8, decode(md5(g::text), 'hex'), format('{"a": "%s\"\\" }', g)::json,
+						  clock_timestamp(), repeat('x', g % 50) FROM generate_series(1, 3000) g;
+INSERT INTO divided SELECT g, E'k"\\,}|' || g % 3, 0 FROM generate_series(1, 3000) g;
+INSERT INTO whole SELECT g, 0, E'\t\u00e4' || g FROM generate_series(1, 3000) g;
+-- Larger than a message may be.
+INSERT INTO single (id, v, filler) SELECT 0, 0, string_agg(md5(g::text), '') FROM generate_series(1, 80000) g;
+SQL
+
+my $change = q{
+\set a random(1, 1000)
+\set b random(1001, 2000)
+\set c random(2001, 3000)
+BEGIN;
+INSERT INTO single (id, v) VALUES (nextval('ids'), 0);
+INSERT INTO divided VALUES (nextval('ids'), 'new', 0);
+INSERT INTO whole VALUES (nextval('ids'), 0);
+UPDATE single SET v = v + 1 WHERE id = :a;
+UPDATE divided SET v = v + 1 WHERE id = :a;
+UPDATE whole SET v = v + 1 WHERE id = :a;
+DELETE FROM single WHERE id = :b;
+DELETE FROM divided WHERE id = :b;
+DELETE FROM whole WHERE id = :b;
+UPDATE single SET v = v + 1, id = nextval('ids') WHERE id = :c;
+UPDATE divided SET v = v + 1, id = nextval('ids') WHERE id = :c;
+UPDATE whole SET v = v + 1, id = nextval('ids') WHERE id = :c;
+COMMIT;
+};
+
+$node->safe_psql('postgres', "SELECT siphon_add_table('$_', partitions => " . ($_ =~ /divided/ ? 4 : 1) . ')') for @tables;
+$node->poll_query_until('postgres', "SELECT bool_and(state = 'streaming') FROM siphon_tables") or die 'no table streams';
+finish_pgbench(start_pgbench($node, { change => $change }, '--random-seed' => $seed, -c => 2, -t => 300));
+wait_confirmed($node);
+$publisher->stop;
+
+# What the tool says of a stream: its exit code, and its output.
+sub checked
+{
+	my ($server) = @_;
+	my $output = '';
+
+	IPC::Run::run(
+		[
+			'test/replay-check',
+			'--nats-url' => $server->url,
+			'--connect' => $node->connstr('postgres'),
+			'--counter' => 'v', @tables
+		],
+		'>' => \$output, '2>&1');
+	return ($? >> 8, $output);
+}
+
+my ($code, $output) = checked($nats);
+
+is($code, 0, 'the stream makes the tables');
+like($output, qr/^public.divided: \d+ rows, public.single: \d+ rows, public.whole: \d+ rows, \d+ x DELETE, .*9001 x SNAPSHOT,/m, 'and it says what came')
+  or diag($output);
+
+my @messages = Siphon::NatsClient->new($nats->url)->messages('siphon_main');
+my $copy = siphon_nats(name => 'copy');
+my $client = Siphon::NatsClient->new($copy->url);
+
+sub checked_copy
+{
+	$client->make_stream('siphon_main', ['siphon.main.events.>'], @_);
+	return checked($copy);
+}
+
+@messages = grep { $_->{subject} =~ /^siphon\.main\.events\./ } @messages;
+($code, $output) = checked_copy(@messages);
+is($code, 0, 'a copy of its ' . @messages . ' messages does, too') or diag($output);
+
+sub kind
+{
+	my ($message) = @_;
+
+	return 'part' if Siphon::NatsClient::header($message, 'Siphon-Part') ne '';
+	return Siphon::NatsClient::header($message, 'Siphon-Kind');
+}
+
+sub next_on_subject
+{
+	my ($number) = @_;
+
+	return first { $messages[$_]{subject} eq $messages[$number]{subject} } $number + 1 .. $#messages;
+}
+
+sub swapped
+{
+	my ($one, $other) = @_;
+	my @swapped = @messages;
+
+	@swapped[ $one, $other ] = @swapped[ $other, $one ];
+	return @swapped;
+}
+
+sub fails
+{
+	my ($number, $what, @copy) = @_;
+	my ($code, $output) = checked_copy(@copy);
+	my ($reason) = $output =~ /^(.*)/;
+
+	is($code, 1, "message $number, " . kind($messages[$number]) . " of $messages[$number]{subject}, $what: $reason")
+	  or diag($output);
+	return;
+}
+
+my %of_kind;
+
+push @{ $of_kind{ kind($messages[$_]) } }, $_ for 0 .. $#messages;
+is(join(' ', sort keys %of_kind), 'changes part snapshot snapshot-begin snapshot-end', 'it has messages of every kind');
+
+for my $kind (sort keys %of_kind)
+{
+	my @numbers = shuffle @{ $of_kind{$kind} };
+
+	for my $number (grep { defined } @numbers[ 0 .. 1 ])
+	{
+		fails($number, 'removed', @messages[ grep { $_ != $number } 0 .. $#messages ]);
+		# A record whose first part comes again has begun anew: that is one that was broken off, and no harm.
+		fails($number, 'doubled', @messages[ 0 .. $number, $number .. $#messages ]) unless $kind eq 'part';
+	}
+
+	# Rows of a snapshot have no order among themselves; all else has.
+	my $number = first { defined next_on_subject($_) && !($kind eq 'snapshot' && kind($messages[ next_on_subject($_) ]) eq 'snapshot') } @numbers;
+
+	fails($number, 'swapped with the next', swapped($number, next_on_subject($number)));
+}
+
+# A position that is repeated is not a difference where it is expected.
+my $number = first { kind($messages[$_]) eq 'changes' } shuffle 0 .. $#messages;
+
+$client->make_stream('siphon_main', ['siphon.main.events.>'], @messages[ 0 .. $number, $number .. $#messages ]);
+is_replayed($copy, $node, \@tables, 'with events that came again, it passes if asked to', counter => 'v', again => 1);
+
+# The tables are looked at column by column, and to the last digit.
+$node->safe_psql('postgres', <<'SQL');
+UPDATE single SET d = d * (1 + 2.3e-16), n = (n || '0')::numeric, j = '{}' WHERE id = 7;
+UPDATE whole SET filler = filler || ' ' WHERE id = 7;
+UPDATE divided SET v = NULL WHERE id = 8;
+DELETE FROM divided WHERE id = 7;
+INSERT INTO divided VALUES (-1, 'x', 0);
+SQL
+($code, $output) = checked($nats);
+is($code, 1, 'with tables that were changed behind its back it does not pass');
+like($output, $_, 'and says so')
+  for qr/public.single: row 7: n is 2.3+ and should be 2.3+0; d is 0.1428\d+ and should be 0.1428\d+; j is \{"a": "7\\"\\\\" \} and should be \{\}$/m,
+  qr/public.whole: row 7: filler is \t\x{c3}\x{a4}7 and should be \t\x{c3}\x{a4}7 $/m,
+  qr/public.divided: row k"\\,\}\|2, 8: v is \d+ and should be NULL$/m,
+  qr/public.divided: row k"\\,\}\|1, 7 should not be there$/m,
+  qr/public.divided: row x, -1 is missing$/m;
+
+done_testing();
