@@ -18,8 +18,8 @@
  * transactions that had written their commit when D was fixed are over for everyone (see await_old_commits()). On
  * a standby, what is decoded has been replayed, and what is replayed is visible.
  *
- * A failure ends leader and workers; the leader ends last. The launcher notes the reason in the registry and starts over later, with the
- * next generation.
+ * A failure ends leader and workers; the leader ends last. The launcher notes the reason in the registry and starts
+ * over later, with the next generation.
  */
 #ifndef SIPHON_SNAPSHOT_H
 #define SIPHON_SNAPSHOT_H

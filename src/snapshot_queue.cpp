@@ -160,8 +160,8 @@ note_end(const SnapshotJob *snapshot)
 }
 
 /*
- * Notes what became of a snapshot that ended, and frees its place. Where the registry's file is damaged there is nothing
- * to note it in: once it is mended, the snapshot counts as cut off.
+ * Notes what became of a snapshot that ended, and frees its place. Where the registry's file is damaged there is
+ * nothing to note it in: once it is mended, the snapshot counts as cut off.
  */
 static void
 conclude(SnapshotJob *snapshot)

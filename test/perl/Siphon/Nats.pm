@@ -7,6 +7,7 @@ use warnings FATAL => 'all';
 use parent 'Siphon::Process';
 
 use IO::Socket::INET;
+use JSON::PP;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Time::HiRes qw(sleep time);
@@ -49,6 +50,22 @@ sub start
 		sleep 0.02;
 	}
 	return $self;
+}
+
+# How many messages an application's stream holds on each subject, as a hash.
+sub subjects
+{
+	my ($self, $application) = @_;
+	my $socket = IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $self->{port}) or die "nats-server: $!";
+	my $stream = 'siphon_' . (($application // 'main') =~ s/\./_/gr);
+	my $request = '{"subjects_filter":">"}';
+	my ($header, $answer);
+
+	print $socket "CONNECT {\"verbose\":false}\r\nSUB answer 1\r\n",
+	  "PUB \$JS.API.STREAM.INFO.$stream answer " . length($request) . "\r\n$request\r\n";
+	do { $header = <$socket> // die "nats-server hangs up" } until $header =~ /^MSG answer .*?(\d+)\r$/;
+	read $socket, $answer, $1;
+	return decode_json($answer)->{state}{subjects} // {};
 }
 
 1;
