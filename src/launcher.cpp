@@ -2,6 +2,7 @@
  * The launcher: one background worker that keeps a decoder running for each application in the registry, on a
  * primary and on a hot standby, and starts it again after failures, later each time.
  */
+#include "session.h"
 #include "snapshot.h"
 
 /* What the launcher remembers of an application, beyond what shared memory says. */
@@ -13,7 +14,9 @@ struct Charge
 	TimestampTz started;
 	TimestampTz next_start;
 	int failures;
-	bool complained; /* of a damaged file or a missing worker, so as to log it once */
+	bool complained;      /* of a damaged file or a missing worker, so as to log it once */
+	uint64 registry_seen; /* version in which snapshots were looked for last, */
+	bool snapshots_open;  /* and whether there were any to look after */
 };
 
 static Charge *charges;
@@ -35,45 +38,15 @@ launcher_exit(int, Datum)
 	LWLockRelease(siphon_shared->lock);
 }
 
-static bool
-register_decoder(Charge *charge)
-{
-	BackgroundWorker worker;
-	int index = static_cast<int>(charge->app - siphon_shared->apps);
-	MemoryContext old;
-	bool registered;
-
-	memset(&worker, 0, sizeof(worker));
-	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
-	worker.bgw_start_time = BgWorkerStart_ConsistentState;
-	worker.bgw_restart_time = BGW_NEVER_RESTART;
-	worker.bgw_main_arg = Int32GetDatum(index);
-	worker.bgw_notify_pid = MyProcPid;
-	strlcpy(worker.bgw_library_name, "siphon", sizeof(worker.bgw_library_name));
-	strlcpy(worker.bgw_function_name, "siphon_decoder_main", sizeof(worker.bgw_function_name));
-	snprintf(worker.bgw_name, sizeof(worker.bgw_name), "siphon decoder %s", charge->app->name);
-	strlcpy(worker.bgw_type, "siphon decoder", sizeof(worker.bgw_type));
-	if (charge->handle)
-		pfree(charge->handle);
-	charge->handle = nullptr;
-	old = MemoryContextSwitchTo(TopMemoryContext);
-	registered = RegisterDynamicBackgroundWorker(&worker, &charge->handle);
-	MemoryContextSwitchTo(old);
-	return registered;
-}
-
 /* True while the last decoder runs or is about to; counts its end as a failure, once. */
 static bool
 decoder_alive(Charge *charge, TimestampTz now)
 {
-	pid_t pid;
-	BgwHandleStatus status;
 	long delay;
 
 	if (charge->handle == nullptr)
 		return false;
-	status = GetBackgroundWorkerPid(charge->handle, &pid);
-	if (status == BGWH_STARTED || status == BGWH_NOT_YET_STARTED)
+	if (worker_alive(charge->handle))
 		return true;
 	pfree(charge->handle);
 	charge->handle = nullptr;
@@ -88,11 +61,12 @@ decoder_alive(Charge *charge, TimestampTz now)
 	return false;
 }
 
-/* Sets the state and logs it, once for each time that it begins. */
+/* Sets the state, which is the decoder's own while one runs, and logs it, once for each time that it begins. */
 static void
 complain(Charge *charge, AppState state, const char *reason, const char *hint)
 {
-	shared_set_state(charge->app, state, reason, hint);
+	if (charge->handle == nullptr)
+		shared_set_state(charge->app, state, reason, hint);
 	if (charge->complained)
 		return;
 	charge->complained = true;
@@ -138,6 +112,23 @@ read_or_complain(Charge *charge, const char *name)
 	return registry;
 }
 
+/* Reads the application's file only where something may have to be done. */
+static long
+look_after_snapshots(Charge *charge, const char *name)
+{
+	uint64 version = pg_atomic_read_u64(&charge->app->registry_wanted);
+	Registry *registry;
+
+	if (!charge->snapshots_open && charge->registry_seen == version)
+		return kScanIntervalMs;
+	registry = read_or_complain(charge, name);
+	if (registry == nullptr)
+		return kScanIntervalMs;
+	charge->complained = false;
+	charge->registry_seen = version;
+	return Min(kScanIntervalMs, snapshots_look_after(charge->app, registry, &charge->snapshots_open));
+}
+
 /* Looks after one application; returns when it wants to be looked at again, in milliseconds. */
 static long
 look_after(Charge *charge, const char *name)
@@ -148,10 +139,7 @@ look_after(Charge *charge, const char *name)
 	bool skip;
 
 	if (decoder_alive(charge, now))
-	{
-		registry = read_or_complain(charge, name);
-		return registry ? Min(kScanIntervalMs, snapshots_look_after(app, registry)) : kScanIntervalMs;
-	}
+		return look_after_snapshots(charge, name);
 	LWLockAcquire(siphon_shared->lock, LW_SHARED);
 	/* A failed application waits for somebody to act; a damaged file is looked at again, as that may be mended. */
 	skip = app->stop || app->decoder_pid != 0 || (app->state == AppState::Failed && !charge->complained);
@@ -167,7 +155,8 @@ look_after(Charge *charge, const char *name)
 	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
 	app->database = registry->database;
 	LWLockRelease(siphon_shared->lock);
-	if (!register_decoder(charge))
+	charge->handle = worker_start("decoder", name, static_cast<int>(app - siphon_shared->apps));
+	if (charge->handle == nullptr)
 	{
 		complain(
 			charge, AppState::NoWorker, "no background worker is free for its decoder",

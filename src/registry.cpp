@@ -83,6 +83,7 @@ registry_write(const Registry *registry)
 	ListCell *lc;
 	ListCell *lc2;
 	int fd;
+	int error = 0;
 
 	initStringInfo(&json);
 	appendStringInfoString(&json, "{");
@@ -142,17 +143,19 @@ registry_write(const Registry *registry)
 	fd = OpenTransientFile(temporary, O_CREAT | O_TRUNC | O_WRONLY | PG_BINARY);
 	if (fd < 0)
 		ereport(ERROR, (errcode_for_file_access(), errmsg("could not create file \"%s\": %m", temporary)));
+	/* As in slurp(), it is closed before an error. */
 	errno = 0;
 	if (write(fd, file.data, file.len) != file.len)
+		error = errno ? errno : ENOSPC;
+	else if (pg_fsync(fd) != 0)
+		error = errno;
+	if (CloseTransientFile(fd) != 0 && error == 0)
+		error = errno;
+	if (error)
 	{
-		if (errno == 0)
-			errno = ENOSPC;
+		errno = error;
 		ereport(ERROR, (errcode_for_file_access(), errmsg("could not write file \"%s\": %m", temporary)));
 	}
-	if (pg_fsync(fd) != 0)
-		ereport(ERROR, (errcode_for_file_access(), errmsg("could not fsync file \"%s\": %m", temporary)));
-	if (CloseTransientFile(fd) != 0)
-		ereport(ERROR, (errcode_for_file_access(), errmsg("could not close file \"%s\": %m", temporary)));
 	durable_rename(temporary, path, ERROR);
 	pfree(json.data);
 	pfree(file.data);
@@ -404,7 +407,10 @@ registry_end_change(const Registry *registry)
 uint32
 registry_next_generation(Registry *registry)
 {
-	return registry->generation = Max(registry->generation + 1, static_cast<uint32>(time(nullptr)));
+	uint32 last = Max(registry->generation, siphon_shared->last_generation);
+
+	registry->generation = Max(last + 1, static_cast<uint32>(time(nullptr)));
+	return siphon_shared->last_generation = registry->generation;
 }
 
 List *

@@ -1,7 +1,39 @@
 /*
- * A worker's database session: see session.h.
+ * Background workers and their session: see session.h.
  */
 #include "session.h"
+
+BackgroundWorkerHandle *
+worker_start(const char *kind, const char *name, int index)
+{
+	BackgroundWorkerHandle *handle = nullptr;
+	BackgroundWorker worker;
+	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+
+	memset(&worker, 0, sizeof(worker));
+	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+	worker.bgw_start_time = BgWorkerStart_ConsistentState;
+	worker.bgw_restart_time = BGW_NEVER_RESTART;
+	worker.bgw_main_arg = Int32GetDatum(index);
+	worker.bgw_notify_pid = MyProcPid;
+	strlcpy(worker.bgw_library_name, "siphon", sizeof(worker.bgw_library_name));
+	snprintf(worker.bgw_function_name, sizeof(worker.bgw_function_name), "siphon_%s_main", kind);
+	snprintf(worker.bgw_name, sizeof(worker.bgw_name), "siphon %s %s", kind, name);
+	snprintf(worker.bgw_type, sizeof(worker.bgw_type), "siphon %s", kind);
+	if (!RegisterDynamicBackgroundWorker(&worker, &handle))
+		handle = nullptr;
+	MemoryContextSwitchTo(old);
+	return handle;
+}
+
+bool
+worker_alive(BackgroundWorkerHandle *handle)
+{
+	pid_t pid;
+	BgwHandleStatus status = GetBackgroundWorkerPid(handle, &pid);
+
+	return status == BGWH_STARTED || status == BGWH_NOT_YET_STARTED;
+}
 
 /*
  * What is sent must not depend on settings of the server, the database or the role; nor may a limit for queries end

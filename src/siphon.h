@@ -80,6 +80,7 @@ struct Shared
 	LWLock *registry_lock; /* changes of registry files */
 	Latch *launcher_latch; /* NULL: no launcher runs */
 	uint64 incarnations;
+	uint32 last_generation; /* the greatest that any table was given since the server's start; registry_lock's */
 	App apps[FLEXIBLE_ARRAY_MEMBER];
 };
 

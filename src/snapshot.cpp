@@ -24,7 +24,11 @@ static constexpr long kPauseMs = 200;
 
 static SnapshotJob *job;
 static int worker_number; /* 0: the leader */
-static TimestampTz scan_started;
+static bool written;      /* since throttle() looked last */
+
+/* The leader's: its workers. */
+static BackgroundWorkerHandle *workers[kMaxSnapshotWorkers];
+static int nworkers;
 
 static void
 serve(TimestampTz now)
@@ -32,8 +36,12 @@ serve(TimestampTz now)
 	CHECK_FOR_INTERRUPTS();
 	if (ConfigReloadPending)
 	{
+		int rate = siphon_snapshot_rate_kb;
+
 		ConfigReloadPending = false;
 		ProcessConfigFile(PGC_SIGHUP);
+		if (rate != siphon_snapshot_rate_kb)
+			pg_atomic_write_u64(&job->busy_until, 0);
 	}
 	ring_output_heartbeat(now);
 	if (*const_cast<volatile bool *>(&job->cancel))
@@ -42,20 +50,42 @@ serve(TimestampTz now)
 		ereport(ERROR, (errmsg("a worker failed: %s", job->error)));
 }
 
-/* Keeps within siphon.snapshot_rate, all workers together, and waits while the snapshot is paused. */
+/*
+ * Books bytes on the time that siphon.snapshot_rate has them take, for all workers together. Time that passes without
+ * any, as in a pause, is not made up for.
+ */
+static void
+use_rate(size_t bytes)
+{
+	uint64 now = static_cast<uint64>(GetCurrentTimestamp());
+	uint64 until = pg_atomic_read_u64(&job->busy_until);
+	uint64 takes;
+
+	if (siphon_snapshot_rate_kb == 0)
+		return;
+	takes = bytes * USECS_PER_SEC / 1024 / static_cast<uint64>(siphon_snapshot_rate_kb);
+	while (!pg_atomic_compare_exchange_u64(&job->busy_until, &until, Max(until, now) + takes))
+		;
+}
+
+/* Keeps within siphon.snapshot_rate, and waits while the snapshot is paused. */
 static void
 throttle(void)
 {
+	written = false;
 	for (;;)
 	{
 		TimestampTz now = GetCurrentTimestamp();
-		int64 allowed = int64{siphon_snapshot_rate_kb} * 1024 / 1000 * ((now - scan_started) / 1000);
+		TimestampTz until;
 
 		serve(now);
-		if (!*const_cast<volatile bool *>(&job->paused) &&
-			(siphon_snapshot_rate_kb == 0 || static_cast<int64>(pg_atomic_read_u64(&job->bytes)) <= allowed))
+		until = static_cast<TimestampTz>(pg_atomic_read_u64(&job->busy_until));
+		if (*const_cast<volatile bool *>(&job->paused))
+			worker_wait(Wait::Snapshot, kPauseMs);
+		else if (siphon_snapshot_rate_kb != 0 && until > now)
+			worker_wait(Wait::Snapshot, Min(kPauseMs, static_cast<long>((until - now) / 1000 + 1)));
+		else
 			return;
-		worker_wait(Wait::Snapshot, kPauseMs);
 	}
 }
 
@@ -63,7 +93,9 @@ static void
 write_record(const siphon::RecordInfo &info, const siphon::WireBuffer *payload, TimestampTz)
 {
 	ring_output_write(info, payload);
-	pg_atomic_fetch_add_u64(&job->bytes, payload->size);
+	pg_atomic_fetch_add_u64(&job->bytes, static_cast<int64>(payload->size));
+	use_rate(payload->size);
+	written = true;
 }
 
 static void
@@ -96,7 +128,7 @@ scan_blocks(TableScanDesc scan, TupleTableSlot *slot, Table *table, MemoryContex
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(row_context);
 		pg_atomic_fetch_add_u64(&job->row_counts[partition], 1);
-		if ((++rows & 255) == 0)
+		if ((++rows & 255) == 0 || written)
 			throttle();
 	}
 	pg_atomic_fetch_add_u64(&job->rows, rows);
@@ -112,7 +144,6 @@ scan_table(Relation relation, Table *table)
 	MemoryContext row_context = AllocSetContextCreate(TopMemoryContext, "siphon row", ALLOCSET_DEFAULT_SIZES);
 	uint64 total = pg_atomic_read_u64(&job->blocks_total);
 
-	scan_started = GetCurrentTimestamp();
 	for (;;)
 	{
 		uint64 first = pg_atomic_fetch_add_u64(&job->next_block, kChunkBlocks);
@@ -199,6 +230,8 @@ begin_generation(void)
 	table->phase = Phase::Scanning;
 	table->generation = registry_next_generation(registry);
 	table->start = RecoveryInProgress() ? GetXLogReplayRecPtr(nullptr) : GetXLogInsertRecPtr();
+	/* siphon_pause() may have come before there was this job. */
+	job->paused = table->paused;
 	registry_end_change(registry);
 	job->generation = table->generation;
 	if (!application_notify(job->app->name, reason))
@@ -218,6 +251,7 @@ end_generation(void)
 	if (table == nullptr || table->generation != job->generation)
 		ereport(ERROR, (errcode(ERRCODE_QUERY_CANCELED), errmsg("the table is not published any more")));
 	table->phase = Phase::Streaming;
+	table->paused = false;
 	table->failures = 0;
 	table->reason[0] = '\0';
 	registry_end_change(registry);
@@ -251,13 +285,20 @@ init_marker(siphon::WireBuffer *out, const Table *table, size_t more)
 	wire.commit();
 }
 
+[[noreturn]] static void
+give_up(void)
+{
+	job->table_gone = true;
+	ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE), errmsg("the table does not exist any more")));
+}
+
 static Relation
 open_table(Table **table)
 {
 	Relation relation = try_table_open(job->relid, AccessShareLock);
 
 	if (relation == nullptr)
-		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE), errmsg("the table does not exist any more")));
+		give_up();
 	*table = table_for_snapshot(relation);
 	return relation;
 }
@@ -317,46 +358,49 @@ write_end(const Table *table, const Visibility *visibility)
 	pfree(payload.data);
 }
 
+/* Workers that can't be started are no failure: the others scan their blocks. */
 static void
 start_workers(int wanted)
 {
-	for (int i = 1; i < wanted; i++)
+	while (nworkers + 1 < wanted)
 	{
-		LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
-		job->workers++;
-		job->running++;
-		LWLockRelease(siphon_shared->lock);
-		if (!snapshot_register_process(job, i))
+		BackgroundWorkerHandle *worker = snapshot_start_process(job, nworkers + 1);
+
+		if (worker == nullptr)
 		{
-			LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
-			job->workers--;
-			job->running--;
-			LWLockRelease(siphon_shared->lock);
 			ereport(LOG, (errmsg("siphon: the snapshot of table \"%s\" runs with %d of %d workers",
-								 get_rel_name(job->relid), i, wanted),
+								 get_rel_name(job->relid), nworkers + 1, wanted),
 						  errdetail("No background worker is free."),
 						  errhint("ALTER SYSTEM SET max_worker_processes, then restart the server.")));
 			return;
 		}
+		workers[nworkers++] = worker;
+		LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
+		job->workers++;
+		LWLockRelease(siphon_shared->lock);
 	}
 }
 
 static void
 await_workers(void)
 {
-	for (;;)
-	{
-		int running;
+	for (int i = 0; i < nworkers; i++)
+		while (worker_alive(workers[i]))
+		{
+			serve(GetCurrentTimestamp());
+			worker_wait(Wait::Snapshot, kPauseMs);
+		}
+	serve(GetCurrentTimestamp());
+}
 
-		LWLockAcquire(siphon_shared->lock, LW_SHARED);
-		running = job->running;
-		LWLockRelease(siphon_shared->lock);
-		if (running == 0)
-			return;
-		serve(GetCurrentTimestamp());
-		ConditionVariableTimedSleep(&job->changed, kPauseMs, PG_WAIT_EXTENSION);
-		ConditionVariableCancelSleep();
-	}
+/* The leader ends last, so that whoever sees its end knows of all. */
+static void
+stop_workers(int, Datum)
+{
+	for (int i = 0; i < nworkers; i++)
+		TerminateBackgroundWorker(workers[i]);
+	for (int i = 0; i < nworkers; i++)
+		WaitForBackgroundWorkerShutdown(workers[i]);
 }
 
 static void
@@ -385,17 +429,26 @@ take_snapshot(Visibility *visibility)
 static void
 lead(void)
 {
-	RegistryTable *listed = begin_generation();
+	RegistryTable *listed;
 	Visibility visibility;
 	Relation relation;
 	Table *table;
 
+	/* No generation begins for a table that was dropped while it waited. */
+	begin_transaction();
+	if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(job->relid)))
+		give_up();
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(TopMemoryContext);
+
+	listed = begin_generation();
 	tables_set_one(listed);
 	announce();
 	await_old_commits();
 	begin_transaction();
-	take_snapshot(&visibility);
+	/* Locked first: rows that ALTER TABLE rewrites after S are not visible in S. */
 	relation = open_table(&table);
+	take_snapshot(&visibility);
 	pg_atomic_write_u64(&job->blocks_total, RelationGetNumberOfBlocks(relation));
 	set_phase(SnapshotPhase::Scanning);
 	start_workers(Min(listed->workers, kMaxSnapshotWorkers));
@@ -444,8 +497,6 @@ detach(int, Datum)
 	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
 	if (worker_number == 0)
 		job->leader_pid = 0;
-	else
-		job->running--;
 	if (!finished && job->phase != SnapshotPhase::Failed)
 	{
 		job->phase = SnapshotPhase::Failed;
@@ -461,18 +512,29 @@ detach(int, Datum)
 static void
 attach(int index)
 {
+	bool wanted;
+
 	job = &siphon_snapshots[index / kMaxSnapshotWorkers];
 	worker_number = index % kMaxSnapshotWorkers;
 	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
-	if (!job->in_use || (worker_number == 0 && job->leader_pid != 0))
-	{
-		LWLockRelease(siphon_shared->lock);
-		proc_exit(0);
-	}
 	if (worker_number == 0)
+		wanted = job->in_use && job->leader_pid == 0 && job->phase == SnapshotPhase::Preparing;
+	else
+		wanted = job->in_use && job->leader_pid != 0 && job->phase == SnapshotPhase::Scanning;
+	if (wanted && worker_number == 0)
+	{
 		job->leader_pid = MyProcPid;
+		job->leader = MyProc;
+	}
 	LWLockRelease(siphon_shared->lock);
+	if (!wanted)
+		proc_exit(0);
 	on_shmem_exit(detach, 0);
+	/* Or a worker would wait for its lock behind an ALTER TABLE that waits for the leader's. */
+	if (worker_number == 0)
+		BecomeLockGroupLeader();
+	else if (!BecomeLockGroupMember(job->leader, job->leader_pid))
+		proc_exit(0);
 }
 
 void
@@ -486,6 +548,8 @@ siphon_snapshot_main(Datum arg)
 	attach(DatumGetInt32(arg));
 	MemoryContextSwitchTo(TopMemoryContext);
 	session_connect(job->app->database, "siphon snapshot");
+	if (worker_number == 0)
+		before_shmem_exit(stop_workers, 0);
 
 	PG_TRY();
 	{

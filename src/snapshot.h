@@ -18,8 +18,8 @@
  * transactions that had written their commit when D was fixed are over for everyone (see await_old_commits()). On
  * a standby, what is decoded has been replayed, and what is replayed is visible.
  *
- * A failure ends leader and workers. The launcher notes the reason in the registry and starts over later, with the
- * next generation.
+ * A failure ends leader and workers; the leader ends last. The launcher notes the reason in the registry and starts
+ * over later, with the next generation.
  */
 #ifndef SIPHON_SNAPSHOT_H
 #define SIPHON_SNAPSHOT_H
@@ -39,10 +39,11 @@ struct SnapshotJob
 	Oid relid;
 	uint32 generation;
 	SnapshotPhase phase;
-	pid_t leader_pid; /* 0: not started yet, or ended */
-	int workers;      /* started, the leader included */
-	int running;      /* of those, still scanning; without the leader */
-	bool cancel;      /* the table was removed, or is to be snapshotted anew */
+	pid_t leader_pid; /* 0: not started yet, or ended, and its workers with it */
+	PGPROC *leader;
+	int workers;     /* started, the leader included */
+	bool cancel;     /* the table was removed, or its application dropped */
+	bool table_gone; /* the table was dropped */
 	bool paused;
 	char error[256];
 	char export_name[64];
@@ -56,6 +57,7 @@ struct SnapshotJob
 	pg_atomic_uint64 rows;
 	pg_atomic_uint64 bytes;
 	pg_atomic_uint64 held_events;
+	pg_atomic_uint64 busy_until; /* TimestampTz to which siphon.snapshot_rate is used up */
 	pg_atomic_uint64 row_counts[kMaxPartitions];
 };
 
@@ -71,12 +73,12 @@ extern SnapshotJob *snapshot_find(const App *app, Oid relid);
 extern void snapshot_cancel(const char *application, Oid relid);
 /* The decoder's part: adds to the figure of events that are held for a table's snapshot. */
 extern void snapshot_count_held(const App *app, Oid relid, uint64 events);
-/* Starts a process of a snapshot: its leader (0) or a worker. False if no background worker is free. */
-extern bool snapshot_register_process(SnapshotJob *snapshot, int worker);
+/* Starts a process of a snapshot: its leader (0) or a worker. NULL if no background worker is free. */
+extern BackgroundWorkerHandle *snapshot_start_process(const SnapshotJob *snapshot, int worker);
 /* The launcher's part: notes what became of snapshots that ended; */
 extern void snapshots_conclude(void);
-/* and starts those whose turn it is. Returns when to look again, in ms. */
-extern long snapshots_look_after(App *app, const Registry *registry);
+/* and starts those whose turn it is. Returns when to look again, in ms. *open: some run or wait. */
+extern long snapshots_look_after(App *app, const Registry *registry, bool *open);
 
 extern const char *snapshot_phase_name(SnapshotPhase phase);
 

@@ -7,11 +7,17 @@
 #include "snapshot.h"
 
 #include "ring_file.h"
+#include "session.h"
+
+#include <csignal>
 
 SnapshotJob *siphon_snapshots;
 
+static BackgroundWorkerHandle **leaders; /* the launcher's: of each snapshot; NULL if an earlier launcher started it */
+
 static constexpr long kRetryFirstMs = 1000;
 static constexpr long kLookAgainMs = 1000;
+static constexpr int kCancelPatienceMs = 1000;
 
 Size
 snapshots_size(void)
@@ -29,7 +35,7 @@ snapshots_startup(void)
 
 		ConditionVariableInit(&snapshot->changed);
 		for (auto *figure : {&snapshot->blocks_total, &snapshot->next_block, &snapshot->blocks_done, &snapshot->rows,
-							 &snapshot->bytes, &snapshot->held_events})
+							 &snapshot->bytes, &snapshot->held_events, &snapshot->busy_until})
 			pg_atomic_init_u64(figure, 0);
 		for (auto &count : snapshot->row_counts)
 			pg_atomic_init_u64(&count, 0);
@@ -69,9 +75,12 @@ snapshot_count_held(const App *app, Oid relid, uint64 events)
 	LWLockRelease(siphon_shared->lock);
 }
 
+/* It is asked first, and told when it is in the middle of something that keeps it from listening, such as a lock. */
 void
 snapshot_cancel(const char *application, Oid relid)
 {
+	TimestampTz asked = GetCurrentTimestamp();
+
 	for (;;)
 	{
 		App *app;
@@ -82,6 +91,9 @@ snapshot_cancel(const char *application, Oid relid)
 		snapshot = app ? snapshot_find(app, relid) : nullptr;
 		if (snapshot)
 			snapshot->cancel = true;
+		if (snapshot && snapshot->leader_pid &&
+			TimestampDifferenceExceeds(asked, GetCurrentTimestamp(), kCancelPatienceMs))
+			kill(snapshot->leader_pid, SIGTERM);
 		LWLockRelease(siphon_shared->lock);
 		if (snapshot == nullptr)
 			return;
@@ -91,23 +103,14 @@ snapshot_cancel(const char *application, Oid relid)
 	}
 }
 
-bool
-snapshot_register_process(SnapshotJob *snapshot, int number)
+BackgroundWorkerHandle *
+snapshot_start_process(const SnapshotJob *snapshot, int number)
 {
-	BackgroundWorker worker;
 	int index = static_cast<int>(snapshot - siphon_snapshots) * kMaxSnapshotWorkers + number;
+	char name[BGW_MAXLEN];
 
-	memset(&worker, 0, sizeof(worker));
-	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
-	worker.bgw_start_time = BgWorkerStart_ConsistentState;
-	worker.bgw_restart_time = BGW_NEVER_RESTART;
-	worker.bgw_main_arg = Int32GetDatum(index);
-	strlcpy(worker.bgw_library_name, "siphon", sizeof(worker.bgw_library_name));
-	strlcpy(worker.bgw_function_name, "siphon_snapshot_main", sizeof(worker.bgw_function_name));
-	snprintf(worker.bgw_name, sizeof(worker.bgw_name), "siphon snapshot %s %u worker %d", snapshot->app->name,
-			 snapshot->relid, number);
-	strlcpy(worker.bgw_type, "siphon snapshot", sizeof(worker.bgw_type));
-	return RegisterDynamicBackgroundWorker(&worker, nullptr);
+	snprintf(name, sizeof(name), "%s %u worker %d", snapshot->app->name, snapshot->relid, number);
+	return worker_start("snapshot", name, index);
 }
 
 /* Takes away the rings that processes of a failed snapshot left behind. */
@@ -123,15 +126,13 @@ remove_rings(const SnapshotJob *snapshot)
 	}
 }
 
-/* Writes into the registry what became of a snapshot that ended, and frees its place. */
+/* Writes into the registry what became of a snapshot that ended. */
 static void
-conclude(SnapshotJob *snapshot)
+note_end(const SnapshotJob *snapshot)
 {
 	Registry *registry;
 	RegistryTable *table;
 
-	if (snapshot->phase != SnapshotPhase::Done)
-		remove_rings(snapshot);
 	registry = registry_begin_change(snapshot->app->name);
 	table = registry ? registry_find(registry, snapshot->relid) : nullptr;
 	if (table && table->phase != Phase::Streaming &&
@@ -140,19 +141,46 @@ conclude(SnapshotJob *snapshot)
 		long delay = kRetryFirstMs << Min(table->failures, 16);
 
 		delay = Min(delay, siphon_max_restart_delay_s * 1000L);
-		table->phase = Phase::Waiting;
+		table->phase = snapshot->table_gone ? Phase::Streaming : Phase::Waiting;
 		table->failures++;
 		table->retry_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), delay);
 		strlcpy(table->reason, snapshot->error[0] ? snapshot->error : "the server was restarted",
 				sizeof(table->reason));
 		ereport(LOG, (errmsg("siphon: snapshot %u of table \"%s.%s\" failed: %s", snapshot->generation, table->schema,
 							 table->name, table->reason),
-					  errdetail("It starts over in %ld ms.", delay)));
+					  snapshot->table_gone
+						  ? errhint("SELECT siphon_remove_table(%u, '%s');", table->relid, registry->application)
+						  : errdetail("It starts over in %ld ms.", delay)));
 	}
 	if (registry)
 		registry_end_change(registry);
 	if (table)
 		pg_atomic_fetch_add_u64(&snapshot->app->registry_wanted, 1);
+}
+
+/*
+ * Notes what became of a snapshot that ended, and frees its place. Where the registry's file is damaged there is
+ * nothing to note it in: once it is mended, the snapshot counts as cut off.
+ */
+static void
+conclude(SnapshotJob *snapshot)
+{
+	MemoryContext context = CurrentMemoryContext;
+
+	if (snapshot->phase != SnapshotPhase::Done)
+		remove_rings(snapshot);
+	PG_TRY();
+	{
+		note_end(snapshot);
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(context);
+		LWLockReleaseAll();
+		EmitErrorReport();
+		FlushErrorState();
+	}
+	PG_END_TRY();
 
 	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
 	snapshot->in_use = false;
@@ -162,29 +190,52 @@ conclude(SnapshotJob *snapshot)
 	ConditionVariableBroadcast(&snapshot->changed);
 }
 
+/* True if the snapshot is over: its leader has gone, or could not be started in the end. */
 static bool
-ended(const SnapshotJob *snapshot)
+ended(int index)
 {
-	return snapshot->in_use && snapshot->leader_pid == 0 && snapshot->running == 0 &&
-		   (snapshot->phase == SnapshotPhase::Done || snapshot->phase == SnapshotPhase::Failed);
+	SnapshotJob *snapshot = &siphon_snapshots[index];
+	bool over;
+
+	/* Looked at first: once the process is gone, the rest does not change any more. */
+	if (leaders[index] && worker_alive(leaders[index]))
+		return false;
+	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
+	over = snapshot->in_use && snapshot->leader_pid == 0;
+	if (over && snapshot->phase != SnapshotPhase::Done && snapshot->phase != SnapshotPhase::Failed)
+	{
+		snapshot->phase = SnapshotPhase::Failed;
+		strlcpy(snapshot->error, "its process could not be started; see the server's log", sizeof(snapshot->error));
+	}
+	LWLockRelease(siphon_shared->lock);
+	return over;
 }
 
 void
 snapshots_conclude(void)
 {
+	if (leaders == nullptr)
+		leaders = static_cast<BackgroundWorkerHandle **>(MemoryContextAllocZero(
+			TopMemoryContext, sizeof(BackgroundWorkerHandle *) * static_cast<size_t>(siphon_max_snapshots)));
 	for (int i = 0; i < siphon_max_snapshots; i++)
-		if (ended(&siphon_snapshots[i]))
-			conclude(&siphon_snapshots[i]);
+	{
+		if (!ended(i))
+			continue;
+		if (leaders[i])
+			pfree(leaders[i]);
+		leaders[i] = nullptr;
+		conclude(&siphon_snapshots[i]);
+	}
 }
 
-/* A free place for a snapshot, taken; NULL: all are in use. */
+/* A free place for a snapshot, taken; NULL: all are in use, or the application is being dropped. */
 static SnapshotJob *
 take_place(App *app, const RegistryTable *table)
 {
 	SnapshotJob *free = nullptr;
 
 	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
-	for (int i = 0; i < siphon_max_snapshots && free == nullptr; i++)
+	for (int i = 0; i < siphon_max_snapshots && free == nullptr && !app->stop; i++)
 		if (!siphon_snapshots[i].in_use)
 			free = &siphon_snapshots[i];
 	if (free)
@@ -196,12 +247,11 @@ take_place(App *app, const RegistryTable *table)
 		free->phase = SnapshotPhase::Preparing;
 		free->leader_pid = 0;
 		free->workers = 1;
-		free->running = 0;
-		free->cancel = free->paused = false;
+		free->cancel = free->paused = free->table_gone = false;
 		free->error[0] = free->export_name[0] = '\0';
 		free->started = GetCurrentTimestamp();
 		for (auto *figure : {&free->blocks_total, &free->next_block, &free->blocks_done, &free->rows, &free->bytes,
-							 &free->held_events})
+							 &free->held_events, &free->busy_until})
 			pg_atomic_write_u64(figure, 0);
 		for (auto &count : free->row_counts)
 			pg_atomic_write_u64(&count, 0);
@@ -210,22 +260,47 @@ take_place(App *app, const RegistryTable *table)
 	return free;
 }
 
+/* Says in siphon_tables why a snapshot does not begin. */
+static void
+note_no_worker(const App *app, Oid relid)
+{
+	static const char *const reason = "no background worker is free for its snapshot";
+	Registry *registry;
+	RegistryTable *table;
+
+	LWLockAcquire(siphon_shared->registry_lock, LW_EXCLUSIVE);
+	registry = registry_read(app->name);
+	table = registry ? registry_find(registry, relid) : nullptr;
+	if (table && strcmp(table->reason, reason) != 0)
+	{
+		strlcpy(table->reason, reason, sizeof(table->reason));
+		registry_write(registry);
+		ereport(LOG, (errmsg("siphon: the snapshot of table \"%s.%s\" waits: %s", table->schema, table->name, reason),
+					  errhint("ALTER SYSTEM SET max_worker_processes, then restart the server.")));
+	}
+	LWLockRelease(siphon_shared->registry_lock);
+}
+
 long
-snapshots_look_after(App *app, const Registry *registry)
+snapshots_look_after(App *app, const Registry *registry, bool *open)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	ListCell *lc;
 	long wait = 10 * kLookAgainMs;
 
+	*open = false;
 	foreach (lc, registry->tables)
 	{
 		const RegistryTable *table = static_cast<RegistryTable *>(lfirst(lc));
 		SnapshotJob *snapshot;
 
+		if (table->phase == Phase::Streaming)
+			continue;
+		*open = true;
 		LWLockAcquire(siphon_shared->lock, LW_SHARED);
 		snapshot = snapshot_find(app, table->relid);
 		LWLockRelease(siphon_shared->lock);
-		if (snapshot || table->phase == Phase::Streaming || table->paused)
+		if (snapshot || table->paused)
 			continue;
 		if (table->phase == Phase::Waiting && table->retry_at > now)
 		{
@@ -242,11 +317,16 @@ snapshots_look_after(App *app, const Registry *registry)
 			wait = Min(wait, kLookAgainMs);
 			continue;
 		}
-		if (!snapshot_register_process(snapshot, 0))
+
+		int index = static_cast<int>(snapshot - siphon_snapshots);
+
+		leaders[index] = snapshot_start_process(snapshot, 0);
+		if (leaders[index] == nullptr)
 		{
 			LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
 			snapshot->in_use = false;
 			LWLockRelease(siphon_shared->lock);
+			note_no_worker(app, table->relid);
 			return Min(wait, kLookAgainMs);
 		}
 	}

@@ -283,6 +283,7 @@ siphon_get_snapshots(PG_FUNCTION_ARGS)
 		uint64 bytes = pg_atomic_read_u64(&job->bytes);
 		TimestampTz started;
 		double seconds;
+		bool paused;
 
 		LWLockAcquire(siphon_shared->lock, LW_SHARED);
 		if (!job->in_use)
@@ -297,6 +298,7 @@ siphon_get_snapshots(PG_FUNCTION_ARGS)
 		phase = job->phase;
 		workers = job->workers;
 		started = job->started;
+		paused = job->paused;
 		LWLockRelease(siphon_shared->lock);
 		seconds = static_cast<double>(GetCurrentTimestamp() - started) / USECS_PER_SEC;
 		put_text(&row, snapshot_phase_name(phase));
@@ -305,7 +307,7 @@ siphon_get_snapshots(PG_FUNCTION_ARGS)
 		put_count(&row, pg_atomic_read_u64(&job->rows));
 		put_count(&row, bytes);
 		put_count(&row, seconds > 0 ? static_cast<uint64>(static_cast<double>(bytes) / seconds) : 0);
-		if (phase == SnapshotPhase::Scanning && done > 0)
+		if (phase == SnapshotPhase::Scanning && done > 0 && !paused)
 			put(&row, TimestampTzGetDatum(GetCurrentTimestamp() +
 										  static_cast<int64>(seconds * static_cast<double>(total - Min(done, total)) /
 															 static_cast<double>(done) * USECS_PER_SEC)));

@@ -52,35 +52,20 @@ sub start
 	return $self;
 }
 
-# Asks JetStream's API, such as STREAM.INFO.siphon_main, and returns its answer.
-sub api
-{
-	my ($self, $subject, $request) = @_;
-	my $body = defined $request ? encode_json($request) : '';
-	my $socket = IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $self->{port}) or die "no nats-server: $!";
-	my $inbox = "_INBOX.$$." . int rand 1e9;
-	my $answer;
-
-	print $socket qq(CONNECT {"verbose":false,"pedantic":false}\r\nSUB $inbox 1\r\n)
-	  . "PUB \$JS.API.$subject $inbox " . length($body) . "\r\n$body\r\n";
-	while (defined(my $line = <$socket>))
-	{
-		print $socket "PONG\r\n" if $line =~ /^PING/;
-		die "nats-server says $line" if $line =~ /^-ERR/;
-		next unless $line =~ /^MSG .* (\d+)\r\n$/;
-		read($socket, $answer, $1);
-		last;
-	}
-	return decode_json($answer // die "no answer from JetStream to $subject");
-}
-
-# Messages that a stream holds, by subject. A filter may have wildcards.
+# How many messages an application's stream holds on each subject, as a hash.
 sub subjects
 {
-	my ($self, $stream, $filter) = @_;
-	my $info = $self->api("STREAM.INFO.$stream", { subjects_filter => $filter // '>' });
+	my ($self, $application) = @_;
+	my $socket = IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $self->{port}) or die "nats-server: $!";
+	my $stream = 'siphon_' . (($application // 'main') =~ s/\./_/gr);
+	my $request = '{"subjects_filter":">"}';
+	my ($header, $answer);
 
-	return $info->{state}{subjects} // {};
+	print $socket "CONNECT {\"verbose\":false}\r\nSUB answer 1\r\n",
+	  "PUB \$JS.API.STREAM.INFO.$stream answer " . length($request) . "\r\n$request\r\n";
+	do { $header = <$socket> // die "nats-server hangs up" } until $header =~ /^MSG answer .*?(\d+)\r$/;
+	read $socket, $answer, $1;
+	return decode_json($answer)->{state}{subjects} // {};
 }
 
 1;
