@@ -4,7 +4,7 @@
 #   make install         extension where pg_config says, programs under PREFIX (/usr/local)
 #   make demo            see it work: primary, standby, nats-server and publisher, thrown away at the end
 #   make check           the whole test suite
-#   make bench           Siphon's speed beside pgoutput's, on the same WAL
+#   make bench           Siphon's speed beside pgoutput's, on the same WAL; bench-snapshot: beside COPY's
 #   make format          clang-format over the sources
 #
 # demo and check bring their own PostgreSQL, nats-server and libraries in a root filesystem of Debian where this
@@ -22,16 +22,16 @@ SUITE ?= auto
 Q = $(if $(V),,@)
 say = @echo "  "
 
-ifneq ($(filter demo check bench,$(MAKECMDGOALS)),)
+ifneq ($(filter demo check bench bench-snapshot,$(MAKECMDGOALS)),)
 
 # Outside: no PostgreSQL is needed, so PGXS is not even looked at.
-.PHONY: demo check bench
+.PHONY: demo check bench bench-snapshot
 demo:
 	@scripts/suite $(SUITE) -- $(MAKE) --no-print-directory demo-here
 check:
 	@scripts/suite $(SUITE) -- $(MAKE) --no-print-directory check-here
-bench:
-	@scripts/suite $(SUITE) -- $(MAKE) --no-print-directory bench-here
+bench bench-snapshot:
+	@scripts/suite $(SUITE) -- $(MAKE) --no-print-directory $@-here
 
 else
 
@@ -65,10 +65,11 @@ $(MODULES)$(DLSUFFIX): $(extension_objs)
 -include publisher/publisher.mk
 include test/unit.mk
 include test/check.mk
+include test/bench/bench.mk
 
 install: install-publisher
 
-.PHONY: format demo-here bench-here
+.PHONY: format demo-here
 format:
 	clang-format -i src/*.cpp src/*.h publisher/*.cpp publisher/*.h test/*/*.cpp
 
@@ -80,12 +81,5 @@ build-quietly = @mkdir -p $(BUILDDIR); echo "building (a minute or two the first
 demo-here:
 	$(call build-quietly,all)
 	@scripts/demo
-
-$(BUILDDIR)/ring-drain: test/bench/ring_drain.cpp src/ring.cpp src/ring_file.cpp src/ring.h src/ring_file.h
-	$(Q)$(CXX) -std=c++20 -O2 -g -Wall -Wextra -Werror -Isrc -o $@ $(filter %.cpp,$^)
-
-bench-here:
-	$(call build-quietly,all $(BUILDDIR)/ring-drain)
-	@test/bench/run
 
 endif

@@ -426,6 +426,12 @@ take_snapshot(Visibility *visibility)
 	memcpy(visibility->in_progress, xids, sizeof(TransactionId) * visibility->count);
 }
 
+static double
+seconds(TimestampTz from, TimestampTz to)
+{
+	return static_cast<double>(to - from) / USECS_PER_SEC;
+}
+
 static void
 lead(void)
 {
@@ -454,6 +460,7 @@ lead(void)
 	start_workers(Min(listed->workers, kMaxSnapshotWorkers));
 	scan_table(relation, table);
 	await_workers();
+	TimestampTz scan_ended = GetCurrentTimestamp();
 	table_close(relation, NoLock);
 	PopActiveSnapshot();
 	CommitTransactionCommand();
@@ -461,6 +468,11 @@ lead(void)
 	set_phase(SnapshotPhase::Moving);
 	write_end(table, &visibility);
 	end_generation();
+	ereport(LOG, (errmsg("siphon: snapshot %u of table \"%s.%s\" is complete", job->generation, listed->schema,
+						 listed->name),
+				  errdetail("%lu rows, %lu bytes, %d workers; scan: %.3f s, all: %.3f s.",
+							pg_atomic_read_u64(&job->rows), pg_atomic_read_u64(&job->bytes), job->workers,
+							seconds(scan_started, scan_ended), seconds(job->started, GetCurrentTimestamp()))));
 	set_phase(SnapshotPhase::Done);
 }
 

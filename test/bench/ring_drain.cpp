@@ -133,7 +133,7 @@ main(int argc, char **argv)
 	{
 		bool something = false;
 
-		if (now_us() - looked > 200 * 1000)
+		if (now_us() - looked > 10 * 1000)
 		{
 			looked = now_us();
 			look_around();

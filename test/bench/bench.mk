@@ -1,0 +1,19 @@
+# The benchmarks, and the programs that they take. Included by the top-level Makefile.
+
+$(BUILDDIR)/ring-drain: test/bench/ring_drain.cpp src/ring.cpp src/ring_file.cpp src/ring.h src/ring_file.h
+	$(Q)$(CXX) -std=c++20 -O2 -g -Wall -Wextra -Werror -Isrc -o $@ $(filter %.cpp,$^)
+
+# What siphon-tail has, but its main().
+bench_delay_objects = $(call publisher_objects,$(filter-out publisher/tail.cpp,$(TAIL_SRCS))) $(SIPHON_PB_OBJECT)
+
+$(BUILDDIR)/message-delay: test/bench/message_delay.cpp $(bench_delay_objects) | $(SIPHON_PB)
+	$(Q)$(CXX) -std=c++20 -O2 -g -Wall -Wextra -Werror $(PUBLISHER_CPPFLAGS) -o $@ $(filter %.cpp %.o,$^) $(PUBLISHER_LIBS)
+
+.PHONY: bench-here bench-snapshot-here
+bench-here:
+	$(call build-quietly,all $(BUILDDIR)/ring-drain)
+	@test/bench/run
+
+bench-snapshot-here:
+	$(call build-quietly,all $(BUILDDIR)/ring-drain $(BUILDDIR)/message-delay)
+	@test/bench/snapshot
