@@ -3,9 +3,13 @@
  */
 #include "checks.h"
 
+#include "leaves.h"
 #include "snapshot.h"
+#include "table.h"
 
 extern "C" {
+#include "access/heapam.h"
+#include "commands/defrem.h"
 #include "replication/walreceiver.h"
 #include "utils/varlena.h"
 }
@@ -204,8 +208,8 @@ refuse_kind(Relation relation, const char *what, const char *hint)
 					errhint("%s", hint)));
 }
 
-static void
-check_kind(Relation relation)
+void
+check_table_kind(Relation relation)
 {
 	const char *name = RelationGetRelationName(relation);
 	const char *qualified = quote_qualified_identifier(get_namespace_name(RelationGetNamespace(relation)), name);
@@ -213,10 +217,11 @@ check_kind(Relation relation)
 	switch (relation->rd_rel->relkind)
 	{
 		case RELKIND_RELATION:
+			if (relation->rd_tableam != GetHeapamTableAmRoutine())
+				refuse_kind(relation, psprintf("a table with access method %s", get_am_name(relation->rd_rel->relam)),
+							psprintf("ALTER TABLE %s SET ACCESS METHOD heap.", qualified));
 			break;
 		case RELKIND_PARTITIONED_TABLE:
-			refuse_kind(relation, "a partitioned table",
-						"Call siphon_add_table() for each of its partitions; pg_partition_tree() lists them.");
 			break;
 		case RELKIND_FOREIGN_TABLE:
 			refuse_kind(relation, "a foreign table", "Call siphon_add_table() on the server where its rows are.");
@@ -294,6 +299,38 @@ check_identity(Relation relation, int partitions)
 						 qualified)));
 }
 
+/* The leaves of a partitioned table. The root's key names their rows, so their replica identities must hold it. */
+static void
+check_leaves(Relation root)
+{
+	const char *qualified =
+		quote_qualified_identifier(get_namespace_name(RelationGetNamespace(root)), RelationGetRelationName(root));
+	ListCell *lc;
+
+	foreach (lc, leaves_of(root, nullptr))
+	{
+		Relation leaf = try_table_open(lfirst_oid(lc), AccessShareLock);
+		const char *name;
+
+		if (leaf == nullptr)
+			continue; /* dropped meanwhile */
+		name = quote_qualified_identifier(get_namespace_name(RelationGetNamespace(leaf)), RelationGetRelationName(leaf));
+		if (leaf->rd_rel->relkind == RELKIND_FOREIGN_TABLE)
+			refuse_kind(leaf, "a foreign table",
+						psprintf("ALTER TABLE %s DETACH PARTITION %s, or call siphon_add_table() for each of the other "
+								 "partitions.",
+								 qualified, name));
+		check_table_kind(leaf);
+		if (!leaf_has_identity(leaf, root, siphon_attribute_map(RelationGetDescr(leaf), RelationGetDescr(root))))
+			ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+							errmsg("partition %s of table %s has no usable replica identity", name, qualified),
+							errdetail("Updates and deletes of its rows don't hold the table's key in the WAL."),
+							errhint("ALTER TABLE %s REPLICA IDENTITY FULL, or DEFAULT if its primary key is the table's.",
+									name)));
+		table_close(leaf, AccessShareLock);
+	}
+}
+
 static void
 check_excluded(Relation relation, List *exclude_columns)
 {
@@ -328,8 +365,10 @@ check_excluded(Relation relation, List *exclude_columns)
 void
 check_table(Relation relation, int partitions, List *exclude_columns)
 {
-	check_kind(relation);
+	check_table_kind(relation);
 	check_permission(relation);
 	check_identity(relation, partitions);
+	if (relation->rd_rel->relkind == RELKIND_PARTITIONED_TABLE)
+		check_leaves(relation);
 	check_excluded(relation, exclude_columns);
 }

@@ -15,6 +15,8 @@ extern void check_server(const char *application, const char *slot);
 extern void check_transaction(void);
 extern void check_partitions(int partitions);
 extern void check_workers(int workers);
+/* A table whose rows can be read and whose changes are in the WAL. The relation is open. */
+extern void check_table_kind(Relation relation);
 /* Everything about a table that is to be published. The relation is open. */
 extern void check_table(Relation relation, int partitions, List *exclude_columns);
 

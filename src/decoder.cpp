@@ -6,11 +6,11 @@
  */
 #include "decoder.h"
 
+#include "leaves.h"
 #include "outlet.h"
 #include "package.h"
 #include "removals.h"
 #include "session.h"
-#include "table.h"
 
 bool decoder_running = false;
 
@@ -165,6 +165,41 @@ decoder_events_added(void)
 		pending_since = GetCurrentTimestamp();
 }
 
+/*
+ * A snapshot that is still under way began too early, too. It goes on, but what follows it are not the table's changes
+ * any more, but the next generation.
+ */
+void
+decoder_leaf_truncated(const Table *table, const char *leaf)
+{
+	Registry *registry;
+	RegistryTable *listed;
+	char *name = get_rel_name(table->relid);
+
+	if (table->generation == 0)
+	{
+		ereport(LOG, (errmsg("siphon: partition \"%s\" of table \"%s\" was truncated, which no event can say", leaf, name),
+					  errhint("Delete its rows, or use siphon_resync_table().")));
+		return;
+	}
+	ereport(LOG, (errmsg("siphon: table \"%s\" is snapshotted anew because its partition \"%s\" was truncated", name,
+						 leaf)));
+	registry = registry_begin_change(app->name);
+	listed = registry ? registry_find(registry, table->relid) : nullptr;
+	if (listed && listed->generation == table->generation && listed->phase != Phase::Waiting)
+	{
+		listed->phase = Phase::Waiting;
+		listed->failures = 0;
+		listed->retry_at = 0;
+		snprintf(listed->reason, sizeof(listed->reason), "partition \"%s\" was truncated", leaf);
+	}
+	if (registry)
+		registry_end_change(registry);
+	pg_atomic_fetch_add_u64(&app->registry_wanted, 1);
+	load_registry(false);
+	shared_wake_launcher();
+}
+
 /* Leaves the application to the launcher, with the state that the decoder set last. */
 static void
 detach(int, Datum)
@@ -248,6 +283,7 @@ decode(void)
 	check_slot(registry);
 	session_connect(registry->database, "siphon decoder");
 	tables_init(app->name);
+	leaves_init();
 	packages_init(outlet_write);
 	load_registry(true);
 

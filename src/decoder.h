@@ -5,7 +5,7 @@
 #ifndef SIPHON_DECODER_H
 #define SIPHON_DECODER_H
 
-#include "siphon.h"
+#include "table.h"
 
 /* True in a decoder. */
 extern bool decoder_running;
@@ -27,6 +27,12 @@ extern long decoder_drained(void);
 extern void decoder_transaction_begin(XLogRecPtr end);
 extern void decoder_transaction_end(XLogRecPtr commit_lsn, TimestampTz commit_time, bool with_events);
 extern void decoder_events_added(void);
+
+/*
+ * Called by the output plugin: this leaf of the table was truncated. No event says that, so the table is snapshotted
+ * anew, if it ever was.
+ */
+extern void decoder_leaf_truncated(const Table *table, const char *leaf);
 
 /* WAL page reader for the decoding context; see wal_reader.cpp. */
 extern XLogReaderRoutine wal_reader_routine;

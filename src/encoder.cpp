@@ -45,7 +45,7 @@ encoder_init(void)
 
 /* The values of a row's columns, or NULL if there is no row. */
 static Value *
-row_values(Table *table, Relation relation, HeapTuple tuple)
+row_values(Table *table, Relation relation, const AttrMap *map, HeapTuple tuple)
 {
 	Value *values;
 
@@ -56,8 +56,9 @@ row_values(Table *table, Relation relation, HeapTuple tuple)
 	for (int i = 0; i < table->ncolumns; i++)
 	{
 		Column *column = &table->columns[i];
+		int attnum = map ? map->attnums[column->attnum] - 1 : column->attnum;
 
-		values[i] = value_from_datum(column, datums[column->attnum], nulls[column->attnum]);
+		values[i] = value_from_datum(column, datums[attnum], nulls[attnum]);
 	}
 	return values;
 }
@@ -67,12 +68,12 @@ row_values(Table *table, Relation relation, HeapTuple tuple)
  * REPLICA IDENTITY FULL, and the key always.
  */
 static void
-fill_unchanged(const Table *table, Value *new_values, const Value *old_values)
+fill_unchanged(const Table *table, bool full, Value *new_values, const Value *old_values)
 {
 	if (old_values == nullptr)
 		return;
 	for (int i = 0; i < table->ncolumns; i++)
-		if (new_values[i].kind == siphon::ValueKind::UnchangedToast && (table->full || table->columns[i].key))
+		if (new_values[i].kind == siphon::ValueKind::UnchangedToast && (full || table->columns[i].key))
 			new_values[i] = old_values[i];
 }
 
@@ -98,19 +99,21 @@ put_new(WireBuffer *out, const Table *table, const Value *values)
 }
 
 static void
-put_old(WireBuffer *out, const Table *table, const Value *values)
+put_old(WireBuffer *out, const Table *table, bool full, const Value *values)
 {
 	for (int i = 0; i < table->ncolumns; i++)
-		if (table->full || table->columns[i].key)
+		if (full || table->columns[i].key)
 			value_write(out, siphon::field::kOldValues, values[i]);
 }
 
 void
-encode_change(Table *table, ReorderBufferChangeType type, Relation relation, HeapTuple old_tuple, HeapTuple new_tuple,
-			  const Transaction &transaction, uint64 ordinal)
+encode_change(Table *table, const Leaf *leaf, ReorderBufferChangeType type, Relation relation, HeapTuple old_tuple,
+			  HeapTuple new_tuple, const Transaction &transaction, uint64 ordinal)
 {
-	Value *old_values = row_values(table, relation, old_tuple);
-	Value *new_values = row_values(table, relation, new_tuple);
+	const AttrMap *map = leaf ? leaf->map : nullptr;
+	bool full = leaf ? leaf->full : table->full;
+	Value *old_values = leaf && !leaf->identity ? nullptr : row_values(table, relation, map, old_tuple);
+	Value *new_values = row_values(table, relation, map, new_tuple);
 	siphon::Position position{transaction.commit_lsn, ordinal};
 	int partitions = table->partitions;
 	int old_partition;
@@ -122,14 +125,14 @@ encode_change(Table *table, ReorderBufferChangeType type, Relation relation, Hea
 		old_partition = old_values ? key_partition(table, old_values, partitions, &hash_input) : 0;
 		put_event(&first_event, Operation::Delete, transaction, ordinal);
 		if (old_values)
-			put_old(&first_event, table, old_values);
+			put_old(&first_event, table, full, old_values);
 		package_add(table, old_partition, &first_event, position, transaction.commit_time);
 		return;
 	}
 
 	if (new_values == nullptr)
 		elog(ERROR, "a change of table \"%s\" has no new row", RelationGetRelationName(relation));
-	fill_unchanged(table, new_values, old_values);
+	fill_unchanged(table, full, new_values, old_values);
 	new_partition = key_partition(table, new_values, partitions, &hash_input);
 	if (type == REORDER_BUFFER_CHANGE_INSERT)
 	{
@@ -146,12 +149,12 @@ encode_change(Table *table, ReorderBufferChangeType type, Relation relation, Hea
 	if (!moved)
 	{
 		if (old_values)
-			put_old(&first_event, table, old_values);
+			put_old(&first_event, table, full, old_values);
 		package_add(table, new_partition, &first_event, position, transaction.commit_time);
 		return;
 	}
 	put_event(&second_event, Operation::Delete, transaction, ordinal);
-	put_old(&second_event, table, old_values);
+	put_old(&second_event, table, full, old_values);
 	package_add(table, old_partition, &second_event, position, transaction.commit_time);
 	package_add(table, new_partition, &first_event, position, transaction.commit_time);
 }

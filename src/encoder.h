@@ -5,6 +5,7 @@
 #ifndef SIPHON_ENCODER_H
 #define SIPHON_ENCODER_H
 
+#include "leaves.h"
 #include "ring.h"
 #include "table.h"
 
@@ -20,11 +21,12 @@ struct Transaction
 extern void encoder_init(void);
 
 /*
- * Encodes a row change and adds it to its package. Tuples may be NULL where WAL has none. The table is
- * not touched after the first package_add(), which may wait and let the table be marked invalid.
+ * Encodes a row change and adds it to its package. Tuples are the relation's and may be NULL where WAL has none. The
+ * relation is the table itself, or, if `leaf` is not NULL, this leaf of it. Neither is touched after the
+ * first package_add(), which may wait and let the table be marked invalid.
  */
-extern void encode_change(Table *table, ReorderBufferChangeType type, Relation relation, HeapTuple old_tuple,
-						  HeapTuple new_tuple, const Transaction &transaction, uint64 ordinal);
+extern void encode_change(Table *table, const Leaf *leaf, ReorderBufferChangeType type, Relation relation,
+						  HeapTuple old_tuple, HeapTuple new_tuple, const Transaction &transaction, uint64 ordinal);
 
 /* Adds an existing row, as a SNAPSHOT event; `values` and `nulls` are by attribute. Returns the row's partition. */
 extern int encode_row(Table *table, const Datum *values, const bool *nulls, XLogRecPtr snapshot_lsn);

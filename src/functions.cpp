@@ -7,6 +7,10 @@
 #include "snapshot.h"
 
 extern "C" {
+#include "catalog/partition.h"
+}
+
+extern "C" {
 PG_FUNCTION_INFO_V1(siphon_create_application);
 PG_FUNCTION_INFO_V1(siphon_drop_application);
 PG_FUNCTION_INFO_V1(siphon_add_table);
@@ -139,6 +143,36 @@ refuse_twice(const Registry *registry, const RegistryTable *table)
 							quote_qualified_identifier(table->schema, table->name), registry->application)));
 }
 
+/* Nor a table whose rows are published as another's, or the other way round. */
+static void
+refuse_overlap(const Registry *registry, const RegistryTable *table)
+{
+	const char *name = quote_qualified_identifier(table->schema, table->name);
+	List *roots = get_rel_relispartition(table->relid) ? get_partition_ancestors(table->relid) : NIL;
+	ListCell *lc;
+
+	foreach (lc, registry->tables)
+	{
+		const RegistryTable *listed = static_cast<RegistryTable *>(lfirst(lc));
+		const char *other = quote_qualified_identifier(listed->schema, listed->name);
+
+		if (list_member_oid(roots, listed->relid))
+			ereport(ERROR, (errcode(ERRCODE_DUPLICATE_OBJECT),
+							errmsg("table %s is already published under its root %s by application \"%s\"", name, other,
+								   registry->application),
+							errhint("SELECT siphon_remove_table('%s', '%s') first to publish partitions one by one.", other,
+									registry->application)));
+		if (get_rel_relispartition(listed->relid) &&
+			list_member_oid(get_partition_ancestors(listed->relid), table->relid))
+			ereport(ERROR,
+					(errcode(ERRCODE_DUPLICATE_OBJECT),
+					 errmsg("partition %s of table %s is already published by application \"%s\"", other, name,
+							registry->application),
+					 errhint("SELECT siphon_remove_table('%s', '%s') first to publish it under its root.", other,
+							 registry->application)));
+	}
+}
+
 extern "C" Datum
 siphon_add_table(PG_FUNCTION_ARGS)
 {
@@ -157,7 +191,9 @@ siphon_add_table(PG_FUNCTION_ARGS)
 	describe_table(PG_GETARG_OID(0), partitions, name_list(PG_GETARG_ARRAYTYPE_P(3)), table);
 	if (registry_read(application) == nullptr)
 		application_create(application);
-	refuse_twice(checked(registry_read(application), application), table);
+	registry = checked(registry_read(application), application);
+	refuse_twice(registry, table);
+	refuse_overlap(registry, table);
 
 	/* Without a snapshot, transactions that commit from here on are published, and no earlier ones. */
 	table->start = RecoveryInProgress() ? GetXLogReplayRecPtr(nullptr) : GetXLogInsertRecPtr();

@@ -8,6 +8,10 @@
 #include "decoder.h"
 #include "encoder.h"
 
+extern "C" {
+#include "catalog/partition.h"
+}
+
 static Transaction current;
 static uint64 ordinal;
 static bool with_events;
@@ -52,37 +56,81 @@ events_added(void)
 }
 
 static void
+publish(Table *table, const Leaf *leaf, Relation relation, ReorderBufferChange *change)
+{
+	if (table == nullptr)
+		return;
+	events_added();
+	encode_change(table, leaf, change->action, relation, siphon_change_tuple(change->data.tp.oldtuple),
+				  siphon_change_tuple(change->data.tp.newtuple), current, ordinal);
+}
+
+static void
 on_change(LogicalDecodingContext *, ReorderBufferTXN *, Relation relation, ReorderBufferChange *change)
 {
 	MemoryContext old;
-	Table *table;
 
 	decoder_tick();
 	ordinal++;
-	table = table_lookup(relation, current.commit_lsn);
-	if (table == nullptr)
-		return;
 	old = MemoryContextSwitchTo(change_context);
-	events_added();
-	encode_change(table, change->action, relation, siphon_change_tuple(change->data.tp.oldtuple),
-				  siphon_change_tuple(change->data.tp.newtuple), current, ordinal);
+	publish(table_lookup(RelationGetRelid(relation), current.commit_lsn), nullptr, relation, change);
+	if (relation->rd_rel->relispartition)
+	{
+		List *leaves = leaf_lookup(relation);
+		ListCell *lc;
+
+		foreach (lc, leaves)
+		{
+			const Leaf *leaf = static_cast<Leaf *>(lfirst(lc));
+
+			publish(table_lookup(leaf->root, current.commit_lsn), leaf, relation, change);
+		}
+	}
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(change_context);
+}
+
+/*
+ * A part of a table was truncated, if it is a leaf, or leaves, of one: no event can say so, so its rows are brought
+ * out anew.
+ */
+static void
+truncate_part(Relation part, int nrelations, Relation relations[])
+{
+	ListCell *lc;
+
+	foreach (lc, get_partition_ancestors(RelationGetRelid(part)))
+	{
+		Table *table = table_lookup(lfirst_oid(lc), current.commit_lsn);
+		bool whole = false;
+
+		for (int i = 0; i < nrelations; i++)
+			whole |= RelationGetRelid(relations[i]) == lfirst_oid(lc);
+		if (table && !whole)
+			decoder_leaf_truncated(table, RelationGetRelationName(part));
+	}
 }
 
 static void
 on_truncate(LogicalDecodingContext *, ReorderBufferTXN *, int nrelations, Relation relations[], ReorderBufferChange *)
 {
+	MemoryContext old = MemoryContextSwitchTo(change_context);
+
 	ordinal++;
 	for (int i = 0; i < nrelations; i++)
 	{
-		Table *table = table_lookup(relations[i], current.commit_lsn);
+		Table *table = table_lookup(RelationGetRelid(relations[i]), current.commit_lsn);
 
-		if (table == nullptr)
-			continue;
-		events_added();
-		encode_truncate(table, current, ordinal);
+		if (table)
+		{
+			events_added();
+			encode_truncate(table, current, ordinal);
+		}
+		if (relations[i]->rd_rel->relispartition)
+			truncate_part(relations[i], nrelations, relations);
 	}
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(change_context);
 }
 
 void

@@ -23,6 +23,7 @@
 extern "C" {
 #include "postgres.h"
 
+#include "access/attmap.h"
 #include "access/genam.h"
 #include "access/relation.h"
 #include "access/table.h"
@@ -110,6 +111,17 @@ extern "C" {
 #else
 #define siphon_change_tuple(t) ((t) ? &(t)->tuple : nullptr)
 #endif
+
+/* Where rows like `from` have the attributes of `to`, by name; NULL: in the same places. 16 added a parameter. */
+static inline AttrMap *
+siphon_attribute_map(TupleDesc from, TupleDesc to)
+{
+#if PG_VERSION_NUM >= 160000
+	return build_attrmap_by_name_if_req(from, to, false);
+#else
+	return build_attrmap_by_name_if_req(from, to);
+#endif
+}
 
 /* Logical decoding on a standby, and condition variables that wake for WAL, came with 16. */
 #if PG_VERSION_NUM >= 160000

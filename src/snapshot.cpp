@@ -5,21 +5,19 @@
 
 #include "application.h"
 #include "encoder.h"
+#include "leaf_scan.h"
+#include "leaves.h"
 #include "package.h"
 #include "ring_output.h"
 #include "session.h"
 #include "table.h"
 
 extern "C" {
-#include "access/heapam.h"
-#include "access/tableam.h"
 #include "access/transam.h"
 #include "storage/procarray.h"
 #include "utils/snapmgr.h"
 }
 
-/* Blocks that a worker takes at a time: 1 MB, so that read-ahead has room and workers end together. */
-static constexpr uint64 kChunkBlocks = 128;
 static constexpr long kPauseMs = 200;
 
 static SnapshotJob *job;
@@ -111,14 +109,12 @@ set_phase(SnapshotPhase phase)
 
 /* Reads one range of blocks. */
 static void
-scan_blocks(TableScanDesc scan, TupleTableSlot *slot, Table *table, MemoryContext row_context, uint64 first,
-			uint64 count)
+scan_blocks(LeafScan *scan, Table *table, MemoryContext row_context, BlockNumber count)
 {
+	TupleTableSlot *slot;
 	uint64 rows = 0;
 
-	table_rescan(scan, nullptr);
-	heap_setscanlimits(scan, static_cast<BlockNumber>(first), static_cast<BlockNumber>(count));
-	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
+	while ((slot = leaf_scan_row(scan)) != nullptr)
 	{
 		MemoryContext old = MemoryContextSwitchTo(row_context);
 		int partition;
@@ -136,25 +132,17 @@ scan_blocks(TableScanDesc scan, TupleTableSlot *slot, Table *table, MemoryContex
 }
 
 static void
-scan_table(Relation relation, Table *table)
+scan_table(LeafScan *scan, Table *table)
 {
-	/* A large table is read through a small circle of buffers, so that it does not push others out of the cache. */
-	TableScanDesc scan = table_beginscan_strat(relation, GetActiveSnapshot(), 0, nullptr, true, false);
-	TupleTableSlot *slot = table_slot_create(relation, nullptr);
 	MemoryContext row_context = AllocSetContextCreate(TopMemoryContext, "siphon row", ALLOCSET_DEFAULT_SIZES);
-	uint64 total = pg_atomic_read_u64(&job->blocks_total);
+	BlockNumber count;
 
-	for (;;)
+	while ((count = leaf_scan_take(scan, &job->next_block)) > 0)
 	{
-		uint64 first = pg_atomic_fetch_add_u64(&job->next_block, kChunkBlocks);
-
-		if (first >= total)
-			break;
 		throttle();
-		scan_blocks(scan, slot, table, row_context, first, Min(kChunkBlocks, total - first));
+		scan_blocks(scan, table, row_context, count);
 	}
-	ExecDropSingleTupleTableSlot(slot);
-	table_endscan(scan);
+	leaf_scan_end(scan);
 	packages_write_all();
 	ring_output_flush();
 }
@@ -250,7 +238,9 @@ end_generation(void)
 	table = registry ? registry_find(registry, job->relid) : nullptr;
 	if (table == nullptr || table->generation != job->generation)
 		ereport(ERROR, (errcode(ERRCODE_QUERY_CANCELED), errmsg("the table is not published any more")));
-	table->phase = Phase::Streaming;
+	/* Unless it is to be brought out anew already. */
+	if (table->phase == Phase::Scanning)
+		table->phase = Phase::Streaming;
 	table->paused = false;
 	table->failures = 0;
 	table->reason[0] = '\0';
@@ -311,6 +301,30 @@ begin_transaction(void)
 	XactReadOnly = true;
 }
 
+/* As the planner sees it; -1 if a table was never analyzed. */
+static int64
+estimated_rows(Relation relation)
+{
+	int64 rows = 0;
+	ListCell *lc;
+
+	foreach (lc, leaves_of(relation, nullptr))
+	{
+		HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(lfirst_oid(lc)));
+		float4 estimate = -1;
+
+		if (HeapTupleIsValid(tuple))
+		{
+			estimate = reinterpret_cast<Form_pg_class>(GETSTRUCT(tuple))->reltuples;
+			ReleaseSysCache(tuple);
+		}
+		if (estimate < 0)
+			return -1;
+		rows += static_cast<int64>(estimate);
+	}
+	return rows;
+}
+
 /*
  * Announces the snapshot, and waits until the publisher has taken that. Outside of a transaction, because that may
  * take long where no publisher runs yet, and a snapshot would keep VACUUM from its work meanwhile.
@@ -321,11 +335,11 @@ announce(void)
 	siphon::WireBuffer payload;
 	Relation relation;
 	Table *table;
-	float4 estimate;
+	int64 estimate;
 
 	begin_transaction();
 	relation = open_table(&table);
-	estimate = relation->rd_rel->reltuples;
+	estimate = estimated_rows(relation);
 	table_close(relation, NoLock);
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(TopMemoryContext);
@@ -333,7 +347,7 @@ announce(void)
 	job->lsn = RecoveryInProgress() ? GetXLogReplayRecPtr(nullptr) : GetXLogInsertRecPtr();
 	init_marker(&payload, table, 16);
 	siphon::Wire wire(&payload);
-	wire.sint_field(siphon::field::kBeginEstimatedRows, estimate < 0 ? -1 : static_cast<int64>(estimate));
+	wire.sint_field(siphon::field::kBeginEstimatedRows, estimate);
 	wire.commit();
 	write_marker(siphon::FrameKind::SnapshotBegin, table, &payload);
 	pfree(payload.data);
@@ -439,6 +453,9 @@ lead(void)
 	Visibility visibility;
 	Relation relation;
 	Table *table;
+	LeafScan scan;
+	TimestampTz scan_started;
+	TimestampTz scan_ended;
 
 	/* No generation begins for a table that was dropped while it waited. */
 	begin_transaction();
@@ -452,15 +469,17 @@ lead(void)
 	announce();
 	await_old_commits();
 	begin_transaction();
-	/* Locked first: rows that ALTER TABLE rewrites after S are not visible in S. */
+	/* First the lock, so that nobody rewrites a table after the moment that the snapshot shows. */
 	relation = open_table(&table);
 	take_snapshot(&visibility);
-	pg_atomic_write_u64(&job->blocks_total, RelationGetNumberOfBlocks(relation));
+	leaf_scan_begin(&scan, relation);
+	pg_atomic_write_u64(&job->blocks_total, leaf_scan_lock(&scan));
 	set_phase(SnapshotPhase::Scanning);
+	scan_started = GetCurrentTimestamp();
 	start_workers(Min(listed->workers, kMaxSnapshotWorkers));
-	scan_table(relation, table);
+	scan_table(&scan, table);
 	await_workers();
-	TimestampTz scan_ended = GetCurrentTimestamp();
+	scan_ended = GetCurrentTimestamp();
 	table_close(relation, NoLock);
 	PopActiveSnapshot();
 	CommitTransactionCommand();
@@ -485,6 +504,7 @@ work(void)
 	RegistryTable *listed = registry ? registry_find(registry, job->relid) : nullptr;
 	Relation relation;
 	Table *table;
+	LeafScan scan;
 
 	if (listed == nullptr)
 		ereport(ERROR, (errcode(ERRCODE_QUERY_CANCELED), errmsg("the table is not published any more")));
@@ -493,7 +513,8 @@ work(void)
 	ImportSnapshot(job->export_name);
 	PushActiveSnapshot(GetTransactionSnapshot());
 	relation = open_table(&table);
-	scan_table(relation, table);
+	leaf_scan_begin(&scan, relation);
+	scan_table(&scan, table);
 	table_close(relation, NoLock);
 	PopActiveSnapshot();
 	CommitTransactionCommand();
@@ -542,7 +563,7 @@ attach(int index)
 	if (!wanted)
 		proc_exit(0);
 	on_shmem_exit(detach, 0);
-	/* Or a worker would wait for its lock behind an ALTER TABLE that waits for the leader's. */
+	/* As in a parallel query. Or a worker would wait for its lock behind an ALTER TABLE that waits for the leader's. */
 	if (worker_number == 0)
 		BecomeLockGroupLeader();
 	else if (!BecomeLockGroupMember(job->leader, job->leader_pid))

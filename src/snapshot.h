@@ -52,7 +52,7 @@ struct SnapshotJob
 	ConditionVariable changed;
 
 	pg_atomic_uint64 blocks_total;
-	pg_atomic_uint64 next_block;
+	pg_atomic_uint64 next_block; /* see leaf_scan.h */
 	pg_atomic_uint64 blocks_done;
 	pg_atomic_uint64 rows;
 	pg_atomic_uint64 bytes;

@@ -15,6 +15,8 @@ static HTAB *tables;
 static MemoryContext tables_context;
 static char *application_identifier;
 
+uint64 tables_epoch = 1;
+
 void
 buffer_grow(WireBuffer *buffer, size_t more)
 {
@@ -63,11 +65,15 @@ invalidate_relation(Datum, Oid relid)
 	if (relid == InvalidOid)
 	{
 		invalidate_all(0, 0, 0);
+		tables_epoch++;
 		return;
 	}
 	table = static_cast<Table *>(hash_search(tables, &relid, HASH_FIND, nullptr));
 	if (table)
+	{
 		table->valid = false;
+		tables_epoch++;
+	}
 }
 
 void
@@ -131,6 +137,7 @@ tables_set(const Registry *registry)
 		table->published = false;
 	foreach (lc, registry->tables)
 		set_table(static_cast<RegistryTable *>(lfirst(lc)));
+	tables_epoch++;
 }
 
 void
@@ -160,8 +167,7 @@ excluded(const Table *table, const char *column, int attnum)
 	return false;
 }
 
-/* Attribute numbers of the key, in the order of its index: the replica identity, or with FULL the primary key. */
-static int16 *
+int16 *
 key_attributes(Relation relation, int *count)
 {
 	Oid index_oid;
@@ -374,21 +380,36 @@ build(Table *table, Relation relation)
 	table->route = fresh.route;
 	table->route_length = fresh.route_length;
 	table->context = fresh.context;
-	if (had_identity && table->nkeys == 0 && !table->full)
+	/* Of a partitioned table, the leaves' identities count: see leaves.cpp. */
+	if (had_identity && table->nkeys == 0 && !table->full && relation->rd_rel->relkind != RELKIND_PARTITIONED_TABLE)
 		log_lost_identity(table, relation);
 }
 
-Table *
-table_lookup(Relation relation, XLogRecPtr commit_lsn)
+bool
+table_published(Oid relid)
 {
-	Oid relid = RelationGetRelid(relation);
+	Table *table = static_cast<Table *>(hash_search(tables, &relid, HASH_FIND, nullptr));
+
+	return table && table->published;
+}
+
+Table *
+table_lookup(Oid relid, XLogRecPtr commit_lsn)
+{
 	Table *table = static_cast<Table *>(hash_search(tables, &relid, HASH_FIND, nullptr));
 
 	if (table == nullptr || !table->published || commit_lsn < table->start)
 		return nullptr;
 	/* Reading catalogs may itself process invalidations, and writing packages may wait: go on until all is still. */
 	while (!table->valid)
+	{
+		Relation relation = RelationIdGetRelation(relid);
+
+		if (relation == nullptr)
+			elog(ERROR, "could not open relation with OID %u", relid);
 		build(table, relation);
+		RelationClose(relation);
+	}
 	return table->published && commit_lsn >= table->start ? table : nullptr;
 }
 

@@ -62,8 +62,15 @@ extern void tables_init(const char *application);
 extern void tables_set(const Registry *registry);
 /* True if tables_set() has seen the table in that generation before. */
 extern bool table_known(Oid relid, uint32 generation);
-/* The table behind the relation of a change, or NULL if it is not published at this commit. */
-extern Table *table_lookup(Relation relation, XLogRecPtr commit_lsn);
+/* True if changes of the table are published, as of now. */
+extern bool table_published(Oid relid);
+/* Changes when that may have, for any table, or when PostgreSQL says that a table in the registry changed. */
+extern uint64 tables_epoch;
+/* The table, or NULL if it is not published at this commit. */
+extern Table *table_lookup(Oid relid, XLogRecPtr commit_lsn);
+
+/* Attribute numbers of the key, in the order of its index: the replica identity, or with FULL the primary key. */
+extern int16 *key_attributes(Relation relation, int *count);
 
 /*
  * For a snapshot's process: the one table that it scans, and its description by the current catalogs. The

@@ -278,8 +278,9 @@ siphon_get_snapshots(PG_FUNCTION_ARGS)
 		char application[kApplicationLength];
 		SnapshotPhase phase;
 		int workers;
-		uint64 done = pg_atomic_read_u64(&job->blocks_done);
 		uint64 total = pg_atomic_read_u64(&job->blocks_total);
+		/* A table that grew while its scan began has a few more. */
+		uint64 done = Min(pg_atomic_read_u64(&job->blocks_done), total);
 		uint64 bytes = pg_atomic_read_u64(&job->bytes);
 		TimestampTz started;
 		double seconds;

@@ -1,0 +1,226 @@
+/*
+ * Leaves of partitioned tables: see leaves.h.
+ */
+#include "leaves.h"
+
+#include "table.h"
+
+extern "C" {
+#include "catalog/partition.h"
+#include "catalog/pg_inherits.h"
+#include "utils/fmgroids.h"
+#include "utils/snapmgr.h"
+}
+
+/* What the decoder knows of a relation that is a partition. Kept when not published, too: to know that is the point. */
+struct Entry
+{
+	Oid relid; /* hash key */
+	bool valid;
+	uint64 epoch; /* of the published tables, see tables_epoch */
+	bool complained;
+	List *leaves; /* of Leaf *, one for each published root */
+};
+
+static HTAB *entries;
+static MemoryContext leaves_context;
+
+static void
+invalidate(Datum, Oid relid)
+{
+	HASH_SEQ_STATUS status;
+	Entry *entry;
+
+	if (relid != InvalidOid)
+	{
+		entry = static_cast<Entry *>(hash_search(entries, &relid, HASH_FIND, nullptr));
+		if (entry)
+			entry->valid = false;
+		return;
+	}
+	hash_seq_init(&status, entries);
+	while ((entry = static_cast<Entry *>(hash_seq_search(&status))) != nullptr)
+		entry->valid = false;
+}
+
+void
+leaves_init(void)
+{
+	HASHCTL control;
+
+	leaves_context = AllocSetContextCreate(TopMemoryContext, "siphon leaves", ALLOCSET_DEFAULT_SIZES);
+	memset(&control, 0, sizeof(control));
+	control.keysize = sizeof(Oid);
+	control.entrysize = sizeof(Entry);
+	control.hcxt = leaves_context;
+	entries = hash_create("siphon leaves", 64, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	CacheRegisterRelcacheCallback(invalidate, 0);
+}
+
+bool
+leaf_has_identity(Relation leaf, Relation root, const AttrMap *map)
+{
+	int nkeys;
+	int nidentity;
+	int16 *keys = key_attributes(root, &nkeys);
+	int16 *identity = key_attributes(leaf, &nidentity);
+
+	if (leaf->rd_rel->relreplident == REPLICA_IDENTITY_FULL)
+		return true;
+	for (int k = 0; k < nkeys; k++)
+	{
+		int16 wanted = map ? map->attnums[keys[k] - 1] : keys[k];
+		bool found = false;
+
+		for (int i = 0; i < nidentity; i++)
+			found |= identity[i] == wanted;
+		if (!found)
+			return false;
+	}
+	return nkeys > 0;
+}
+
+static void
+log_lost_identity(Relation leaf, Relation root)
+{
+	const char *schema = get_namespace_name(RelationGetNamespace(leaf));
+
+	ereport(LOG, (errmsg("siphon: deletes and key changes of partition \"%s.%s\" can't be told apart", schema,
+						 RelationGetRelationName(leaf)),
+				  errdetail("Its replica identity does not hold the key of table \"%s.%s\", as which it is published.",
+							get_namespace_name(RelationGetNamespace(root)), RelationGetRelationName(root)),
+				  errhint("ALTER TABLE %s REPLICA IDENTITY FULL.",
+						  quote_qualified_identifier(schema, RelationGetRelationName(leaf)))));
+}
+
+/* The relation as a leaf of the root. */
+static Leaf *
+make_leaf(Relation relation, Oid root_oid, bool *complained)
+{
+	Relation root = RelationIdGetRelation(root_oid);
+	MemoryContext caller;
+	Leaf *leaf;
+
+	if (root == nullptr)
+		elog(ERROR, "could not open relation with OID %u", root_oid);
+	caller = MemoryContextSwitchTo(leaves_context);
+	leaf = static_cast<Leaf *>(palloc(sizeof(Leaf)));
+	leaf->root = root_oid;
+	leaf->map = siphon_attribute_map(RelationGetDescr(relation), RelationGetDescr(root));
+	MemoryContextSwitchTo(caller);
+	leaf->full = relation->rd_rel->relreplident == REPLICA_IDENTITY_FULL;
+	leaf->identity = leaf_has_identity(relation, root, leaf->map);
+	if (!leaf->identity && !*complained)
+		log_lost_identity(relation, root);
+	*complained = !leaf->identity;
+	RelationClose(root);
+	return leaf;
+}
+
+static void
+forget_leaves(Entry *entry)
+{
+	ListCell *lc;
+
+	foreach (lc, entry->leaves)
+	{
+		Leaf *leaf = static_cast<Leaf *>(lfirst(lc));
+
+		if (leaf->map)
+			free_attrmap(leaf->map);
+	}
+	list_free_deep(entry->leaves);
+	entry->leaves = NIL;
+}
+
+static void
+build(Entry *entry, Relation relation)
+{
+	ListCell *lc;
+
+	/* First, so that whatever invalidates the entry from here on gets it built once more. */
+	entry->valid = true;
+	entry->epoch = tables_epoch;
+	forget_leaves(entry);
+	foreach (lc, get_partition_ancestors(RelationGetRelid(relation)))
+	{
+		MemoryContext caller;
+		Leaf *leaf;
+
+		if (!table_published(lfirst_oid(lc)))
+			continue;
+		leaf = make_leaf(relation, lfirst_oid(lc), &entry->complained);
+		caller = MemoryContextSwitchTo(leaves_context);
+		entry->leaves = lappend(entry->leaves, leaf);
+		MemoryContextSwitchTo(caller);
+	}
+}
+
+List *
+leaf_lookup(Relation relation)
+{
+	Oid relid = RelationGetRelid(relation);
+	bool found;
+	Entry *entry = static_cast<Entry *>(hash_search(entries, &relid, HASH_ENTER, &found));
+
+	if (!found)
+	{
+		entry->valid = entry->complained = false;
+		entry->leaves = NIL;
+	}
+	while (!entry->valid || entry->epoch != tables_epoch)
+		build(entry, relation);
+	return entry->leaves;
+}
+
+/* The partitions of a table, all that are not being detached, one level down. */
+static List *
+children_of(Oid parent, Snapshot snapshot)
+{
+	Relation inherits = table_open(InheritsRelationId, AccessShareLock);
+	List *children = NIL;
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple tuple;
+
+	ScanKeyInit(&key, Anum_pg_inherits_inhparent, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(parent));
+	scan = systable_beginscan(inherits, InheritsParentIndexId, true, snapshot, 1, &key);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		Form_pg_inherits form = reinterpret_cast<Form_pg_inherits>(GETSTRUCT(tuple));
+
+		if (!form->inhdetachpending)
+			children = lappend_oid(children, form->inhrelid);
+	}
+	systable_endscan(scan);
+	table_close(inherits, AccessShareLock);
+	return children;
+}
+
+List *
+leaves_of(Relation table, Snapshot snapshot)
+{
+	List *partitioned = NIL;
+	List *leaves = NIL;
+	ListCell *lc;
+
+	if (table->rd_rel->relkind != RELKIND_PARTITIONED_TABLE)
+		return list_make1_oid(RelationGetRelid(table));
+	partitioned = list_make1_oid(RelationGetRelid(table));
+	while (partitioned != NIL)
+	{
+		Oid parent = llast_oid(partitioned);
+
+		partitioned = list_delete_last(partitioned);
+		foreach (lc, children_of(parent, snapshot))
+		{
+			/* One that is gone by now counts as a leaf, which whoever opens it will miss. */
+			if (get_rel_relkind(lfirst_oid(lc)) == RELKIND_PARTITIONED_TABLE)
+				partitioned = lappend_oid(partitioned, lfirst_oid(lc));
+			else
+				leaves = lappend_oid(leaves, lfirst_oid(lc));
+		}
+	}
+	list_sort(leaves, list_oid_cmp);
+	return leaves;
+}
