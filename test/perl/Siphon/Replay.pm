@@ -146,7 +146,8 @@ sub take
 	my $part = $table->{parts}{$partition} //= { generation => 0, lsn => '', ordinal => 0 };
 	my $say = sub {
 		my $place = "$table->{title}.$partition: $_[0]" . (defined $_[1] ? " at $_[1]" : '');
-		$self->differ($place);
+		return $self->differ($place) unless $part->{doubts};
+		push @{ $part->{doubts} }, $place;
 	};
 
 	# Left over from a snapshot that failed, or from when the table had more partitions.
@@ -155,14 +156,15 @@ sub take
 	return $self->begin($table, $partition, $part, $generation, $line, $say) if $operation eq 'SNAPSHOT-BEGIN';
 	if ($generation > $part->{generation})
 	{
-		# Of the time before the first marker the stream may have the end, which counts for nothing.
-		$part->{unbegun} //= "$operation of generation $generation, which has not begun";
-		if ($part->{generation} != 0)
-		{
-			$say->($part->{unbegun});
-			$part->{generation} = $generation;
-		}
-		return;
+		# Added without its rows. Or it is what is left of the time before the first marker, which counts for nothing:
+		# so what is wrong with it is told only if no marker follows.
+		$part->{doubts} = [];
+		$say->("$operation of generation $generation, which has not begun") if $operation =~ /^SNAPSHOT/;
+		$part->{generation} = $generation;
+		delete $part->{counted};
+		$self->empty($table, $partition);
+		delete $table->{generation};
+		$table->{partitions} = $PARTITIONS;
 	}
 	return end($part, $line, $say) if $operation eq 'SNAPSHOT-END';
 
@@ -243,7 +245,7 @@ sub begin
 	$say->("generation $generation begins twice") if $generation == $part->{generation};
 	$part->{generation} = $generation;
 	$part->{counted} = 0;
-	delete $part->{unbegun};
+	delete $part->{doubts};
 	$self->empty($table, $partition);
 	if ($partitions < $table->{partitions})
 	{
@@ -407,7 +409,7 @@ sub check_end
 	{
 		my $part = $parts->{$partition};
 
-		$self->differ("$table->{title}.$partition: $part->{unbegun}") if $part->{unbegun};
+		$self->differ($_) for @{ $part->{doubts} // [] };
 		$self->differ("$table->{title}.$partition: generation $part->{generation} does not end") if defined $part->{counted};
 	}
 	return unless $table->{generation};
