@@ -178,8 +178,9 @@ decoder_leaf_truncated(const Table *table, const char *leaf)
 
 	if (table->generation == 0)
 	{
-		ereport(LOG, (errmsg("siphon: partition \"%s\" of table \"%s\" was truncated, which no event can say", leaf, name),
-					  errhint("Delete its rows, or use siphon_resync_table().")));
+		ereport(LOG,
+				(errmsg("siphon: partition \"%s\" of table \"%s\" was truncated, which no event can say", leaf, name),
+				 errhint("Delete its rows, or use siphon_resync_table().")));
 		return;
 	}
 	ereport(LOG, (errmsg("siphon: table \"%s\" is snapshotted anew because its partition \"%s\" was truncated", name,

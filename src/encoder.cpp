@@ -11,34 +11,19 @@ using siphon::Operation;
 using siphon::Wire;
 using siphon::WireBuffer;
 
-static WireBuffer first_event;
-static WireBuffer second_event;
 static WireBuffer hash_input;
 static Datum datums[MaxTupleAttributeNumber];
 static bool nulls[MaxTupleAttributeNumber];
+static Value row[MaxTupleAttributeNumber];
 
-/* Buffers that a huge row left behind are given back, so that one such row does not cost memory for ever. */
-static constexpr size_t kKeepCapacity = 4 * 1024 * 1024;
-
-static void
-buffer_clear(WireBuffer *buffer)
-{
-	if (buffer->capacity > kKeepCapacity)
-	{
-		pfree(buffer->data);
-		buffer->data = static_cast<char *>(MemoryContextAlloc(TopMemoryContext, 4096));
-		buffer->capacity = 4096;
-	}
-	buffer->size = 0;
-}
+/* Most bytes that the fields of an event before its values take. */
+static constexpr size_t kEventHeaderMax = 64;
 
 void
 encoder_init(void)
 {
 	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
 
-	buffer_init(&first_event, 4096);
-	buffer_init(&second_event, 4096);
 	buffer_init(&hash_input, 1024);
 	MemoryContextSwitchTo(old);
 }
@@ -77,33 +62,44 @@ fill_unchanged(const Table *table, bool full, Value *new_values, const Value *ol
 			new_values[i] = old_values[i];
 }
 
-static void
-put_event(WireBuffer *out, Operation operation, const Transaction &transaction, uint64 ordinal)
+/* What an event holds. */
+struct Event
 {
-	buffer_clear(out);
-	buffer_reserve(out, 64);
+	Operation operation;
+	uint64 ordinal;
+	const Value *new_values; /* NULL: none */
+	const Value *old_values;
+	bool full; /* of the old row not only the key */
+};
+
+static void
+add_event(Table *table, int partition, const Transaction &transaction, const Event &event)
+{
+	siphon::Position position{transaction.commit_lsn, event.ordinal};
+	size_t bound = kEventHeaderMax;
+	WireBuffer *out;
+
+	for (int i = 0; i < table->ncolumns; i++)
+	{
+		if (event.new_values)
+			bound += value_bound(event.new_values[i]);
+		if (event.old_values)
+			bound += value_bound(event.old_values[i]);
+	}
+	out = package_begin_event(table, partition, bound, position);
 	Wire wire(out);
-	wire.varint_field(siphon::field::kOperation, static_cast<uint64>(operation));
+	wire.varint_field(siphon::field::kOperation, static_cast<uint64>(event.operation));
 	wire.fixed64_field(siphon::field::kCommitLsn, transaction.commit_lsn);
-	wire.varint_field(siphon::field::kOrdinal, ordinal);
+	wire.varint_field(siphon::field::kOrdinal, event.ordinal);
 	wire.varint_field(siphon::field::kXid, transaction.xid);
 	wire.sint_field(siphon::field::kCommitTimestamp, unix_microseconds(transaction.commit_time));
+	for (int i = 0; event.new_values && i < table->ncolumns; i++)
+		value_write(&wire, siphon::field::kValues, event.new_values[i]);
+	for (int i = 0; event.old_values && i < table->ncolumns; i++)
+		if (event.full || table->columns[i].key)
+			value_write(&wire, siphon::field::kOldValues, event.old_values[i]);
 	wire.commit();
-}
-
-static void
-put_new(WireBuffer *out, const Table *table, const Value *values)
-{
-	for (int i = 0; i < table->ncolumns; i++)
-		value_write(out, siphon::field::kValues, values[i]);
-}
-
-static void
-put_old(WireBuffer *out, const Table *table, bool full, const Value *values)
-{
-	for (int i = 0; i < table->ncolumns; i++)
-		if (full || table->columns[i].key)
-			value_write(out, siphon::field::kOldValues, values[i]);
+	package_end_event(table, partition, position, transaction.commit_time);
 }
 
 void
@@ -114,19 +110,14 @@ encode_change(Table *table, const Leaf *leaf, ReorderBufferChangeType type, Rela
 	bool full = leaf ? leaf->full : table->full;
 	Value *old_values = leaf && !leaf->identity ? nullptr : row_values(table, relation, map, old_tuple);
 	Value *new_values = row_values(table, relation, map, new_tuple);
-	siphon::Position position{transaction.commit_lsn, ordinal};
 	int partitions = table->partitions;
 	int old_partition;
 	int new_partition;
-	bool moved;
 
 	if (type == REORDER_BUFFER_CHANGE_DELETE)
 	{
 		old_partition = old_values ? key_partition(table, old_values, partitions, &hash_input) : 0;
-		put_event(&first_event, Operation::Delete, transaction, ordinal);
-		if (old_values)
-			put_old(&first_event, table, full, old_values);
-		package_add(table, old_partition, &first_event, position, transaction.commit_time);
+		add_event(table, old_partition, transaction, {Operation::Delete, ordinal, nullptr, old_values, full});
 		return;
 	}
 
@@ -136,58 +127,54 @@ encode_change(Table *table, const Leaf *leaf, ReorderBufferChangeType type, Rela
 	new_partition = key_partition(table, new_values, partitions, &hash_input);
 	if (type == REORDER_BUFFER_CHANGE_INSERT)
 	{
-		put_event(&first_event, Operation::Insert, transaction, ordinal);
-		put_new(&first_event, table, new_values);
-		package_add(table, new_partition, &first_event, position, transaction.commit_time);
+		add_event(table, new_partition, transaction, {Operation::Insert, ordinal, new_values, nullptr, full});
 		return;
 	}
 
 	old_partition = old_values ? key_partition(table, old_values, partitions, &hash_input) : new_partition;
-	moved = old_partition != new_partition;
-	put_event(&first_event, moved ? Operation::Insert : Operation::Update, transaction, ordinal);
-	put_new(&first_event, table, new_values);
-	if (!moved)
+	if (old_partition == new_partition)
 	{
-		if (old_values)
-			put_old(&first_event, table, full, old_values);
-		package_add(table, new_partition, &first_event, position, transaction.commit_time);
+		add_event(table, new_partition, transaction, {Operation::Update, ordinal, new_values, old_values, full});
 		return;
 	}
-	put_event(&second_event, Operation::Delete, transaction, ordinal);
-	put_old(&second_event, table, full, old_values);
-	package_add(table, old_partition, &second_event, position, transaction.commit_time);
-	package_add(table, new_partition, &first_event, position, transaction.commit_time);
+	add_event(table, old_partition, transaction, {Operation::Delete, ordinal, nullptr, old_values, full});
+	add_event(table, new_partition, transaction, {Operation::Insert, ordinal, new_values, nullptr, full});
 }
 
 int
-encode_row(Table *table, const Datum *row, const bool *row_nulls, XLogRecPtr snapshot_lsn)
+encode_row(Table *table, const Datum *attributes, const bool *isnull, XLogRecPtr snapshot_lsn)
 {
-	Value *values = static_cast<Value *>(palloc(sizeof(Value) * static_cast<size_t>(Max(table->ncolumns, 1))));
-	Transaction transaction = {snapshot_lsn, -unix_microseconds(0), InvalidTransactionId};
+	siphon::Position position{snapshot_lsn, 0};
+	size_t bound = kEventHeaderMax;
 	int partition;
+	WireBuffer *out;
 
 	for (int i = 0; i < table->ncolumns; i++)
 	{
 		Column *column = &table->columns[i];
-		Datum datum = row[column->attnum];
-		bool isnull = row_nulls[column->attnum];
+		Datum datum = attributes[column->attnum];
 
 		/* Large values are at hand here, other than in the WAL. */
-		if (!isnull && column->attlen == -1 && VARATT_IS_EXTERNAL(DatumGetPointer(datum)))
+		if (!isnull[column->attnum] && column->attlen == -1 && VARATT_IS_EXTERNAL(DatumGetPointer(datum)))
 			datum = PointerGetDatum(PG_DETOAST_DATUM_PACKED(datum));
-		values[i] = value_from_datum(column, datum, isnull);
+		row[i] = value_from_datum(column, datum, isnull[column->attnum]);
+		bound += value_bound(row[i]);
 	}
-	partition = key_partition(table, values, table->partitions, &hash_input);
-	put_event(&first_event, Operation::Snapshot, transaction, 0);
-	put_new(&first_event, table, values);
-	package_add(table, partition, &first_event, siphon::Position{snapshot_lsn, 0}, 0);
+	partition = key_partition(table, row, table->partitions, &hash_input);
+	out = package_begin_event(table, partition, bound, position);
+	Wire wire(out);
+	wire.varint_field(siphon::field::kOperation, static_cast<uint64>(Operation::Snapshot));
+	wire.fixed64_field(siphon::field::kCommitLsn, snapshot_lsn);
+	for (int i = 0; i < table->ncolumns; i++)
+		value_write(&wire, siphon::field::kValues, row[i]);
+	wire.commit();
+	package_end_event(table, partition, position, 0);
 	return partition;
 }
 
 void
 encode_truncate(Table *table, const Transaction &transaction, uint64 ordinal)
 {
-	put_event(&first_event, Operation::Truncate, transaction, ordinal);
 	for (int i = 0; i < table->npackages; i++)
-		package_add(table, i, &first_event, siphon::Position{transaction.commit_lsn, ordinal}, transaction.commit_time);
+		add_event(table, i, transaction, {Operation::Truncate, ordinal, nullptr, nullptr, false});
 }

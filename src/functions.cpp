@@ -160,16 +160,15 @@ refuse_overlap(const Registry *registry, const RegistryTable *table)
 			ereport(ERROR, (errcode(ERRCODE_DUPLICATE_OBJECT),
 							errmsg("table %s is already published under its root %s by application \"%s\"", name, other,
 								   registry->application),
-							errhint("SELECT siphon_remove_table('%s', '%s') first to publish partitions one by one.", other,
-									registry->application)));
+							errhint("SELECT siphon_remove_table('%s', '%s') first to publish partitions one by one.",
+									other, registry->application)));
 		if (get_rel_relispartition(listed->relid) &&
 			list_member_oid(get_partition_ancestors(listed->relid), table->relid))
-			ereport(ERROR,
-					(errcode(ERRCODE_DUPLICATE_OBJECT),
-					 errmsg("partition %s of table %s is already published by application \"%s\"", other, name,
-							registry->application),
-					 errhint("SELECT siphon_remove_table('%s', '%s') first to publish it under its root.", other,
-							 registry->application)));
+			ereport(ERROR, (errcode(ERRCODE_DUPLICATE_OBJECT),
+							errmsg("partition %s of table %s is already published by application \"%s\"", other, name,
+								   registry->application),
+							errhint("SELECT siphon_remove_table('%s', '%s') first to publish it under its root.", other,
+									registry->application)));
 	}
 }
 

@@ -32,7 +32,7 @@ void
 outlet_open(App *for_app)
 {
 	app = for_app;
-	ring_output_open(app->name, "decoder", decoder_serve);
+	ring_output_open(app->name, "decoder", static_cast<uint64>(siphon_ring_size_kb) * 1024, decoder_serve);
 	first_milestone = nmilestones = 0;
 	confirmable = confirmed = MyReplicationSlot->data.confirmed_flush;
 	last_confirm = last_heartbeat = 0;

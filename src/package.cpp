@@ -20,9 +20,13 @@ struct Package
 	siphon::Position first;
 	siphon::Position last;
 	TimestampTz last_commit;
+	size_t length_bytes; /* that the length of the last event took */
+	size_t event_at;     /* where the event that is being written starts */
 };
 
 static constexpr size_t kFirstCapacity = 16 * 1024;
+/* Around an event: tag and length. */
+static constexpr size_t kEventOverhead = 1 + 10;
 static constexpr int kSpareBuffers = 8;
 
 static MemoryContext packages_context;
@@ -62,6 +66,7 @@ package_open(Table *table, int partition, siphon::Position position)
 	package->table = table;
 	package->partition = partition;
 	package->first = position;
+	package->length_bytes = 1;
 	buffer_reserve(&package->bytes, table->header.size + 16);
 	MemoryContextSwitchTo(caller);
 
@@ -116,13 +121,20 @@ packages_write_all(void)
 		package_write(dlist_head_element(Package, node, &open_packages));
 }
 
-void
-package_add(Table *table, int partition, const WireBuffer *event, siphon::Position position, TimestampTz commit_time)
+/*
+ * An event's length comes before it and is known after it. It is expected to take as many bytes as that of the event
+ * before; where it does not, the event is moved.
+ */
+WireBuffer *
+package_begin_event(Table *table, int partition, size_t bound, siphon::Position position)
 {
-	Package *package = table->packages[partition];
-	size_t needed = event->size + 16;
+	size_t needed = bound + kEventOverhead;
 	size_t before;
+	Package *package;
 
+	while (open_bytes > static_cast<size_t>(siphon_package_memory_kb) * 1024 && !dlist_is_empty(&open_packages))
+		package_write(dlist_head_element(Package, node, &open_packages));
+	package = table->packages[partition];
 	if (package && package->bytes.size + needed > package_size())
 	{
 		package_write(package);
@@ -135,14 +147,33 @@ package_add(Table *table, int partition, const WireBuffer *event, siphon::Positi
 	buffer_reserve(&package->bytes, needed);
 	open_bytes += package->bytes.capacity - before;
 	Wire wire(&package->bytes);
-	wire.bytes_field(siphon::field::kEvents, event->data, event->size);
+	wire.tag(siphon::field::kEvents, protozero::pbf_wire_type::length_delimited);
 	wire.commit();
+	package->bytes.size += package->length_bytes;
+	package->event_at = package->bytes.size;
+	return &package->bytes;
+}
+
+void
+package_end_event(Table *table, int partition, siphon::Position position, TimestampTz commit_time)
+{
+	Package *package = table->packages[partition];
+	WireBuffer *bytes = &package->bytes;
+	size_t length = bytes->size - package->event_at;
+	size_t length_bytes = static_cast<size_t>(protozero::length_of_varint(length));
+	char *event = bytes->data + package->event_at;
+
+	if (length_bytes != package->length_bytes)
+	{
+		memmove(event - package->length_bytes + length_bytes, event, length);
+		bytes->size += length_bytes - package->length_bytes;
+		event += length_bytes - package->length_bytes;
+		package->length_bytes = length_bytes;
+	}
+	protozero::add_varint_to_buffer(event - length_bytes, length);
 	package->events++;
 	package->last = position;
 	package->last_commit = commit_time;
-
-	if (package->bytes.size >= package_size())
+	if (bytes->size >= package_size())
 		package_write(package);
-	while (open_bytes > static_cast<size_t>(siphon_package_memory_kb) * 1024 && !dlist_is_empty(&open_packages))
-		package_write(dlist_head_element(Package, node, &open_packages));
 }

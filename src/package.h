@@ -15,9 +15,12 @@ typedef void (*RecordWriter)(const siphon::RecordInfo &info, const siphon::WireB
 /* Called once in a process. */
 extern void packages_init(RecordWriter writer);
 
-/* Adds one serialized siphon.v1.Event. May write packages to the ring, and so wait for its space. */
-extern void package_add(Table *table, int partition, const siphon::WireBuffer *event, siphon::Position position,
-						TimestampTz commit_time);
+/*
+ * Between these two a siphon.v1.Event of at most `bound` bytes is written to the end of the buffer. The first may write
+ * packages to the ring, and so wait for its space.
+ */
+extern siphon::WireBuffer *package_begin_event(Table *table, int partition, size_t bound, siphon::Position position);
+extern void package_end_event(Table *table, int partition, siphon::Position position, TimestampTz commit_time);
 
 /* Writes all open packages to the ring. */
 extern void packages_write_all(void);

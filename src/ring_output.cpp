@@ -58,9 +58,8 @@ make_wait_set(void)
 }
 
 void
-ring_output_open(const char *for_application, const char *name, RingServe with_serve)
+ring_output_open(const char *for_application, const char *name, uint64 capacity, RingServe with_serve)
 {
-	uint64 capacity = static_cast<uint64>(siphon_ring_size_kb) * 1024;
 	uint64 epoch;
 	char file[NAMEDATALEN + 8];
 	int lock;

@@ -12,8 +12,10 @@
 /* What the process does while it waits: interrupts, acknowledgements, and whatever else is its own. */
 typedef void (*RingServe)(TimestampTz now);
 
-/* Makes a new ring in place of an older one of that name ("decoder"). Called once in a process. */
-extern void ring_output_open(const char *application, const char *ring, RingServe serve);
+/*
+ * Makes a new ring of `capacity` bytes in place of an older one of that name ("decoder"). Called once in a process.
+ */
+extern void ring_output_open(const char *application, const char *ring, uint64 capacity, RingServe serve);
 
 /* Writes a record, waiting for space. */
 extern void ring_output_write(const siphon::RecordInfo &info, const siphon::WireBuffer *payload);

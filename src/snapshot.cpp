@@ -19,6 +19,8 @@ extern "C" {
 }
 
 static constexpr long kPauseMs = 200;
+/* A scan waits for nobody but the publisher: a longer queue would only take memory from the processors' caches. */
+static constexpr uint64 kLargestRing = 16 * 1024 * 1024;
 
 static SnapshotJob *job;
 static int worker_number; /* 0: the leader */
@@ -107,6 +109,22 @@ set_phase(SnapshotPhase phase)
 
 /* ---- both: scanning ---- */
 
+static uint64 row_counts[kMaxPartitions]; /* of the range of blocks */
+
+/* What was done becomes known range by range, so that processes do not fight for a cache line with each row. */
+static void
+count_range(int partitions, uint64 rows, BlockNumber blocks)
+{
+	for (int i = 0; i < partitions; i++)
+		if (row_counts[i] > 0)
+		{
+			pg_atomic_fetch_add_u64(&job->row_counts[i], static_cast<int64>(row_counts[i]));
+			row_counts[i] = 0;
+		}
+	pg_atomic_fetch_add_u64(&job->rows, static_cast<int64>(rows));
+	pg_atomic_fetch_add_u64(&job->blocks_done, blocks);
+}
+
 /* Reads one range of blocks. */
 static void
 scan_blocks(LeafScan *scan, Table *table, MemoryContext row_context, BlockNumber count)
@@ -123,12 +141,11 @@ scan_blocks(LeafScan *scan, Table *table, MemoryContext row_context, BlockNumber
 		partition = encode_row(table, slot->tts_values, slot->tts_isnull, job->lsn);
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(row_context);
-		pg_atomic_fetch_add_u64(&job->row_counts[partition], 1);
+		row_counts[partition]++;
 		if ((++rows & 255) == 0 || written)
 			throttle();
 	}
-	pg_atomic_fetch_add_u64(&job->rows, rows);
-	pg_atomic_fetch_add_u64(&job->blocks_done, count);
+	count_range(table->partitions, rows, count);
 }
 
 static void
@@ -590,7 +607,8 @@ siphon_snapshot_main(Datum arg)
 		tables_init(job->app->name);
 		packages_init(write_record);
 		encoder_init();
-		ring_output_open(job->app->name, ring, serve);
+		ring_output_open(job->app->name, ring, Min(static_cast<uint64>(siphon_ring_size_kb) * 1024, kLargestRing),
+						 serve);
 		if (worker_number == 0)
 			lead();
 		else

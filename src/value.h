@@ -29,8 +29,61 @@ struct Value
  */
 extern Value value_from_datum(Column *column, Datum datum, bool isnull);
 
-/* Writes it as a siphon.v1.Value in Event's field `field` (kValues or kOldValues). Reserves its own room. */
-extern void value_write(siphon::WireBuffer *out, uint32 field, const Value &value);
+/* Most bytes that value_write() takes for it. */
+static inline size_t
+value_bound(const Value &value)
+{
+	switch (value.kind)
+	{
+		case siphon::ValueKind::String:
+		case siphon::ValueKind::Bytes:
+		case siphon::ValueKind::Numeric:
+		case siphon::ValueKind::Uuid:
+		case siphon::ValueKind::Json:
+			return siphon::kPayloadValueOverhead + value.bytes.length;
+		default:
+			return siphon::kSmallValueMax;
+	}
+}
+
+/* Writes it as a siphon.v1.Value in Event's field `field` (kValues or kOldValues). Its room is reserved. */
+static inline void
+value_write(siphon::Wire *wire, uint32 field, const Value &value)
+{
+	switch (value.kind)
+	{
+		case siphon::ValueKind::Integer:
+		case siphon::ValueKind::Date:
+		case siphon::ValueKind::Time:
+		case siphon::ValueKind::Timestamp:
+		case siphon::ValueKind::Timestamptz:
+			wire->value_sint(field, value.kind, value.integer);
+			break;
+		case siphon::ValueKind::Unsigned:
+			wire->value_varint(field, value.kind, value.unsigned_);
+			break;
+		case siphon::ValueKind::Boolean:
+			wire->value_varint(field, value.kind, static_cast<uint64>(value.integer));
+			break;
+		case siphon::ValueKind::Float:
+			wire->value_fixed(field, value.kind, &value.float_, sizeof(value.float_));
+			break;
+		case siphon::ValueKind::Double:
+			wire->value_fixed(field, value.kind, &value.double_, sizeof(value.double_));
+			break;
+		case siphon::ValueKind::Null:
+		case siphon::ValueKind::UnchangedToast:
+			wire->value_true(field, value.kind);
+			break;
+		case siphon::ValueKind::String:
+		case siphon::ValueKind::Bytes:
+		case siphon::ValueKind::Numeric:
+		case siphon::ValueKind::Uuid:
+		case siphon::ValueKind::Json:
+			wire->value_payload(field, value.kind, value.bytes.data, value.bytes.length);
+			break;
+	}
+}
 
 /* The partition of a key, see proto/siphon.proto. `scratch` is overwritten. */
 extern int key_partition(const Table *table, const Value *values, int partitions, siphon::WireBuffer *scratch);

@@ -115,12 +115,14 @@ public:
 	}
 	void value_varint(uint32_t field, ValueKind kind, uint64_t value)
 	{
-		uint32_t kind_tag = static_cast<uint32_t>(kind) << 3;
+		tag(field, protozero::pbf_wire_type::length_delimited);
 
-		length_field(field,
-					 static_cast<size_t>(protozero::length_of_varint(kind_tag) + protozero::length_of_varint(value)));
-		varint(kind_tag);
+		/* Its length is one byte, and known afterwards. */
+		char *length = at_++;
+
+		varint(static_cast<uint32_t>(kind) << 3);
 		varint(value);
+		*length = static_cast<char>(at_ - length - 1);
 	}
 	void value_fixed(uint32_t field, ValueKind kind, const void *bytes, size_t length)
 	{
