@@ -18,6 +18,7 @@ static BackgroundWorkerHandle **leaders; /* the launcher's: of each snapshot; NU
 static constexpr long kRetryFirstMs = 1000;
 static constexpr long kLookAgainMs = 1000;
 static constexpr int kCancelPatienceMs = 1000;
+static const char *const kNoWorker = "no background worker is free for its snapshot";
 
 Size
 snapshots_size(void)
@@ -126,26 +127,41 @@ remove_rings(const SnapshotJob *snapshot)
 	}
 }
 
-/* Writes into the registry what became of a snapshot that ended. */
+/* A table that was dropped has no next snapshot. It stays listed, and what the publisher holds for it goes. */
 static void
-note_end(const SnapshotJob *snapshot)
+note_dropped(Registry *registry, RegistryTable *table)
 {
-	Registry *registry;
-	RegistryTable *table;
+	RegistryRemoved *removed = static_cast<RegistryRemoved *>(palloc0(sizeof(RegistryRemoved)));
 
-	registry = registry_begin_change(snapshot->app->name);
-	table = registry ? registry_find(registry, snapshot->relid) : nullptr;
-	if (table && table->phase != Phase::Streaming &&
-		(table->phase == Phase::Scanning || snapshot->phase == SnapshotPhase::Failed))
+	table->phase = Phase::Streaming;
+	if (table->generation == 0)
+		return;
+	removed->relid = table->relid;
+	removed->generation = table->generation;
+	strlcpy(removed->schema, table->schema, sizeof(removed->schema));
+	strlcpy(removed->name, table->name, sizeof(removed->name));
+	registry->removed = lappend(registry->removed, removed);
+}
+
+/* Writes into the registry that a snapshot failed. */
+static void
+note_failure(const SnapshotJob *snapshot)
+{
+	Registry *registry = registry_begin_change(snapshot->app->name);
+	RegistryTable *table = registry ? registry_find(registry, snapshot->relid) : nullptr;
+
+	if (table && table->phase != Phase::Streaming)
 	{
 		long delay = kRetryFirstMs << Min(table->failures, 16);
 
 		delay = Min(delay, siphon_max_restart_delay_s * 1000L);
-		table->phase = snapshot->table_gone ? Phase::Streaming : Phase::Waiting;
+		table->phase = Phase::Waiting;
 		table->failures++;
 		table->retry_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), delay);
-		strlcpy(table->reason, snapshot->error[0] ? snapshot->error : "the server was restarted",
+		strlcpy(table->reason, snapshot->error[0] ? snapshot->error : "it was cut off, as by a restart of the server",
 				sizeof(table->reason));
+		if (snapshot->table_gone)
+			note_dropped(registry, table);
 		ereport(LOG, (errmsg("siphon: snapshot %u of table \"%s.%s\" failed: %s", snapshot->generation, table->schema,
 							 table->name, table->reason),
 					  snapshot->table_gone
@@ -158,20 +174,36 @@ note_end(const SnapshotJob *snapshot)
 		pg_atomic_fetch_add_u64(&snapshot->app->registry_wanted, 1);
 }
 
+/* Says in siphon_tables why a snapshot does not begin. */
+static void
+note_no_worker(const SnapshotJob *snapshot)
+{
+	Registry *registry = registry_begin_change(snapshot->app->name);
+	RegistryTable *table = registry ? registry_find(registry, snapshot->relid) : nullptr;
+
+	if (table)
+	{
+		strlcpy(table->reason, kNoWorker, sizeof(table->reason));
+		ereport(LOG,
+				(errmsg("siphon: the snapshot of table \"%s.%s\" waits: %s", table->schema, table->name, kNoWorker),
+				 errhint("ALTER SYSTEM SET max_worker_processes, then restart the server.")));
+	}
+	if (registry)
+		registry_end_change(registry);
+}
+
 /*
- * Notes what became of a snapshot that ended, and frees its place. Where the registry's file is damaged there is
- * nothing to note it in: once it is mended, the snapshot counts as cut off.
+ * Makes a note in the registry. Where that can't be done, as when the file is damaged, the launcher goes on: it has
+ * other applications to look after.
  */
 static void
-conclude(SnapshotJob *snapshot)
+try_to(void (*note)(const SnapshotJob *), const SnapshotJob *snapshot)
 {
 	MemoryContext context = CurrentMemoryContext;
 
-	if (snapshot->phase != SnapshotPhase::Done)
-		remove_rings(snapshot);
 	PG_TRY();
 	{
-		note_end(snapshot);
+		note(snapshot);
 	}
 	PG_CATCH();
 	{
@@ -181,7 +213,17 @@ conclude(SnapshotJob *snapshot)
 		FlushErrorState();
 	}
 	PG_END_TRY();
+}
 
+/* Notes what became of a snapshot that ended, and frees its place. What could not be noted, later counts as cut off. */
+static void
+conclude(SnapshotJob *snapshot)
+{
+	if (snapshot->phase != SnapshotPhase::Done)
+	{
+		remove_rings(snapshot);
+		try_to(note_failure, snapshot);
+	}
 	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
 	snapshot->in_use = false;
 	if (snapshot->app->decoder_latch)
@@ -260,27 +302,6 @@ take_place(App *app, const RegistryTable *table)
 	return free;
 }
 
-/* Says in siphon_tables why a snapshot does not begin. */
-static void
-note_no_worker(const App *app, Oid relid)
-{
-	static const char *const reason = "no background worker is free for its snapshot";
-	Registry *registry;
-	RegistryTable *table;
-
-	LWLockAcquire(siphon_shared->registry_lock, LW_EXCLUSIVE);
-	registry = registry_read(app->name);
-	table = registry ? registry_find(registry, relid) : nullptr;
-	if (table && strcmp(table->reason, reason) != 0)
-	{
-		strlcpy(table->reason, reason, sizeof(table->reason));
-		registry_write(registry);
-		ereport(LOG, (errmsg("siphon: the snapshot of table \"%s.%s\" waits: %s", table->schema, table->name, reason),
-					  errhint("ALTER SYSTEM SET max_worker_processes, then restart the server.")));
-	}
-	LWLockRelease(siphon_shared->registry_lock);
-}
-
 long
 snapshots_look_after(App *app, const Registry *registry, bool *open)
 {
@@ -323,10 +344,11 @@ snapshots_look_after(App *app, const Registry *registry, bool *open)
 		leaders[index] = snapshot_start_process(snapshot, 0);
 		if (leaders[index] == nullptr)
 		{
+			if (strcmp(table->reason, kNoWorker) != 0)
+				try_to(note_no_worker, snapshot);
 			LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
 			snapshot->in_use = false;
 			LWLockRelease(siphon_shared->lock);
-			note_no_worker(app, table->relid);
 			return Min(wait, kLookAgainMs);
 		}
 	}

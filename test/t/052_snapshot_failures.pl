@@ -18,7 +18,8 @@ $node->safe_psql(
 	CREATE TABLE big (id int PRIMARY KEY, v int, filler text);
 	INSERT INTO big SELECT g, 0, repeat(md5(g::text), 10) FROM generate_series(1, 4000) g;
 	CREATE TABLE other (id bigserial PRIMARY KEY, v text)});
-add_table($node, 'other');
+add_table($node, 'other', snapshot => 'true');
+wait_for_table($node, 'other');
 
 my $changes = 0;
 
@@ -35,7 +36,7 @@ sub others_go_on
 		INSERT INTO big VALUES (20000 + $changes, 0, 'new');
 		INSERT INTO other (v) VALUES ('$what')});
 	wait_confirmed($node);
-	is(scalar(grep { $_->{columns}{v} eq $what } @{ replay($nats, table => 'public.other') }),
+	is(scalar(grep { ($_->{columns}{v} // '') eq $what } @{ replay($nats, table => 'public.other') }),
 		1, "$what: changes of other tables arrive meanwhile");
 	return;
 }
@@ -127,13 +128,13 @@ $generation = scan_half('worker killed');
 kill 'KILL', (snapshot_pids($node))[1];
 wait_until('the server has noticed', sub { slurp_file($node->logfile) =~ /reinitializing/ });
 is_back();
-starts_over('worker killed', $generation, qr/the server was restarted/);
+starts_over('worker killed', $generation, qr/cut off, as by a restart of the server/);
 
 $generation = scan_half('server restarted in mid-scan');
 $node->stop('immediate');
 $node->start;
 is_back();
-starts_over('server restarted in mid-scan', $generation, qr/the server was restarted/);
+starts_over('server restarted in mid-scan', $generation, qr/cut off, as by a restart of the server/);
 
 # In the middle of moving, where the publisher is made to stand still.
 for my $updates (4, 12)
@@ -160,7 +161,7 @@ $node->stop('immediate');
 $node->start;
 kill 'CONT', $publisher->{pid};
 is_back();
-starts_over('server restarted in mid-move', $generation, qr/the server was restarted/);
+starts_over('server restarted in mid-move', $generation, qr/cut off, as by a restart of the server/);
 
 # ---- no room for its rings ------------------------------------------------------------------------------------------
 
@@ -213,7 +214,8 @@ wait_until('the other application is looked after',
 	sub { my $row = application($node, 'watch'); $row->{state} eq 'streaming' && $row->{decoder_pid} != $pid });
 is((siphon_pids($node, 'siphon launcher'))[0], $launcher, 'registry damaged: the launcher goes on, and cares for others');
 put($good);
-starts_over('registry damaged', $generation, qr/the server was restarted/);
+$node->reload;
+starts_over('registry damaged', $generation, qr/cut off, as by a restart of the server/);
 $node->safe_psql('postgres', "SELECT siphon_drop_application('watch')");
 
 # ---- the launcher is ended ------------------------------------------------------------------------------------------
@@ -228,6 +230,6 @@ is(wait_for_table($node, 'big')->{generation}, $generation, 'launcher ended: the
 wait_until('its place is free', sub { !%{ progress($node, 'big') } });
 is_clean($nats, $node, $node, 'big', ['id'], 'launcher ended');
 
-is_replica(first_of_each(replay($nats, table => 'public.other')), $node, 'other', ['id'], 'the other table has all');
+is_replayed($nats, $node, ['other'], 'the other table has all', again => 1);
 
 done_testing();
