@@ -447,7 +447,6 @@ take_snapshot(Visibility *visibility)
 	 * commit record is being replayed, so the end of that record counts.
 	 */
 	job->lsn = RecoveryInProgress() ? GetCurrentReplayRecPtr(nullptr) : GetXLogInsertRecPtr();
-	strlcpy(job->export_name, ExportSnapshot(snapshot), sizeof(job->export_name));
 
 	visibility->xmin = snapshot->xmin;
 	visibility->xmax = snapshot->xmax;
@@ -455,6 +454,21 @@ take_snapshot(Visibility *visibility)
 	visibility->in_progress = static_cast<TransactionId *>(
 		MemoryContextAlloc(TopMemoryContext, sizeof(TransactionId) * (visibility->count + 1)));
 	memcpy(visibility->in_progress, xids, sizeof(TransactionId) * visibility->count);
+}
+
+/*
+ * Lets workers have the snapshot, in the way of parallel queries: until 17.11 and 18.6, one that is exported on a
+ * standby lacks all running transactions if their list has overflowed.
+ */
+static dsm_segment *
+share_snapshot(void)
+{
+	SnapshotData *snapshot = GetActiveSnapshot();
+	dsm_segment *segment = dsm_create(EstimateSnapshotSpace(snapshot), 0);
+
+	SerializeSnapshot(snapshot, static_cast<char *>(dsm_segment_address(segment)));
+	job->segment = dsm_segment_handle(segment);
+	return segment;
 }
 
 static double
@@ -471,6 +485,7 @@ lead(void)
 	Relation relation;
 	Table *table;
 	LeafScan scan;
+	dsm_segment *shared;
 	TimestampTz scan_started;
 	TimestampTz scan_ended;
 
@@ -489,6 +504,7 @@ lead(void)
 	/* First the lock, so that nobody rewrites a table after the moment that the snapshot shows. */
 	relation = open_table(&table);
 	take_snapshot(&visibility);
+	shared = share_snapshot();
 	leaf_scan_begin(&scan, relation);
 	pg_atomic_write_u64(&job->blocks_total, leaf_scan_lock(&scan));
 	set_phase(SnapshotPhase::Scanning);
@@ -496,6 +512,7 @@ lead(void)
 	start_workers(Min(listed->workers, kMaxSnapshotWorkers));
 	scan_table(&scan, table);
 	await_workers();
+	dsm_detach(shared);
 	scan_ended = GetCurrentTimestamp();
 	table_close(relation, NoLock);
 	PopActiveSnapshot();
@@ -515,6 +532,18 @@ lead(void)
 /* ---- a worker ---- */
 
 static void
+take_leaders_snapshot(void)
+{
+	dsm_segment *segment = dsm_attach(job->segment);
+
+	if (segment == nullptr)
+		ereport(ERROR, (errmsg("the snapshot's leader has ended")));
+	RestoreTransactionSnapshot(RestoreSnapshot(static_cast<char *>(dsm_segment_address(segment))), job->leader);
+	dsm_detach(segment);
+	PushActiveSnapshot(GetTransactionSnapshot());
+}
+
+static void
 work(void)
 {
 	Registry *registry = registry_read(job->app->name);
@@ -527,8 +556,7 @@ work(void)
 		ereport(ERROR, (errcode(ERRCODE_QUERY_CANCELED), errmsg("the table is not published any more")));
 	tables_set_one(listed);
 	begin_transaction();
-	ImportSnapshot(job->export_name);
-	PushActiveSnapshot(GetTransactionSnapshot());
+	take_leaders_snapshot();
 	relation = open_table(&table);
 	leaf_scan_begin(&scan, relation);
 	scan_table(&scan, table);

@@ -46,7 +46,7 @@ struct SnapshotJob
 	bool table_gone; /* the table was dropped */
 	bool paused;
 	char error[256];
-	char export_name[64];
+	dsm_handle segment; /* holds the MVCC snapshot, for the workers */
 	XLogRecPtr lsn;
 	TimestampTz started;
 	ConditionVariable changed;

@@ -290,7 +290,7 @@ take_place(App *app, const RegistryTable *table)
 		free->leader_pid = 0;
 		free->workers = 1;
 		free->cancel = free->paused = free->table_gone = false;
-		free->error[0] = free->export_name[0] = '\0';
+		free->error[0] = '\0';
 		free->started = GetCurrentTimestamp();
 		for (auto *figure : {&free->blocks_total, &free->next_block, &free->blocks_done, &free->rows, &free->bytes,
 							 &free->held_events, &free->busy_until})
