@@ -314,7 +314,8 @@ check_leaves(Relation root)
 
 		if (leaf == nullptr)
 			continue; /* dropped meanwhile */
-		name = quote_qualified_identifier(get_namespace_name(RelationGetNamespace(leaf)), RelationGetRelationName(leaf));
+		name =
+			quote_qualified_identifier(get_namespace_name(RelationGetNamespace(leaf)), RelationGetRelationName(leaf));
 		if (leaf->rd_rel->relkind == RELKIND_FOREIGN_TABLE)
 			refuse_kind(leaf, "a foreign table",
 						psprintf("ALTER TABLE %s DETACH PARTITION %s, or call siphon_add_table() for each of the other "
@@ -322,11 +323,12 @@ check_leaves(Relation root)
 								 qualified, name));
 		check_table_kind(leaf);
 		if (!leaf_has_identity(leaf, root, siphon_attribute_map(RelationGetDescr(leaf), RelationGetDescr(root))))
-			ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-							errmsg("partition %s of table %s has no usable replica identity", name, qualified),
-							errdetail("Updates and deletes of its rows don't hold the table's key in the WAL."),
-							errhint("ALTER TABLE %s REPLICA IDENTITY FULL, or DEFAULT if its primary key is the table's.",
-									name)));
+			ereport(
+				ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("partition %s of table %s has no usable replica identity", name, qualified),
+				 errdetail("Updates and deletes of its rows don't hold the table's key in the WAL."),
+				 errhint("ALTER TABLE %s REPLICA IDENTITY FULL, or DEFAULT if its primary key is the table's.", name)));
 		table_close(leaf, AccessShareLock);
 	}
 }

@@ -31,8 +31,8 @@ open_leaf(const LeafScan *scan, int index)
 	Relation leaf = try_table_open(list_nth_oid(scan->leaves, index), AccessShareLock);
 
 	if (leaf == nullptr)
-		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
-						errmsg("a partition of table \"%s\" does not exist any more", RelationGetRelationName(scan->table))));
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE), errmsg("a partition of table \"%s\" does not exist any more",
+																 RelationGetRelationName(scan->table))));
 	return leaf;
 }
 

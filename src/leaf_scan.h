@@ -14,10 +14,10 @@
 struct LeafScan
 {
 	Relation table;
-	List *leaves;   /* Oids */
-	int current;    /* the leaf that is open, or -1 */
+	List *leaves; /* Oids */
+	int current;  /* the leaf that is open, or -1 */
 	Relation leaf;
-	AttrMap *map;   /* where it has the table's attributes; NULL: where the table has them */
+	AttrMap *map; /* where it has the table's attributes; NULL: where the table has them */
 	BlockNumber blocks;
 	TableScanDesc scan;
 	TupleTableSlot *row;

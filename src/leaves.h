@@ -28,8 +28,8 @@ extern void leaves_init(void);
 extern List *leaf_lookup(Relation relation);
 
 /*
- * The tables that hold a table's rows, in an order that depends on the snapshot alone (NULL: a current one): the leaves of
- * a partitioned table, or an ordinary table itself.
+ * The tables that hold a table's rows, in an order that depends on the snapshot alone (NULL: a current one): the leaves
+ * of a partitioned table, or an ordinary table itself.
  */
 extern List *leaves_of(Relation table, Snapshot snapshot);
 
