@@ -22,9 +22,6 @@ CREATE FOREIGN DATA WRAPPER dummy;
 CREATE SERVER dummy FOREIGN DATA WRAPPER dummy;
 CREATE FOREIGN TABLE foreign_table (id int) SERVER dummy;
 SELECT siphon_add_table('foreign_table');
-CREATE TABLE partitioned (id int PRIMARY KEY) PARTITION BY RANGE (id);
-CREATE TABLE partition PARTITION OF partitioned FOR VALUES FROM (0) TO (10);
-SELECT siphon_add_table('partitioned');
 CREATE VIEW a_view AS SELECT 1 AS id;
 SELECT siphon_add_table('a_view');
 CREATE MATERIALIZED VIEW a_matview AS SELECT 1 AS id;
@@ -41,6 +38,35 @@ SELECT siphon_add_table(:'toast');
 SELECT siphon_add_table('no_such_table');
 SELECT siphon_add_table(0);
 SELECT siphon_add_table(4294967295::oid);
+
+-- partitioned tables: what a partition must be like
+CREATE TABLE partitioned (id int PRIMARY KEY, v text) PARTITION BY RANGE (id);
+CREATE TABLE part PARTITION OF partitioned FOR VALUES FROM (0) TO (10);
+CREATE TABLE sub_root PARTITION OF partitioned FOR VALUES FROM (10) TO (20) PARTITION BY RANGE (id);
+CREATE FOREIGN TABLE foreign_part (v text, id int NOT NULL) SERVER dummy;
+CREATE TABLE no_key (v text, id int) PARTITION BY RANGE (id);
+CREATE TABLE no_key_part PARTITION OF no_key FOR VALUES FROM (0) TO (10);
+SELECT siphon_add_table('no_key');
+SELECT siphon_add_table('no_key', partitions => 2);
+ALTER TABLE no_key REPLICA IDENTITY FULL;
+SELECT siphon_add_table('no_key');
+SELECT siphon_add_table('no_key', partitions => 2);
+ALTER TABLE no_key_part ADD PRIMARY KEY (id);
+SELECT siphon_add_table('no_key');
+ALTER TABLE no_key ATTACH PARTITION foreign_part FOR VALUES FROM (10) TO (20);
+ALTER TABLE no_key_part REPLICA IDENTITY FULL;
+SELECT siphon_add_table('no_key');
+CREATE UNLOGGED TABLE "Unlogged Part" PARTITION OF sub_root FOR VALUES FROM (10) TO (15);
+SELECT siphon_add_table('partitioned');
+ALTER TABLE "Unlogged Part" SET LOGGED;
+ALTER TABLE "Unlogged Part" REPLICA IDENTITY NOTHING;
+SELECT siphon_add_table('partitioned');
+ALTER TABLE "Unlogged Part" ALTER v SET NOT NULL;
+CREATE UNIQUE INDEX other_identity ON "Unlogged Part" (v);
+ALTER TABLE "Unlogged Part" REPLICA IDENTITY USING INDEX other_identity;
+SELECT siphon_add_table('partitioned');
+ALTER TABLE "Unlogged Part" REPLICA IDENTITY DEFAULT;
+SELECT siphon_add_table('partitioned', exclude_columns => '{id}');
 
 -- columns
 SELECT siphon_add_table('good', exclude_columns => '{no_such_column}');
@@ -111,13 +137,28 @@ SELECT siphon_drop_application('a.b');
 SELECT * FROM siphon_applications;
 SELECT slot_name FROM pg_replication_slots;
 
--- a partition, and the longest identifier, are fine
-SELECT siphon_add_table('partition', snapshot => false);
+-- a partition, or its root, but not both
+SELECT siphon_add_table('part', snapshot => false);
+SELECT siphon_add_table('partitioned', snapshot => false);
+SELECT siphon_remove_table('part');
+SELECT siphon_add_table('partitioned', snapshot => false);
+SELECT siphon_add_table('part', snapshot => false);
+SELECT siphon_add_table('sub_root', snapshot => false);
+SELECT siphon_add_table('"Unlogged Part"', snapshot => false);
+SELECT siphon_remove_table('partitioned');
+SELECT siphon_add_table('sub_root', snapshot => false);
+SELECT siphon_add_table('partitioned', snapshot => false);
+-- of plain inheritance, both
+CREATE TABLE child (PRIMARY KEY (id)) INHERITS (good);
+SELECT siphon_add_table('good', snapshot => false);
+SELECT siphon_add_table('child', snapshot => false);
 SELECT siphon_drop_application('main');
+
+-- the longest identifier is fine
 SELECT siphon_create_application(repeat('x', 56));
 SELECT siphon_drop_application(repeat('x', 56));
 SET client_min_messages = warning;
-DROP TABLE good, no_identity, "Odd Name", late, unlogged, partitioned CASCADE;
+DROP TABLE good, no_identity, "Odd Name", late, unlogged, partitioned, no_key CASCADE;
 DROP FOREIGN DATA WRAPPER dummy CASCADE;
 DROP VIEW a_view;
 DROP MATERIALIZED VIEW a_matview;

@@ -166,39 +166,36 @@ decoder_events_added(void)
 }
 
 /*
- * A snapshot that is still under way began too early, too. It goes on, but what follows it are not the table's changes
- * any more, but the next generation.
+ * Consumers that have the table's rows get them anew. A snapshot that is under way may end, and what follows it is the
+ * next generation.
  */
 void
-decoder_leaf_truncated(const Table *table, const char *leaf)
+decoder_partly_truncated(Oid relid)
 {
-	Registry *registry;
-	RegistryTable *listed;
-	char *name = get_rel_name(table->relid);
+	const char *name = quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)), get_rel_name(relid));
+	Registry *registry = registry_begin_change(app->name);
+	RegistryTable *table = registry ? registry_find(registry, relid) : nullptr;
+	bool anew = table && table->rows;
 
-	if (table->generation == 0)
+	/* If it begins or began anew already, that may have been before this. */
+	if (anew)
 	{
-		ereport(LOG,
-				(errmsg("siphon: partition \"%s\" of table \"%s\" was truncated, which no event can say", leaf, name),
-				 errhint("Delete its rows, or use siphon_resync_table().")));
-		return;
-	}
-	ereport(LOG, (errmsg("siphon: table \"%s\" is snapshotted anew because its partition \"%s\" was truncated", name,
-						 leaf)));
-	registry = registry_begin_change(app->name);
-	listed = registry ? registry_find(registry, table->relid) : nullptr;
-	if (listed && listed->generation == table->generation && listed->phase != Phase::Waiting)
-	{
-		listed->phase = Phase::Waiting;
-		listed->failures = 0;
-		listed->retry_at = 0;
-		snprintf(listed->reason, sizeof(listed->reason), "partition \"%s\" was truncated", leaf);
+		table->phase = Phase::Waiting;
+		table->failures = 0;
+		table->retry_at = 0;
+		strlcpy(table->reason, "some partitions were truncated", sizeof(table->reason));
 	}
 	if (registry)
 		registry_end_change(registry);
-	pg_atomic_fetch_add_u64(&app->registry_wanted, 1);
-	load_registry(false);
-	shared_wake_launcher();
+	ereport(LOG, (errmsg("siphon: some partitions of table %s were truncated, which no event can express", name),
+				  anew ? errdetail("The table's rows are brought out anew.")
+					   : errhint("SELECT siphon_resync_table('%s') brings the table's rows out.", name)));
+	if (anew)
+	{
+		pg_atomic_fetch_add_u64(&app->registry_wanted, 1);
+		load_registry(false);
+		shared_wake_launcher();
+	}
 }
 
 /* Leaves the application to the launcher, with the state that the decoder set last. */

@@ -5,7 +5,7 @@
 #ifndef SIPHON_DECODER_H
 #define SIPHON_DECODER_H
 
-#include "table.h"
+#include "siphon.h"
 
 /* True in a decoder. */
 extern bool decoder_running;
@@ -28,11 +28,9 @@ extern void decoder_transaction_begin(XLogRecPtr end);
 extern void decoder_transaction_end(XLogRecPtr commit_lsn, TimestampTz commit_time, bool with_events);
 extern void decoder_events_added(void);
 
-/*
- * Called by the output plugin: this leaf of the table was truncated. No event says that, so the table is snapshotted
- * anew, if it ever was.
+/* Called by the output plugin: leaves of the published table were truncated, and not all of it. No event can say that.
  */
-extern void decoder_leaf_truncated(const Table *table, const char *leaf);
+extern void decoder_partly_truncated(Oid relid);
 
 /* WAL page reader for the decoding context; see wal_reader.cpp. */
 extern XLogReaderRoutine wal_reader_routine;

@@ -196,7 +196,8 @@ siphon_add_table(PG_FUNCTION_ARGS)
 
 	/* Without a snapshot, transactions that commit from here on are published, and no earlier ones. */
 	table->start = RecoveryInProgress() ? GetXLogReplayRecPtr(nullptr) : GetXLogInsertRecPtr();
-	table->phase = PG_GETARG_BOOL(4) ? Phase::Waiting : Phase::Streaming;
+	table->rows = PG_GETARG_BOOL(4);
+	table->phase = table->rows ? Phase::Waiting : Phase::Streaming;
 	table->workers = workers;
 	registry = checked(registry_begin_change(application), application);
 	if (table->phase == Phase::Streaming)
@@ -289,6 +290,7 @@ siphon_resync_table(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_OBJECT_IN_USE), errmsg("a snapshot of table %s is under way already", target.name),
 				 errhint("SELECT * FROM siphon_snapshot_progress shows it; siphon_remove_table() ends it.")));
 	target.table->phase = Phase::Waiting;
+	target.table->rows = true;
 	target.table->failures = 0;
 	target.table->retry_at = 0;
 	target.table->reason[0] = '\0';

@@ -90,45 +90,42 @@ on_change(LogicalDecodingContext *, ReorderBufferTXN *, Relation relation, Reord
 	MemoryContextReset(change_context);
 }
 
-/*
- * A part of a table was truncated, if it is a leaf, or leaves, of one: no event can say so, so its rows are brought
- * out anew.
- */
-static void
-truncate_part(Relation part, int nrelations, Relation relations[])
+/* The tables of which these are parts and which are not themselves among them. */
+static List *
+partly_truncated(int nrelations, Relation relations[])
 {
+	List *truncated = NIL;
+	List *partly = NIL;
 	ListCell *lc;
 
-	foreach (lc, get_partition_ancestors(RelationGetRelid(part)))
-	{
-		Table *table = table_lookup(lfirst_oid(lc), current.commit_lsn);
-		bool whole = false;
-
-		for (int i = 0; i < nrelations; i++)
-			whole |= RelationGetRelid(relations[i]) == lfirst_oid(lc);
-		if (table && !whole)
-			decoder_leaf_truncated(table, RelationGetRelationName(part));
-	}
+	for (int i = 0; i < nrelations; i++)
+		truncated = lappend_oid(truncated, RelationGetRelid(relations[i]));
+	for (int i = 0; i < nrelations; i++)
+		if (relations[i]->rd_rel->relispartition)
+			foreach (lc, get_partition_ancestors(RelationGetRelid(relations[i])))
+				partly = list_append_unique_oid(partly, lfirst_oid(lc));
+	return list_difference_oid(partly, truncated);
 }
 
 static void
 on_truncate(LogicalDecodingContext *, ReorderBufferTXN *, int nrelations, Relation relations[], ReorderBufferChange *)
 {
 	MemoryContext old = MemoryContextSwitchTo(change_context);
+	ListCell *lc;
 
 	ordinal++;
 	for (int i = 0; i < nrelations; i++)
 	{
 		Table *table = table_lookup(RelationGetRelid(relations[i]), current.commit_lsn);
 
-		if (table)
-		{
-			events_added();
-			encode_truncate(table, current, ordinal);
-		}
-		if (relations[i]->rd_rel->relispartition)
-			truncate_part(relations[i], nrelations, relations);
+		if (table == nullptr)
+			continue;
+		events_added();
+		encode_truncate(table, current, ordinal);
 	}
+	foreach (lc, partly_truncated(nrelations, relations))
+		if (table_lookup(lfirst_oid(lc), current.commit_lsn))
+			decoder_partly_truncated(lfirst_oid(lc));
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(change_context);
 }

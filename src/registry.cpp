@@ -116,10 +116,11 @@ registry_write(const Registry *registry)
 		foreach (lc2, table->exclude_attributes)
 			appendStringInfo(&json, "%s%d", lc2 == list_head(table->exclude_attributes) ? "" : ", ", lfirst_int(lc2));
 		appendStringInfo(&json,
-						 "], \"phase\": \"%s\", \"generation\": %u, \"workers\": %d, \"paused\": %d, \"failures\": %d, "
+						 "], \"phase\": \"%s\", \"generation\": %u, \"rows\": %d, \"workers\": %d, \"paused\": %d, "
+						 "\"failures\": %d, "
 						 "\"retry_at\": %lld, ",
-						 phase_name(table->phase), table->generation, table->workers, table->paused ? 1 : 0,
-						 table->failures, static_cast<long long>(table->retry_at));
+						 phase_name(table->phase), table->generation, table->rows ? 1 : 0, table->workers,
+						 table->paused ? 1 : 0, table->failures, static_cast<long long>(table->retry_at));
 		json_string(&json, "reason", table->reason);
 		appendStringInfoString(&json, "}");
 	}
@@ -242,6 +243,7 @@ parse_table(const char *path, JsonbContainer *object)
 		DirectFunctionCall1(pg_lsn_in, CStringGetDatum(string_of(member(path, object, "start", jbvString)))));
 	table->phase = phase_member(path, object);
 	table->generation = static_cast<uint32>(number_member(path, object, "generation"));
+	table->rows = number_member(path, object, "rows") != 0;
 	table->workers = static_cast<int>(number_member(path, object, "workers"));
 	table->paused = number_member(path, object, "paused") != 0;
 	table->failures = static_cast<int>(number_member(path, object, "failures"));

@@ -30,7 +30,8 @@ struct RegistryTable
 	XLogRecPtr start;         /* transactions whose commit record starts at or behind it are published */
 	Phase phase;
 	uint32 generation;    /* what is published carries it; 0: nothing was yet */
-	int workers;          /* how many scan it, as asked for */
+	bool rows;            /* existing rows are published, not changes alone */
+	int workers;          /* how many scan them, as asked for */
 	bool paused;          /* its snapshot is not to begin */
 	int failures;         /* of its snapshot, in a row */
 	TimestampTz retry_at; /* do not begin again before */
