@@ -68,6 +68,7 @@ is_replica($events, $primary, 'parts', ['id'], 'and so do those of a table with 
 positions_increase($events, 'positions strictly increase on each subject');
 
 # A change does not wait for anything but itself: no poll of seconds stands between the primary and JetStream.
+wait_confirmed($standby, primary => $primary);
 my $row = wait_for_state($standby, 'streaming');
 is($row->{tables}, 2, 'siphon_applications counts the tables');
 ok($row->{publisher_attached}, 'and sees the publisher');

@@ -94,6 +94,7 @@ sub add_table
 		find => [ map { in_object($_) } @key ],
 		rows => {},
 		parts => {},
+		generation => 0,
 		partitions => $PARTITIONS
 	};
 	return;
@@ -108,6 +109,15 @@ sub ask
 	close $psql or die "psql failed\n";
 	chomp $answer;
 	return $answer;
+}
+
+# What does not fit in a partition.
+sub doubt
+{
+	my ($self, $part, $what) = @_;
+
+	$part->{doubts} ? push @{ $part->{doubts} }, $what : $self->differ($what);
+	return;
 }
 
 sub differ
@@ -144,27 +154,23 @@ sub take
 	return $self->differ("a line that siphon-tail does not print: $line") unless $line =~ /$HEAD/g;
 	my ($table, $partition, $operation, $generation) = ($self->{tables}{"$1$2"} // return, $3 // 0, $4, $5 // 0);
 	my $part = $table->{parts}{$partition} //= { generation => 0, lsn => '', ordinal => 0 };
-	my $say = sub {
-		my $place = "$table->{title}.$partition: $_[0]" . (defined $_[1] ? " at $_[1]" : '');
-		return $self->differ($place) unless $part->{doubts};
-		push @{ $part->{doubts} }, $place;
-	};
+	my $say = sub { $self->doubt($part, "$table->{title}.$partition: $_[0]" . (defined $_[1] ? " at $_[1]" : '')) };
 
 	# Left over from a snapshot that failed, or from when the table had more partitions.
-	return $self->{count}{old}++ if $generation < $part->{generation} || $partition >= $table->{partitions};
+	return $self->{count}{old}++
+	  if $generation < $part->{generation} || ($partition >= $table->{partitions} && $generation <= $table->{generation});
 	$self->{count}{$operation}++;
 	return $self->begin($table, $partition, $part, $generation, $line, $say) if $operation eq 'SNAPSHOT-BEGIN';
 	if ($generation > $part->{generation})
 	{
-		# Added without its rows. Or it is what is left of the time before the first marker, which counts for nothing:
-		# so what is wrong with it is told only if no marker follows.
-		$part->{doubts} = [];
+		# The table was added without its rows. Or else this is the end of a snapshot that failed, of which the stream
+		# has lost the beginning: what does not fit then counts for nothing as soon as another begins.
+		$part->{doubts} //= [] if $part->{generation} == 0;
 		$say->("$operation of generation $generation, which has not begun") if $operation =~ /^SNAPSHOT/;
 		$part->{generation} = $generation;
 		delete $part->{counted};
 		$self->empty($table, $partition);
-		delete $table->{generation};
-		$table->{partitions} = $PARTITIONS;
+		$table->{partitions} = $PARTITIONS if $generation > $table->{generation};
 	}
 	return end($part, $line, $say) if $operation eq 'SNAPSHOT-END';
 
@@ -412,7 +418,8 @@ sub check_end
 		$self->differ($_) for @{ $part->{doubts} // [] };
 		$self->differ("$table->{title}.$partition: generation $part->{generation} does not end") if defined $part->{counted};
 	}
-	return unless $table->{generation};
+	# Without a snapshot it is not known how many there should be.
+	return if $table->{partitions} == $PARTITIONS;
 	for my $partition (0 .. $table->{partitions} - 1)
 	{
 		$self->differ("$table->{title}.$partition: generation $table->{generation} does not begin")
