@@ -72,7 +72,7 @@ public:
 
 private:
 	/* The part of the room that bulk may take. */
-	static constexpr size_t kBulkShare = 4;
+	static constexpr size_t kBulkShare = 16;
 
 	struct Entry
 	{

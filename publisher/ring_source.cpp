@@ -52,15 +52,8 @@ RingSource::map(const RingDirectory &directory, const std::string &ring)
 	if (error != 0)
 		throw directory.error(error);
 
-	/*
-	 * A ring that is truncated under us then reads as zeros, which is a corrupt ring and not a SIGBUS. One mapping
-	 * can be guarded: that of the ring which always is there.
-	 */
-	if (ring == kDecoderRing)
-	{
-		ring_fault_guard(mapping_.memory, mapping_.size);
-		guarded_ = true;
-	}
+	/* A ring that is truncated under us then reads as zeros, which is a corrupt ring and not a SIGBUS. */
+	ring_fault_guard(mapping_.memory, mapping_.size);
 
 	uint32_t version = 0;
 
@@ -89,8 +82,7 @@ RingSource::~RingSource()
 		reader_.set_publisher(0);
 		close(worker_bell_);
 	}
-	if (guarded_)
-		ring_fault_guard(nullptr, 0);
+	ring_fault_release(mapping_.memory);
 	ring_file_close(&mapping_);
 }
 

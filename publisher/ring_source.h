@@ -49,7 +49,6 @@ private:
 
 	std::string path_;
 	int worker_bell_ = -1;
-	bool guarded_ = false;
 	RingMapping mapping_{nullptr, 0, -1};
 	RingReader reader_;
 };

@@ -1,5 +1,5 @@
 /*
- * A SIGBUS handler for one mapping: see ring_fault.h. All that the handler touches is lock-free, and
+ * A SIGBUS handler for mappings of rings: see ring_fault.h. All that the handler touches is lock-free, and
  * mmap and sigaction are plain system calls.
  */
 #include "ring_fault.h"
@@ -12,8 +12,20 @@
 
 namespace siphon {
 
-static std::atomic<uintptr_t> guarded_start;
-static std::atomic<size_t> guarded_size;
+struct Guarded
+{
+	std::atomic<uintptr_t> start; /* 0: a free place */
+	std::atomic<size_t> size;
+
+	bool holds(uintptr_t address) const
+	{
+		uintptr_t from = start.load();
+
+		return from != 0 && address >= from && address - from < size.load();
+	}
+};
+
+static Guarded guarded[kGuardedMappings];
 static std::atomic<bool> fault_seen;
 static std::atomic<bool> installed;
 static struct sigaction previous;
@@ -23,16 +35,17 @@ static_assert(std::atomic<uintptr_t>::is_always_lock_free && std::atomic<bool>::
 static void
 handle_bus_error(int signal_number, siginfo_t *info, void *)
 {
-	uintptr_t start = guarded_start.load();
-	size_t size = guarded_size.load();
 	uintptr_t address = reinterpret_cast<uintptr_t>(info->si_addr);
 	/* si_addr means something only if the kernel reports a fault, and not for a kill(). */
 	bool fault = info->si_code > 0;
 	int saved_errno = errno;
 
-	if (fault && address >= start && address - start < size)
+	for (const Guarded &mapping : guarded)
 	{
-		void *zeros = mmap(reinterpret_cast<void *>(start), size, PROT_READ | PROT_WRITE,
+		if (!fault || !mapping.holds(address))
+			continue;
+
+		void *zeros = mmap(reinterpret_cast<void *>(mapping.start.load()), mapping.size.load(), PROT_READ | PROT_WRITE,
 						   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);
 
 		if (zeros != MAP_FAILED)
@@ -54,15 +67,13 @@ handle_bus_error(int signal_number, siginfo_t *info, void *)
 void
 ring_fault_guard(void *memory, size_t size)
 {
-	/* Between these stores nothing is touched that could fault. */
-	guarded_size.store(memory == nullptr ? 0 : size);
-	guarded_start.store(reinterpret_cast<uintptr_t>(memory));
-
-	if (memory == nullptr)
+	for (Guarded &mapping : guarded)
 	{
-		if (installed.exchange(false))
-			sigaction(SIGBUS, &previous, nullptr);
-		return;
+		if (mapping.start.load() != 0)
+			continue;
+		mapping.size.store(size);
+		mapping.start.store(reinterpret_cast<uintptr_t>(memory));
+		break;
 	}
 
 	fault_seen.store(false);
@@ -76,6 +87,21 @@ ring_fault_guard(void *memory, size_t size)
 	action.sa_flags = SA_SIGINFO | SA_NODEFER;
 	sigemptyset(&action.sa_mask);
 	sigaction(SIGBUS, &action, &previous);
+}
+
+void
+ring_fault_release(void *memory)
+{
+	bool left = false;
+
+	for (Guarded &mapping : guarded)
+	{
+		if (mapping.start.load() == reinterpret_cast<uintptr_t>(memory))
+			mapping.start.store(0);
+		left |= mapping.start.load() != 0;
+	}
+	if (!left && installed.exchange(false))
+		sigaction(SIGBUS, &previous, nullptr);
 }
 
 bool

@@ -14,13 +14,15 @@
 
 namespace siphon {
 
-/*
- * Guards this mapping, which is page-aligned, in place of the one before; nullptr ends guarding (do that
- * before munmap). One mapping per process.
- */
-void ring_fault_guard(void *memory, size_t size);
+/* How many mappings can be guarded at a time; more are not. */
+constexpr size_t kGuardedMappings = 256;
 
-/* True if the mapping guarded last has been replaced by zeros: whatever was or is written there is lost. */
+/* Guards this mapping, which is page-aligned. */
+void ring_fault_guard(void *memory, size_t size);
+/* Ends that; do so before munmap. */
+void ring_fault_release(void *memory);
+
+/* True if a mapping has been replaced by zeros since the last was guarded: what was or is written there is lost. */
 bool ring_fault_seen();
 
 } // namespace siphon

@@ -199,7 +199,7 @@ TEST_F(LedgerTest, SkippedFramesWaitForTheirSource)
 
 TEST(LedgerBulk, HasAPartOfTheRoom)
 {
-	Ledger ledger(8, 400);
+	Ledger ledger(32, 1600);
 
 	ledger.settle(0);
 	EXPECT_TRUE(ledger.room(1000, true));

@@ -558,7 +558,7 @@ TEST_F(RingFault, TruncatedFileIsReplacedByZeros)
 
 	/* The whole mapping is ours now, up to its last byte. */
 	static_cast<volatile char *>(worker.memory)[worker.size - 1] = 'y';
-	ring_fault_guard(nullptr, 0);
+	ring_fault_release(worker.memory);
 	EXPECT_TRUE(ring_fault_seen());
 }
 
@@ -578,6 +578,7 @@ TEST_F(RingFault, CutAtTheEndIsSeenWhenItIsReached)
 	EXPECT_TRUE(ring_fault_seen());
 
 	/* The next ring starts with a clean flag, and is guarded in turn. */
+	ring_fault_release(worker.memory);
 	ring_file_close(&worker);
 	make_ring();
 	ring_fault_guard(worker.memory, worker.size);
@@ -585,7 +586,22 @@ TEST_F(RingFault, CutAtTheEndIsSeenWhenItIsReached)
 	ASSERT_EQ(ftruncate(worker.fd, 0), 0);
 	EXPECT_GE(writer.write(info, payload.data(), static_cast<uint32_t>(payload.size()), 0), 0);
 	EXPECT_TRUE(ring_fault_seen());
-	ring_fault_guard(nullptr, 0);
+	ring_fault_release(worker.memory);
+}
+
+TEST_F(RingFault, EachOfSeveralMappingsIsGuarded)
+{
+	make_ring();
+	ASSERT_EQ(open(), 0);
+	ring_fault_guard(worker.memory, worker.size);
+	ring_fault_guard(publisher.memory, publisher.size);
+	ASSERT_EQ(ftruncate(worker.fd, 0), 0);
+	static_cast<volatile char *>(publisher.memory)[0] = 'x';
+	EXPECT_TRUE(ring_fault_seen());
+	ring_fault_release(publisher.memory);
+	/* The other is still what it was, and guarded. */
+	EXPECT_NE(static_cast<volatile char *>(worker.memory)[0], 'x');
+	ring_fault_release(worker.memory);
 }
 
 volatile sig_atomic_t others;
@@ -611,11 +627,12 @@ TEST_F(RingFault, OtherSignalsGoToTheHandlerBefore)
 	EXPECT_FALSE(ring_fault_seen());
 
 	/* That took our handler away; guarding again brings it back, and ending restores the one before. */
+	ring_fault_release(worker.memory);
 	ring_fault_guard(worker.memory, worker.size);
 	ASSERT_EQ(ftruncate(worker.fd, 0), 0);
 	writer.heartbeat(1);
 	EXPECT_TRUE(ring_fault_seen());
-	ring_fault_guard(nullptr, 0);
+	ring_fault_release(worker.memory);
 	ASSERT_EQ(sigaction(SIGBUS, &before, &now), 0);
 	EXPECT_EQ(now.sa_handler, count.sa_handler);
 	EXPECT_EQ(others, 1);

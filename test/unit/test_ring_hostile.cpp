@@ -115,7 +115,7 @@ TEST_F(Ring, ReaderRefusesLiesUnderARightChecksum)
 	const std::vector<std::pair<const char *, Lie>> lies = {
 		{"position before", [](FrameHeader &h) { h.position -= kCapacity; }},
 		{"position behind", [](FrameHeader &h) { h.position += kCapacity; }},
-		{"kind", [](FrameHeader &h) { h.kind = 7; }},
+		{"kind", [](FrameHeader &h) { h.kind = 8; }},
 		{"padding not up to the end",
 		 [](FrameHeader &h) {
 			 h.kind = 0;
