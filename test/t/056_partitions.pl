@@ -214,14 +214,17 @@ $primary->poll_query_until('postgres',
 
 my $locker = $primary->background_psql('postgres', on_error_stop => 0);
 
-$locker->query_until(qr/called/, "\\echo called\nBEGIN; LOCK TABLE m_rest, m_late; COMMIT;\n");
+$locker->query_until(qr/called/, "\\echo called\nBEGIN; LOCK TABLE m_rest; TRUNCATE m_other; COMMIT;\n");
 $primary->poll_query_until('postgres', "SELECT count(*) = 1 FROM pg_locks WHERE NOT granted AND relation = 'm_rest'::regclass")
   or die 'nobody waits';
 $primary->safe_psql('postgres', 'ALTER SYSTEM RESET ALL');
 $primary->reload;
-all_streaming($primary);
-pass('the snapshot comes to its end');
+wait_until('the snapshot ends', sub { generation($primary, 'measurements') > $generation && all_streaming($primary) });
 $locker->quit;
+# Decoded by then, so that the next snapshot is due.
+wait_confirmed($primary);
+all_streaming($primary);
+compare($primary, 'after TRUNCATE of a leaf at the end of a snapshot');
 
 # ---- several tables, identities, inheritance ------------------------------------------------------------------------
 
@@ -236,6 +239,11 @@ $primary->safe_psql(
 	SELECT format('CREATE TABLE many_%s PARTITION OF many FOR VALUES FROM (%s) TO (%s)', g, 10 * g, 10 * g + 10)
 		FROM generate_series(0, 299) g \gexec
 	INSERT INTO many SELECT g, 'v' || g FROM generate_series(0, 2999) g;
+	CREATE TABLE hidden (id int, v text, secret text, PRIMARY KEY (id)) PARTITION BY HASH (id);
+	CREATE TABLE hidden_0 (secret text, v text, id int NOT NULL);
+	ALTER TABLE hidden ATTACH PARTITION hidden_0 FOR VALUES WITH (MODULUS 1, REMAINDER 0);
+	INSERT INTO hidden VALUES (1, 'v', 's');
+	SELECT siphon_add_table('hidden', exclude_columns => '{secret}');
 	CREATE TABLE single (id int PRIMARY KEY, v text);
 	INSERT INTO single VALUES (-1, 'single');
 	SELECT siphon_add_table(t, workers => 2) FROM unnest('{parent,child,nothing,many,single}'::regclass[]) t});
@@ -245,6 +253,7 @@ $primary->safe_psql(
 	INSERT INTO parent VALUES (3, 'parent');
 	INSERT INTO child VALUES (4, 'child');
 	UPDATE many SET v = v || 'x' WHERE id % 7 = 0;
+	UPDATE hidden SET v = 'w', secret = 't';
 	DELETE FROM single;
 	ALTER TABLE many ATTACH PARTITION single FOR VALUES FROM (-10) TO (0);
 	INSERT INTO many VALUES (-2, 'both')});
@@ -253,6 +262,22 @@ $events = replay($nats);
 is_replica($events, $primary, $_, ['id'], "table $_") for qw(child nothing many single);
 is_deeply([ sort map { $_->{columns}{id} } grep { $_->{table} eq 'parent' && $_->{columns} } @$events ],
 	[ 1, 3 ], 'a parent in plain inheritance comes without its children');
+is_deeply(
+	[ map { $_->{columns} } grep { $_->{table} eq 'hidden' && $_->{columns} } @$events ],
+	[ { id => 1, v => 'v' }, { id => 1, v => 'w' } ],
+	'a column that is excluded from the root is excluded from its leaves');
+
+# One that can't be read or decoded stops the next snapshot, and says so.
+$primary->safe_psql(
+	'postgres', q{
+	CREATE UNLOGGED TABLE many_unlogged PARTITION OF many FOR VALUES FROM (-20) TO (-10);
+	SELECT siphon_resync_table('many')});
+wait_until('the reason is told',
+	sub { $primary->safe_psql('postgres', "SELECT reason FROM siphon_tables WHERE table_name = 'many'") =~ /"many_unlogged" is an unlogged table/ });
+$primary->safe_psql('postgres', 'ALTER TABLE many_unlogged SET LOGGED; INSERT INTO many VALUES (-15)');
+all_streaming($primary);
+wait_confirmed($primary);
+is_replica(replay($nats), $primary, 'many', ['id'], 'a leaf that was unlogged');
 
 my $log = -s $primary->logfile;
 
@@ -288,6 +313,11 @@ SKIP:
 	all_streaming($standby);
 	finish_pgbench($load);
 	compare($standby, 'standby');
+	$generation = generation($standby, 'measurements');
+	$primary->safe_psql('postgres', 'TRUNCATE m_plain');
+	wait_until('the table is snapshotted anew', sub { generation($standby, 'measurements') > $generation });
+	all_streaming($standby);
+	compare($standby, 'standby, after TRUNCATE of a leaf');
 }
 
 done_testing();
