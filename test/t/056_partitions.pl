@@ -16,7 +16,7 @@ my $nats = siphon_nats();
 my @key = ('day', 'id');
 
 # Days 0 to 99 in leaves of all kinds: several ranges of blocks long; with columns in other places; with old rows whole;
-# two levels down; of another access method that is heap's; and the default one. Each tenth row has a value out of line.
+# two levels down; of another access method that is heap's; and the default one. Each 101st row has a value out of line.
 $primary->safe_psql(
 	'postgres', q{
 	CREATE ACCESS METHOD heap2 TYPE TABLE HANDLER heap_tableam_handler;
@@ -43,7 +43,7 @@ $primary->safe_psql(
 	ALTER TABLE m_full ALTER large SET STORAGE EXTERNAL;
 	ALTER TABLE m_sub_high ALTER large SET STORAGE EXTERNAL;
 	INSERT INTO measurements (id, day, device, v, large)
-		SELECT g, g % 100, 'd' || g % 7, 0, CASE WHEN g % 10 = 0 THEN repeat(md5(g::text), 100) END
+		SELECT g, g % 100, 'd' || g % 7, 0, CASE WHEN g % 101 = 0 THEN repeat(md5(g::text), 100) END
 		FROM generate_series(1, 10000) g});
 
 my $insert = q{
@@ -57,11 +57,13 @@ COMMIT;
 };
 my $change = q{
 \set id random(1, 10000)
+\set large 101 * random(1, 99)
 UPDATE measurements SET v = v + 1 WHERE day = :id % 100 AND id = :id;
+UPDATE measurements SET v = v + 1 WHERE day = :large % 100 AND id = :large;
 };
 # Not the rows with a large value: where such a one gets another key and stays in its leaf, the WAL lacks the value.
 my $move = q{
-\set id 10 * random(0, 999) + random(1, 9)
+\set id 101 * random(0, 98) + random(1, 100)
 \set day random(0, 99)
 UPDATE measurements SET day = :day, device = 'moved' WHERE day = :id % 100 AND id = :id;
 };
