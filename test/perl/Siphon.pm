@@ -202,7 +202,9 @@ sub wait_confirmed
 {
 	my ($node, %options) = @_;
 	my $primary = $options{primary} // $node;
-	my $lsn = $primary->safe_psql('postgres', 'SELECT pg_current_wal_flush_lsn()');
+	# What the WAL writer has flushed may end in the middle of a record, which nobody can decode before the rest is there.
+	my $lsn = (split /\n/, $primary->safe_psql('postgres',
+			"SELECT pg_logical_emit_message(true, 'flush', ''); SELECT pg_current_wal_flush_lsn()"))[-1];
 
 	$node->poll_query_until('postgres',
 			"SELECT confirmed_lsn >= '$lsn' FROM siphon_applications WHERE application = '"
