@@ -5,6 +5,7 @@
 #   make demo            see it work: primary, standby, nats-server and publisher, thrown away at the end
 #   make check           the whole test suite
 #   make bench           Siphon's speed beside pgoutput's, on the same WAL; bench-snapshot: beside COPY's
+#   make soak            snapshots under load and with kills: ROUNDS=100 random ones from SEED; BIG=1: a large table
 #   make format          clang-format over the sources
 #
 # demo and check bring their own PostgreSQL, nats-server and libraries in a root filesystem of Debian where this
@@ -22,15 +23,15 @@ SUITE ?= auto
 Q = $(if $(V),,@)
 say = @echo "  "
 
-ifneq ($(filter demo check bench bench-snapshot,$(MAKECMDGOALS)),)
+ifneq ($(filter demo check bench bench-snapshot soak,$(MAKECMDGOALS)),)
 
 # Outside: no PostgreSQL is needed, so PGXS is not even looked at.
-.PHONY: demo check bench bench-snapshot
+.PHONY: demo check bench bench-snapshot soak
 demo:
 	@scripts/suite $(SUITE) -- $(MAKE) --no-print-directory demo-here
 check:
 	@scripts/suite $(SUITE) -- $(MAKE) --no-print-directory check-here
-bench bench-snapshot:
+bench bench-snapshot soak:
 	@scripts/suite $(SUITE) -- $(MAKE) --no-print-directory $@-here
 
 else

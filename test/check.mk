@@ -36,7 +36,10 @@ check_title_regress = SQL surface and refusals (pg_regress)
 check_title_pgtap = SQL surface (pgTAP)
 check_title_tap = servers, standbys, faults (TAP)
 
-.PHONY: check-here check-install check-server-conf check-regress check-pgtap check-tap check-tap-here
+# ROUNDS and SEED of the soak, and BIG=1 for the one with a large table.
+SOAK = test/soak/$(if $(BIG),big,rounds).pl
+
+.PHONY: soak-here check-here check-install check-server-conf check-regress check-pgtap check-tap check-tap-here
 
 check-here: check-install
 	@echo "check: building the unit tests (log: $(BUILDDIR)/check/build.log)"
@@ -88,3 +91,7 @@ check-tap check-tap-here: check-install
 		PG_TEST_PORT_DIR=$(check_dir)/tap/ports INITDB_TEMPLATE=$(check_dir)/tap/template \
 		PG_REGRESS=$(check_pgxs)/src/test/regress/pg_regress \
 		prove --timer -I $(check_pgxs)/src/test/perl -I test/perl -j$(PROVE_JOBS) $(PROVE_FLAGS) $(TESTS)
+
+soak-here:
+	@SOAK_ROUNDS=$(ROUNDS) SOAK_SEED=$(SEED) \
+		$(MAKE) --no-print-directory check-tap-here PROVE_JOBS=1 TESTS=$(SOAK) PROVE_FLAGS='--verbose $(PROVE_FLAGS)'

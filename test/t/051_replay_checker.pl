@@ -27,7 +27,8 @@ CREATE TABLE divided (id bigint, kind text, v int, PRIMARY KEY (kind, id));
 CREATE TABLE whole (id int PRIMARY KEY, v int, filler text);
 ALTER TABLE whole REPLICA IDENTITY FULL;
 INSERT INTO single SELECT g, 0, g / 3.0, 1 / g::float8, decode(md5(g::text), 'hex'), format('{"a": "%s\"\\" }', g)::json,
-						  clock_timestamp(), repeat('x', g % 50) FROM generate_series(1, 3000) g;
+						  clock_timestamp(), CASE WHEN g % 50 > 0 THEN repeat('x', g % 50)
+							  ELSE (SELECT string_agg(md5((g * i)::text), '') FROM generate_series(1, 100) i) END FROM generate_series(1, 3000) g;
 INSERT INTO divided SELECT g, E'k"\\,}|' || g % 3, 0 FROM generate_series(1, 3000) g;
 INSERT INTO whole SELECT g, 0, E'\t\u00e4' || g FROM generate_series(1, 3000) g;
 -- Larger than a message may be.

@@ -221,26 +221,23 @@ sub take
 }
 
 # The end of a line is ,"columns":{...},"unchanged":[...],"old":{...}} and not all of them are there. What is looked
-# for can't be in a string, where quotes are escaped.
+# for is nowhere else: in a string quotes would be escaped, and no column's value is an object or an array.
 sub images
 {
 	my ($rest) = @_;
-	my ($old, $unchanged);
+	my %image = (columns => undef, unchanged => undef, old => undef);
 
 	$rest =~ s/\}\n?\z//;
-	if ((my $at = index $rest, '},"old":{') >= 0)
+	for my $part ([ old => ',"old":{' ], [ unchanged => ',"unchanged":[' ], [ columns => ',"columns":{' ])
 	{
-		$old = substr $rest, $at + 8;
-		$rest = substr $rest, 0, $at + 1;
+		my ($name, $beginning) = @$part;
+		my $at = index $rest, $beginning;
+
+		next if $at < 0;
+		$image{$name} = substr $rest, $at + length($beginning) - 1;
+		$rest = substr $rest, 0, $at;
 	}
-	if ((my $at = index $rest, '},"unchanged":[') >= 0)
-	{
-		$unchanged = substr $rest, $at + 14;
-		$rest = substr $rest, 0, $at + 1;
-	}
-	return (substr($rest, 11), $old, $unchanged) if $rest =~ /^,"columns":/;
-	return (undef, substr($rest, 7)) if $rest =~ /^,"old":/;
-	return;
+	return @image{qw(columns old unchanged)};
 }
 
 sub begin

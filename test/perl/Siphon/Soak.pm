@@ -1,0 +1,493 @@
+# Rounds of the soak: tables with random properties are added, brought out anew, removed and added again, on the primary
+# or on its standby, while writers change them, and while publisher, snapshot processes and server are killed in every
+# phase of a snapshot. At the end of each round the stream must make the tables.
+#
+# A round's seed decides on all that is chosen; when things happen depends on the machine too.
+package Siphon::Soak;
+
+use strict;
+use warnings FATAL => 'all';
+
+use List::Util qw(max shuffle);
+use PostgreSQL::Test::Utils;
+use Siphon;
+use Siphon::NatsClient;
+use Test::More;
+use Time::HiRes qw(sleep time);
+
+my @PHASES = ('waiting', 'preparing', 'scanning', 'moving held changes', 'none');
+my $CLIENTS = 8;
+my $CONF = q{
+restart_after_crash = on
+max_prepared_transactions = 40
+max_worker_processes = 16
+siphon.max_snapshots = 2
+siphon.package_size = 32kB
+max_standby_streaming_delay = 2s
+};
+
+# Kinds of tables: definition, and what an INSERT gives besides id and v. Each UPDATE increments v.
+my %SHAPES = (
+	plain => [ 'id bigint PRIMARY KEY, v int, filler text', q{, repeat('x', (random() * 300)::int)} ],
+	compound => [ 'id bigint, v int, kind text, amount numeric, PRIMARY KEY (kind, id)', q{, 'k' || (random() * 3)::int, random()::numeric} ],
+	wide => [
+		'id bigint PRIMARY KEY, v int, big text, at timestamptz, flag bool, j jsonb, b bytea',
+		q{, (SELECT string_agg(md5(random()::text), '') FROM generate_series(1, (random() * 150)::int)), clock_timestamp(),
+		  random() < 0.5, '{"a": [1, "\"", null]}', decode(md5(random()::text), 'hex')}
+	]);
+
+# Options: seed of the first round, standby: false to go without.
+sub new
+{
+	my ($class, %options) = @_;
+	my $primary = siphon_node('primary', conf => $CONF);
+	my $self = bless {
+		seed => $options{seed} // int(rand(1 << 30)),
+		round => 0,
+		primary => $primary,
+		nats => siphon_nats(),
+		hits => {},
+		count => {}
+	}, $class;
+
+	$primary->safe_psql('postgres', <<'SQL');
+-- Waits for a snapshot to be in a phase; returns the phase of one when that is so, or the time is over.
+CREATE FUNCTION await_phase(wanted text, seconds float) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+	deadline timestamptz := clock_timestamp() + make_interval(secs => seconds);
+	found text;
+BEGIN
+	LOOP
+		SELECT phase INTO found FROM siphon_snapshot_progress ORDER BY phase = wanted DESC, phase <> 'waiting' DESC LIMIT 1;
+		found := coalesce(found, 'none');
+		EXIT WHEN found = wanted OR clock_timestamp() > deadline;
+		PERFORM pg_sleep(0.001);
+	END LOOP;
+	RETURN found;
+END $$;
+-- Changes a table in more subtransactions than a snapshot has room for.
+CREATE FUNCTION many_subtransactions(name text, first int) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+	FOR i IN first .. first + 80 LOOP
+		BEGIN
+			EXECUTE format('UPDATE %I SET v = v + 1 WHERE id = $1', name) USING i;
+			IF i % 7 = 0 THEN
+				RAISE division_by_zero;
+			END IF;
+		EXCEPTION WHEN division_by_zero THEN
+		END;
+	END LOOP;
+END $$;
+SQL
+	$self->{standby} = siphon_standby($primary, 'standby', conf => $CONF) if ($options{standby} // 1) && standby_supported($primary);
+	return $self;
+}
+
+sub say
+{
+	my ($self, $what) = @_;
+
+	note(sprintf '    %5.2f s  %s', time - $self->{since}, $what);
+	return;
+}
+
+sub one_of
+{
+	return $_[ int rand @_ ];
+}
+
+sub between
+{
+	my ($least, $most) = @_;
+
+	return $least + int rand($most - $least + 1);
+}
+
+# ---- talking to servers that may be away ----------------------------------------------------------------------------
+
+# Runs a statement on a server, again and again if the connection was lost; returns its output, or undef on an error
+# that is not about the connection.
+sub ask
+{
+	my ($self, $node, $sql) = @_;
+	my $deadline = time + 60;
+
+	for (;;)
+	{
+		my ($code, $out, $err) = $node->psql('postgres', $sql);
+
+		return $out if $code == 0;
+		if ($code == 2 || $err =~ /the database system is|terminating connection|connection .* (closed|lost)|conflict with recovery/)
+		{
+			die "server " . $node->name . " does not come back: $err" if time > $deadline;
+			sleep 0.05;
+			next;
+		}
+		$self->say($err =~ s/\n.*//sr);
+		return;
+	}
+}
+
+sub on_tables
+{
+	my ($self, $function, $table, $arguments) = @_;
+	my $sql = "SELECT siphon_$function('$table->{name}', '$self->{application}'" . ($arguments // '') . ')';
+
+	$self->say("$function $table->{name}" . ($arguments // ''));
+	return $self->ask($self->{node}, "SET client_min_messages = error; $sql");
+}
+
+sub is_listed
+{
+	my ($self, $table) = @_;
+
+	return $self->ask($self->{node}, "SELECT count(*) FROM siphon_tables WHERE table_name = '$table->{name}'");
+}
+
+sub add
+{
+	my ($self, $table) = @_;
+
+	# Large values that an UPDATE leaves alone do not follow a key to another partition.
+	$table->{partitions} = $table->{shape} eq 'wide' && !$table->{full} ? 1 : one_of(1, 1, 2, 4, 7);
+	$self->on_tables('add_table', $table, ", partitions => $table->{partitions}, workers => " . between(1, 3))
+	  until $self->is_listed($table);
+	return;
+}
+
+sub remove
+{
+	my ($self, $table) = @_;
+
+	$self->on_tables('remove_table', $table) while $self->is_listed($table);
+	return;
+}
+
+# ---- the tables and their writers -----------------------------------------------------------------------------------
+
+sub make_tables
+{
+	my ($self) = @_;
+	my $sql = "CREATE SEQUENCE ids START 1000001;\n";
+
+	$self->{tables} = [];
+	for my $number (1 .. between(2, 3))
+	{
+		my $shape = one_of(sort keys %SHAPES);
+		my $table = { name => "t$number", shape => $shape, rows => between(0, 9) ? between(500, 10000) : 0, full => !between(0, 2) };
+		my ($columns, $values) = @{ $SHAPES{$shape} };
+
+		$table->{rows} = int($table->{rows} / 10) if $shape eq 'wide';
+		$sql .= "CREATE TABLE $table->{name} ($columns);\n";
+		$sql .= "ALTER TABLE $table->{name} REPLICA IDENTITY FULL;\n" if $table->{full};
+		$sql .= "INSERT INTO $table->{name} SELECT g, 0$values FROM generate_series(1, $table->{rows}) g;\n";
+		push @{ $self->{tables} }, $table;
+		$self->say("$table->{name}: $shape, $table->{rows} rows" . ($table->{full} ? ', identity full' : ''));
+	}
+	$self->{ids} = max map { $_->{rows} } @{ $self->{tables} };
+	$self->{ids} = 100 if $self->{ids} < 100;
+	$self->{primary}->safe_psql('postgres', $sql);
+	return;
+}
+
+sub scripts
+{
+	my ($self) = @_;
+	my @tables = @{ $self->{tables} };
+	my $each = sub { join '', map { $_[0]->($_) . ";\n" } @tables };
+	my $id = "\\set id random(1, $self->{ids})\n";
+	my $insert = sub { "INSERT INTO $_[0]{name} SELECT nextval('ids'), 0$SHAPES{ $_[0]{shape} }[1]" };
+	my $update = sub { "UPDATE $_[0]{name} SET v = v + 1" . ($_[0]{shape} eq 'wide' && !between(0, 1) ? ", big = big || 'y'" : '') . ' WHERE id = :id' };
+	my $move = sub { "UPDATE $_[0]{name} SET v = v + 1, id = nextval('ids') WHERE id = :id" };
+	my $delete = sub { "DELETE FROM $_[0]{name} WHERE id = :id" };
+	my $some = $tables[ int rand @tables ]{name};
+
+	return {
+		'insert@6' => "\\set fate random(0, 9)\nBEGIN;\n"
+		  . $each->($insert)
+		  . "SAVEPOINT s;\n"
+		  . $each->($insert)
+		  . "\\if :fate < 5\nROLLBACK TO s;\n\\endif\n\\if :fate = 0\nROLLBACK;\n\\else\nCOMMIT;\n\\endif\n",
+		'update@10' => "${id}BEGIN;\n" . $each->($update) . "COMMIT;\n",
+		'update_one@10' => $id . $update->(one_of(@tables)) . ";\n",
+		'move@5' => "${id}BEGIN;\n" . $each->($move) . "COMMIT;\n",
+		'delete@3' => "${id}BEGIN;\n" . $each->($delete) . "COMMIT;\n",
+		'prepare@3' => "${id}\\set fate random(0, 3)\n\\set wait random(0, 200)\nBEGIN;\n"
+		  . $each->($update)
+		  . "PREPARE TRANSACTION 'client:client_id';\n\\sleep :wait ms\n\\if :fate = 0\nROLLBACK PREPARED 'client:client_id';\n"
+		  . "\\else\nCOMMIT PREPARED 'client:client_id';\n\\endif\n",
+		'subtransactions@1' => "${id}\\set wait random(0, 500)\nBEGIN;\nSELECT many_subtransactions('$some', :id);\n\\sleep :wait ms\nCOMMIT;\n"
+	};
+}
+
+sub start_writers
+{
+	my ($self) = @_;
+	my $seconds = int($self->{until} - time + 0.5);
+
+	# Whom a crash left prepared is in the way of writers, and of a slot that is made.
+	for my $gid (split /\n/, $self->ask($self->{primary}, 'SELECT gid FROM pg_prepared_xacts') // '')
+	{
+		$self->ask($self->{primary}, one_of('COMMIT', 'ROLLBACK') . " PREPARED '$gid'");
+	}
+	$self->{writers} = $seconds < 1 ? undef : start_pgbench(
+		$self->{primary}, $self->{scripts},
+		'--random-seed' => between(1, 1 << 30), '--max-tries' => 5, '--rate' => $self->{rate}, -c => $CLIENTS, -j => 2, -T => $seconds);
+	return;
+}
+
+sub writers_run
+{
+	my ($self) = @_;
+
+	return 1 if $self->{writers} && pgbench_runs($self->{writers});
+	return 0 if time > $self->{until} - 0.5;
+	finish_pgbench($self->{writers}, fail_ok => $self->{crashed}{primary}) if $self->{writers};
+	$self->start_writers;
+	return $self->{writers} ? 1 : 0;
+}
+
+# ---- what happens ---------------------------------------------------------------------------------------------------
+
+# Processes of snapshots on the node that decodes, as pid => 'leader' or 'worker'.
+sub snapshot_processes
+{
+	my ($self) = @_;
+	my %role;
+
+	for my $pid (split /\n/, $self->ask($self->{node}, "SELECT pid FROM pg_stat_activity WHERE backend_type = 'siphon snapshot'") // '')
+	{
+		open my $file, '<', "/proc/$pid/cmdline" or next;
+		my $title = <$file> // '';
+		$role{$pid} = $title =~ /worker 0/ ? 'leader' : 'worker';
+	}
+	return %role;
+}
+
+sub crash
+{
+	my ($self, $node) = @_;
+
+	$self->{crashed}{ $node->name } = 1;
+	$self->{again} = 1 if $node == $self->{node};
+	return;
+}
+
+# Each returns what it has done, or nothing if there was nothing to be done.
+my @HARMS = (
+	sub {
+		my ($self) = @_;
+
+		$self->{publisher}->kill9;
+		sleep rand 0.3;
+		$self->{publisher}->start;
+		return 'publisher killed';
+	},
+	sub {
+		my ($self) = @_;
+		my %role = $self->snapshot_processes or return;
+		my $pid = one_of(sort keys %role);
+
+		$self->crash($self->{node});
+		kill 'KILL', $pid;
+		return "snapshot $role{$pid} killed";
+	},
+	sub {
+		my ($self) = @_;
+		my %role = $self->snapshot_processes or return;
+		my $pid = one_of(sort keys %role);
+
+		$self->ask($self->{node}, "SELECT pg_terminate_backend($pid)");
+		return "snapshot $role{$pid} terminated";
+	},
+	sub {
+		my ($self) = @_;
+		my $node = one_of($self->{node}, $self->{node}, $self->{primary});
+
+		$self->crash($node);
+		$node->stop('immediate');
+		$node->start;
+		return $node == $self->{node} ? 'server restarted' : "standby's primary restarted";
+	},
+	sub {
+		my ($self) = @_;
+
+		$self->{again} = 1;
+		$self->ask($self->{node}, 'SELECT pg_terminate_backend(decoder_pid) FROM siphon_applications WHERE decoder_pid IS NOT NULL');
+		return 'decoder terminated';
+	});
+
+# Something happens when a snapshot is in some phase.
+sub harm
+{
+	my ($self) = @_;
+	my $harm = one_of(@HARMS);
+	my $wanted = one_of('preparing', 'scanning', 'scanning', 'moving held changes', 'moving held changes', 'none');
+	my $phase = $self->ask($self->{node}, "SELECT await_phase('$wanted', 1.5)") // 'none';
+	my $done = $harm->($self) // return;
+
+	$self->say("$done, $phase");
+	$self->{hits}{$done}{$phase}++;
+	return;
+}
+
+# A snapshot begins anew, so that there is one.
+sub begin_anew
+{
+	my ($self) = @_;
+	my $table = one_of(@{ $self->{tables} });
+
+	if (between(0, 2))
+	{
+		$self->on_tables('resync_table', $table);
+	}
+	else
+	{
+		$self->remove($table);
+		$self->add($table);
+	}
+	return;
+}
+
+# What users do to tables, which snapshots stand in the way of.
+sub maintain
+{
+	my ($self) = @_;
+	my $table = one_of(@{ $self->{tables} });
+	my $sql = one_of("TRUNCATE $table->{name}", "VACUUM $table->{name}");
+
+	$self->say($sql);
+	$self->ask($self->{primary}, $sql);
+	return;
+}
+
+# ---- a round --------------------------------------------------------------------------------------------------------
+
+sub create_application
+{
+	my ($self) = @_;
+	my $create = "SELECT siphon_create_application('$self->{application}')";
+
+	if ($self->{node} == $self->{primary})
+	{
+		$self->ask($self->{node}, $create);
+		return;
+	}
+
+	my $call = $self->{node}->background_psql('postgres', on_error_stop => 0);
+
+	$call->query_until(qr/called/, "\\echo called\n$create;\n");
+	wait_until(
+		"application $self->{application} is there",
+		sub {
+			$self->ask($self->{primary}, 'SELECT pg_log_standby_snapshot()');
+			return application($self->{node}, $self->{application})->{application};
+		});
+	$call->quit;
+	return;
+}
+
+sub all_stream
+{
+	my ($self) = @_;
+
+	return ($self->ask($self->{node}, "SELECT bool_and(state = 'streaming') FROM siphon_tables WHERE application = '$self->{application}'") // '') eq 't';
+}
+
+# One round; its test is that the stream makes the tables.
+sub round
+{
+	my ($self) = @_;
+	my $seed = $self->{seed} + $self->{round}++;
+
+	srand $seed;
+	@$self{qw(since application crashed again)} = (time, "soak.$self->{round}", {}, 0);
+	$self->{node} = one_of(grep { defined } @$self{qw(primary standby)});
+	note("round $self->{round}, SEED=$seed, on the " . $self->{node}->name);
+	$self->make_tables;
+	$self->{primary}->wait_for_catchup($self->{standby}) if $self->{standby};
+
+	my $rate = one_of('0', '0', '2MB', '5MB');
+	my $harms = between(1, 4);
+
+	$self->{rate} = between(100, 600);
+	$self->say("snapshot rate $rate, $self->{rate} transactions per second, up to $harms harms");
+	$self->{node}->safe_psql('postgres', "ALTER SYSTEM SET siphon.snapshot_rate = '$rate'");
+	$self->{node}->reload;
+	$self->create_application;
+	$self->{publisher} = siphon_publisher($self->{node}, $self->{nats}, application => $self->{application});
+	$self->{scripts} = $self->scripts;
+	$self->{until} = time + 4.5;
+	$self->start_writers;
+
+	my $together = between(0, 1);
+
+	for my $table (shuffle @{ $self->{tables} })
+	{
+		$self->add($table);
+		$self->harm if $harms && !between(0, 3) && $harms--;
+		wait_until("$table->{name} streams", sub { $self->all_stream }) unless $together;
+	}
+	while ($self->writers_run)
+	{
+		$self->maintain unless between(0, 6);
+		$self->begin_anew if between(0, 2);
+		$self->harm if $harms && $harms--;
+		sleep rand 0.5;
+	}
+	$self->check($seed);
+	$self->clean_up;
+	return;
+}
+
+sub check
+{
+	my ($self, $seed) = @_;
+	my $start = time;
+
+	# Whom a crash left prepared.
+	$self->start_writers;
+	die 'the publisher ended: ' . $self->{publisher}->log unless $self->{publisher}->running;
+	wait_until('all tables stream', sub { $self->all_stream });
+	wait_confirmed($self->{node}, primary => $self->{primary}, application => $self->{application});
+	$self->say('all is confirmed');
+
+	my $row = application($self->{node}, $self->{application});
+	my $replay = is_replayed(
+		$self->{nats}, $self->{primary}, [ map { $_->{name} } @{ $self->{tables} } ], "round $self->{round}: the stream makes the tables (SEED=$seed)",
+		application => $self->{application}, counter => 'v', again => $self->{again});
+
+	$self->{count}{$_} += $replay->{count}{$_} for keys %{ $replay->{count} };
+	is($row->{state}, 'streaming', 'the application streams');
+	is($row->{restarts}, 0, 'its decoder was never restarted') unless $self->{again};
+	Test::More->builder->is_passing or die "round $self->{round} failed, SEED=$seed\n";
+	$self->say('compared');
+	return;
+}
+
+sub clean_up
+{
+	my ($self) = @_;
+
+	$self->{publisher}->stop;
+	$self->{node}->safe_psql('postgres', "SELECT siphon_drop_application('$self->{application}')");
+	$self->{primary}->safe_psql('postgres', 'DROP SEQUENCE ids; DROP TABLE ' . join ', ', map { $_->{name} } @{ $self->{tables} });
+	Siphon::NatsClient->new($self->{nats}->url)->api('STREAM.DELETE.siphon_' . $self->{application} =~ s/\./_/gr);
+	return;
+}
+
+# How often each thing happened, by the phase of the snapshot that it hit.
+sub summary
+{
+	my ($self) = @_;
+	my @lines = sprintf '%-28s' . '%21s' x @PHASES, 'happened in phase', @PHASES;
+
+	for my $harm (sort keys %{ $self->{hits} })
+	{
+		push @lines, sprintf '%-28s' . '%21d' x @PHASES, $harm, map { $self->{hits}{$harm}{$_} // 0 } @PHASES;
+	}
+	push @lines, join ', ', map { "$self->{count}{$_} x $_" } sort keys %{ $self->{count} };
+	return @lines;
+}
+
+1;
