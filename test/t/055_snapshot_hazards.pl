@@ -13,8 +13,10 @@ use PostgreSQL::Test::Utils;
 use Siphon;
 use Test::More;
 
-my $conf = "max_connections = 60\nmax_prepared_transactions = 40\nsynchronous_commit = local";
-my $primary = siphon_node('primary', conf => $conf);
+my $conf = "max_connections = 60\nmax_prepared_transactions = 40";
+# No commit waits for the absent standby but those that ask to.
+my $primary =
+  siphon_node('primary', conf => "$conf\nsynchronous_standby_names = 'absent'\nsynchronous_commit = local");
 my $nats;
 my $publisher;
 
@@ -34,12 +36,13 @@ sub phase
 	return $node->safe_psql('postgres', 'SELECT phase FROM siphon_get_snapshots()');
 }
 
-sub wait_streaming
+sub wait_state
 {
-	my ($node) = @_;
+	my ($node, $state) = @_;
 
-	return wait_until('the table streams',
-		sub { $node->safe_psql('postgres', "SELECT state FROM siphon_tables WHERE table_name = 't'") eq 'streaming' });
+	$node->poll_query_until('postgres', "SELECT state FROM siphon_tables WHERE table_name = 't'", $state)
+	  or die "table t does not get to state $state";
+	return;
 }
 
 # The snapshot is taken, and its processes have it.
@@ -56,7 +59,7 @@ sub wait_taken
 sub history
 {
 	my ($events, $id) = @_;
-	my ($generation) = reverse map { $_->{generation} } grep { $_->{operation} eq 'SNAPSHOT-BEGIN' } @$events;
+	my $generation = (grep { $_->{operation} eq 'SNAPSHOT-BEGIN' } @$events)[-1]{generation};
 
 	return join ' ', map { $_->{operation} }
 	  grep { ($_->{generation} // 0) == $generation && (($_->{columns} // $_->{old} // {})->{id} // 0) == $id } @$events;
@@ -148,7 +151,7 @@ sub pass_through
 
 	$publisher->stop;
 	$node->safe_psql('postgres', $call);
-	wait_until('the snapshot is announced', sub { phase($node) eq 'preparing' });
+	wait_state($node, 'snapshot');
 	$node->safe_psql('postgres', "SELECT siphon_pause('t')");
 	station($node, 1, @transactions);
 
@@ -158,8 +161,9 @@ sub pass_through
 	station($node, 2, @transactions);
 
 	$node->safe_psql('postgres', "SELECT siphon_resume('t')");
-	wait_streaming($node);
-	pass("$where: nobody who is in a transaction is waited for");
+	wait_state($node, 'streaming');
+	cmp_ok($primary->safe_psql('postgres', "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction'"),
+		'>', 1, "$where: the table streams, and nobody in a transaction was waited for");
 	station($node, 3, @transactions);
 	$idle->query_safe('COMMIT');
 	$idle->quit;
@@ -199,6 +203,74 @@ sub all_kinds
 	return;
 }
 
+# ---- a commit that is decoded before its transaction is over ---------------------------------------------------------
+
+# It is in the WAL, and decoded, but for others its transaction runs until a synchronous standby has it. It lies before
+# the snapshot's held changes, so the snapshot must not be taken before it is over.
+sub decoded_while_it_waits
+{
+	my ($what, $id, $sql, @release) = @_;
+	my $session = $primary->background_psql('postgres', on_error_die => 1);
+	my $waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+
+	$session->query_until(qr/sent/, "SET synchronous_commit = on;\n\\echo sent\n$sql;\n");
+	wait_until("$what waits", sub { $primary->safe_psql('postgres', $waits) == 1 });
+	wait_confirmed($primary);
+	is($primary->safe_psql('postgres', "SELECT count(*) FROM t WHERE id = $id"),
+		0, "$what that waits is decoded, and not visible yet");
+	$primary->safe_psql('postgres', "SELECT siphon_resync_table('t')");
+	wait_state($primary, 'snapshot');
+
+	my $generation = $primary->safe_psql('postgres', "SELECT generation FROM siphon_tables WHERE table_name = 't'");
+
+	wait_until('the snapshot is announced', sub { $publisher->log =~ /snapshot $generation of table public.t begins/ });
+	# By when a leader that does not wait has long gone on:
+	$primary->safe_psql('postgres', "UPDATE t SET v = 'meanwhile' WHERE id IN (1, 2000)");
+	wait_confirmed($primary);
+	is(phase($primary), 'preparing', "$what that waits is waited for");
+
+	$primary->safe_psql('postgres', $_) for @release;
+	wait_state($primary, 'streaming');
+	$session->quit;
+	wait_confirmed($primary);
+
+	my $events = replay($nats, table => 'public.t');
+
+	is(history($events, $id), 'SNAPSHOT', "$what that waited is in the rows");
+	is_replica($events, $primary, 't', ['id'], "$what that waited: the replay is the table");
+	return;
+}
+
+# ---- transactions that are larger than a ring ------------------------------------------------------------------------
+
+# A snapshot begins in the middle of one's decoding: its first rows went out as changes of the generation before, the
+# snapshot has all. Another is committed, and held, when the snapshot is taken.
+sub large_ones
+{
+	my $ring = "SELECT ring_used > ring_size / 2 FROM siphon_applications WHERE application = 'main'";
+
+	$publisher->stop;
+	$primary->safe_psql('postgres',
+		q{UPDATE t SET v = 'large' || id, filler = repeat(md5(id::text), 12); UPDATE t SET v = v || '!' WHERE id < 1500});
+	wait_until('the decoder waits for space', sub { $primary->safe_psql('postgres', $ring) eq 't' });
+	$primary->safe_psql('postgres', "SELECT siphon_resync_table('t')");
+	wait_state($primary, 'snapshot');
+	$primary->safe_psql('postgres', "SELECT siphon_pause('t')");
+	$primary->safe_psql('postgres', "UPDATE t SET v = 'behind it' WHERE id < 10");
+	$publisher->start;
+	wait_taken($primary, 2);
+	$primary->safe_psql('postgres', "UPDATE t SET v = 'held', filler = repeat('y', 400) WHERE id <= 2700");
+	$primary->safe_psql('postgres', "SELECT siphon_resume('t')");
+	wait_state($primary, 'streaming');
+	wait_confirmed($primary);
+
+	my $events = replay($nats, table => 'public.t');
+
+	is(history($events, 5), 'SNAPSHOT UPDATE', 'of large transactions, what came before the snapshot is in its rows');
+	is_replica($events, $primary, 't', ['id'], 'large transactions: the replay is the table');
+	return;
+}
+
 sub begin_with
 {
 	my ($node, $name, %options) = @_;
@@ -211,6 +283,16 @@ sub begin_with
 
 begin_with($primary, 'primary');
 all_kinds($primary, 'primary');
+decoded_while_it_waits(
+	'a commit', 5001,
+	"INSERT INTO t VALUES (5001, 'late')",
+	"SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'");
+$primary->safe_psql('postgres', "BEGIN; INSERT INTO t VALUES (5002, 'late'); PREPARE TRANSACTION 'late'");
+decoded_while_it_waits(
+	'a COMMIT PREPARED', 5002,
+	"COMMIT PREPARED 'late'",
+	"ALTER SYSTEM SET synchronous_standby_names = ''", 'SELECT pg_reload_conf()');
+large_ones();
 $publisher->stop;
 $primary->safe_psql('postgres', "SELECT siphon_drop_application('main')");
 
