@@ -56,8 +56,8 @@ sub standby_supported
 
 sub siphon_conf
 {
-	my ($node) = @_;
-	my $directory = "$rings/" . $node->name;
+	my ($node, $parent) = @_;
+	my $directory = ($parent // $rings) . '/' . $node->name;
 
 	$ring_directory_of{ $node->name } = $directory;
 	return join "\n",
@@ -76,14 +76,14 @@ sub siphon_conf
 }
 
 # A primary, started, with the extension in database postgres. Options: conf, further settings; preloaded, extension,
-# start: false to go without.
+# start: false to go without; rings: where its ring directory is.
 sub siphon_node
 {
 	my ($name, %options) = @_;
 	my $node = PostgreSQL::Test::Cluster->new($name);
 
 	$node->init(allows_streaming => 'logical');
-	$node->append_conf('postgresql.conf', siphon_conf($node));
+	$node->append_conf('postgresql.conf', siphon_conf($node, $options{rings}));
 	$node->append_conf('postgresql.conf', "shared_preload_libraries = ''")
 	  unless $options{preloaded} // 1;
 	# Without the library its settings would be unknown, which is no error.

@@ -9,7 +9,10 @@ use Siphon::Snapshot;
 use Test::More;
 use Time::HiRes qw(sleep time);
 
-my $node = siphon_node('primary', conf => "restart_after_crash = on\nsiphon.max_restart_delay = 8s");
+# scripts/suite makes one that can be filled: it has room for all rings of this test but those of a worker with 16 MB.
+my $small = -d '/run/small' ? '/run/small' : undef;
+my $node =
+  siphon_node('primary', rings => $small, conf => "restart_after_crash = on\nsiphon.max_restart_delay = 8s");
 my $nats = siphon_nats();
 my $publisher = siphon_publisher($node, $nats);
 
@@ -166,14 +169,13 @@ starts_over('server restarted in mid-move', $generation, qr/cut off, as by a res
 # ---- no room for its rings ------------------------------------------------------------------------------------------
 
 my $offset = -s $node->logfile;
-my ($room) = (run_command([ 'df', '--output=avail', '--block-size=1G', ring_directory($node) ]))[0] =~ /(\d+)/;
 
 SKIP:
 {
-	skip 'the file system of the rings is larger than any ring', 1 if $room >= 64;
+	skip 'there is no small file system for the rings', 1 if !$small;
 
 	$generation = table_state($node, 'big')->{generation};
-	set_and_reload($node, 'siphon.ring_size' => '64GB');
+	set_and_reload($node, 'siphon.ring_size' => '16MB');
 	$node->safe_psql('postgres', "SELECT siphon_resync_table('big')");
 	$node->wait_for_log(qr/snapshot \d+ of table "public.big" failed: .*No space left.*\n.*starts over in 2000 ms/, $offset);
 	like(slurp_file($node->logfile, $offset), qr/No space left.*\n.*starts over in 1000 ms/, 'no room: tried again, later each time');
