@@ -653,7 +653,7 @@ siphon_snapshot_main(Datum arg)
 		LWLockReleaseAll();
 		LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
 		if (job->phase != SnapshotPhase::Failed)
-			strlcpy(job->error, error->message, sizeof(job->error));
+			snprintf(job->error, sizeof(job->error), error->hint ? "%s (%s)" : "%s", error->message, error->hint);
 		LWLockRelease(siphon_shared->lock);
 		PG_RE_THROW();
 	}
