@@ -1,5 +1,5 @@
-# Snapshots that fail: their processes are ended or killed, the server is restarted, the ring directory is full. Each is
-# cleaned up, says why, and starts over with a greater generation; other tables and applications go on meanwhile.
+# Snapshots that fail: their processes are ended or killed, the server is restarted. Each is cleaned up, says why, and
+# starts over with a greater generation; other tables and applications go on meanwhile.
 use strict;
 use warnings FATAL => 'all';
 
@@ -163,26 +163,6 @@ kill 'CONT', $publisher->{pid};
 is_back();
 starts_over('server restarted in mid-move', $generation, qr/cut off, as by a restart of the server/);
 
-# ---- no room for its rings ------------------------------------------------------------------------------------------
-
-my $offset = -s $node->logfile;
-my ($room) = (run_command([ 'df', '--output=avail', '--block-size=1G', ring_directory($node) ]))[0] =~ /(\d+)/;
-
-SKIP:
-{
-	skip 'the file system of the rings is larger than any ring', 1 if $room >= 64;
-
-	$generation = table_state($node, 'big')->{generation};
-	set_and_reload($node, 'siphon.ring_size' => '64GB');
-	$node->safe_psql('postgres', "SELECT siphon_resync_table('big')");
-	$node->wait_for_log(qr/snapshot \d+ of table "public.big" failed: .*No space left.*\n.*starts over in 2000 ms/, $offset);
-	like(slurp_file($node->logfile, $offset), qr/No space left.*\n.*starts over in 1000 ms/, 'no room: tried again, later each time');
-	like(slurp_file($node->logfile, $offset), qr/HINT:  Make the file system larger, or siphon.ring_size/, 'no room: there is a hint');
-	others_go_on('no room');
-	set_and_reload($node, 'siphon.ring_size' => '1MB');
-	starts_over('no room', $generation, qr/No space left on device/);
-}
-
 # ---- the registry is damaged meanwhile ------------------------------------------------------------------------------
 
 add_table($node, 'other', application => "'watch'");
@@ -202,7 +182,7 @@ sub put
 }
 
 put('damaged');
-$offset = -s $node->logfile;
+my $offset = -s $node->logfile;
 terminate((snapshot_pids($node))[0]);
 $node->wait_for_log(qr/registry file "siphon\/main.registry" is damaged/, $offset);
 

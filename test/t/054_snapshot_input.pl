@@ -3,6 +3,7 @@
 use strict;
 use warnings FATAL => 'all';
 
+use JSON::PP;
 use PostgreSQL::Test::Utils;
 use Siphon;
 use Siphon::Snapshot;
@@ -161,7 +162,10 @@ sub held_tables
 {
 	$node->safe_psql('postgres', 'UPDATE new_name SET v = v + 1 WHERE id = 1');
 	wait_confirmed($node);
-	return (grep { $_->{operation} eq 'WATERMARK' } @{ replay($nats, watermarks => 1) })[-1]{held_tables} // [];
+
+	my ($lines) = run_command([ 'siphon-tail', '--from-start', '--stop-at-end', '--watermarks', '--nats-url' => $nats->url ]);
+
+	return decode_json((grep { /"operation":"WATERMARK"/ } split /\n/, $lines)[-1])->{held_tables} // [];
 }
 
 is_deeply(held_tables(), [], 'renamed: the watermark speaks for all tables');
