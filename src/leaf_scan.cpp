@@ -85,6 +85,15 @@ open_current(LeafScan *scan, int index)
 	scan->current = index;
 }
 
+static void
+set_range(LeafScan *scan, BlockNumber first, BlockNumber end)
+{
+	table_rescan(scan->scan, nullptr);
+	heap_setscanlimits(scan->scan, first, end - first);
+	scan->end = end;
+	scan->page = InvalidBlockNumber;
+}
+
 BlockNumber
 leaf_scan_take(LeafScan *scan, pg_atomic_uint64 *counter)
 {
@@ -105,8 +114,7 @@ leaf_scan_take(LeafScan *scan, pg_atomic_uint64 *counter)
 			continue;
 		if (count)
 		{
-			table_rescan(scan->scan, nullptr);
-			heap_setscanlimits(scan->scan, first, count);
+			set_range(scan, first, first + count);
 			return count;
 		}
 		position = (index + 1) << 32;
@@ -116,9 +124,24 @@ leaf_scan_take(LeafScan *scan, pg_atomic_uint64 *counter)
 TupleTableSlot *
 leaf_scan_row(LeafScan *scan)
 {
+	BlockNumber page;
+
 	if (!table_scan_getnextslot(scan->scan, ForwardScanDirection, scan->row))
 		return nullptr;
+	page = ItemPointerGetBlockNumber(&scan->row->tts_tid);
+	scan->new_page = page != scan->page;
+	scan->page = page;
 	return scan->map ? execute_attr_map_slot(scan->map, scan->row, scan->mapped) : scan->row;
+}
+
+void
+leaf_scan_give_back(LeafScan *scan)
+{
+	Assert(scan->new_page);
+	if (scan->mapped)
+		ExecClearTuple(scan->mapped);
+	ExecClearTuple(scan->row);
+	set_range(scan, scan->page, scan->end);
 }
 
 void

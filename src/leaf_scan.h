@@ -19,6 +19,9 @@ struct LeafScan
 	Relation leaf;
 	AttrMap *map; /* where it has the table's attributes; NULL: where the table has them */
 	BlockNumber blocks;
+	BlockNumber end;  /* of the range */
+	BlockNumber page; /* of the row that was read last, */
+	bool new_page;    /* which is the first of its page */
 	TableScanDesc scan;
 	TupleTableSlot *row;
 	TupleTableSlot *mapped; /* the row as one of the table, or NULL if there is no map */
@@ -38,6 +41,12 @@ extern BlockNumber leaf_scan_take(LeafScan *scan, pg_atomic_uint64 *counter);
 
 /* The next row of the range, with the attributes of the table; NULL: there are no more. */
 extern TupleTableSlot *leaf_scan_row(LeafScan *scan);
+
+/*
+ * Gives the first row of a page back, which comes again next, and lets go of the page. VACUUM, and replay on a standby,
+ * may wait for whoever holds a page, so nobody should hold one who waits himself.
+ */
+extern void leaf_scan_give_back(LeafScan *scan);
 
 extern void leaf_scan_end(LeafScan *scan);
 

@@ -475,3 +475,18 @@ registry_find(const Registry *registry, Oid relid)
 	}
 	return nullptr;
 }
+
+void
+registry_forget_name(Registry *registry, const RegistryTable *table)
+{
+	RegistryRemoved *removed = static_cast<RegistryRemoved *>(palloc0(sizeof(RegistryRemoved)));
+
+	/* Of which nothing was published yet, is nobody's business. */
+	if (table->generation == 0)
+		return;
+	removed->relid = table->relid;
+	removed->generation = table->generation;
+	strlcpy(removed->schema, table->schema, sizeof(removed->schema));
+	strlcpy(removed->name, table->name, sizeof(removed->name));
+	registry->removed = lappend(registry->removed, removed);
+}

@@ -22,7 +22,7 @@ enum class Phase {
 struct RegistryTable
 {
 	Oid relid;
-	char schema[NAMEDATALEN]; /* names as they were when the table was added */
+	char schema[NAMEDATALEN]; /* names as they were when the table was added, or its last snapshot began */
 	char name[NAMEDATALEN];
 	int partitions;
 	List *exclude_columns;    /* of char *: what has one of these names is not published, */
@@ -40,7 +40,7 @@ struct RegistryTable
 
 extern const char *phase_name(Phase phase);
 
-/* A table that is not published any more, kept until the publisher has taken notice. */
+/* A table, or a name of one, that is not published any more, kept until the publisher has taken notice. */
 struct RegistryRemoved
 {
 	Oid relid;
@@ -95,5 +95,8 @@ extern List *registry_list(void);
 extern const char *registry_slot_problem(const Registry *registry, bool *exists);
 
 extern RegistryTable *registry_find(const Registry *registry, Oid relid);
+
+/* Nothing more comes under the name that the table has in the registry: what the publisher holds under it can go. */
+extern void registry_forget_name(Registry *registry, const RegistryTable *table);
 
 #endif

@@ -14,6 +14,7 @@
 
 extern "C" {
 #include "access/transam.h"
+#include "storage/lmgr.h"
 #include "storage/procarray.h"
 #include "utils/snapmgr.h"
 }
@@ -24,7 +25,6 @@ static constexpr uint64 kLargestRing = 16 * 1024 * 1024;
 
 static SnapshotJob *job;
 static int worker_number; /* 0: the leader */
-static bool written;      /* since throttle() looked last */
 
 /* The leader's: its workers. */
 static BackgroundWorkerHandle *workers[kMaxSnapshotWorkers];
@@ -68,25 +68,29 @@ use_rate(size_t bytes)
 		;
 }
 
-/* Keeps within siphon.snapshot_rate, and waits while the snapshot is paused. */
+/* How long to wait now, to keep within siphon.snapshot_rate or as the snapshot is paused, in ms. */
+static long
+time_to_wait(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz until;
+
+	serve(now);
+	if (*const_cast<volatile bool *>(&job->paused))
+		return kPauseMs;
+	until = static_cast<TimestampTz>(pg_atomic_read_u64(&job->busy_until));
+	if (siphon_snapshot_rate_kb == 0 || until <= now)
+		return 0;
+	return Min(kPauseMs, static_cast<long>((until - now) / 1000 + 1));
+}
+
 static void
 throttle(void)
 {
-	written = false;
-	for (;;)
-	{
-		TimestampTz now = GetCurrentTimestamp();
-		TimestampTz until;
+	long wait;
 
-		serve(now);
-		until = static_cast<TimestampTz>(pg_atomic_read_u64(&job->busy_until));
-		if (*const_cast<volatile bool *>(&job->paused))
-			worker_wait(Wait::Snapshot, kPauseMs);
-		else if (siphon_snapshot_rate_kb != 0 && until > now)
-			worker_wait(Wait::Snapshot, Min(kPauseMs, static_cast<long>((until - now) / 1000 + 1)));
-		else
-			return;
-	}
+	while ((wait = time_to_wait()) > 0)
+		worker_wait(Wait::Snapshot, wait);
 }
 
 static void
@@ -95,7 +99,6 @@ write_record(const siphon::RecordInfo &info, const siphon::WireBuffer *payload, 
 	ring_output_write(info, payload);
 	pg_atomic_fetch_add_u64(&job->bytes, static_cast<int64>(payload->size));
 	use_rate(payload->size);
-	written = true;
 }
 
 static void
@@ -125,25 +128,34 @@ count_range(int partitions, uint64 rows, BlockNumber blocks)
 	pg_atomic_fetch_add_u64(&job->blocks_done, blocks);
 }
 
-/* Reads one range of blocks. */
+/* Reads one range of blocks. It begins without a page, as throttle() has just returned. */
 static void
 scan_blocks(LeafScan *scan, Table *table, MemoryContext row_context, BlockNumber count)
 {
 	TupleTableSlot *slot;
 	uint64 rows = 0;
+	bool waited = true;
 
 	while ((slot = leaf_scan_row(scan)) != nullptr)
 	{
-		MemoryContext old = MemoryContextSwitchTo(row_context);
+		MemoryContext old;
 		int partition;
 
+		if (scan->new_page && !waited && time_to_wait() > 0)
+		{
+			leaf_scan_give_back(scan);
+			throttle();
+			waited = true;
+			continue;
+		}
+		waited = false;
+		old = MemoryContextSwitchTo(row_context);
 		slot_getallattrs(slot);
 		partition = encode_row(table, slot->tts_values, slot->tts_isnull, job->lsn);
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(row_context);
 		row_counts[partition]++;
-		if ((++rows & 255) == 0 || written)
-			throttle();
+		rows++;
 	}
 	count_range(table->partitions, rows, count);
 }
@@ -220,18 +232,80 @@ await_old_commits(void)
 	pfree(running);
 }
 
-/* Makes it durable that the table's next generation is being brought out, and lets the decoder hold its changes. */
+static void
+begin_transaction(void)
+{
+	StartTransactionCommand();
+	XactIsoLevel = XACT_REPEATABLE_READ;
+	XactReadOnly = true;
+}
+
+[[noreturn]] static void
+give_up(void)
+{
+	job->table_gone = true;
+	ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE), errmsg("the table does not exist any more")));
+}
+
+/* The table's present name. No generation begins, or goes on, for one that was dropped. */
+static void
+find_names(char *schema, char *name)
+{
+	const char *found = get_rel_name(job->relid);
+	const char *found_schema = found ? get_namespace_name(get_rel_namespace(job->relid)) : nullptr;
+
+	if (found_schema == nullptr)
+		give_up();
+	strlcpy(schema, found_schema, NAMEDATALEN);
+	strlcpy(name, found, NAMEDATALEN);
+}
+
+static void
+read_names(char *schema, char *name)
+{
+	begin_transaction();
+	find_names(schema, name);
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(TopMemoryContext);
+}
+
+/* A table that is renamed meanwhile has its rows on one subject and its changes on another. */
+static void
+check_names(const RegistryTable *listed)
+{
+	char schema[NAMEDATALEN];
+	char name[NAMEDATALEN];
+
+	find_names(schema, name);
+	if (strcmp(listed->schema, schema) != 0 || strcmp(listed->name, name) != 0)
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("the table was renamed to \"%s.%s\"", schema, name)));
+}
+
+/*
+ * Makes it durable that the table's next generation is being brought out, under its present name, and lets the decoder
+ * hold its changes.
+ */
 static RegistryTable *
 begin_generation(void)
 {
 	char reason[kReasonLength];
+	char schema[NAMEDATALEN];
+	char name[NAMEDATALEN];
 	Registry *registry;
 	RegistryTable *table;
 
+	read_names(schema, name);
 	registry = registry_begin_change(job->app->name);
 	table = registry ? registry_find(registry, job->relid) : nullptr;
 	if (table == nullptr)
 		ereport(ERROR, (errcode(ERRCODE_QUERY_CANCELED), errmsg("the table is not published any more")));
+	if (strcmp(table->schema, schema) != 0 || strcmp(table->name, name) != 0)
+	{
+		registry_forget_name(registry, table);
+		strlcpy(table->schema, schema, sizeof(table->schema));
+		strlcpy(table->name, name, sizeof(table->name));
+	}
 	table->phase = Phase::Scanning;
 	table->generation = registry_next_generation(registry);
 	table->start = RecoveryInProgress() ? GetXLogReplayRecPtr(nullptr) : GetXLogInsertRecPtr();
@@ -292,30 +366,16 @@ init_marker(siphon::WireBuffer *out, const Table *table, size_t more)
 	wire.commit();
 }
 
-[[noreturn]] static void
-give_up(void)
-{
-	job->table_gone = true;
-	ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE), errmsg("the table does not exist any more")));
-}
-
 static Relation
-open_table(Table **table)
+open_table(const RegistryTable *listed, Table **table)
 {
 	Relation relation = try_table_open(job->relid, AccessShareLock);
 
 	if (relation == nullptr)
 		give_up();
+	check_names(listed);
 	*table = table_for_snapshot(relation);
 	return relation;
-}
-
-static void
-begin_transaction(void)
-{
-	StartTransactionCommand();
-	XactIsoLevel = XACT_REPEATABLE_READ;
-	XactReadOnly = true;
 }
 
 /* As the planner sees it; -1 if a table was never analyzed. */
@@ -347,7 +407,7 @@ estimated_rows(Relation relation)
  * take long where no publisher runs yet, and a snapshot would keep VACUUM from its work meanwhile.
  */
 static void
-announce(void)
+announce(const RegistryTable *listed)
 {
 	siphon::WireBuffer payload;
 	Relation relation;
@@ -355,7 +415,7 @@ announce(void)
 	int64 estimate;
 
 	begin_transaction();
-	relation = open_table(&table);
+	relation = open_table(listed, &table);
 	estimate = estimated_rows(relation);
 	table_close(relation, NoLock);
 	CommitTransactionCommand();
@@ -477,6 +537,25 @@ seconds(TimestampTz from, TimestampTz to)
 	return static_cast<double>(to - from) / USECS_PER_SEC;
 }
 
+/*
+ * Ends the transaction of the scan, and with it the snapshot, but keeps the table's lock in another one: were the table
+ * renamed before its changes stream, the publisher would hold those under the new name for ever.
+ */
+static void
+keep_lock(Relation relation)
+{
+	LockRelId id = relation->rd_lockInfo.lockRelId;
+
+	table_close(relation, NoLock);
+	PopActiveSnapshot();
+	LockRelationIdForSession(&id, AccessShareLock);
+	CommitTransactionCommand();
+	StartTransactionCommand();
+	LockRelationOid(job->relid, AccessShareLock);
+	UnlockRelationIdForSession(&id, AccessShareLock);
+	MemoryContextSwitchTo(TopMemoryContext);
+}
+
 static void
 lead(void)
 {
@@ -489,20 +568,13 @@ lead(void)
 	TimestampTz scan_started;
 	TimestampTz scan_ended;
 
-	/* No generation begins for a table that was dropped while it waited. */
-	begin_transaction();
-	if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(job->relid)))
-		give_up();
-	CommitTransactionCommand();
-	MemoryContextSwitchTo(TopMemoryContext);
-
 	listed = begin_generation();
 	tables_set_one(listed);
-	announce();
+	announce(listed);
 	await_old_commits();
 	begin_transaction();
 	/* First the lock, so that nobody rewrites a table after the moment that the snapshot shows. */
-	relation = open_table(&table);
+	relation = open_table(listed, &table);
 	take_snapshot(&visibility);
 	shared = share_snapshot();
 	leaf_scan_begin(&scan, relation);
@@ -514,13 +586,16 @@ lead(void)
 	await_workers();
 	dsm_detach(shared);
 	scan_ended = GetCurrentTimestamp();
-	table_close(relation, NoLock);
-	PopActiveSnapshot();
-	CommitTransactionCommand();
+	keep_lock(relation);
 
 	set_phase(SnapshotPhase::Moving);
 	write_end(table, &visibility);
+	/* A schema is renamed without the table's lock. */
+	AcceptInvalidationMessages();
+	check_names(listed);
 	end_generation();
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(TopMemoryContext);
 	ereport(LOG, (errmsg("siphon: snapshot %u of table \"%s.%s\" is complete", job->generation, listed->schema,
 						 listed->name),
 				  errdetail("%lu rows, %lu bytes, %d workers; scan: %.3f s, all: %.3f s.",
@@ -557,7 +632,7 @@ work(void)
 	tables_set_one(listed);
 	begin_transaction();
 	take_leaders_snapshot();
-	relation = open_table(&table);
+	relation = open_table(listed, &table);
 	leaf_scan_begin(&scan, relation);
 	scan_table(&scan, table);
 	table_close(relation, NoLock);

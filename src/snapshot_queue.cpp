@@ -127,22 +127,6 @@ remove_rings(const SnapshotJob *snapshot)
 	}
 }
 
-/* A table that was dropped has no next snapshot. It stays listed, and what the publisher holds for it goes. */
-static void
-note_dropped(Registry *registry, RegistryTable *table)
-{
-	RegistryRemoved *removed = static_cast<RegistryRemoved *>(palloc0(sizeof(RegistryRemoved)));
-
-	table->phase = Phase::Streaming;
-	if (table->generation == 0)
-		return;
-	removed->relid = table->relid;
-	removed->generation = table->generation;
-	strlcpy(removed->schema, table->schema, sizeof(removed->schema));
-	strlcpy(removed->name, table->name, sizeof(removed->name));
-	registry->removed = lappend(registry->removed, removed);
-}
-
 /* Writes into the registry that a snapshot failed. */
 static void
 note_failure(const SnapshotJob *snapshot)
@@ -160,8 +144,12 @@ note_failure(const SnapshotJob *snapshot)
 		table->retry_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), delay);
 		strlcpy(table->reason, snapshot->error[0] ? snapshot->error : "it was cut off, as by a restart of the server",
 				sizeof(table->reason));
+		/* A table that was dropped has no next snapshot, but stays listed. */
 		if (snapshot->table_gone)
-			note_dropped(registry, table);
+		{
+			table->phase = Phase::Streaming;
+			registry_forget_name(registry, table);
+		}
 		ereport(LOG, (errmsg("siphon: snapshot %u of table \"%s.%s\" failed: %s", snapshot->generation, table->schema,
 							 table->name, table->reason),
 					  snapshot->table_gone
