@@ -28,7 +28,8 @@ my $start = time;
 $node->safe_psql('postgres', <<"SQL");
 CREATE SEQUENCE ids START 10000001;
 CREATE TABLE big (id bigint PRIMARY KEY, v int, at timestamptz, text text);
-INSERT INTO big SELECT g, 0, now(), repeat(md5(g::text), 18) || repeat(md5((-g)::text), 18) FROM generate_series(1, $rows) g;
+INSERT INTO big SELECT g, 0, now(), repeat((SELECT string_agg(md5((g * i)::text), '') FROM generate_series(1, 12) i), 3)
+  FROM generate_series(1, $rows) g;
 VACUUM ANALYZE big;
 CHECKPOINT;
 SQL

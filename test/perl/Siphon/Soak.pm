@@ -423,7 +423,7 @@ sub round
 	my $rate = one_of('0', '0', '2MB', '5MB');
 	my $harms = between(1, 4);
 
-	$self->{rate} = between(100, 600);
+	$self->{rate} = between(100, 1200);
 	$self->say("snapshot rate $rate, $self->{rate} transactions per second, up to $harms harms");
 	$self->{node}->safe_psql('postgres', "ALTER SYSTEM SET siphon.snapshot_rate = '$rate'");
 	$self->{node}->reload;
