@@ -51,19 +51,40 @@ sub new
 	}, $class;
 
 	$primary->safe_psql('postgres', <<'SQL');
--- Waits for a snapshot to be in a phase; returns the phase of one when that is so, or the time is over.
-CREATE FUNCTION await_phase(wanted text, seconds float) RETURNS text LANGUAGE plpgsql AS $$
+-- Begins something, waits for a snapshot to be in a phase, and then, or when it has waited long enough, kills or
+-- terminates a process: the victim, or one of the snapshot's. Says what was hit in which phase.
+CREATE FUNCTION strike(beginning text, wanted text, seconds float, how text, victim int) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
 	deadline timestamptz := clock_timestamp() + make_interval(secs => seconds);
 	found text;
+	name text := 'victim';
 BEGIN
+	IF beginning <> '' THEN
+		BEGIN
+			EXECUTE beginning;
+		EXCEPTION WHEN others THEN
+			RAISE NOTICE '%', SQLERRM;
+		END;
+	END IF;
 	LOOP
 		SELECT phase INTO found FROM siphon_snapshot_progress ORDER BY phase = wanted DESC, phase <> 'waiting' DESC LIMIT 1;
-		found := coalesce(found, 'none');
 		EXIT WHEN found = wanted OR clock_timestamp() > deadline;
 		PERFORM pg_sleep(0.001);
 	END LOOP;
-	RETURN found;
+	IF how <> '' AND victim IS NULL THEN
+		SELECT pid INTO victim FROM pg_stat_activity WHERE backend_type = 'siphon snapshot' ORDER BY random() LIMIT 1;
+		IF victim IS NULL THEN
+			RETURN;
+		END IF;
+		name := CASE position('worker 0'::bytea IN pg_read_binary_file(format('/proc/%s/cmdline', victim), true))
+			WHEN 0 THEN 'snapshot worker' ELSE 'snapshot leader' END;
+	END IF;
+	RAISE NOTICE 'struck % in phase %', name, coalesce(found, 'none');
+	CASE how
+		WHEN 'terminated' THEN PERFORM pg_terminate_backend(victim);
+		WHEN 'killed' THEN EXECUTE format('COPY (SELECT 1) TO PROGRAM %L', 'cat >/dev/null; kill -9 ' || victim);
+		ELSE NULL;
+	END CASE;
 END $$;
 -- Changes a table in more subtransactions than a snapshot has room for.
 CREATE FUNCTION many_subtransactions(name text, first int) RETURNS void LANGUAGE plpgsql AS $$
@@ -249,21 +270,6 @@ sub writers_run
 
 # ---- what happens ---------------------------------------------------------------------------------------------------
 
-# Processes of snapshots on the node that decodes, as pid => 'leader' or 'worker'.
-sub snapshot_processes
-{
-	my ($self) = @_;
-	my %role;
-
-	for my $pid (split /\n/, $self->ask($self->{node}, "SELECT pid FROM pg_stat_activity WHERE backend_type = 'siphon snapshot'") // '')
-	{
-		open my $file, '<', "/proc/$pid/cmdline" or next;
-		my $title = <$file> // '';
-		$role{$pid} = $title =~ /worker 0/ ? 'leader' : 'worker';
-	}
-	return %role;
-}
-
 sub crash
 {
 	my ($self, $node) = @_;
@@ -273,71 +279,77 @@ sub crash
 	return;
 }
 
-# Each returns what it has done, or nothing if there was nothing to be done.
+# What is done to whom. The victim's process ID, undef: a process of a snapshot; what is to be done before and after.
 my @HARMS = (
-	sub {
-		my ($self) = @_;
+	{
+		name => 'publisher',
+		how => 'killed',
+		victim => sub { $_[0]->{publisher}{pid} },
+		after => sub {
+			my ($self) = @_;
 
-		$self->{publisher}->kill9;
-		sleep rand 0.3;
-		$self->{publisher}->start;
-		return 'publisher killed';
+			wait_until('the publisher is gone', sub { !$self->{publisher}->running });
+			sleep rand 0.3;
+			$self->{publisher}->start;
+		}
 	},
-	sub {
-		my ($self) = @_;
-		my %role = $self->snapshot_processes or return;
-		my $pid = one_of(sort keys %role);
+	{ how => 'killed', victim => sub { 'NULL' }, before => sub { $_[0]->crash($_[0]->{node}) } },
+	{ how => 'terminated', victim => sub { 'NULL' } },
+	{ name => 'decoder', how => 'terminated', victim => \&decoder, before => sub { $_[0]->{again} = 1 } },
+	{ name => 'decoder', how => 'killed', victim => \&decoder, before => sub { $_[0]->crash($_[0]->{node}) } },
+	{ name => 'server', how => 'restarted', after => sub { $_[0]->restart($_[0]->{node}) } },
+	{ name => 'primary', how => 'restarted', after => sub { $_[0]->restart($_[0]->{primary}) } });
 
-		$self->crash($self->{node});
-		kill 'KILL', $pid;
-		return "snapshot $role{$pid} killed";
-	},
-	sub {
-		my ($self) = @_;
-		my %role = $self->snapshot_processes or return;
-		my $pid = one_of(sort keys %role);
-
-		$self->ask($self->{node}, "SELECT pg_terminate_backend($pid)");
-		return "snapshot $role{$pid} terminated";
-	},
-	sub {
-		my ($self) = @_;
-		my $node = one_of($self->{node}, $self->{node}, $self->{primary});
-
-		$self->crash($node);
-		$node->stop('immediate');
-		$node->start;
-		return $node == $self->{node} ? 'server restarted' : "standby's primary restarted";
-	},
-	sub {
-		my ($self) = @_;
-
-		$self->{again} = 1;
-		$self->ask($self->{node}, 'SELECT pg_terminate_backend(decoder_pid) FROM siphon_applications WHERE decoder_pid IS NOT NULL');
-		return 'decoder terminated';
-	});
-
-# Something happens when a snapshot is in some phase.
-sub harm
+sub decoder
 {
 	my ($self) = @_;
-	my $harm = one_of(@HARMS);
-	my $wanted = one_of('preparing', 'scanning', 'scanning', 'moving held changes', 'moving held changes', 'none');
-	my $phase = $self->ask($self->{node}, "SELECT await_phase('$wanted', 1.5)") // 'none';
-	my $done = $harm->($self) // return;
 
-	$self->say("$done, $phase");
-	$self->{hits}{$done}{$phase}++;
+	return "(SELECT decoder_pid FROM siphon_applications WHERE application = '$self->{application}')";
+}
+
+sub restart
+{
+	my ($self, $node) = @_;
+
+	$self->crash($node);
+	$node->stop('immediate');
+	$node->start;
 	return;
 }
 
-# A snapshot begins anew, so that there is one.
+# Something happens when a snapshot, perhaps one that begins now, is in some phase.
+sub strike
+{
+	my ($self) = @_;
+	my $harm = one_of(@HARMS);
+	my $wanted = one_of('preparing', 'preparing', 'scanning', 'moving held changes', 'moving held changes', 'none');
+	my $table = one_of(@{ $self->{tables} });
+	my $beginning = between(0, 3) ? "siphon_resync_table('$table->{name}', '$self->{application}')" : '';
+	my $how = $harm->{victim} ? $harm->{how} : '';
+	my $victim = $harm->{victim} ? $harm->{victim}->($self) : 'NULL';
+
+	$harm->{before}->($self) if $harm->{before};
+
+	my ($code, $out, $err) = $self->{node}->psql('postgres',
+		"SELECT strike(\$\$" . ($beginning && "SELECT $beginning") . "\$\$, '$wanted', 1, '$how', $victim)");
+	my ($name, $phase) = $err =~ /struck (.*) in phase (.*)/;
+
+	$self->say("$beginning and wait until $wanted" . ($err =~ /NOTICE:  ((?!struck).*)/ ? ": $1" : ''));
+	return unless defined $name;
+	$harm->{after}->($self) if $harm->{after};
+	$name = $harm->{name} if $harm->{name};
+	$self->say("$name $harm->{how}, $phase");
+	$self->{hits}{"$name $harm->{how}"}{$phase}++;
+	return;
+}
+
+# Its rows come anew.
 sub begin_anew
 {
 	my ($self) = @_;
 	my $table = one_of(@{ $self->{tables} });
 
-	if (between(0, 2))
+	if (between(0, 1))
 	{
 		$self->on_tables('resync_table', $table);
 	}
@@ -354,10 +366,11 @@ sub maintain
 {
 	my ($self) = @_;
 	my $table = one_of(@{ $self->{tables} });
-	my $sql = one_of("TRUNCATE $table->{name}", "VACUUM $table->{name}");
+	my $sql = one_of('TRUNCATE', 'VACUUM') . " $table->{name}";
 
+	# What a crash left prepared is in its way until the writers start again.
 	$self->say($sql);
-	$self->ask($self->{primary}, $sql);
+	$self->ask($self->{primary}, "SET lock_timeout = '2s'; $sql");
 	return;
 }
 
@@ -410,7 +423,7 @@ sub round
 	my $rate = one_of('0', '0', '2MB', '5MB');
 	my $harms = between(1, 4);
 
-	$self->{rate} = between(100, 600);
+	$self->{rate} = between(100, 1200);
 	$self->say("snapshot rate $rate, $self->{rate} transactions per second, up to $harms harms");
 	$self->{node}->safe_psql('postgres', "ALTER SYSTEM SET siphon.snapshot_rate = '$rate'");
 	$self->{node}->reload;
@@ -425,15 +438,20 @@ sub round
 	for my $table (shuffle @{ $self->{tables} })
 	{
 		$self->add($table);
-		$self->harm if $harms && !between(0, 3) && $harms--;
+		$self->strike if $harms && !between(0, 3) && $harms--;
 		wait_until("$table->{name} streams", sub { $self->all_stream }) unless $together;
 	}
+
+	# Towards the end changes flow behind the last snapshots.
+	my $calm = $self->{until} - rand 2;
+
 	while ($self->writers_run)
 	{
-		$self->maintain unless between(0, 6);
-		$self->begin_anew if between(0, 2);
-		$self->harm if $harms && $harms--;
 		sleep rand 0.5;
+		next if time > $calm;
+		$self->maintain unless between(0, 9);
+		$self->begin_anew unless between(0, 2);
+		$self->strike if $harms && $harms--;
 	}
 	$self->check($seed);
 	$self->clean_up;
