@@ -98,7 +98,8 @@ starts_over('worker ended', $generation, qr/a process of the snapshot ended/);
 
 # ---- a process never starts -----------------------------------------------------------------------------------------
 
-# The postmaster's child finds no library to run, before it could tell anybody.
+# The postmaster's child finds no library to run, before it could tell anybody. Sessions find theirs.
+$ENV{PGOPTIONS} = '-c dynamic_library_path=$libdir';
 slow_scans($node);
 set_and_reload($node, dynamic_library_path => '/nowhere');
 $node->safe_psql('postgres', "SELECT siphon_resync_table('big')");
@@ -116,6 +117,8 @@ $publisher->start;
 wait_for_table($node, 'big');
 set_and_reload($node, dynamic_library_path => '$libdir');
 is_clean($nats, $node, $node, 'big', ['id'], 'worker does not start');
+
+delete $ENV{PGOPTIONS};
 
 # ---- a process is killed, the server restarts -----------------------------------------------------------------------
 
