@@ -259,6 +259,7 @@ HandOff::begin_moving(Entry *entry, TableState state, Clock::time_point now)
 	entry->closing = false;
 	retire(entry);
 	entry->mover = std::make_unique<Mover>(state, root_, compression_level_, &queue_);
+	begun_moving_ = true;
 	return true;
 }
 
@@ -339,6 +340,7 @@ void
 HandOff::step(bool holding, Clock::time_point now)
 {
 	retired_.clear();
+	begun_moving_ = false;
 	for (auto &[key, entry] : entries_)
 	{
 		if (!entry.mover)
@@ -378,6 +380,9 @@ HandOff::step_at(Clock::time_point latest) const
 {
 	Clock::time_point now = Clock::now();
 
+	/* Nobody else wakes us for it, if nothing was held. */
+	if (begun_moving_)
+		return now;
 	if (retry_at_ > now)
 		latest = std::min(latest, retry_at_);
 	for (const auto &[key, entry] : entries_)

@@ -120,6 +120,7 @@ private:
 	Entries entries_;                             /* by schema, NUL, table */
 	std::vector<std::unique_ptr<Mover>> retired_; /* that append_movers() may have named since the last step() */
 	Clock::time_point retry_at_;                  /* nothing is asked of the queue before */
+	bool begun_moving_ = false;                   /* since the last step() */
 };
 
 } // namespace siphon

@@ -462,7 +462,7 @@ Publisher::sleep(Clock::time_point until, bool reading)
 		until = std::min(until, retry_at_);
 	if (!settled_ && settle_after_ > now_)
 		until = std::min(until, settle_after_);
-	if (settled_)
+	if (settled_ && !feeds_.empty())
 		until = hand_off_.step_at(until);
 	for (const auto &[name, feed] : feeds_)
 	{
