@@ -26,7 +26,8 @@ siphon.package_size = 32kB
 max_standby_streaming_delay = 2s
 };
 
-# Kinds of tables: definition, and what an INSERT gives besides id and v. Each UPDATE increments v.
+# Kinds of tables: definition, what an INSERT gives besides id and v, and what follows the definition, where :T stands
+# for the table's name. Each UPDATE increments v.
 my %SHAPES = (
 	plain => [ 'id bigint PRIMARY KEY, v int, filler text', q{, repeat('x', (random() * 300)::int)} ],
 	compound => [ 'id bigint, v int, kind text, amount numeric, PRIMARY KEY (kind, id)', q{, 'k' || (random() * 3)::int, random()::numeric} ],
@@ -34,6 +35,17 @@ my %SHAPES = (
 		'id bigint PRIMARY KEY, v int, big text, at timestamptz, flag bool, j jsonb, b bytea',
 		q{, (SELECT string_agg(md5(random()::text), '') FROM generate_series(1, (random() * 150)::int)), clock_timestamp(),
 		  random() < 0.5, '{"a": [1, "\"", null]}', decode(md5(random()::text), 'hex')}
+	],
+	# New keys are in a leaf of their own. Moving there is a DELETE and an INSERT.
+	partitioned => [
+		'id bigint PRIMARY KEY, v int, filler text',
+		q{, repeat('x', (random() * 100)::int)},
+		q{PARTITION BY RANGE (id);
+		  CREATE TABLE :T_low PARTITION OF :T FOR VALUES FROM (MINVALUE) TO (300);
+		  CREATE TABLE :T_high (filler text, v int, id bigint PRIMARY KEY);
+		  ALTER TABLE :T_high REPLICA IDENTITY FULL;
+		  ALTER TABLE :T ATTACH PARTITION :T_high FOR VALUES FROM (300) TO (1000000);
+		  CREATE TABLE :T_new PARTITION OF :T DEFAULT}
 	]);
 
 # Options: seed of the first round, standby: false to go without.
@@ -196,10 +208,11 @@ sub make_tables
 	{
 		my $shape = one_of(sort keys %SHAPES);
 		my $table = { name => "t$number", shape => $shape, rows => between(0, 9) ? between(500, 10000) : 0, full => !between(0, 2) };
-		my ($columns, $values) = @{ $SHAPES{$shape} };
+		my ($columns, $values, $more) = @{ $SHAPES{$shape} };
 
 		$table->{rows} = int($table->{rows} / 10) if $shape eq 'wide';
-		$sql .= "CREATE TABLE $table->{name} ($columns);\n";
+		$table->{full} = 0 if $shape eq 'partitioned';
+		$sql .= "CREATE TABLE $table->{name} ($columns) " . (($more // '') =~ s/:T/$table->{name}/gr) . ";\n";
 		$sql .= "ALTER TABLE $table->{name} REPLICA IDENTITY FULL;\n" if $table->{full};
 		$sql .= "INSERT INTO $table->{name} SELECT g, 0$values FROM generate_series(1, $table->{rows}) g;\n";
 		push @{ $self->{tables} }, $table;
