@@ -83,6 +83,10 @@ BEGIN
 		EXIT WHEN found = wanted OR clock_timestamp() > deadline;
 		PERFORM pg_sleep(0.001);
 	END LOOP;
+	-- Workers start a moment after the scan.
+	IF found = 'scanning' THEN
+		PERFORM pg_sleep(random() * 0.1);
+	END IF;
 	IF how <> '' AND victim IS NULL THEN
 		SELECT pid INTO victim FROM pg_stat_activity WHERE backend_type = 'siphon snapshot' ORDER BY random() LIMIT 1;
 		IF victim IS NULL THEN
