@@ -57,7 +57,6 @@ decoder_alive(Charge *charge, TimestampTz now)
 	delay = 1000L << Min(charge->failures - 1, 16);
 	delay = Min(delay, siphon_max_restart_delay_s * 1000L);
 	charge->next_start = TimestampTzPlusMilliseconds(now, delay);
-	figure_add(charge->app, Figure::Restarts, 1);
 	return false;
 }
 
@@ -164,6 +163,8 @@ look_after(Charge *charge, const char *name)
 		charge->next_start = TimestampTzPlusMilliseconds(now, siphon_max_restart_delay_s * 1000L);
 		return kScanIntervalMs;
 	}
+	if (charge->failures > 0)
+		figure_add(charge->app, Figure::Restarts, 1);
 	charge->started = now;
 	charge->complained = false;
 	return kScanIntervalMs;
