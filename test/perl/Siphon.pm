@@ -19,6 +19,7 @@ use Time::HiRes qw(sleep time);
 
 our @EXPORT = (qw(
   siphon_node siphon_standby siphon_publisher siphon_nats ring_directory standby_supported has_setting
+  write_file
   application wait_until wait_for_state wait_confirmed add_table siphon_processes siphon_pids fails_with
   start_pgbench finish_pgbench pgbench_runs
 ), @Siphon::Published::EXPORT);
@@ -125,6 +126,17 @@ sub siphon_publisher
 		ring_directory => ring_directory($node),
 		nats_url => $nats->url,
 		%options)->start;
+}
+
+# Puts these bytes into a file, in place of what it has.
+sub write_file
+{
+	my ($path, $content) = @_;
+
+	open my $file, '>:raw', $path or die "$path: $!";
+	print $file $content;
+	close $file or die "$path: $!";
+	return;
 }
 
 # ---- looking and waiting --------------------------------------------------------------------------------------------

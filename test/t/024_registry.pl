@@ -32,16 +32,6 @@ is((stat $file)[2] & 0777, 0600, 'the file is the server\'s alone');
 my $good = slurp_file($file);
 like($good, qr/\Asiphon-registry 1 [0-9a-f]{16}\n\{.*"application": "main"/, 'it has a header, and JSON that people can read');
 
-sub put
-{
-	my ($content) = @_;
-
-	open my $out, '>:raw', $file or die "$file: $!";
-	print $out $content;
-	close $out or die "$file: $!";
-	return;
-}
-
 my $flipped = $good;
 substr($flipped, 100, 1) ^= "\x01";
 
@@ -60,7 +50,7 @@ for my $case (
 	my $offset = -s $node->logfile;
 
 	$node->stop;
-	put($content);
+	write_file($file, $content);
 	$node->start;
 	my $row = wait_for_state($node, 'failed');
 	like($row->{reason}, $reason, "$what: siphon_applications names the file");
@@ -80,7 +70,7 @@ for my $case (
 
 # Mended while the server runs.
 $node->append_conf('postgresql.conf', 'siphon.max_restart_delay = 1s');
-put($good);
+write_file($file, $good);
 wait_for_state($node, 'streaming');
 is($list->(), $before, 'a file that was put back is taken up');
 

@@ -74,26 +74,16 @@ $publisher->stop;
 my $ring = "$directory/main/decoder.ring";
 my $good = slurp_file($ring);
 
-sub with_ring
-{
-	my ($content) = @_;
-
-	open my $file, '>:raw', $ring or die "$ring: $!";
-	print $file $content;
-	close $file or die "$ring: $!";
-	return;
-}
-
 $node->stop;
 my $version = $good;
 substr($version, 8, 4, pack 'L', 99);
-with_ring($version);
+write_file($ring, $version);
 refused('a ring of another version', 5, qr/has ring version 99, and this publisher reads version \d+/);
 my $sizes = $good;
 substr($sizes, 24, 8, pack 'Q', 12345);
-with_ring($sizes);
+write_file($ring, $sizes);
 refused('a ring with impossible sizes', 5, qr/decoder.ring is corrupt/);
-with_ring('short');
+write_file($ring, 'short');
 refused('a ring that is too short', 5, qr/decoder.ring is too short to be a ring/);
 $node->start;
 wait_for_state($node, 'streaming');

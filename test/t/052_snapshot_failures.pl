@@ -24,26 +24,6 @@ $node->safe_psql(
 add_table($node, 'other', snapshot => 'true');
 wait_for_table($node, 'other');
 
-my $changes = 0;
-
-# Changes big, which is held, and other, whose changes must arrive while big's snapshot is where it is.
-sub others_go_on
-{
-	my ($what) = @_;
-
-	$changes++;
-	$node->safe_psql(
-		'postgres', qq{
-		UPDATE big SET v = v + 1 WHERE id % 100 = $changes;
-		DELETE FROM big WHERE id = 3000 + $changes;
-		INSERT INTO big VALUES (20000 + $changes, 0, 'new');
-		INSERT INTO other (v) VALUES ('$what')});
-	wait_confirmed($node);
-	is(scalar(grep { ($_->{columns}{v} // '') eq $what } @{ replay($nats, table => 'public.other') }),
-		1, "$what: changes of other tables arrive meanwhile");
-	return;
-}
-
 # Brings a new snapshot of big to its middle. Returns its generation.
 sub scan_half
 {
@@ -55,7 +35,7 @@ sub scan_half
 
 	my $row = wait_for_scan($node, 'big');
 
-	others_go_on($what);
+	others_go_on($node, $nats, $what);
 	is(progress($node, 'big')->{generation}, $row->{generation}, "$what: the scan is in its middle");
 	return $row->{generation};
 }
@@ -103,7 +83,7 @@ $ENV{PGOPTIONS} = '-c dynamic_library_path=$libdir';
 slow_scans($node);
 set_and_reload($node, dynamic_library_path => '/nowhere');
 $node->safe_psql('postgres', "SELECT siphon_resync_table('big')");
-others_go_on('leader does not start');
+others_go_on($node, $nats, 'leader does not start');
 wait_until('the leader was tried', sub { table_state($node, 'big')->{reason} });
 set_and_reload($node, dynamic_library_path => '$libdir');
 starts_over('leader does not start', $generation, qr/its process could not be started/);
@@ -183,7 +163,7 @@ SKIP:
 	$node->wait_for_log(qr/snapshot \d+ of table "public.big" failed: .*No space left.*\n.*starts over in 2000 ms/, $offset);
 	like(slurp_file($node->logfile, $offset), qr/No space left.*\n.*starts over in 1000 ms/, 'no room: tried again, later each time');
 	like(slurp_file($node->logfile, $offset), qr/HINT:  Make the file system larger, or siphon.ring_size/, 'no room: there is a hint');
-	others_go_on('no room');
+	others_go_on($node, $nats, 'no room');
 	set_and_reload($node, 'siphon.ring_size' => '1MB');
 	starts_over('no room', $generation, qr/No space left on device/);
 }
@@ -196,17 +176,7 @@ $generation = scan_half('registry damaged');
 my $file = $node->data_dir . '/siphon/main.registry';
 my $good = slurp_file($file);
 
-sub put
-{
-	my ($content) = @_;
-
-	open my $out, '>:raw', $file or die "$file: $!";
-	print $out $content;
-	close $out or die "$file: $!";
-	return;
-}
-
-put('damaged');
+write_file($file, 'damaged');
 $offset = -s $node->logfile;
 terminate((snapshot_pids($node))[0]);
 $node->wait_for_log(qr/registry file "siphon\/main.registry" is damaged/, $offset);
@@ -218,7 +188,7 @@ terminate($pid);
 wait_until('the other application is looked after',
 	sub { my $row = application($node, 'watch'); $row->{state} eq 'streaming' && $row->{decoder_pid} != $pid });
 is((siphon_pids($node, 'siphon launcher'))[0], $launcher, 'registry damaged: the launcher goes on, and cares for others');
-put($good);
+write_file($file, $good);
 $node->reload;
 starts_over('registry damaged', $generation, qr/cut off, as by a restart of the server/);
 $node->safe_psql('postgres', "SELECT siphon_drop_application('watch')");

@@ -25,26 +25,6 @@ $node->safe_psql(
 add_table($node, 'other');
 
 my $blocks = $node->safe_psql('postgres', "SELECT pg_relation_size('big') / 8192");
-my $changes = 0;
-
-# Changes big, and other, whose changes must arrive meanwhile.
-sub others_go_on
-{
-	my ($what) = @_;
-
-	$changes++;
-	$node->safe_psql(
-		'postgres', qq{
-		UPDATE big SET v = v + 1 WHERE id % 100 = $changes;
-		DELETE FROM big WHERE id = 3000 + $changes;
-		INSERT INTO big VALUES (20000 + $changes, 0, 'new');
-		INSERT INTO other (v) VALUES ('$what')});
-	wait_confirmed($node);
-	is(scalar(grep { ($_->{columns}{v} // '') eq $what } @{ replay($nats, table => 'public.other') }),
-		1, "$what: changes of other tables arrive meanwhile");
-	return;
-}
-
 # What is brought out in so many seconds.
 sub bytes_in
 {
@@ -91,7 +71,7 @@ is(progress($node, 'big')->{phase}, 'paused', 'one that runs can be paused');
 is(table_state($node, 'big')->{state}, 'paused', 'siphon_tables says so too');
 wait_until('it stands still', sub { bytes_in(0.3) == 0 });
 my $bytes = progress($node, 'big')->{bytes};
-others_go_on('paused');
+others_go_on($node, $nats, 'paused');
 is(progress($node, 'big')->{bytes}, $bytes, 'paused: nothing is brought out');
 is(progress($node, 'big')->{eta}, undef, 'paused: nobody knows when it will be done');
 is(scalar(snapshot_pids($node)), 2, 'paused: its processes are there');
@@ -176,7 +156,7 @@ cmp_ok(time - $since, '<', 3, 'siphon_remove_table() ends a scan soon');
 is_deeply([ snapshot_pids($node) ], [], 'removed: no process is left');
 is_deeply(progress($node, 'big'), {}, 'removed: nothing is shown');
 is_deeply([ glob(ring_directory($node) . '/main/snapshot-*.ring') ], [], 'removed: no ring is left');
-others_go_on('removed');
+others_go_on($node, $nats, 'removed');
 $node->safe_psql('postgres', "SELECT siphon_add_table('big')");
 fast_scans($node);
 cmp_ok(wait_for_table($node, 'big')->{generation}, '>', $generation, 'added again: a greater generation');

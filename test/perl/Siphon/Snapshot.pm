@@ -10,7 +10,7 @@ use Siphon;
 use Test::More;
 
 our @EXPORT = qw(set_and_reload progress table_state snapshot_pids slow_scans fast_scans wait_for_scan wait_for_phase
-  wait_for_table generations is_clean);
+  wait_for_table others_go_on generations is_clean);
 
 sub set_and_reload
 {
@@ -99,6 +99,26 @@ sub wait_for_table
 
 	return wait_until("$table is " . ($state // 'streaming'),
 		sub { $row = table_state($node, $table); ($row->{state} // '') eq ($state // 'streaming') ? $row : undef });
+}
+
+# Test: while the snapshot of table big is where it is, changes of table other arrive. Changes both.
+my $changes = 0;
+
+sub others_go_on
+{
+	my ($node, $nats, $what) = @_;
+
+	$changes++;
+	$node->safe_psql(
+		'postgres', qq{
+		UPDATE big SET v = v + 1 WHERE id % 100 = $changes;
+		DELETE FROM big WHERE id = 3000 + $changes;
+		INSERT INTO big VALUES (20000 + $changes, 0, 'new');
+		INSERT INTO other (v) VALUES ('$what')});
+	wait_confirmed($node);
+	is(scalar(grep { ($_->{columns}{v} // '') eq $what } @{ replay($nats, table => 'public.other') }),
+		1, "$what: changes of other tables arrive meanwhile");
+	return;
 }
 
 # The generations of a table's messages.
