@@ -241,6 +241,7 @@ application_create(const char *application)
 	registry.database = MyDatabaseId;
 	strlcpy(registry.database_name, get_database_name(MyDatabaseId), sizeof(registry.database_name));
 	slot_name(registry.slot, application);
+	registry_new_history(&registry);
 	check_transaction();
 	check_server(application, registry.slot);
 	create_slot(registry.slot);

@@ -14,7 +14,7 @@
 static constexpr char kDirectory[] = "siphon";
 static constexpr char kSuffix[] = ".registry";
 static constexpr char kMagic[] = "siphon-registry";
-static constexpr int kFormat = 1;
+static constexpr int kFormat = 2;
 
 static const char *const kPhaseNames[] = {"waiting", "scanning", "streaming"};
 
@@ -54,6 +54,31 @@ json_string(StringInfo out, const char *key, const char *value)
 	escape_json(out, value);
 }
 
+/* A number that takes all of 64 bits, which JSON's readers may not. */
+static void
+json_hex(StringInfo out, uint64 number)
+{
+	appendStringInfo(out, "\"%016llx\"", static_cast<unsigned long long>(number));
+}
+
+static void
+write_history(StringInfo json, const Registry *registry)
+{
+	ListCell *lc;
+
+	appendStringInfoString(json, ",\n \"history\": ");
+	json_hex(json, registry->history);
+	appendStringInfo(json, ", \"acknowledged\": %d, \"failover\": %d, \"epochs\": [", registry->acknowledged ? 1 : 0,
+					 registry->failover ? 1 : 0);
+	foreach (lc, registry->epochs)
+	{
+		if (lc != list_head(registry->epochs))
+			appendStringInfoString(json, ", ");
+		json_hex(json, *static_cast<uint64 *>(lfirst(lc)));
+	}
+	appendStringInfoString(json, "]");
+}
+
 static void
 write_removed(StringInfo json, List *removed)
 {
@@ -74,7 +99,7 @@ write_removed(StringInfo json, List *removed)
 }
 
 void
-registry_write(const Registry *registry)
+registry_write(Registry *registry)
 {
 	StringInfoData json;
 	StringInfoData file;
@@ -85,6 +110,7 @@ registry_write(const Registry *registry)
 	int fd;
 	int error = 0;
 
+	registry->version++;
 	initStringInfo(&json);
 	appendStringInfoString(&json, "{");
 	json_string(&json, "application", registry->application);
@@ -92,7 +118,8 @@ registry_write(const Registry *registry)
 	json_string(&json, "database", registry->database_name);
 	appendStringInfoString(&json, ", ");
 	json_string(&json, "slot", registry->slot);
-	appendStringInfo(&json, ", \"generation\": %u", registry->generation);
+	appendStringInfo(&json, ", \"generation\": %u, \"version\": " UINT64_FORMAT, registry->generation, registry->version);
+	write_history(&json, registry);
 	write_removed(&json, registry->removed);
 	appendStringInfoString(&json, ",\n \"tables\": [");
 	foreach (lc, registry->tables)
@@ -215,6 +242,40 @@ number_member(const char *path, JsonbContainer *object, const char *key)
 	JsonbValue *value = member(path, object, key, jbvNumeric);
 
 	return DatumGetInt64(DirectFunctionCall1(numeric_int8, NumericGetDatum(value->val.numeric)));
+}
+
+static uint64
+hex_of(const char *path, JsonbValue *value)
+{
+	char *text;
+	char *end;
+	uint64 number;
+
+	if (value->type != jbvString)
+		damaged(path, "A number in hexadecimal is not a string.");
+	text = string_of(value);
+	number = strtoull(text, &end, 16);
+	if (end == text || *end != '\0')
+		damaged(path, psprintf("\"%s\" is no number in hexadecimal.", text));
+	return number;
+}
+
+static void
+parse_history(const char *path, JsonbContainer *object, Registry *registry)
+{
+	JsonbContainer *epochs;
+
+	registry->history = hex_of(path, member(path, object, "history", jbvString));
+	registry->acknowledged = number_member(path, object, "acknowledged") != 0;
+	registry->failover = number_member(path, object, "failover") != 0;
+	epochs = member(path, object, "epochs", jbvBinary)->val.binary.data;
+	for (uint32 i = 0; i < JsonContainerSize(epochs); i++)
+	{
+		uint64 *epoch = static_cast<uint64 *>(palloc(sizeof(uint64)));
+
+		*epoch = hex_of(path, getIthJsonbValueFromContainer(epochs, i));
+		registry->epochs = lappend(registry->epochs, epoch);
+	}
 }
 
 static Phase
@@ -377,6 +438,8 @@ registry_read(const char *application)
 	copy_member(path, &json->root, "database", registry->database_name, sizeof(registry->database_name));
 	copy_member(path, &json->root, "slot", registry->slot, sizeof(registry->slot));
 	registry->generation = static_cast<uint32>(number_member(path, &json->root, "generation"));
+	registry->version = static_cast<uint64>(number_member(path, &json->root, "version"));
+	parse_history(path, &json->root, registry);
 	tables = member(path, &json->root, "tables", jbvBinary)->val.binary.data;
 	for (uint32 i = 0; i < JsonContainerSize(tables); i++)
 		registry->tables = lappend(registry->tables, parse_table(path, object_at(path, tables, i)));
@@ -400,7 +463,7 @@ registry_begin_change(const char *application)
 }
 
 void
-registry_end_change(const Registry *registry)
+registry_end_change(Registry *registry)
 {
 	registry_write(registry);
 	LWLockRelease(siphon_shared->registry_lock);
@@ -413,6 +476,15 @@ registry_next_generation(Registry *registry)
 
 	registry->generation = Max(last + 1, static_cast<uint32>(time(nullptr)));
 	return siphon_shared->last_generation = registry->generation;
+}
+
+void
+registry_new_history(Registry *registry)
+{
+	if (!pg_strong_random(&registry->history, sizeof(registry->history)))
+		elog(ERROR, "could not generate a random number");
+	registry->acknowledged = false;
+	registry->epochs = NIL;
 }
 
 List *

@@ -38,6 +38,9 @@ struct RegistryTable
 	char reason[256];     /* of the last failure */
 };
 
+/* More decoders than these do not begin and end before anything of theirs is published. */
+constexpr int kMaxEpochs = 32;
+
 extern const char *phase_name(Phase phase);
 
 /* A table, or a name of one, that is not published any more, kept until the publisher has taken notice. */
@@ -56,6 +59,16 @@ struct Registry
 	char database_name[NAMEDATALEN];
 	char slot[NAMEDATALEN];
 	uint32 generation; /* the last that a table was given */
+	uint64 version;    /* counts the file's changes */
+
+	/*
+	 * What is published is one history as long as nothing is missing in it; with the next history all rows come anew.
+	 * Random, so that no two are taken for one another.
+	 */
+	uint64 history;
+	bool acknowledged; /* JetStream has something of this history */
+	bool failover;     /* the slot is synchronized to standbys, and the application follows it */
+	List *epochs;      /* of uint64 *: of the rings that the history's decoders had, the newest last, kMaxEpochs at most */
 	List *tables;      /* of RegistryTable * */
 	List *removed;     /* of RegistryRemoved * */
 };
@@ -67,20 +80,23 @@ extern bool registry_name_valid(const char *name);
 extern Registry *registry_read(const char *application);
 
 /* Replaces the file. The caller holds siphon_shared->registry_lock exclusively. */
-extern void registry_write(const Registry *registry);
+extern void registry_write(Registry *registry);
 
 /*
  * Between these two nobody else changes a registry: the first reads the file, the second writes it. NULL, and nothing
  * to end, if there is none. An error, or the process' end, in between leaves the file as it was.
  */
 extern Registry *registry_begin_change(const char *application);
-extern void registry_end_change(const Registry *registry);
+extern void registry_end_change(Registry *registry);
 
 /*
  * The next generation for one of its tables: greater than every one before, also when the table was removed, or the
  * application dropped, and added again meanwhile: what is in JetStream outlives the registry.
  */
 extern uint32 registry_next_generation(Registry *registry);
+
+/* Begins a new history. */
+extern void registry_new_history(Registry *registry);
 
 /* Removes the file; a missing one is fine. The caller holds siphon_shared->registry_lock exclusively. */
 extern void registry_remove(const char *application);

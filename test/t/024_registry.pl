@@ -30,7 +30,7 @@ wait_for_state($node, 'streaming', $_) for qw(main other);
 
 is((stat $file)[2] & 0777, 0600, 'the file is the server\'s alone');
 my $good = slurp_file($file);
-like($good, qr/\Asiphon-registry 1 [0-9a-f]{16}\n\{.*"application": "main"/, 'it has a header, and JSON that people can read');
+like($good, qr/\Asiphon-registry 2 [0-9a-f]{16}\n\{.*"application": "main"/, 'it has a header, and JSON that people can read');
 
 my $flipped = $good;
 substr($flipped, 100, 1) ^= "\x01";
@@ -41,8 +41,8 @@ for my $case (
 	[ 'an empty file', '', qr/registry file "siphon\/main.registry" is damaged/ ],
 	[ 'something else', "\0\1\2" x 1000, qr/registry file "siphon\/main.registry" is damaged/ ],
 	[
-		'another format', $good =~ s/^siphon-registry 1/siphon-registry 2/r,
-		qr/registry file "siphon\/main.registry" has format version 2/
+		'another format', $good =~ s/^siphon-registry 2/siphon-registry 3/r,
+		qr/registry file "siphon\/main.registry" has format version 3/
 	],
 	[ "another application's file", slurp_file($file =~ s/main/other/r), qr/registry file "siphon\/main.registry" is damaged/ ])
 {
