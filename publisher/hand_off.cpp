@@ -60,6 +60,9 @@ HandOff::load(std::string *why)
 		return false;
 	for (const auto &[key, value] : *states)
 	{
+		if (!is_state_key(key))
+			continue;
+
 		std::optional<TableState> state = TableState::parse(value);
 
 		if (!state)
@@ -176,7 +179,7 @@ HandOff::begin_without_snapshot(Entry *entry, const TableFrame &table, Clock::ti
 }
 
 HandOff::Route
-HandOff::route(const Frame &frame, const TableFrame &table, Clock::time_point now)
+HandOff::route(const Frame &frame, const Position &first, const TableFrame &table, Clock::time_point now)
 {
 	Entry *entry = find(table);
 	FrameKind kind = static_cast<FrameKind>(frame.header.kind);
@@ -202,7 +205,7 @@ HandOff::route(const Frame &frame, const TableFrame &table, Clock::time_point no
 		case TablePhase::Removed: /* is stale */
 			break;
 	}
-	if (frame.header.first.lsn >= entry->state.snapshot.lsn)
+	if (first.lsn >= entry->state.snapshot.lsn)
 		return Route::Events;
 
 	TableState state = entry->state;
@@ -323,7 +326,8 @@ HandOff::removed(const TableFrame &table, Clock::time_point now)
 	/* What is under way could arrive behind the purge. */
 	if (ledger_.stored_sequence() < entry->last_held || now < retry_at_)
 		return false;
-	if (entry->state.holds() && !queue_.purge(held(entry->state), next_possible(), &why))
+	/* The stream's last message stays, see finish_moving(). */
+	if (entry->state.holds() && !queue_.purge(held(entry->state), ledger_.stored_sequence(), &why))
 		return not_now(why, now);
 
 	TableState state = entry->state;

@@ -61,8 +61,8 @@ public:
 		Drop, /* of a generation that is over */
 		Wait  /* ask again later */
 	};
-	/* Where to a frame of kind Changes, Held or Snapshot goes. */
-	Route route(const Frame &frame, const TableFrame &table, Clock::time_point now);
+	/* Where to a frame of kind Changes, Held or Snapshot goes, and the events in it from `first` on. */
+	Route route(const Frame &frame, const Position &first, const TableFrame &table, Clock::time_point now);
 	/* A message on the table's held subject is under way to this place. */
 	void held_sent(const TableFrame &table, uint64_t sequence);
 	/* The frame is of a generation that is over. */

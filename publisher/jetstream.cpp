@@ -57,7 +57,8 @@ JetStream::learn_limits(const nlohmann::json &config)
 		payload = std::min(payload, of_stream);
 	if (payload < kHeaderAllowance + kSmallestBody)
 		throw Fatal(ExitCode::StreamRefused, describe() + " takes messages of at most " + std::to_string(payload) +
-						" bytes; " + std::to_string(kHeaderAllowance + kSmallestBody) + " are needed");
+												 " bytes; " + std::to_string(kHeaderAllowance + kSmallestBody) +
+												 " are needed");
 	body_limit_ = static_cast<uint32_t>(std::min<int64_t>(payload - kHeaderAllowance, UINT32_MAX));
 }
 
@@ -84,16 +85,22 @@ JetStream::read_end(std::string *why)
 		throw Fatal(ExitCode::StreamRefused, describe() + ": JetStream's answer holds no configuration or state");
 	if (stream_known_)
 		check_usable(plan_, config);
-	else if (!check_stream(connection_.get(), plan_, config, why) || !states_.open(context_.get(), config, why))
+	else if (!check_stream(connection_.get(), plan_, config, why) ||
+			 !states_.open(connection_.get(), context_.get(), config, why))
 		return std::nullopt;
 	stream_known_ = true;
 	learn_limits(config);
 
 	LogEnd end;
 
+	drops_ = drops_messages(config);
 	end.sequence = state.value("last_seq", uint64_t{0});
-	if (state.value("messages", uint64_t{0}) > 0 &&
-		!last_id(state.value("first_seq", uint64_t{0}), end.sequence, &end, why))
+	if (state.value("messages", uint64_t{0}) == 0)
+	{
+		missing_ = end.sequence;
+		end.emptied = end.sequence > 0 && !drops_;
+	}
+	else if (!last_id(state.value("first_seq", uint64_t{0}), end.sequence, &end, why))
 		return std::nullopt;
 	return end;
 }
@@ -117,10 +124,18 @@ JetStream::last_id(uint64_t first, uint64_t last, LogEnd *end, std::string *why)
 		NatsPtr<natsMsg> message(raw);
 
 		if (static_cast<int>(error) == kErrorNoMessage)
+		{
+			if (sequence == last)
+			{
+				missing_ = last;
+				end->emptied = !drops_;
+			}
 			continue;
+		}
 		if (status != NATS_OK)
 		{
-			*why = "message " + std::to_string(sequence) + " of " + describe() + " (" + natsStatus_GetText(status) + ")";
+			*why =
+				"message " + std::to_string(sequence) + " of " + describe() + " (" + natsStatus_GetText(status) + ")";
 			return false;
 		}
 
@@ -207,14 +222,15 @@ JetStream::on_answer(natsConnection *, natsSubscription *, natsMsg *raw, void *s
 		if (reply.is_object() && reply.contains("error"))
 		{
 			int code = reply["error"].value("err_code", -1);
-			bool order = code == kErrorWrongLastSequence || code == kErrorWrongLastId || code == kErrorDuplicateInProgress;
+			bool order =
+				code == kErrorWrongLastSequence || code == kErrorWrongLastId || code == kErrorDuplicateInProgress;
 
 			answer.verdict = order ? Verdict::OutOfOrder : Verdict::Refused;
 			answer.text = reply["error"].value("description", "no description");
 		}
 		else if (reply.is_object() && reply.contains("seq"))
 		{
-			answer.verdict = Verdict::Stored;
+			answer.verdict = reply.value("duplicate", false) ? Verdict::Duplicate : Verdict::Stored;
 			answer.sequence = reply.value("seq", uint64_t{0});
 		}
 		else
@@ -283,10 +299,44 @@ JetStream::read_from(const std::string &subjects, uint64_t sequence, std::string
 	return StreamReader::begin(connection_.get(), wakeup_, plan_.name, subjects, sequence, why);
 }
 
+/* Waits for the answers, as it is asked for rarely. */
+std::optional<std::vector<StoredMessage>>
+JetStream::last_of_each(const std::string &subjects, uint64_t end, std::string *why)
+{
+	std::vector<StoredMessage> messages;
+	auto reader = StreamReader::begin(connection_.get(), wakeup_, plan_.name, subjects, 0, why);
+
+	if (!reader)
+		return std::nullopt;
+	do
+	{
+		reader->pull();
+		if (!reader->await() || !reader->take(&messages))
+		{
+			*why = "the last positions in " + describe();
+			return std::nullopt;
+		}
+	} while (reader->pending() > 0);
+
+	/* The consumer may look at a replica that lags behind. The log's last message is the last of its subject. */
+	if (end != missing_ && (messages.empty() || messages.back().sequence < end))
+	{
+		*why = "a replica of " + describe() + " to come to sequence " + std::to_string(end);
+		return std::nullopt;
+	}
+	return messages;
+}
+
 std::optional<std::map<std::string, std::string>>
 JetStream::read_states(std::string *why)
 {
 	return states_.read(why);
+}
+
+bool
+JetStream::read_state(const std::string &key, std::optional<std::string> *value, std::string *why)
+{
+	return states_.read_one(key, value, why);
 }
 
 bool

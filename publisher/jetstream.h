@@ -41,7 +41,10 @@ public:
 	bool purge(const std::string &subjects, uint64_t below, std::string *why) override;
 	std::optional<uint64_t> last_sequence(const std::string &subjects, std::string *why) override;
 	std::unique_ptr<QueueReader> read_from(const std::string &subjects, uint64_t sequence, std::string *why) override;
+	std::optional<std::vector<StoredMessage>> last_of_each(const std::string &subjects, uint64_t end,
+														   std::string *why) override;
 	std::optional<std::map<std::string, std::string>> read_states(std::string *why) override;
+	bool read_state(const std::string &key, std::optional<std::string> *value, std::string *why) override;
 	bool write_state(const std::string &key, const std::string &value, std::string *why) override;
 
 private:
@@ -55,6 +58,8 @@ private:
 	std::vector<Answer> answers_;
 	std::atomic<bool> have_answers_{false};
 	bool stream_known_ = false;
+	uint64_t missing_ = 0; /* the stream's end, if there is no message any more */
+	bool drops_ = false;   /* the stream's settings take messages away */
 	uint32_t body_limit_ = 0;
 	std::string inbox_;
 	/* Destroyed in this order, from the end: no answer arrives after the members above are gone. */

@@ -31,7 +31,7 @@ Ledger::room(size_t bytes, bool bulk) const
 void
 Ledger::add(size_t bytes, uint32_t source, uint64_t frame_end, bool bulk, Clock::time_point now)
 {
-	messages_.push_back({frame_end, now, bytes, source, bulk, false, false});
+	messages_.push_back({frame_end, now, bytes, source, bulk, false, false, false});
 	bytes_ += bytes;
 	bulk_messages_ += bulk ? 1 : 0;
 	bulk_bytes_ += bulk ? bytes : 0;
@@ -88,6 +88,18 @@ Ledger::stored(uint64_t token, uint64_t sequence)
 		broken_ = true;
 		return;
 	}
+	entry->stored = entry->placed = true;
+	advance();
+}
+
+void
+Ledger::duplicate(uint64_t token)
+{
+	Entry *entry = answer(token);
+
+	if (entry == nullptr)
+		return;
+	broken_ = true;
 	entry->stored = true;
 	advance();
 }
@@ -105,6 +117,7 @@ Ledger::advance()
 	while (!messages_.empty() && messages_.front().stored)
 	{
 		const Entry &front = messages_.front();
+		bool placed = front.placed;
 
 		if (front.frame_end != 0)
 			acks_.push_back({front.source, front.frame_end});
@@ -113,7 +126,7 @@ Ledger::advance()
 		bulk_bytes_ -= front.bulk ? front.bytes : 0;
 		messages_.pop_front();
 		first_token_++;
-		first_sequence_++;
+		first_sequence_ += placed ? 1 : 0;
 	}
 }
 

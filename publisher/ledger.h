@@ -53,6 +53,8 @@ public:
 
 	/* The queue says that the message stands at this sequence. Any but the expected one breaks the chain. */
 	void stored(uint64_t token, uint64_t sequence);
+	/* The queue had it before, at a place that may be gone. The chain is broken, as it took no place now. */
+	void duplicate(uint64_t token);
 	/* The queue did not take it. */
 	void refused(uint64_t token);
 
@@ -83,6 +85,7 @@ private:
 		bool bulk;
 		bool answered;
 		bool stored;
+		bool placed; /* at the place that was meant for it */
 	};
 
 	Entry *answer(uint64_t token);

@@ -31,8 +31,14 @@ Publisher::Publisher(const Config &config, RingDirectory *directory, Queue *queu
 	: config_(config), directory_(*directory), queue_(*queue), wakeup_(*wakeup), stop_requests_(*stop_requests),
 	  ledger_(config.max_in_flight, config.max_in_flight_bytes),
 	  hand_off_(subject_root(config.subject_prefix, config.application), config.compression_level, queue, &ledger_),
-	  feed_context_{subject_root(config.subject_prefix, config.application), config.compression_level, queue, &ledger_,
-					&hand_off_}
+	  lineage_(config.application, queue), published_(subject_root(config.subject_prefix, config.application)),
+	  feed_context_{subject_root(config.subject_prefix, config.application),
+					config.compression_level,
+					queue,
+					&ledger_,
+					&hand_off_,
+					&lineage_,
+					&published_}
 {
 }
 
@@ -108,7 +114,7 @@ Publisher::drop_replaced()
 		if (feed->first == kDecoderRing)
 		{
 			spdlog::info("the decoder has left ring {:016x}; the {} bytes in it that were not published yet are "
-						 "dropped, the decoder decodes them again",
+						 "dropped, the next one decodes them again",
 						 reader.epoch(), unread);
 			unattached_since_ = now_;
 			greeted_ = false;
@@ -135,11 +141,15 @@ Publisher::attach_new()
 		if (!ring)
 			continue;
 		if (name == kDecoderRing)
+		{
 			directory_.renew();
+			/* What it holds follows on what the queue has, which must be known for certain. */
+			if (settled_)
+				unsettle(kSettlePatience);
+		}
 
 		auto feed = std::make_unique<RingFeed>(name, ++feeds_made_, std::move(ring), feed_context_);
 
-		epochs_.insert(feed->epoch());
 		/* One that was there when we started is resumed by settling; nobody can have published from a later one. */
 		feed->resume(nullptr, 0);
 		if (settled_)
@@ -188,6 +198,12 @@ Publisher::collect()
 			ledger_.stored(answer.token, answer.sequence);
 			continue;
 		}
+		if (answer.verdict == Verdict::Duplicate)
+		{
+			ledger_.duplicate(answer.token);
+			fruitless_settlings_ = 0;
+			continue;
+		}
 		ledger_.refused(answer.token);
 		if (answer.verdict == Verdict::OutOfOrder)
 			continue;
@@ -199,7 +215,7 @@ Publisher::collect()
 	pass_on_acks();
 	if (proven())
 	{
-		chained_ = true;
+		chained_ = learned_ = true;
 		fruitless_settlings_ = 0;
 	}
 
@@ -287,12 +303,17 @@ Publisher::settle()
 		retry_later(why);
 		return false;
 	}
+	if (!lineage_.settle(&why))
+	{
+		retry_later(why);
+		return false;
+	}
 	check_log_end(*end);
 
 	Cursors cursors = parse_cursors(end->cursors);
 
 	pass_on_acks();
-	if (!hand_off_.settle(cursors, &why))
+	if (!learn_published(*end, &why) || !hand_off_.settle(cursors, &why))
 	{
 		retry_later(why);
 		return false;
@@ -323,23 +344,49 @@ void
 Publisher::check_log_end(const LogEnd &end) const
 {
 	uint64_t known = ledger_.stored_sequence();
+	const RingFeed *feed = decoder();
+	bool continued = feed != nullptr && lineage_.current(feed->ring().reader().history());
 
+	/* Its origin was dealt with, by a publisher before us perhaps. */
+	if (feed != nullptr && feed->ring().reader().acked() > 0)
+		lineage_.check_continued(feed->ring().reader().history(), end.sequence);
+	if (end.emptied && continued)
+		throw Fatal(ExitCode::StreamRefused, queue_.describe() + " was emptied by somebody: its last message, " +
+												 std::to_string(end.sequence) +
+												 ", is gone, and who had not read it can't any more; to publish all "
+												 "rows anew, run on the server: SELECT siphon_resync_application('" +
+												 config_.application + "')");
 	if (!chained_)
 		return;
 	if (end.sequence < known)
-		throw Fatal(ExitCode::StreamRefused, queue_.describe() + " has lost messages that it had acknowledged: it ends at sequence " +
-						std::to_string(end.sequence) + " and had reached " + std::to_string(known));
+		throw Fatal(ExitCode::StreamRefused,
+					queue_.describe() + " has lost messages that it had acknowledged: it ends at sequence " +
+						std::to_string(end.sequence) + " and had reached " + std::to_string(known) +
+						"; to publish all rows anew, run on the server: SELECT siphon_resync_application('" +
+						config_.application + "')");
 	if (end.sequence == known)
 		return;
-
-	std::optional<MessageId> id = MessageId::parse(end.id);
-
-	if (end.foreign || (id && !epochs_.contains(id->epoch)))
+	if (end.foreign)
 		throw Fatal(ExitCode::StreamRefused, "somebody else writes to " + queue_.describe() + ": message " +
-						std::to_string(end.sequence) + " is not this publisher's");
-	if (!id)
+												 std::to_string(end.sequence) + " is not a publisher's");
+	if (end.id.empty())
 		spdlog::warn("{} has dropped its last messages, up to sequence {}; some may be published a second time",
 					 queue_.describe(), end.sequence);
+}
+
+/*
+ * Until a message of ours is stored, one that was under way before may still arrive, and then this finds it. False: not
+ * now.
+ */
+bool
+Publisher::learn_published(const LogEnd &end, std::string *why)
+{
+	const RingFeed *feed = decoder();
+
+	/* In front of an origin it is its feed's business. */
+	if (feed == nullptr || feed->ring().reader().acked() == 0 || (learned_ && !published_.active()))
+		return true;
+	return published_.load(&queue_, lineage_.since(), end.sequence, why);
 }
 
 /* Acknowledges to the rings what the queue has, and goes on with the first messages that it has not. */
@@ -348,25 +395,18 @@ Publisher::resume_after(const LogEnd &end, const Cursors &cursors)
 {
 	ledger_.settle(end.sequence);
 	settled_sequence_ = end.sequence;
+	learned_ = false;
+	chained_ |= !end.id.empty() && !end.foreign;
 	previous_id_.clear();
-
-	std::optional<MessageId> id = MessageId::parse(end.id);
 
 	for (const auto &[name, feed] : feeds_)
 	{
 		auto cursor = cursors.find(name);
 
 		feed->resume(cursor == cursors.end() ? nullptr : &cursor->second, end.sequence);
-		if (feed->cursor() != nullptr || (id && id->epoch == feed->epoch()))
-			chained_ = true;
 		/* Finds the place, so that records of which the queue has a part are known before others follow. */
 		feed->prepare();
 	}
-	/* Messages of a publisher before us may still be under way. */
-	sources_.clear();
-	hand_off_.append_movers(&sources_);
-	for (const Source *mover : sources_)
-		epochs_.insert(mover->epoch());
 }
 
 /* Publishes one message. False: there is none, or no room for one. */
@@ -387,6 +427,9 @@ Publisher::publish_next()
 			sources_.push_back(feed.get());
 	}
 	hand_off_.append_movers(&sources_);
+
+	if (first != nullptr && first->needs_calm())
+		return ready(first) && publish(first);
 
 	std::optional<size_t> turn = turns_.next(sources_.size(), [this](size_t i) { return ready(sources_[i]); });
 
@@ -436,10 +479,11 @@ Publisher::publish(Source *source)
 	size_t raw = source->next_size();
 	Source::Built built = source->build(&message_);
 
+	if (built.none)
+		return true;
 	message_.sequence = ledger_.next_sequence();
 	message_.previous_id = previous_id_;
 	message_.headers.push_back({kCursorsHeader, list_cursors()});
-	epochs_.insert(source->epoch());
 	if (!queue_.publish(message_, ledger_.next_token()))
 	{
 		unsettle(seconds(0));

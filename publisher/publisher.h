@@ -14,15 +14,17 @@
 #include <chrono>
 #include <map>
 #include <memory>
-#include <set>
 #include <string>
 #include <vector>
 
 #include "config.h"
 #include "hand_off.h"
 #include "ledger.h"
+#include "lineage.h"
 #include "log.h"
+
 #include "progress.h"
+#include "published.h"
 #include "queue.h"
 #include "ring_directory.h"
 #include "ring_feed.h"
@@ -59,6 +61,7 @@ private:
 	void unsettle(Clock::duration patience);
 	bool settle();
 	void check_log_end(const LogEnd &end) const;
+	bool learn_published(const LogEnd &end, std::string *why);
 	void resume_after(const LogEnd &end, const Cursors &cursors);
 	bool publish_next();
 	bool ready(Source *source);
@@ -81,10 +84,11 @@ private:
 
 	Ledger ledger_;
 	HandOff hand_off_;
+	Lineage lineage_;
+	Published published_;
 	RingFeed::Context feed_context_;
 	Feeds feeds_; /* by name: "decoder" comes before "snapshot-..." */
 	uint32_t feeds_made_ = 0;
-	std::set<uint64_t> epochs_; /* of sources that messages of ours may be of */
 	std::vector<Source *> sources_; /* of this turn of the loop; the decoder's is the first, or nullptr */
 	Turns turns_;
 	Message message_;
@@ -104,14 +108,15 @@ private:
 	Clock::time_point retry_at_; /* nothing is tried before */
 
 	bool settled_ = false;
-	Clock::time_point settle_after_;  /* answers under way are given until then */
-	uint64_t interruptions_ = 0;      /* of the queue, at the last settling */
-	uint64_t settled_sequence_ = 0;   /* the queue's end at the last settling */
-	int fruitless_settlings_ = 0;     /* since a message was stored */
-	bool chained_ = false;            /* the queue is known to hold a message of this application */
-	bool greeted_ = false;            /* the line that says where to is published was written */
-	std::string refusal_;             /* that the queue gave last, until it takes messages again */
-	std::string previous_id_;         /* of the message before the next; "" if not to be checked */
+	Clock::time_point settle_after_; /* answers under way are given until then */
+	uint64_t interruptions_ = 0;     /* of the queue, at the last settling */
+	uint64_t settled_sequence_ = 0;  /* the queue's end at the last settling */
+	int fruitless_settlings_ = 0;    /* since a message was stored */
+	bool chained_ = false;           /* the queue is known to hold a message of ours */
+	bool learned_ = false;           /* published_ holds what the queue had, and a message was stored since */
+	bool greeted_ = false;           /* the line that says where to is published was written */
+	std::string refusal_;            /* that the queue gave last, until it takes messages again */
+	std::string previous_id_;        /* of the message before the next; "" if not to be checked */
 };
 
 } // namespace siphon

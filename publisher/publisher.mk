@@ -1,10 +1,10 @@
-# Builds and installs siphon-publisher and siphon-tail. Included by the top-level Makefile; also works by
-# itself: make -f publisher/publisher.mk
+#Builds and installs siphon - publisher and siphon - tail.Included by the top - level Makefile; also works by
+#itself : make - f publisher / publisher.mk
 #
-#   SRCDIR     the checkout, where it is not the current directory
-#   BUILDDIR   where to build (build)
-#   SANITIZE   address,undefined or thread
-#   PREFIX     where to install (/usr/local), below DESTDIR
+#SRCDIR the checkout, where it is not the current directory
+#BUILDDIR where to build(build)
+#SANITIZE address, undefined or thread
+#PREFIX where to install(/ usr / local), below DESTDIR
 
 .PHONY: publisher install-publisher
 
@@ -27,18 +27,18 @@ publisher_sanitize = $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-poi
 publisher_compile = $(CXX) $(PUBLISHER_CXXFLAGS) -std=c++20 -pthread -Wall -Wextra -Werror -Wshadow \
 	$(publisher_sanitize) $(PUBLISHER_CPPFLAGS) -MMD -MP
 
-# What the unit tests link: all but NATS and main().
+#What the unit tests link : all but NATS and main().
 UNIT_PUBLISHER_SRCS = publisher/compression.cpp publisher/config.cpp publisher/cursor.cpp publisher/datetime.cpp \
-	publisher/frame_messages.cpp publisher/hand_off.cpp publisher/ledger.cpp publisher/log.cpp publisher/mover.cpp \
-	publisher/package_assembler.cpp publisher/parts.cpp publisher/progress.cpp publisher/publisher.cpp \
+	publisher/frame_messages.cpp publisher/hand_off.cpp publisher/ledger.cpp publisher/lineage.cpp publisher/log.cpp publisher/mover.cpp \
+	publisher/package_assembler.cpp publisher/parts.cpp publisher/progress.cpp publisher/published.cpp publisher/publisher.cpp \
 	publisher/record_messages.cpp publisher/ring_directory.cpp publisher/ring_feed.cpp publisher/ring_source.cpp \
 	publisher/subject.cpp publisher/table_state.cpp publisher/tail_json.cpp publisher/wakeup.cpp
 
 PUBLISHER_RING_SRCS = src/ring.cpp src/ring_file.cpp src/ring_fault.cpp
 PUBLISHER_SRCS = publisher/main.cpp publisher/compression.cpp publisher/config.cpp publisher/cursor.cpp \
 	publisher/frame_messages.cpp publisher/hand_off.cpp publisher/jetstream.cpp publisher/jetstream_api.cpp \
-	publisher/ledger.cpp publisher/log.cpp publisher/mover.cpp publisher/nats_connection.cpp \
-	publisher/package_assembler.cpp publisher/parts.cpp publisher/progress.cpp publisher/publisher.cpp \
+	publisher/ledger.cpp publisher/lineage.cpp publisher/log.cpp publisher/mover.cpp publisher/nats_connection.cpp \
+	publisher/package_assembler.cpp publisher/parts.cpp publisher/progress.cpp publisher/published.cpp publisher/publisher.cpp \
 	publisher/record_messages.cpp publisher/ring_directory.cpp publisher/ring_feed.cpp publisher/ring_source.cpp \
 	publisher/state_bucket.cpp publisher/stream_reader.cpp publisher/stream_setup.cpp publisher/subject.cpp \
 	publisher/table_state.cpp publisher/wakeup.cpp $(PUBLISHER_RING_SRCS)
@@ -70,13 +70,13 @@ $(BUILDDIR)/gen/siphon.pb.cc $(SIPHON_PB) &: $(SRCDIR)/proto/siphon.proto
 	$(say) "PROTOC $<"
 	$(Q)$(PROTOC) --proto_path=$(SRCDIR)/proto --cpp_out=$(BUILDDIR)/gen $<
 
-# Generated code; its warnings are protoc's.
+#Generated code; its warnings are protoc's.
 $(SIPHON_PB_OBJECT): $(BUILDDIR)/gen/siphon.pb.cc $(SIPHON_PB)
 	@mkdir -p $(@D)
 	$(say) "CXX  $<"
 	$(Q)$(publisher_compile) -w -c -o $@ $<
 
-# test/unit.mk builds the sources above once more, for each of its variants.
+#test / unit.mk builds the sources above once more, for each of its variants.
 UNIT_EXTRA_OBJS += $(SIPHON_PB_OBJECT)
 $(foreach variant,unit unit-tsan unit-asan,$(addprefix $(BUILDDIR)/$(variant)/,\
 	$(UNIT_PUBLISHER_SRCS:.cpp=.o) $(patsubst %.cpp,%.o,$(wildcard test/unit/*.cpp)))): | $(SIPHON_PB)

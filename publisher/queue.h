@@ -36,6 +36,7 @@ struct Message
 
 enum class Verdict {
 	Stored,
+	Duplicate,  /* the queue has, or had, this very message, and did not store it again */
 	OutOfOrder, /* another message stands before the place, or at it: read the end of the log */
 	Refused     /* by the queue's state or limits: try again later */
 };
@@ -53,6 +54,8 @@ struct Answer
 struct LogEnd
 {
 	uint64_t sequence = 0; /* of the last message, 0 if there never was one */
+	/* The last message is gone, and nothing in the log's settings takes messages away: somebody removed it. */
+	bool emptied = false;
 	/* The last message of those that still exist was not written by a publisher. */
 	bool foreign = false;
 	/* The last message that was, if it still exists: its id and its Siphon-Cursors. */
@@ -65,6 +68,7 @@ struct StoredMessage
 {
 	uint64_t sequence;
 	std::string subject;
+	std::string kind;
 	uint32_t generation;
 	std::string first; /* values of Siphon-First and so on */
 	std::string last;
@@ -121,10 +125,19 @@ public:
 	/* Sequence of the last message whose subject matches, 0 if there is none. nullopt: not now. */
 	virtual std::optional<uint64_t> last_sequence(const std::string &subjects, std::string *why) = 0;
 	/* Reads messages whose subjects match, from a sequence on. nullptr: not now. */
-	virtual std::unique_ptr<QueueReader> read_from(const std::string &subjects, uint64_t sequence, std::string *why) = 0;
+	virtual std::unique_ptr<QueueReader> read_from(const std::string &subjects, uint64_t sequence,
+												   std::string *why) = 0;
+
+	/*
+	 * The last message on each subject that matches, without the bodies, of a log that ends at `end`. nullopt: not now.
+	 */
+	virtual std::optional<std::vector<StoredMessage>> last_of_each(const std::string &subjects, uint64_t end,
+																   std::string *why) = 0;
 
 	/* A small durable map beside the log, for consumers and for the next publisher. After read_end(). */
 	virtual std::optional<std::map<std::string, std::string>> read_states(std::string *why) = 0;
+	/* Of one key; *value is nullopt if there is none. False: not now. */
+	virtual bool read_state(const std::string &key, std::optional<std::string> *value, std::string *why) = 0;
 	virtual bool write_state(const std::string &key, const std::string &value, std::string *why) = 0;
 };
 

@@ -1,6 +1,9 @@
 /* See ring_feed.h. */
 #include "ring_feed.h"
 
+#include <algorithm>
+#include <cstring>
+
 #include "exit_codes.h"
 #include "log.h"
 #include "siphon.pb.h"
@@ -8,19 +11,49 @@
 
 namespace siphon {
 
+static constexpr std::chrono::milliseconds kOriginRetry{250};
+
 RingFeed::RingFeed(const std::string &name, uint32_t number, std::unique_ptr<RingSource> ring, const Context &context)
 	: Source(name, number, name != kDecoderRing), ring_(std::move(ring)), root_(context.subject_root),
-	  queue_(*context.queue), ledger_(*context.ledger), hand_off_(*context.hand_off),
-	  frame_messages_(context.subject_root, context.compression_level), record_(context.compression_level)
+	  queue_(*context.queue), ledger_(*context.ledger), hand_off_(*context.hand_off), lineage_(*context.lineage),
+	  published_(*context.published), frame_messages_(context.subject_root, context.compression_level),
+	  record_(context.compression_level)
 {
 }
+
+namespace {
+/* What the ring holds can't be: its worker has to make another. */
+struct Corrupt
+{
+};
+} // namespace
 
 void
 RingFeed::corrupt() const
 {
-	throw Fatal(ExitCode::RingRefused, ring_->path() + " is corrupt behind position " +
-										   std::to_string(ring_->reader().read_position()) +
-										   "; nothing from there on was published");
+	throw Corrupt();
+}
+
+/* What was read of the frame's payload is what the worker wrote. */
+void
+RingFeed::check_intact() const
+{
+	if (!ring_->reader().intact(frame_))
+		corrupt();
+}
+
+void
+RingFeed::refuse(const std::string &what)
+{
+	spdlog::error("{} is corrupt {}; nothing from there on was published, and its worker is asked for another ring",
+				  ring_->path(), what);
+	refused_ = true;
+	have_frame_ = false;
+	marker_waits_ = false;
+	frame_messages_.clear();
+	record_.clear();
+	set_closed();
+	ring_->refuse();
 }
 
 /* Once the frame is acknowledged, the ring itself tells. */
@@ -57,17 +90,16 @@ RingFeed::read_frame()
 	switch (ring_->reader().next(&frame_))
 	{
 		case ReadResult::Empty:
+			/* The stream has a message of a frame that is not there. */
 			if (resume_)
-				throw Fatal(ExitCode::RingRefused, ring_->path() + " does not hold the frame at position " +
-													   std::to_string(resume_->position) + ", of which " +
-													   queue_.describe() + " has a message");
+				corrupt();
 			return false;
 		case ReadResult::Corrupt:
 			corrupt();
 		case ReadResult::Frame:
 			break;
 	}
-	if (kind() != FrameKind::Watermark)
+	if (kind() != FrameKind::Watermark && kind() != FrameKind::Origin)
 	{
 		std::string_view schema;
 		std::string_view table;
@@ -89,6 +121,22 @@ RingFeed::table() const
 
 bool
 RingFeed::prepare()
+{
+	if (refused_)
+		return false;
+	try
+	{
+		return prepare_frames();
+	}
+	catch (const Corrupt &)
+	{
+		refuse("behind position " + std::to_string(ring_->reader().read_position()));
+		return false;
+	}
+}
+
+bool
+RingFeed::prepare_frames()
 {
 	if (active())
 		return true;
@@ -112,37 +160,28 @@ bool
 RingFeed::admit()
 {
 	uint64_t position = frame_.header.position;
-	bool marker = kind() == FrameKind::SnapshotBegin || kind() == FrameKind::SnapshotEnd;
+	bool snapshot_marker = kind() == FrameKind::SnapshotBegin || kind() == FrameKind::SnapshotEnd;
 	bool resuming = false;
 
 	if (resume_)
 	{
 		/* Of a marker all frames are needed. */
-		if (position < resume_->position && !marker)
+		if (position < resume_->position && !snapshot_marker)
 		{
 			pass_over();
 			return true;
 		}
 		if (position > resume_->position)
-			throw Fatal(ExitCode::RingRefused, ring_->path() + " does not hold the frame at position " +
-												   std::to_string(resume_->position) + ", of which " +
-												   queue_.describe() + " has a message");
+			corrupt();
 		resuming = position == resume_->position;
 	}
 
-	if (marker)
+	if (snapshot_marker)
 		return admit_marker(resuming);
 	if (kind() == FrameKind::Watermark)
-	{
-		if (resuming)
-		{
-			resume_.reset();
-			pass_over();
-		}
-		else
-			start_watermark();
-		return true;
-	}
+		return admit_watermark(resuming);
+	if (kind() == FrameKind::Origin)
+		return admit_origin(resuming);
 	if (kind() == FrameKind::Removed)
 		return admit_removal();
 	return admit_package(resuming);
@@ -153,8 +192,15 @@ RingFeed::admit_removal()
 {
 	if (!hand_off_.removed(table(), HandOff::Clock::now()))
 		return false;
-	ledger_.skip(number(), frame_.end);
+	skip();
 	return true;
+}
+
+/* Nothing of the frame is published. */
+void
+RingFeed::skip()
+{
+	ledger_.skip(number(), frame_.end);
 }
 
 /* The stream has it all. */
@@ -177,7 +223,18 @@ RingFeed::check_total(uint32_t total) const
 bool
 RingFeed::admit_package(bool resuming)
 {
-	HandOff::Route route = hand_off_.route(frame_, table(), HandOff::Clock::now());
+	const FrameHeader &header = frame_.header;
+	std::optional<Position> upto;
+
+	/* Of an earlier ring the stream may have these events already. */
+	if (published_.active() && kind() != FrameKind::Snapshot)
+		upto = published_.upto(schema_, table_, header.partition, header.generation);
+
+	bool whole = !upto || !(header.first <= *upto);
+	bool known = upto && header.last <= *upto;
+	HandOff::Route route = known
+							   ? HandOff::Route::Drop
+							   : hand_off_.route(frame_, whole ? header.first : *upto, table(), HandOff::Clock::now());
 
 	if (route == HandOff::Route::Wait)
 		return false;
@@ -185,11 +242,13 @@ RingFeed::admit_package(bool resuming)
 	{
 		resume_.reset();
 		set_closed();
-		ledger_.skip(number(), frame_.end);
+		skip();
 		return true;
 	}
 
 	held_ = route == HandOff::Route::Held;
+	if (!whole)
+		return admit_rest(*upto, resuming);
 	if (!frame_messages_.start(frame_, ring_->reader().epoch(), ring_->reader().max_frame_payload(),
 							   queue_.body_limit(), held_))
 		corrupt();
@@ -216,15 +275,75 @@ RingFeed::admit_package(bool resuming)
 	return true;
 }
 
+/* Publishes the events of the package that are beyond what the stream has. One of several events is one frame. */
+bool
+RingFeed::admit_rest(const Position &upto, bool resuming)
+{
+	const FrameHeader &header = frame_.header;
+	v1::Package package;
+
+	if (!frame_.first_of_record() || !frame_.last_of_record() ||
+		!package.ParseFromArray(frame_.payload, static_cast<int>(header.payload_length)))
+		corrupt();
+	check_intact();
+
+	auto *events = package.mutable_events();
+	auto rest = std::find_if(events->begin(), events->end(), [&](const v1::Event &event) {
+		return !(Position{event.commit_lsn(), event.ordinal()} <= upto);
+	});
+
+	events->erase(events->begin(), rest);
+	if (events->empty())
+		corrupt();
+	record_events_ = static_cast<uint64_t>(events->size());
+	record_.start(package.SerializeAsString(),
+				  {held_ ? held_subject(root_, schema_, table_, header.partition)
+						 : events_subject(root_, schema_, table_, header.partition)},
+				  {{"Siphon-Kind", "changes"},
+				   {"Siphon-First", format_position((*events)[0].commit_lsn(), (*events)[0].ordinal())},
+				   {"Siphon-Last", format_position(header.last.lsn, header.last.ordinal)},
+				   {"Siphon-Events", std::to_string(record_events_)},
+				   {"Siphon-Generation", std::to_string(header.generation)}},
+				  ring_->reader().epoch(), header.position, queue_.body_limit());
+	if (!resuming)
+		return true;
+
+	record_total_ = resume_->total;
+	check_total(record_.total());
+	record_.skip_to(resume_->part);
+	resume_.reset();
+	if (record_.active())
+		set_open(record_.next_subject(), header.generation);
+	else
+		pass_over();
+	return true;
+}
+
 /* A watermark doesn't speak for tables whose changes are held. */
-void
-RingFeed::start_watermark()
+bool
+RingFeed::admit_watermark(bool resuming)
 {
 	const FrameHeader &header = frame_.header;
 	v1::Watermark held;
 
+	held_ = false;
 	if (!frame_.first_of_record() || !frame_.last_of_record())
 		corrupt();
+
+	bool known = published_.has_watermark(header.last.lsn);
+
+	published_.passed(header.last.lsn);
+	if (resuming)
+	{
+		resume_.reset();
+		pass_over();
+		return true;
+	}
+	if (known)
+	{
+		skip();
+		return true;
+	}
 	for (std::string &table : hand_off_.held_tables())
 		held.add_held_tables(std::move(table));
 	/* In protobuf, what is appended is merged. */
@@ -234,6 +353,59 @@ RingFeed::start_watermark()
 				   {"Siphon-First", format_position(header.first.lsn, header.first.ordinal)},
 				   {"Siphon-Last", format_position(header.last.lsn, header.last.ordinal)}},
 				  ring_->reader().epoch(), header.position, queue_.body_limit());
+	check_intact();
+	return true;
+}
+
+/*
+ * What follows continues the stream, or begins a new history in it, with a message that says so. It is the stream's
+ * last when it is taken up, as what came before must be known for certain.
+ */
+bool
+RingFeed::admit_origin(bool resuming)
+{
+	if (!frame_.first_of_record() || !frame_.last_of_record() || frame_.header.payload_length != sizeof(Origin))
+		corrupt();
+	if (!ledger_.empty())
+		return false;
+	memcpy(&origin_, frame_.payload, sizeof(Origin));
+	check_intact();
+	if (lineage_.begins(origin_, ledger_.stored_sequence()) && !resuming)
+		record_.start({}, {watermark_subject(root_)},
+					  {{"Siphon-Kind", "history"}, {"Siphon-History", format_lsn(origin_.history)}},
+					  ring_->reader().epoch(), frame_.header.position, queue_.body_limit());
+	else
+		marker_waits_ = true;
+	marker_last_ = 0;
+	resume_.reset();
+	return true;
+}
+
+/* Makes durable that this ring is published from. False: later. */
+bool
+RingFeed::finish_origin()
+{
+	HandOff::Clock::time_point now = HandOff::Clock::now();
+	uint64_t end = ledger_.stored_sequence();
+	bool begins = !lineage_.current(origin_.history);
+	std::string why;
+
+	if (now < origin_retry_)
+		return false;
+	if (begins)
+		published_.clear();
+	else if (published_.load(&queue_, lineage_.since(), end, &why))
+		lineage_.check_timeline(origin_, published_.newest());
+	if (!why.empty() || !lineage_.enter(origin_, epoch(), end, &why))
+	{
+		spdlog::debug("waiting for {}", why);
+		origin_retry_ = now + kOriginRetry;
+		return false;
+	}
+	if (begins)
+		spdlog::info("history {} of application {} begins behind sequence {}", format_lsn(origin_.history),
+					 ring_->reader().application(), end);
+	return true;
 }
 
 /*
@@ -256,7 +428,7 @@ RingFeed::admit_marker(bool resuming)
 						 table_);
 		if (resuming)
 			resume_.reset();
-		ledger_.skip(number(), frame_.end);
+		skip();
 		marker_.clear();
 		return true;
 	}
@@ -267,6 +439,7 @@ RingFeed::admit_marker(bool resuming)
 	if (marker_.size() != header.record_offset)
 		corrupt();
 	marker_.append(frame_.payload, header.payload_length);
+	check_intact();
 	if (!frame_.last_of_record())
 		return true;
 	if (resume_ && !resuming)
@@ -331,8 +504,9 @@ RingFeed::finish_marker()
 
 	if (ledger_.stored_sequence() < marker_last_)
 		return false;
-	if (kind() == FrameKind::SnapshotBegin ? !hand_off_.begun(table(), marker_first_, now)
-										   : !hand_off_.ended(table(), marker_snapshot_, now))
+	if (kind() == FrameKind::Origin          ? !finish_origin()
+		: kind() == FrameKind::SnapshotBegin ? !hand_off_.begun(table(), marker_first_, now)
+											 : !hand_off_.ended(table(), marker_snapshot_, now))
 		return false;
 	marker_waits_ = false;
 	ring_->ack(frame_.end);
@@ -367,20 +541,31 @@ RingFeed::build(Message *message)
 		cursor_ = record_.build(message);
 		if (record_.active())
 			return built;
-		if (kind() == FrameKind::Watermark)
-			built.ack = frame_.end;
-		else
+		if (marker())
 			marker_waits_ = true;
+		else
+		{
+			built.ack = frame_.end;
+			built.events = kind() == FrameKind::Watermark ? 0 : record_events_;
+		}
 		return built;
 	}
 
 	bool last_of_frame = frame_messages_.last_of_frame();
+	std::optional<Cursor> before = cursor_;
 
 	cursor_ = {ring_->reader().epoch(), frame_.header.position, frame_messages_.next_part(),
 			   frame_messages_.plan().total};
 	built.ack = last_of_frame ? frame_.end : 0;
 	built.events = last_of_record ? frame_.header.events : 0;
 	frame_messages_.build(message);
+	if (!ring_->reader().intact(frame_))
+	{
+		cursor_ = before;
+		refuse("in the frame at position " + std::to_string(frame_.header.position));
+		built.none = true;
+		return built;
+	}
 	if (last_of_frame)
 		frame_messages_.clear();
 	return built;
@@ -389,7 +574,7 @@ RingFeed::build(Message *message)
 void
 RingFeed::sent(uint64_t sequence)
 {
-	if (kind() == FrameKind::SnapshotBegin || kind() == FrameKind::SnapshotEnd)
+	if (marker())
 	{
 		if (cursor_->part == 1)
 			marker_first_ = sequence;

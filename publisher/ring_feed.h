@@ -14,6 +14,8 @@
 #include "frame_messages.h"
 #include "hand_off.h"
 #include "ledger.h"
+#include "lineage.h"
+#include "published.h"
 #include "record_messages.h"
 #include "ring_source.h"
 #include "source.h"
@@ -30,6 +32,8 @@ public:
 		Queue *queue;
 		Ledger *ledger;
 		HandOff *hand_off;
+		Lineage *lineage;
+		Published *published;
 	};
 
 	RingFeed(const std::string &name, uint32_t number, std::unique_ptr<RingSource> ring, const Context &context);
@@ -37,9 +41,14 @@ public:
 	RingSource &ring() { return *ring_; }
 	const RingSource &ring() const { return *ring_; }
 	/* Nothing is taken up: it waits for a frame, and for nothing else. */
-	bool idle() const { return !active() && !have_frame_ && !marker_waits_; }
+	bool idle() const { return !active() && !have_frame_ && !marker_waits_ && !refused_; }
+	/* What comes next must not be published before all that is under way is stored, and nothing else meanwhile. */
+	bool needs_calm() const
+	{
+		return kind() == FrameKind::Origin && (have_frame_ || record_.active() || marker_waits_);
+	}
 	/* A message to a held subject is prepared, or the stream has a part of a record and the rest is to come. */
-	bool holding() const { return open() || (frame_messages_.active() && held_); }
+	bool holding() const { return open() || (active() && held_); }
 
 	uint64_t epoch() const override { return ring_->reader().epoch(); }
 	const Cursor *cursor() const override;
@@ -55,17 +64,28 @@ public:
 private:
 	bool active() const { return frame_messages_.active() || record_.active(); }
 	FrameKind kind() const { return static_cast<FrameKind>(frame_.header.kind); }
+	bool marker() const
+	{
+		return kind() == FrameKind::SnapshotBegin || kind() == FrameKind::SnapshotEnd || kind() == FrameKind::Origin;
+	}
 	bool read_frame();
+	bool prepare_frames();
 	bool admit();
 	bool admit_package(bool resuming);
 	bool admit_marker(bool resuming);
 	bool admit_removal();
-	void start_watermark();
+	bool admit_watermark(bool resuming);
+	bool admit_origin(bool resuming);
+	bool finish_origin();
+	bool admit_rest(const Position &upto, bool resuming);
+	void skip();
 	bool start_marker();
 	bool finish_marker();
 	void pass_over();
 	void check_total(uint32_t total) const;
 	[[noreturn]] void corrupt() const;
+	void check_intact() const;
+	void refuse(const std::string &what);
 	TableFrame table() const;
 
 	std::unique_ptr<RingSource> ring_;
@@ -73,15 +93,21 @@ private:
 	Queue &queue_;
 	Ledger &ledger_;
 	HandOff &hand_off_;
+	Lineage &lineage_;
+	Published &published_;
 
 	FrameMessages frame_messages_;
-	RecordMessages record_;   /* of a watermark or a marker */
+	RecordMessages record_;   /* of a watermark, a marker, or what is left of a package */
 	Frame frame_{};           /* the last that was read */
 	bool have_frame_ = false; /* and not yet admitted */
+	bool refused_ = false;    /* the ring is damaged: nothing more is read */
 	bool held_ = false;       /* its messages go to a held subject */
 	std::string schema_;      /* of its route */
 	std::string table_;
 
+	uint64_t record_events_ = 0; /* of what is left of a package */
+	Origin origin_{};
+	HandOff::Clock::time_point origin_retry_{};
 	std::string marker_; /* payload, as far as its frames were read */
 	Visibility marker_snapshot_;
 	bool marker_waits_ = false; /* all published, waits for its effect */

@@ -68,7 +68,7 @@ RingSource::map(const RingDirectory &directory, const std::string &ring)
 						path_ + " has ring version " + std::to_string(version) + ", and this publisher reads version " +
 							std::to_string(kRingVersion) + ": install the publisher that came with the extension");
 		case AttachResult::Corrupt:
-			throw Fatal(ExitCode::RingRefused, path_ + " is corrupt: its header has impossible values");
+			throw Fatal(ExitCode::RingRefused, path_ + " is corrupt: its header has impossible values; the server makes another when its decoder starts again");
 	}
 	if (directory.application() != reader_.application())
 		throw Fatal(ExitCode::RingRefused, path_ + " belongs to application \"" + reader_.application() + "\"");
@@ -92,6 +92,13 @@ RingSource::ack(uint64_t position)
 	reader_.ack(position);
 	if (reader_.worker_sleeps())
 		bell_ring(worker_bell_);
+}
+
+void
+RingSource::refuse()
+{
+	reader_.refuse();
+	bell_ring(worker_bell_);
 }
 
 void

@@ -32,6 +32,8 @@ public:
 	const RingReader &reader() const { return reader_; }
 	/* Tells the ring, and the worker if it waits for it, how far JetStream has everything. */
 	void ack(uint64_t position);
+	/* Asks the worker for another ring, as this one is damaged. */
+	void refuse();
 	/* Says that the publisher lives. */
 	void beat();
 

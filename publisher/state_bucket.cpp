@@ -2,7 +2,9 @@
 #include "state_bucket.h"
 
 #include "exit_codes.h"
+#include "jetstream_api.h"
 #include "log.h"
+#include "nats_connection.h"
 
 namespace siphon {
 
@@ -24,7 +26,7 @@ may_pass(natsStatus status)
 }
 
 bool
-StateBucket::open(jsCtx *context, const nlohmann::json &stream_config, std::string *why)
+StateBucket::open(natsConnection *connection, jsCtx *context, const nlohmann::json &stream_config, std::string *why)
 {
 	kvStore *store = nullptr;
 	natsStatus status = js_KeyValue(&store, context, name_.c_str());
@@ -44,39 +46,71 @@ StateBucket::open(jsCtx *context, const nlohmann::json &stream_config, std::stri
 			spdlog::info("made key-value bucket {}", name_);
 	}
 	store_.reset(store);
+	connection_ = connection;
+	context_ = context;
 	if (status == NATS_OK)
 		return true;
 	if (!may_pass(status))
-		throw Fatal(ExitCode::StreamRefused, "JetStream does not give key-value bucket " + name_ + ": " +
-						natsStatus_GetText(status));
+		throw Fatal(ExitCode::StreamRefused,
+					"JetStream does not give key-value bucket " + name_ + ": " + natsStatus_GetText(status));
 	*why = "key-value bucket " + name_ + " (" + natsStatus_GetText(status) + ")";
 	return false;
+}
+
+/*
+ * Reading by key asks the leader of the bucket's stream, which knows what was written last; the library's own way may
+ * ask a replica that lags behind.
+ */
+bool
+StateBucket::read_one(const std::string &key, std::optional<std::string> *value, std::string *why)
+{
+	natsMsg *raw = nullptr;
+	jsErrCode error = static_cast<jsErrCode>(0);
+	natsStatus status =
+		js_GetLastMsg(&raw, context_, ("KV_" + name_).c_str(), ("$KV." + name_ + "." + key).c_str(), nullptr, &error);
+	NatsPtr<natsMsg> message(raw);
+	const char *operation = nullptr;
+
+	value->reset();
+	if (status == NATS_NOT_FOUND || static_cast<int>(error) == kErrorNoMessage)
+		return true;
+	if (status != NATS_OK)
+	{
+		*why = "key " + key + " in key-value bucket " + name_ + " (" + natsStatus_GetText(status) + ")";
+		return false;
+	}
+	/* A mark that the key was deleted. */
+	if (natsMsgHeader_Get(raw, "KV-Operation", &operation) != NATS_OK)
+		value->emplace(natsMsg_GetData(raw), static_cast<size_t>(natsMsg_GetDataLength(raw)));
+	return true;
 }
 
 std::optional<std::map<std::string, std::string>>
 StateBucket::read(std::string *why)
 {
+	std::string root = "$KV." + name_ + ".";
+	ApiReply reply = jetstream_request(connection_, "STREAM.INFO.KV_" + name_, {{"subjects_filter", root + ">"}});
 	std::map<std::string, std::string> states;
-	kvKeysList keys{};
-	natsStatus status = kvStore_Keys(&keys, store_.get(), nullptr);
 
-	for (int i = 0; status == NATS_OK && i < keys.Count; i++)
+	if (!reply.ok())
 	{
-		kvEntry *entry = nullptr;
-
-		status = kvStore_Get(&entry, store_.get(), keys.Keys[i]);
-		if (status == NATS_OK && kvEntry_ValueString(entry) != nullptr)
-			states[keys.Keys[i]] = kvEntry_ValueString(entry);
-		kvEntry_Destroy(entry);
-		/* Deleted meanwhile. */
-		if (status == NATS_NOT_FOUND)
-			status = NATS_OK;
+		*why = "the states in key-value bucket " + name_ + " (" + reply.error + ")";
+		return std::nullopt;
 	}
-	kvKeysList_Destroy(&keys);
-	if (status == NATS_OK)
-		return states;
-	*why = "the states in key-value bucket " + name_ + " (" + natsStatus_GetText(status) + ")";
-	return std::nullopt;
+
+	const nlohmann::json subjects = reply.content["state"].value("subjects", nlohmann::json::object());
+
+	for (const auto &[subject, count] : subjects.items())
+	{
+		std::string key = subject.substr(root.size());
+		std::optional<std::string> value;
+
+		if (!read_one(key, &value, why))
+			return std::nullopt;
+		if (value)
+			states[key] = *value;
+	}
+	return states;
 }
 
 bool

@@ -21,8 +21,10 @@ public:
 	explicit StateBucket(const std::string &name) : name_(name) {}
 
 	/* Binds to the bucket, and makes it if there is none. False with *why: not now. Fatal: JetStream won't. */
-	bool open(jsCtx *context, const nlohmann::json &stream_config, std::string *why);
+	bool open(natsConnection *connection, jsCtx *context, const nlohmann::json &stream_config, std::string *why);
 	std::optional<std::map<std::string, std::string>> read(std::string *why);
+	/* Of one key; *value is nullopt if there is none. False with *why: not now. */
+	bool read_one(const std::string &key, std::optional<std::string> *value, std::string *why);
 	/* True: it is durable, as durable as the bucket's storage is. */
 	bool write(const std::string &key, const std::string &value, std::string *why);
 
@@ -33,6 +35,8 @@ private:
 	};
 
 	std::string name_;
+	natsConnection *connection_ = nullptr;
+	jsCtx *context_ = nullptr;
 	std::unique_ptr<kvStore, Deleter> store_;
 };
 

@@ -39,15 +39,15 @@ std::unique_ptr<StreamReader>
 StreamReader::begin(natsConnection *connection, Wakeup *wakeup, const std::string &stream, const std::string &subjects,
 					uint64_t sequence, std::string *why)
 {
-	nlohmann::json config = {{"deliver_policy", "by_start_sequence"},
-							 {"opt_start_seq", sequence},
-							 {"filter_subject", subjects},
-							 {"ack_policy", "none"},
-							 {"replay_policy", "instant"},
-							 {"max_waiting", 4},
-							 {"num_replicas", 1},
-							 {"mem_storage", true},
-							 {"inactive_threshold", kForgetAfterNs}};
+	nlohmann::json config = {
+		{"filter_subject", subjects}, {"ack_policy", "none"}, {"replay_policy", "instant"},          {"max_waiting", 4},
+		{"num_replicas", 1},          {"mem_storage", true},  {"inactive_threshold", kForgetAfterNs}};
+
+	if (sequence > 0)
+		config.update({{"deliver_policy", "by_start_sequence"}, {"opt_start_seq", sequence}});
+	else
+		config.update({{"deliver_policy", "last_per_subject"}, {"headers_only", true}});
+
 	ApiReply reply = jetstream_request(connection, "CONSUMER.CREATE." + stream,
 									   {{"stream_name", stream}, {"config", std::move(config)}});
 	std::string name = reply.ok() ? reply.content.value("name", "") : "";
@@ -91,6 +91,14 @@ StreamReader::pulling() const
 	return inbox_->pulling;
 }
 
+bool
+StreamReader::await()
+{
+	std::unique_lock<std::mutex> guard(inbox_->mutex);
+
+	return inbox_->come.wait_for(guard, std::chrono::milliseconds(kApiTimeoutMs), [this] { return !inbox_->pulling; });
+}
+
 uint64_t
 StreamReader::pending() const
 {
@@ -103,12 +111,12 @@ bool
 StreamReader::take(std::vector<StoredMessage> *messages)
 {
 	std::lock_guard<std::mutex> guard(inbox_->mutex);
-	std::vector<StoredMessage> &come = inbox_->messages;
+	std::vector<StoredMessage> &arrived = inbox_->messages;
 
 	if (inbox_->pulling && std::chrono::steady_clock::now() - pulled_at_ >= kPullTimeout)
 		inbox_->broken = true;
-	messages->insert(messages->end(), std::make_move_iterator(come.begin()), std::make_move_iterator(come.end()));
-	come.clear();
+	messages->insert(messages->end(), std::make_move_iterator(arrived.begin()), std::make_move_iterator(arrived.end()));
+	arrived.clear();
 	return !inbox_->broken;
 }
 
@@ -119,6 +127,7 @@ StreamReader::on_message(natsConnection *, natsSubscription *, natsMsg *raw, voi
 	NatsPtr<natsMsg> message(raw);
 
 	inbox->enter(raw);
+	inbox->come.notify_one();
 	inbox->wakeup->notify();
 }
 
@@ -165,7 +174,7 @@ parse_place(std::string_view reply, uint64_t *sequence, uint64_t *delivered, uin
 	};
 
 	return tokens.size() > first + 4 && number(first + 1, sequence) && number(first + 2, delivered) &&
-		number(first + 4, pending);
+		   number(first + 4, pending);
 }
 
 void
@@ -202,6 +211,7 @@ StreamReader::Inbox::enter(natsMsg *raw)
 
 	message.sequence = sequence;
 	message.subject = natsMsg_GetSubject(raw);
+	message.kind = header(raw, "Siphon-Kind");
 	message.generation = 0;
 	std::from_chars(generation.data(), generation.data() + generation.size(), message.generation);
 	message.first = header(raw, "Siphon-First");

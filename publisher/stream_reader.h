@@ -7,6 +7,7 @@
 #define SIPHON_STREAM_READER_H
 
 #include <chrono>
+#include <condition_variable>
 #include <memory>
 #include <mutex>
 
@@ -18,13 +19,18 @@ namespace siphon {
 class StreamReader : public QueueReader
 {
 public:
-	/* Makes the consumer. nullptr with *why: not now. */
+	/*
+	 * Makes the consumer: of messages from a sequence on, or (0) of the last message on each subject, without their
+	 * bodies. nullptr with *why: not now.
+	 */
 	static std::unique_ptr<StreamReader> begin(natsConnection *connection, Wakeup *wakeup, const std::string &stream,
 											   const std::string &subjects, uint64_t sequence, std::string *why);
 	~StreamReader() override;
 
 	void pull() override;
 	bool pulling() const override;
+	/* Waits for the end of a pull. False: it has not ended. */
+	bool await();
 	bool take(std::vector<StoredMessage> *messages) override;
 	uint64_t pending() const override;
 
@@ -39,6 +45,7 @@ private:
 
 		Wakeup *wakeup;
 		std::mutex mutex;
+		std::condition_variable come; /* a message has */
 		std::vector<StoredMessage> messages;
 		uint64_t delivered = 0; /* by the consumer's count */
 		int pulled = 0;         /* of the batch */

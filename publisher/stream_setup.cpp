@@ -120,17 +120,46 @@ check_usable(const StreamPlan &plan, const json &config)
 		for (const json &pattern : taken)
 			covered |= subject_covers(pattern.get<std::string>(), subject.get<std::string>());
 		if (!covered && held)
-			throw Fatal(ExitCode::StreamRefused, "stream " + plan.name + " does not take " + held_subjects(plan) +
+			throw Fatal(ExitCode::StreamRefused,
+						"stream " + plan.name + " does not take " + held_subjects(plan) +
 							", which snapshots need: start the publisher once with --update-stream");
 		if (!covered)
-			throw Fatal(ExitCode::StreamRefused,
-						"stream " + plan.name + " exists and does not take " + subject.get<std::string>() + ", but " +
-							taken.dump() + ": it belongs to something else, or to another --subject-prefix");
+			throw Fatal(ExitCode::StreamRefused, "stream " + plan.name + " exists and does not take " +
+													 subject.get<std::string>() + ", but " + taken.dump() +
+													 ": it belongs to something else, or to another --subject-prefix");
 	}
 	if (config.value("no_ack", false))
 		throw Fatal(ExitCode::StreamRefused, "stream " + plan.name + " acknowledges nothing (no_ack)");
 	if (config.value("sealed", false))
 		throw Fatal(ExitCode::StreamRefused, "stream " + plan.name + " is sealed");
+}
+
+bool
+drops_messages(const json &config)
+{
+	if (config.value("retention", "limits") != "limits" || config.value("max_age", int64_t{0}) > 0)
+		return true;
+	/* The last message of each subject outlives a limit for each subject. */
+	return config.value("discard", "old") == "old" &&
+		   (config.value("max_bytes", int64_t{-1}) > 0 || config.value("max_msgs", int64_t{-1}) > 0);
+}
+
+/* After a restart of the decoder, the last message on each subject says what is published already. */
+static void
+say_what_is_not_exact(const StreamPlan &plan, const json &config)
+{
+	std::string retention = config.value("retention", "limits");
+
+	if (retention != "limits")
+		spdlog::warn("stream {} has retention {}: what consumers have acknowledged is gone, so after a restart of the "
+					 "server's decoder events may come a second time, and after one of the publisher only Nats-Msg-Id "
+					 "keeps them from that, within the stream's duplicate window; retention limits has neither doubt",
+					 plan.name, retention);
+	else if (drops_messages(config))
+		spdlog::info(
+			"stream {} drops old messages; should it drop the last one on a subject before the server has heard "
+			"that it was stored, its events may come a second time after a restart of the decoder",
+			plan.name);
 }
 
 bool
@@ -142,6 +171,7 @@ check_stream(natsConnection *connection, const StreamPlan &plan, const json &con
 
 	if (!update_mends(plan, config))
 		check_usable(plan, config);
+	say_what_is_not_exact(plan, config);
 	wanted["subjects"] = subjects_of(plan);
 	wanted["retention"] = "limits";
 	for (const auto &[key, value] : wanted.items())

@@ -28,9 +28,12 @@ ApiReply find_or_make_stream(natsConnection *connection, const StreamPlan &plan)
 /* Fatal if a stream of this configuration does not take what is published, or does not say that it has it. */
 void check_usable(const StreamPlan &plan, const nlohmann::json &config);
 
+/* Settings of the stream take messages away, and the last on a subject may be among them. */
+bool drops_messages(const nlohmann::json &config);
+
 /*
- * Compares a stream's configuration with the plan, when it is first seen: as check_usable() does, and A warning for each difference, or an update if the
- * plan says so. False with *why if JetStream can't answer now.
+ * Compares a stream's configuration with the plan, when it is first seen: as check_usable() does, and A warning for
+ * each difference, or an update if the plan says so. False with *why if JetStream can't answer now.
  */
 bool check_stream(natsConnection *connection, const StreamPlan &plan, const nlohmann::json &config, std::string *why);
 

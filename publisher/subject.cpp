@@ -146,6 +146,23 @@ format_position(uint64_t lsn, uint64_t ordinal)
 	return std::string(buffer, static_cast<size_t>(length));
 }
 
+std::optional<Position>
+parse_position(std::string_view text)
+{
+	const char *end = text.data() + text.size();
+	Position position{};
+	auto lsn = std::from_chars(text.data(), end, position.lsn, 16);
+
+	if (lsn.ec != std::errc() || lsn.ptr == end || *lsn.ptr != '/')
+		return std::nullopt;
+
+	auto ordinal = std::from_chars(lsn.ptr + 1, end, position.ordinal);
+
+	if (ordinal.ec != std::errc() || ordinal.ptr != end)
+		return std::nullopt;
+	return position;
+}
+
 std::string
 MessageId::format() const
 {

@@ -40,6 +40,8 @@ bool dotted_name_valid(std::string_view name, size_t limit);
 std::string format_lsn(uint64_t lsn);
 /* <commit LSN, 16 hex digits>/<ordinal, decimal> */
 std::string format_position(uint64_t lsn, uint64_t ordinal);
+/* nullopt: not written so. */
+std::optional<Position> parse_position(std::string_view text);
 
 /*
  * Which publication a message is, across restarts of the publisher: the ring, the place of the frame in

@@ -105,4 +105,10 @@ state_key(std::string_view schema, std::string_view table)
 	return key;
 }
 
+bool
+is_state_key(std::string_view key)
+{
+	return key.find('.') != std::string_view::npos;
+}
+
 } // namespace siphon

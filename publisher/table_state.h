@@ -50,6 +50,8 @@ struct TableState
  * and two upper-case hex digits.
  */
 std::string state_key(std::string_view schema, std::string_view table);
+/* Keys without a dot are for other things. */
+bool is_state_key(std::string_view key);
 
 } // namespace siphon
 

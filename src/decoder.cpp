@@ -93,6 +93,7 @@ decoder_serve(TimestampTz now)
 	if (pg_atomic_read_u64(&app->registry_wanted) != registry_loaded)
 		load_registry(false);
 	removals_serve(app->name);
+	origin_serve(app->name);
 	outlet_serve(now, pending_since == 0 && transaction_end == 0, decoded);
 }
 
@@ -273,6 +274,7 @@ decode(void)
 {
 	Registry *registry;
 	LogicalDecodingContext *context;
+	TimeLineID timeline = 0;
 
 	/* Before connecting: a database that was dropped took the slot with it, and that is a state to report too. */
 	registry = registry_read(app->name);
@@ -288,7 +290,8 @@ decode(void)
 	siphon_slot_acquire(registry->slot);
 	/* Once more, now that nobody can put another in its place. */
 	check_slot(registry);
-	outlet_open(app);
+	outlet_open(app, registry->history);
+	origin_begin(app->name);
 	CheckLogicalDecodingRequirements();
 	context =
 		CreateDecodingContext(InvalidXLogRecPtr, NIL, false, &wal_reader_routine, nullptr, nullptr, update_progress);
@@ -306,6 +309,12 @@ decode(void)
 			ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED), errmsg("could not read WAL: %s", error)));
 		if (record)
 		{
+			if (unlikely(context->reader->currTLI != timeline))
+			{
+				timeline = context->reader->currTLI;
+				flush();
+				origin_follow_timeline(app->name, timeline);
+			}
 			LogicalDecodingProcessRecord(context, context->reader);
 			/* Until decoding has come back to where it was, records are only read for their bookkeeping. */
 			decoded = Max(decoded, context->reader->EndRecPtr);

@@ -27,12 +27,14 @@ static XLogRecPtr confirmed;
 static TimestampTz last_confirm;
 static TimestampTz last_heartbeat;
 static siphon::WireBuffer watermark;
+static uint64 origin_begins; /* the last origin record: its place in the ring */
+static uint64 origin_ends;
 
 void
-outlet_open(App *for_app)
+outlet_open(App *for_app, uint64 history)
 {
 	app = for_app;
-	ring_output_open(app->name, "decoder", static_cast<uint64>(siphon_ring_size_kb) * 1024, decoder_serve);
+	ring_output_open(app->name, "decoder", static_cast<uint64>(siphon_ring_size_kb) * 1024, history, decoder_serve);
 	first_milestone = nmilestones = 0;
 	confirmable = confirmed = MyReplicationSlot->data.confirmed_flush;
 	last_confirm = last_heartbeat = 0;
@@ -68,6 +70,15 @@ heartbeat(TimestampTz now, uint64 acked)
 	last_heartbeat = now;
 }
 
+/* Nothing of value is in the ring: an origin holds no events, and may wait for a publisher for as long as it likes. */
+static bool
+nothing_written(uint64 acked)
+{
+	uint64 written = ring_output_written();
+
+	return acked == written || (written == origin_ends && acked >= origin_begins);
+}
+
 void
 outlet_serve(TimestampTz now, bool idle, XLogRecPtr decoded)
 {
@@ -77,7 +88,7 @@ outlet_serve(TimestampTz now, bool idle, XLogRecPtr decoded)
 		heartbeat(now, acked);
 	if (now - last_confirm < kConfirmInterval)
 		return;
-	if (idle && nmilestones == 0 && acked == ring_output_written() && decoded > confirmable)
+	if (idle && nmilestones == 0 && nothing_written(acked) && decoded > confirmable)
 		confirmable = decoded;
 	figure_set(app, Figure::Decoded, decoded);
 	/* It may fsync, and on 15 and 16 it would take a position that goes back. */
@@ -102,6 +113,20 @@ outlet_write(const siphon::RecordInfo &info, const siphon::WireBuffer *payload, 
 	figure_add(app, Figure::Events, info.events);
 	figure_add(app, Figure::Bytes, payload->size);
 	figure_set(app, Figure::LastEvent, static_cast<uint64>(commit_time));
+}
+
+void
+outlet_origin(const siphon::Origin *origin)
+{
+	siphon::RecordInfo info = {};
+	siphon::WireBuffer payload = {};
+
+	payload.data = const_cast<char *>(reinterpret_cast<const char *>(origin));
+	payload.size = payload.capacity = sizeof(*origin);
+	info.kind = siphon::FrameKind::Origin;
+	origin_begins = ring_output_written();
+	ring_output_write(info, &payload);
+	origin_ends = ring_output_written();
 }
 
 void

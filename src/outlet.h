@@ -8,11 +8,15 @@
 #define SIPHON_OUTLET_H
 
 #include "buffer.h"
+#include "origin.h"
 #include "ring.h"
 #include "siphon.h"
 
 /* Makes a new ring in place of an older one. The slot is acquired. Called once, when the decoder starts. */
-extern void outlet_open(App *app);
+extern void outlet_open(App *app, uint64 history);
+
+/* Writes an origin record, see origin.h. */
+extern void outlet_origin(const siphon::Origin *origin);
 
 /*
  * Writes a record, waiting as long as it takes for space; serves interrupts, acknowledgements and the

@@ -7,6 +7,8 @@
  */
 #include "package.h"
 
+#include "ring_output.h"
+
 using siphon::Wire;
 using siphon::WireBuffer;
 
@@ -47,10 +49,12 @@ packages_init(RecordWriter writer)
 	nspare = 0;
 }
 
+/* A package of several events is a record of one frame, so that the publisher need not collect frames to look inside.
+ */
 static size_t
 package_size(void)
 {
-	return static_cast<size_t>(siphon_package_size_kb) * 1024;
+	return Min(static_cast<size_t>(siphon_package_size_kb) * 1024, static_cast<size_t>(ring_output_frame_size()));
 }
 
 static Package *

@@ -118,7 +118,8 @@ ring_capacity_valid(uint64_t capacity)
 }
 
 void
-RingWriter::create(void *memory, uint64_t capacity, uint64_t epoch, const char *application, uint32_t pid)
+RingWriter::create(void *memory, uint64_t capacity, uint64_t epoch, const char *application, uint32_t pid,
+				   uint64_t history)
 {
 	header_ = new (memory) RingHeader;
 	data_ = static_cast<char *>(memory) + kRingHeaderSize;
@@ -132,6 +133,7 @@ RingWriter::create(void *memory, uint64_t capacity, uint64_t epoch, const char *
 	header_->version = kRingVersion;
 	header_->header_size = kRingHeaderSize;
 	header_->epoch = epoch;
+	header_->history = history;
 	header_->capacity = capacity;
 	header_->max_frame_payload = max_frame_payload_;
 	header_->worker_pid = pid;
@@ -141,6 +143,7 @@ RingWriter::create(void *memory, uint64_t capacity, uint64_t epoch, const char *
 	memcpy(header_->application, application, length);
 	memset(header_->application + length, 0, kApplicationMax - length);
 
+	header_->acked_check.store(check_of(0, epoch), std::memory_order_relaxed);
 	header_->magic.store(kRingMagic, std::memory_order_release);
 }
 
@@ -215,13 +218,23 @@ RingWriter::write(const RecordInfo &info, const void *payload, uint32_t length, 
 uint64_t
 RingWriter::acked()
 {
-	uint64_t acked = header_->acked.load(std::memory_order_acquire);
+	/* The publisher stores the check word last. */
+	uint64_t check = header_->acked_check.load(std::memory_order_acquire);
+	uint64_t acked = header_->acked.load(std::memory_order_relaxed);
 
+	if (check != check_of(acked, epoch_))
+		return acked_;
 	if (acked >= acked_ && acked <= written_ && acked % kFrameAlignment == 0)
 		acked_ = acked;
 	else
 		violations_++;
 	return acked_;
+}
+
+bool
+RingWriter::refused() const
+{
+	return header_->refused.load(std::memory_order_relaxed) != 0;
 }
 
 bool
@@ -270,7 +283,7 @@ written_valid(uint64_t written, uint64_t read, uint64_t acked, uint64_t capacity
 static bool
 kind_valid(uint16_t kind)
 {
-	return kind >= static_cast<uint16_t>(FrameKind::Changes) && kind <= static_cast<uint16_t>(FrameKind::Removed);
+	return kind >= static_cast<uint16_t>(FrameKind::Changes) && kind <= static_cast<uint16_t>(FrameKind::Origin);
 }
 
 AttachResult
@@ -301,21 +314,34 @@ RingReader::attach(void *memory, size_t size, uint32_t *version)
 		max_frame_payload <= kRouteMax || max_frame_payload > frame_payload_limit(capacity))
 		return AttachResult::Corrupt;
 
-	uint64_t acked = header->acked.load(std::memory_order_relaxed);
+	/*
+	 * A publisher that died between the two words has left the one before in the check word; somebody who wrote over
+	 * one of them has left the other. Where both are possible, going back a frame too far does no harm.
+	 */
+	uint64_t epoch = header->epoch;
 	uint64_t written = header->written.load(std::memory_order_acquire);
+	uint64_t acked = UINT64_MAX;
 
-	if (acked % kFrameAlignment != 0 || !written_valid(written, acked, acked, capacity))
+	for (uint64_t candidate : {header->acked.load(std::memory_order_relaxed),
+							   check_of(header->acked_check.load(std::memory_order_relaxed), epoch)})
+	{
+		if (candidate % kFrameAlignment == 0 && written_valid(written, candidate, candidate, capacity))
+			acked = std::min(acked, candidate);
+	}
+	if (acked == UINT64_MAX)
 		return AttachResult::Corrupt;
 
 	header_ = header;
 	data_ = static_cast<const char *>(memory) + kRingHeaderSize;
 	capacity_ = capacity;
-	epoch_ = header->epoch;
+	epoch_ = epoch;
+	history_ = header->history;
 	written_ = written;
 	acked_ = acked;
 	max_frame_payload_ = max_frame_payload;
 	memcpy(application_, header->application, kApplicationMax);
 	application_[kApplicationMax - 1] = '\0';
+	store_acked();
 	rewind();
 	return AttachResult::Ok;
 }
@@ -353,8 +379,7 @@ RingReader::next(Frame *frame)
 
 		/*
 		 * What is checked must be what is used, so header and route are looked at in a copy, which the
-		 * fence keeps the compiler from loading anew. (A payload that changes later is the worker's word
-		 * against its own.)
+		 * fence keeps the compiler from loading anew. (For a payload that changes later there is intact().)
 		 */
 		char front[sizeof(FrameHeader) + kRouteMax];
 		FrameHeader &header = frame->header;
@@ -400,13 +425,37 @@ RingReader::next(Frame *frame)
 	}
 }
 
+bool
+RingReader::intact(const Frame &frame) const
+{
+	char front[sizeof(FrameHeader) + kRouteMax];
+
+	memcpy(front, &frame.header, sizeof(FrameHeader));
+	memcpy(front + sizeof(FrameHeader), frame.route, frame.header.route_length);
+	return frame.header.checksum ==
+		   XXH3_64bits_withSeed(frame.payload, frame.header.payload_length, seed_of(front, frame.header.route_length));
+}
+
+void
+RingReader::store_acked()
+{
+	header_->acked.store(acked_, std::memory_order_relaxed);
+	header_->acked_check.store(check_of(acked_, epoch_), std::memory_order_release);
+}
+
 void
 RingReader::ack(uint64_t position)
 {
 	if (position <= acked_ || position > read_)
 		return;
 	acked_ = position;
-	header_->acked.store(acked_, std::memory_order_release);
+	store_acked();
+}
+
+void
+RingReader::refuse()
+{
+	header_->refused.store(1, std::memory_order_release);
 }
 
 void
@@ -449,6 +498,7 @@ RingReader::set_publisher(uint32_t pid)
 void
 RingReader::heartbeat(uint64_t now_us)
 {
+	store_acked();
 	header_->publisher_heartbeat.store(now_us, std::memory_order_relaxed);
 }
 

@@ -19,8 +19,10 @@
  * with nothing between them. Each carries the record's route and its place in the record, so each can be
  * published, acknowledged and freed by itself and a record may be larger than the ring.
  *
- * Trust: the worker never reads back what it wrote, and checks what the publisher writes (acked must
- * grow and stay at or below written). The reader checks every frame's bounds, place and checksum.
+ * Trust: the worker never reads back what it wrote, and checks what the publisher writes: acked must grow and stay at
+ * or below written, and it counts only together with its check word, so that a stray write is not taken for an
+ * acknowledgement; the publisher's next one mends it. The reader checks every frame's bounds, place and checksum. Where
+ * one fails, it refuses the ring, and the worker makes another.
  *
  * The shape follows Aeron's C ring buffers: positions, padding, peer cursors cached on either side,
  * magic published last.
@@ -35,7 +37,7 @@
 namespace siphon {
 
 constexpr uint64_t kRingMagic = 0x676e697270697300; /* "\0sipring" */
-constexpr uint32_t kRingVersion = 1;
+constexpr uint32_t kRingVersion = 2;
 constexpr size_t kRingPage = 4096;
 constexpr size_t kRingHeaderSize = 2 * kRingPage;
 constexpr size_t kFrameAlignment = 16;
@@ -55,7 +57,8 @@ enum class FrameKind : uint16_t {
 	Snapshot = 4,      /* payload: (a part of) a siphon.v1.Package of rows */
 	SnapshotBegin = 5, /* payload: a siphon.v1.SnapshotBegin; partition: how many there are */
 	SnapshotEnd = 6,   /* payload: a siphon.v1.SnapshotEnd; partition: how many there are */
-	Removed = 7        /* no payload: the table is not published any more; generation: its last */
+	Removed = 7,       /* no payload: the table is not published any more; generation: its last */
+	Origin = 8         /* payload: an Origin, see origin.h */
 };
 
 /* Where an event stands: start of the commit record, and the change's number in the transaction. */
@@ -110,6 +113,7 @@ struct RingHeader
 	uint32_t version;
 	uint32_t header_size;
 	uint64_t epoch;             /* random; another epoch is another ring */
+	uint64_t history;           /* of a decoder's ring, see origin.h */
 	uint64_t capacity;          /* bytes of the data area, a power of two */
 	uint32_t max_frame_payload; /* route included */
 	uint32_t worker_pid;
@@ -122,6 +126,8 @@ struct RingHeader
 
 	alignas(kRingPage) std::atomic<uint64_t> read;
 	alignas(64) std::atomic<uint64_t> acked;
+	std::atomic<uint64_t> acked_check; /* check_of(acked, epoch) */
+	std::atomic<uint32_t> refused;     /* not 0: the publisher found the ring damaged and reads no further */
 	alignas(64) std::atomic<uint32_t> publisher_asleep;
 	std::atomic<uint32_t> publisher_pid;
 	std::atomic<uint64_t> publisher_heartbeat; /* microseconds since 1970 */
@@ -134,6 +140,13 @@ constexpr size_t
 ring_file_size(uint64_t capacity)
 {
 	return kRingHeaderSize + capacity;
+}
+
+/* The check word that goes with an acked cursor; applied to that word, the cursor. */
+constexpr uint64_t
+check_of(uint64_t acked, uint64_t epoch)
+{
+	return acked ^ ((epoch | 1) * 0x9e3779b97f4a7c15);
 }
 
 /* True if a data area may have this size: a power of two between the limits. */
@@ -149,7 +162,8 @@ public:
 	 * Lays a new ring out in `memory`, which is ring_file_size(capacity) zeroed bytes, page-aligned.
 	 * Application is cut at kApplicationMax - 1 bytes.
 	 */
-	void create(void *memory, uint64_t capacity, uint64_t epoch, const char *application, uint32_t pid);
+	void create(void *memory, uint64_t capacity, uint64_t epoch, const char *application, uint32_t pid,
+				uint64_t history = 0);
 
 	/*
 	 * Writes one frame of a record: as much of payload[offset..length) as a frame holds. Returns
@@ -168,11 +182,14 @@ public:
 	uint64_t written() const { return written_; }
 
 	/*
-	 * The publisher's acked cursor, as far as it can be believed: an impossible value (going back, or
-	 * beyond written) leaves the last good one in place and counts in violations().
+	 * The publisher's acked cursor, as far as it can be believed: one that does not go with its check word (the
+	 * publisher is about to write that, or somebody else wrote) leaves the last good one in place; an impossible one
+	 * that does (going back, or beyond written) counts in violations() as well.
 	 */
 	uint64_t acked();
 	uint64_t violations() const { return violations_; }
+	/* The publisher has found the ring damaged, and waits for another. */
+	bool refused() const;
 
 	/* True once after the publisher said it goes to sleep: the caller must ring its bell. */
 	bool publisher_sleeps();
@@ -241,8 +258,16 @@ public:
 	/* The next frame, if there is one. Padding is skipped. */
 	ReadResult next(Frame *frame);
 
+	/*
+	 * Is the payload of a frame that next() gave still what was checked then? To be asked after it was used, as others
+	 * may have written to it meanwhile.
+	 */
+	bool intact(const Frame &frame) const;
+
 	/* Moves acked to a position that is the end of a frame already read. Ring the worker's bell if worker_sleeps(). */
 	void ack(uint64_t position);
+	/* Asks the worker for another ring, as this one is damaged. Ring its bell. */
+	void refuse();
 	/* Goes back to reading at acked. */
 	void rewind();
 
@@ -253,9 +278,11 @@ public:
 	bool worker_sleeps();
 	void set_asleep(bool asleep);
 	void set_publisher(uint32_t pid);
+	/* Also writes acked anew, should somebody have written over it. */
 	void heartbeat(uint64_t now_us);
 	uint64_t worker_heartbeat() const;
 	uint64_t epoch() const { return epoch_; }
+	uint64_t history() const { return history_; }
 	uint64_t capacity() const { return capacity_; }
 	uint32_t max_frame_payload() const { return max_frame_payload_; }
 	const char *application() const { return application_; }
@@ -265,11 +292,14 @@ private:
 	const char *data_ = nullptr;
 	uint64_t capacity_ = 0;
 	uint64_t epoch_ = 0;
+	uint64_t history_ = 0;
 	uint64_t written_ = 0; /* the worker's, when it was last looked at */
 	uint64_t read_ = 0;
 	uint64_t acked_ = 0;
 	uint32_t max_frame_payload_ = 0;
 	char application_[kApplicationMax] = {};
+
+	void store_acked();
 };
 
 } // namespace siphon

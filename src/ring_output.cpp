@@ -58,7 +58,7 @@ make_wait_set(void)
 }
 
 void
-ring_output_open(const char *for_application, const char *name, uint64 capacity, RingServe with_serve)
+ring_output_open(const char *for_application, const char *name, uint64 capacity, uint64 history, RingServe with_serve)
 {
 	uint64 epoch;
 	char file[NAMEDATALEN + 8];
@@ -85,7 +85,7 @@ ring_output_open(const char *for_application, const char *name, uint64 capacity,
 	siphon::ring_fault_guard(mapping.memory, mapping.size);
 	if (!pg_strong_random(&epoch, sizeof(epoch)))
 		elog(ERROR, "could not generate a random ring epoch");
-	ring.create(mapping.memory, capacity, epoch, application, static_cast<uint32>(MyProcPid));
+	ring.create(mapping.memory, capacity, epoch, application, static_cast<uint32>(MyProcPid), history);
 	error = siphon::ring_file_publish(siphon_ring_directory, application, name);
 	if (error)
 		ring_error(error, "publish a ring");
@@ -143,6 +143,11 @@ check_ring(void)
 				(errcode(ERRCODE_IO_ERROR),
 				 errmsg("the ring of application \"%s\" was truncated by another process", application),
 				 errhint("See who writes to \"%s\"; the worker starts again with a new ring.", siphon_ring_directory)));
+	if (ring.refused())
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("the publisher found the ring of application \"%s\" damaged", application),
+				 errhint("See who writes to \"%s\"; the worker starts again with a new ring.", siphon_ring_directory)));
 	if (ring.violations() > 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATA_CORRUPTED),
@@ -163,6 +168,18 @@ uint64
 ring_output_written(void)
 {
 	return ring.written();
+}
+
+uint64
+ring_output_epoch(void)
+{
+	return ring.epoch();
+}
+
+uint32
+ring_output_frame_size(void)
+{
+	return ring.max_frame_payload() - siphon::kRouteMax;
 }
 
 void

@@ -13,9 +13,11 @@
 typedef void (*RingServe)(TimestampTz now);
 
 /*
- * Makes a new ring of `capacity` bytes in place of an older one of that name ("decoder"). Called once in a process.
+ * Makes a new ring of `capacity` bytes in place of an older one of that name ("decoder"). History: that of the events
+ * in a decoder's, 0 in a snapshot's. Called once in a process.
  */
-extern void ring_output_open(const char *application, const char *ring, uint64 capacity, RingServe serve);
+extern void ring_output_open(const char *application, const char *ring, uint64 capacity, uint64 history,
+							 RingServe serve);
 
 /* Writes a record, waiting for space. */
 extern void ring_output_write(const siphon::RecordInfo &info, const siphon::WireBuffer *payload);
@@ -23,6 +25,10 @@ extern void ring_output_write(const siphon::RecordInfo &info, const siphon::Wire
 /* The position behind what the publisher has acknowledged. ERROR if the other side damaged the ring. */
 extern uint64 ring_output_acked(void);
 extern uint64 ring_output_written(void);
+/* Random; names this ring. */
+extern uint64 ring_output_epoch(void);
+/* Bytes that a record of one frame may have, whatever its route. */
+extern uint32 ring_output_frame_size(void);
 /* Waits until everything written is acknowledged. */
 extern void ring_output_flush(void);
 

@@ -211,7 +211,7 @@ siphon_snapshot_main(Datum arg)
 		packages_init(snapshot_write_record);
 		encoder_init();
 		ring_output_open(snapshot_job->app->name, ring,
-						 Min(static_cast<uint64>(siphon_ring_size_kb) * 1024, kLargestRing), snapshot_serve);
+						 Min(static_cast<uint64>(siphon_ring_size_kb) * 1024, kLargestRing), 0, snapshot_serve);
 		if (worker_number == 0)
 			snapshot_lead();
 		else

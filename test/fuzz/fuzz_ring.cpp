@@ -316,6 +316,8 @@ private:
 		{
 			case 0:
 				header->acked = value;
+				if (value % 3 != 0)
+					header->acked_check = check_of(value, 1);
 				break;
 			case 1:
 				header->read = value;

@@ -80,7 +80,7 @@ substr($version, 8, 4, pack 'L', 99);
 write_file($ring, $version);
 refused('a ring of another version', 5, qr/has ring version 99, and this publisher reads version \d+/);
 my $sizes = $good;
-substr($sizes, 24, 8, pack 'Q', 12345);
+substr($sizes, 32, 8, pack 'Q', 12345);
 write_file($ring, $sizes);
 refused('a ring with impossible sizes', 5, qr/decoder.ring is corrupt/);
 write_file($ring, 'short');
@@ -140,7 +140,7 @@ is_deeply([ map { $_->{columns}{v} } @{ replay($nats) } ], ['at last'], 'a decod
 my ($help) = run_command([ 'siphon-publisher', '--help' ]);
 like($help, qr/Exit codes:\s+0  stopped.*\s1  .*\s2  .*\s3  .*\s4  .*\s5  .*\s6  /s, '--help lists the exit codes');
 my ($shown) = run_command([ 'siphon-publisher', '--version' ]);
-like($shown, qr/^siphon-publisher \S+ \(ring version 1,/, '--version tells the ring version');
+like($shown, qr/^siphon-publisher \S+ \(ring version 2,/, '--version tells the ring version');
 
 # siphon-tail has its own.
 command_exit_is([ 'siphon-tail', '--nats-url', 'http://x' ], 2, 'siphon-tail: wrong option');

@@ -139,6 +139,13 @@ protected:
 		ASSERT_EQ(reader.acked(), writer.written());
 	}
 
+	/* As a publisher does. */
+	void store_acked(uint64_t acked)
+	{
+		memory.header()->acked = acked;
+		memory.header()->acked_check = check_of(acked, 4711);
+	}
+
 	char *at(uint64_t position) { return memory.data() + (position & (kCapacity - 1)); }
 
 	Memory memory{ring_file_size(kCapacity)};

@@ -1,8 +1,8 @@
 /*
  * The whole publisher, without servers: rings in files, a queue in memory, and a world that writes frames as the
  * extension does while a table with rows is added. The publisher dies again and again, also in the middle of what it
- * asks of the queue, and in the end every subject must have begin, rows, end and exactly the changes that the rows don't
- * show, in order.
+ * asks of the queue, and in the end every subject must have begin, rows, end and exactly the changes that the rows
+ * don't show, in order.
  *
  *   HAND_OFF_RUNS=20 build/unit-tests --gtest_filter='HandOff*'   twenty times as many random runs
  *   HAND_OFF_SEED=4711 ...                                        one run again
@@ -17,6 +17,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <deque>
 #include <filesystem>
 #include <functional>
 #include <map>
@@ -131,6 +132,59 @@ public:
 
 	std::unique_ptr<QueueReader> read_from(const std::string &subjects, uint64_t sequence, std::string *) override;
 
+	std::optional<std::vector<StoredMessage>> last_of_each(const std::string &subjects, uint64_t end,
+														   std::string *) override
+	{
+		std::map<uint64_t, StoredMessage> last_ones;
+		std::map<std::string, uint64_t> places;
+		std::vector<StoredMessage> found;
+
+		trouble();
+		EXPECT_EQ(end, last);
+		for (const auto &[sequence, message] : log)
+		{
+			if (!subject_covers(subjects, message.subject))
+				continue;
+			last_ones.erase(places[message.subject]);
+			places[message.subject] = sequence;
+			last_ones[sequence] = stored(sequence, message);
+			last_ones[sequence].body.clear();
+		}
+		for (auto &[sequence, message] : last_ones)
+			found.push_back(std::move(message));
+		return found;
+	}
+
+	static StoredMessage stored(uint64_t sequence, const Logged &message)
+	{
+		auto header = [&](const char *name) {
+			auto value = message.headers.find(name);
+
+			return value == message.headers.end() ? std::string() : value->second;
+		};
+		std::string generation = header("Siphon-Generation");
+
+		return {sequence,
+				message.subject,
+				header("Siphon-Kind"),
+				generation.empty() ? 0 : static_cast<uint32_t>(std::stoul(generation)),
+				header("Siphon-First"),
+				header("Siphon-Last"),
+				header("Siphon-Events"),
+				header("Siphon-Encoding"),
+				header("Siphon-Part"),
+				message.body};
+	}
+
+	bool read_state(const std::string &key, std::optional<std::string> *value, std::string *) override
+	{
+		trouble();
+		value->reset();
+		if (states.contains(key))
+			*value = states[key];
+		return true;
+	}
+
 	std::optional<std::map<std::string, std::string>> read_states(std::string *) override
 	{
 		trouble();
@@ -220,16 +274,7 @@ public:
 				continue;
 			}
 
-			auto header = [&](const char *name) {
-				auto found = message.headers.find(name);
-
-				return found == message.headers.end() ? std::string() : found->second;
-			};
-
-			messages->push_back({entry->first, message.subject,
-								 static_cast<uint32_t>(std::stoul(header("Siphon-Generation"))),
-								 header("Siphon-First"), header("Siphon-Last"), header("Siphon-Events"),
-								 header("Siphon-Encoding"), header("Siphon-Part"), message.body});
+			messages->push_back(MemoryQueue::stored(entry->first, message));
 			next_ = entry->first + 1;
 		}
 		return true;
@@ -254,10 +299,12 @@ MemoryQueue::read_from(const std::string &subjects, uint64_t sequence, std::stri
 class Worker
 {
 public:
-	Worker(const std::string &directory, const std::string &name, uint64_t epoch) : directory_(directory), name_(name)
+	Worker(const std::string &directory, const std::string &name, uint64_t epoch, uint64_t history = 0)
+		: directory_(directory), name_(name)
 	{
-		EXPECT_EQ(ring_file_create(directory.c_str(), "main", name.c_str(), ring_file_size(kRingMinimum), &mapping_), 0);
-		writer_.create(mapping_.memory, kRingMinimum, epoch, "main", 1);
+		EXPECT_EQ(ring_file_create(directory.c_str(), "main", name.c_str(), ring_file_size(kRingMinimum), &mapping_),
+				  0);
+		writer_.create(mapping_.memory, kRingMinimum, epoch, "main", 1, history);
 		EXPECT_EQ(ring_file_publish(directory.c_str(), "main", name.c_str()), 0);
 		EXPECT_EQ(bell_open(directory.c_str(), "main", "publisher.bell", &bell_), 0);
 		bell_ring(bell_);
@@ -278,6 +325,7 @@ public:
 		Position first;
 		Position last;
 		std::string payload;
+		uint32_t mark = 0; /* what confirmed() returns when the record is acknowledged */
 	};
 	void add(Record record) { records_.push_back(std::move(record)); }
 
@@ -290,16 +338,10 @@ public:
 			return true;
 
 		const Record &record = records_[next_];
-		bool routed = record.kind != FrameKind::Watermark;
-		RecordInfo info{record.kind,
-						routed ? 16384u : 0u,
-						record.partition,
-						record.generation,
-						record.events,
-						record.first,
-						record.last,
-						route.data(),
-						static_cast<uint16_t>(routed ? route.size() : 0)};
+		bool routed = record.kind != FrameKind::Watermark && record.kind != FrameKind::Origin;
+		RecordInfo info{record.kind,       routed ? 16384u : 0u, record.partition,
+						record.generation, record.events,        record.first,
+						record.last,       route.data(),         static_cast<uint16_t>(routed ? route.size() : 0)};
 		int64_t written =
 			writer_.write(info, record.payload.data(), static_cast<uint32_t>(record.payload.size()), offset_);
 
@@ -311,6 +353,8 @@ public:
 		{
 			offset_ = 0;
 			next_++;
+			if (record.mark != 0)
+				marks_.push_back({writer_.written(), record.mark});
 		}
 		if (writer_.publisher_sleeps())
 			bell_ring(bell_);
@@ -318,6 +362,13 @@ public:
 	}
 
 	bool acked() { return next_ == records_.size() && writer_.acked() == writer_.written(); }
+	/* The greatest mark of a record that is acknowledged. */
+	uint32_t confirmed()
+	{
+		for (; !marks_.empty() && marks_.front().first <= writer_.acked(); marks_.pop_front())
+			confirmed_ = marks_.front().second;
+		return confirmed_;
+	}
 	void remove() { EXPECT_EQ(ring_file_remove(directory_.c_str(), "main", name_.c_str()), 0); }
 
 private:
@@ -329,6 +380,8 @@ private:
 	std::vector<Record> records_;
 	size_t next_ = 0;
 	uint32_t offset_ = 0;
+	std::deque<std::pair<uint64_t, uint32_t>> marks_;
+	uint32_t confirmed_ = 0;
 };
 
 struct Change
@@ -349,20 +402,27 @@ public:
 	static constexpr uint32_t kTransactions = 60;
 	static constexpr uint32_t kSnapshotBefore = 30; /* the transaction */
 	static constexpr uint32_t kRows = 40;
+	static constexpr uint64_t kHistory = 4711;
 	static constexpr uint32_t kFirstXid = UINT32_MAX - 12;
 
-	World(const std::string &directory, Dice *dice, uint32_t failures)
-		: directory_(directory), dice_(*dice), failures_left_(failures), decoder_(directory, kDecoderRing, 1)
+	World(const std::string &directory, Dice *dice, uint32_t failures, uint32_t restarts)
+		: directory_(directory), dice_(*dice), failures_left_(failures), restarts_left_(restarts)
 	{
 		static constexpr uint32_t paces[] = {1, 5, 20, 60};
 
 		pace_ = paces[dice_.below(4)];
+		start_decoder();
 		begin();
 	}
 
 	/* One small step of everybody. */
 	void step()
 	{
+		if (restarts_left_ > 0 && dice_.percent(2))
+		{
+			restarts_left_--;
+			start_decoder();
+		}
 		decode();
 		switch (phase_)
 		{
@@ -395,7 +455,7 @@ public:
 		}
 	}
 
-	bool done() { return phase_ == Phase::Streaming && transaction_ == kTransactions && decoder_.acked(); }
+	bool done() { return phase_ == Phase::Streaming && next_ == kTransactions && decoder_->acked(); }
 
 	uint32_t generation() const { return generation_; }
 	static uint64_t lsn(uint32_t transaction) { return 0x1000 * (transaction + 1); }
@@ -406,8 +466,7 @@ public:
 private:
 	enum class Phase { Begin, Rows, End, Streaming };
 
-	template <typename Message>
-	void name(Message *message)
+	template <typename Message> void name(Message *message)
 	{
 		message->set_application_identifier("main");
 		message->set_schema("public");
@@ -421,6 +480,7 @@ private:
 
 		generation_++;
 		changes_.clear();
+		generation_starts_ = transaction_;
 		name(&marker);
 		marker.set_partitions(kPartitions);
 		for (int i = 0; i < 30; i++)
@@ -434,8 +494,8 @@ private:
 	{
 		for (uint32_t i = 1; i <= 2; i++)
 		{
-			scanners_.push_back(std::make_unique<Worker>(directory_, "snapshot-16384-" + std::to_string(i),
-														 generation_ * 100 + i));
+			scanners_.push_back(
+				std::make_unique<Worker>(directory_, "snapshot-16384-" + std::to_string(i), generation_ * 100 + i));
 			for (uint32_t row = i - 1; row < kRows; row += 2)
 			{
 				v1::Package package;
@@ -446,8 +506,8 @@ private:
 				event->set_operation(v1::SNAPSHOT);
 				event->set_ordinal(row);
 				event->add_values()->set_string(noise(dice_.below(700)));
-				scanners_.back()->add({FrameKind::Snapshot, package.partition(), generation_, 1, {}, {},
-									   package.SerializeAsString()});
+				scanners_.back()->add(
+					{FrameKind::Snapshot, package.partition(), generation_, 1, {}, {}, package.SerializeAsString()});
 			}
 		}
 		phase_ = Phase::Rows;
@@ -501,44 +561,117 @@ private:
 		begin();
 	}
 
+	/* The decoder, with a ring of its own: what was not confirmed is decoded again, and packed in other packages. */
+	void start_decoder()
+	{
+		Origin origin{};
+
+		if (decoder_)
+			next_ = std::max(next_confirmed_, decoder_->confirmed());
+		next_confirmed_ = next_;
+		packages_.clear();
+		epochs_.push_back(0x1000 + epochs_.size());
+		decoder_ = std::make_unique<Worker>(directory_, kDecoderRing, epochs_.back(), kHistory);
+		origin.history = kHistory;
+		origin.acknowledged = next_ > 0 ? 1 : 0;
+		for (uint64_t epoch : epochs_)
+			origin.epochs[origin.epoch_count++] = epoch;
+		origin.timelines[origin.timeline_count++] = {0, 1, 0};
+		decoder_->add(
+			{FrameKind::Origin, 0, 0, 0, {}, {}, std::string(reinterpret_cast<const char *>(&origin), sizeof(origin))});
+	}
+
+	/* A transaction that is committed. */
+	void commit()
+	{
+		std::vector<std::pair<Change, std::string>> &events = history_[transaction_];
+		uint64_t ordinal = 0;
+
+		for (uint32_t i = dice_.below(6); i > 0; i--)
+		{
+			Change change{dice_.below(kPartitions), lsn(transaction_), ++ordinal, kFirstXid + transaction_};
+
+			events.push_back({change, noise(dice_.percent(5) ? 20000 : dice_.below(400))});
+			changes_.push_back(change);
+		}
+		transaction_++;
+	}
+
+	void write_package(uint32_t partition)
+	{
+		v1::Package &package = packages_[partition];
+
+		if (package.events_size() == 0)
+			return;
+
+		const v1::Event &first = package.events(0);
+		const v1::Event &last = *package.events().rbegin();
+
+		decoder_->add({packages_kind_,
+					   partition,
+					   generation_,
+					   static_cast<uint32_t>(package.events_size()),
+					   {first.commit_lsn(), first.ordinal()},
+					   {last.commit_lsn(), last.ordinal()},
+					   package.SerializeAsString()});
+		package.Clear();
+	}
+
+	void write_packages()
+	{
+		for (uint32_t partition = 0; partition < kPartitions; partition++)
+			write_package(partition);
+	}
+
 	/* Decodes a transaction, if the ones before are written. At a low pace most come after the snapshot. */
 	void decode()
 	{
-		if (!decoder_.step() || transaction_ == kTransactions || !dice_.percent(pace_))
+		if (!decoder_->step() || next_ == kTransactions || !dice_.percent(pace_))
 			return;
+		if (next_ == transaction_)
+			commit();
 
 		FrameKind kind = phase_ == Phase::Streaming ? FrameKind::Changes : FrameKind::Held;
-		uint64_t commit = lsn(transaction_);
-		uint64_t ordinal = 0;
 
-		for (uint32_t i = dice_.below(3); i > 0; i--)
+		if (kind != packages_kind_ || generation_ != packages_generation_)
+			write_packages();
+		packages_kind_ = kind;
+		packages_generation_ = generation_;
+		for (const auto &[change, text] : history_[next_])
 		{
-			v1::Package package;
-			uint32_t events = 1 + dice_.below(3);
-			Position first{commit, ordinal + 1};
+			v1::Package &package = packages_[change.partition];
 
-			name(&package);
-			package.set_partition(dice_.below(kPartitions));
-			for (uint32_t n = 0; n < events; n++)
+			if (next_ < generation_starts_)
+				continue;
+			/* One of several events is one frame. */
+			if (package.events_size() > 0 && (text.size() > 10000 || dice_.percent(30)))
+				write_package(change.partition);
+			if (package.events_size() == 0)
 			{
-				v1::Event *event = package.add_events();
-				event->set_operation(v1::INSERT);
-				event->set_commit_lsn(commit);
-				event->set_ordinal(++ordinal);
-				event->set_xid(kFirstXid + transaction_);
-				event->add_values()->set_string(noise(dice_.percent(5) ? 20000 : dice_.below(400)));
-				changes_.push_back({package.partition(), commit, ordinal, event->xid()});
+				name(&package);
+				package.set_partition(change.partition);
 			}
-			decoder_.add({kind, package.partition(), generation_, events, first, {commit, ordinal},
-						  package.SerializeAsString()});
+
+			v1::Event *event = package.add_events();
+
+			event->set_operation(v1::INSERT);
+			event->set_commit_lsn(change.lsn);
+			event->set_ordinal(change.ordinal);
+			event->set_xid(change.xid);
+			event->add_values()->set_string(text);
+			if (text.size() > 10000)
+				write_package(change.partition);
 		}
+		next_++;
+		if (next_ < kTransactions && dice_.percent(40))
+			return;
+		write_packages();
 
 		v1::Watermark watermark;
+		uint64_t commit = lsn(next_ - 1);
 
 		watermark.set_commit_lsn(commit);
-		decoder_.add(
-			{FrameKind::Watermark, 0, 0, 0, {commit, 0}, {commit, 0}, watermark.SerializeAsString()});
-		transaction_++;
+		decoder_->add({FrameKind::Watermark, 0, 0, 0, {commit, 0}, {commit, 0}, watermark.SerializeAsString(), next_});
 	}
 
 	std::string noise(size_t length)
@@ -553,13 +686,22 @@ private:
 	std::string directory_;
 	Dice &dice_;
 	uint32_t failures_left_;
+	uint32_t restarts_left_;
 	uint32_t pace_;
-	Worker decoder_;
+	std::unique_ptr<Worker> decoder_;
+	std::vector<uint64_t> epochs_;
+	std::map<uint32_t, std::vector<std::pair<Change, std::string>>> history_; /* by transaction */
+	uint32_t next_ = 0;                                                       /* to be decoded */
+	uint32_t next_confirmed_ = 0;
+	std::map<uint32_t, v1::Package> packages_; /* open ones, by partition */
+	FrameKind packages_kind_ = FrameKind::Held;
+	uint32_t packages_generation_ = 0;
 	std::unique_ptr<Worker> leader_;
 	std::vector<std::unique_ptr<Worker>> scanners_;
 	Phase phase_ = Phase::Begin;
 	uint32_t generation_ = 0;
-	uint32_t transaction_ = 0;
+	uint32_t transaction_ = 0; /* to be committed */
+	uint32_t generation_starts_ = 0;
 	Visibility snapshot_;
 	std::vector<Change> changes_;
 };
@@ -643,7 +785,7 @@ check(const MemoryQueue &queue, const World &world)
 }
 
 void
-run(uint64_t seed, uint32_t crash_percent, uint32_t breaks, uint32_t failures)
+run(uint64_t seed, uint32_t crash_percent, uint32_t breaks, uint32_t failures, uint32_t restarts)
 {
 	SCOPED_TRACE("seed " + std::to_string(seed));
 	spdlog::set_level(getenv("HAND_OFF_SEED") == nullptr ? spdlog::level::off : spdlog::level::debug);
@@ -654,7 +796,7 @@ run(uint64_t seed, uint32_t crash_percent, uint32_t breaks, uint32_t failures)
 	Dice dice(seed);
 	Wakeup wakeup;
 	MemoryQueue queue(&dice, &wakeup);
-	World world(directory, &dice, failures);
+	World world(directory, &dice, failures, restarts);
 	std::atomic<int> stop{0};
 	Config config;
 	int lives = 0;
@@ -687,7 +829,7 @@ run(uint64_t seed, uint32_t crash_percent, uint32_t breaks, uint32_t failures)
 }
 
 void
-run_some(int count, uint32_t crash_percent, uint32_t breaks, uint32_t failures)
+run_some(int count, uint32_t crash_percent, uint32_t breaks, uint32_t failures, uint32_t restarts = 0)
 {
 	const char *more = getenv("HAND_OFF_RUNS");
 	const char *given = getenv("HAND_OFF_SEED");
@@ -698,7 +840,7 @@ run_some(int count, uint32_t crash_percent, uint32_t breaks, uint32_t failures)
 	else if (more != nullptr)
 		count *= atoi(more);
 	for (int i = 0; i < count && !testing::Test::HasFailure(); i++)
-		ASSERT_NO_THROW(run(seed + static_cast<uint64_t>(i), crash_percent, breaks, failures));
+		ASSERT_NO_THROW(run(seed + static_cast<uint64_t>(i), crash_percent, breaks, failures, restarts));
 }
 
 TEST(HandOffTest, WithoutTrouble)
@@ -721,9 +863,19 @@ TEST(HandOffTest, ConnectionBreaks)
 	run_some(10, 0, 6, 0);
 }
 
+TEST(HandOffTest, DecoderRestarts)
+{
+	run_some(20, 0, 0, 0, 6);
+}
+
+TEST(HandOffTest, DecoderRestartsAndPublisherDies)
+{
+	run_some(20, 10, 0, 0, 6);
+}
+
 TEST(HandOffTest, AllTogether)
 {
-	run_some(20, 10, 3, 2);
+	run_some(30, 10, 3, 2, 4);
 }
 
 } // namespace

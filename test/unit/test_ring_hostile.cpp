@@ -26,7 +26,11 @@ TEST_F(Ring, WriterBelievesNoImpossibleAcked)
 	for (uint64_t bad :
 		 {written + 16, written + kCapacity, written - 1, uint64_t{8}, UINT64_MAX, UINT64_MAX - 15, uint64_t{1} << 63})
 	{
+		/* One that somebody wrote over the publisher's does not count at all. */
 		memory.header()->acked = bad;
+		EXPECT_EQ(writer.acked(), 0u) << bad;
+		EXPECT_EQ(writer.violations(), violations);
+		store_acked(bad);
 		EXPECT_EQ(writer.acked(), 0u) << bad;
 		EXPECT_EQ(writer.violations(), ++violations);
 		EXPECT_EQ(write(std::string(1000, 'y')), -1) << bad;
@@ -34,12 +38,12 @@ TEST_F(Ring, WriterBelievesNoImpossibleAcked)
 	}
 	EXPECT_EQ(content, std::string(memory.data(), kCapacity));
 
-	memory.header()->acked = 4096;
+	store_acked(4096);
 	EXPECT_EQ(writer.acked(), 4096u);
-	memory.header()->acked = 4080;
+	store_acked(4080);
 	EXPECT_EQ(writer.acked(), 4096u);
 	EXPECT_EQ(writer.violations(), violations + 1);
-	memory.header()->acked = written;
+	store_acked(written);
 	EXPECT_EQ(writer.acked(), written);
 }
 
@@ -61,6 +65,8 @@ TEST_F(Ring, WriterReadsNothingBack)
 
 				memcpy(memory.start() + j, &value, 8);
 			}
+		if (random() % 2 == 0)
+			store_acked(memory.header()->acked);
 		size_t length = random() % payload.size();
 		int64_t result = writer.write(no_route, payload.data(), static_cast<uint32_t>(length), 0);
 		uint64_t now = writer.acked();
@@ -83,6 +89,53 @@ TEST_F(Ring, WriterReadsNothingBack)
 	}
 	EXPECT_GT(writer.violations(), 0u);
 	EXPECT_GT(writer.written(), 10 * kCapacity);
+}
+
+/* An acknowledgement that somebody wrote over comes back with the publisher's next sign of life. */
+TEST_F(Ring, AckedIsMended)
+{
+	Frame frame;
+
+	ASSERT_EQ(write("a"), 1);
+	ASSERT_EQ(write("b"), 1);
+	ASSERT_EQ(reader.next(&frame), ReadResult::Frame);
+	reader.ack(frame.end);
+	for (uint64_t scribbled : {writer.written(), uint64_t{0}, UINT64_MAX})
+	{
+		memory.header()->acked = scribbled;
+		memory.header()->acked_check = scribbled;
+		EXPECT_LE(writer.acked(), frame.end);
+		reader.heartbeat(1);
+		EXPECT_EQ(writer.acked(), frame.end);
+	}
+	EXPECT_EQ(writer.violations(), 0u);
+}
+
+TEST_F(Ring, ReaderAsksForAnother)
+{
+	EXPECT_FALSE(writer.refused());
+	reader.refuse();
+	EXPECT_TRUE(writer.refused());
+}
+
+/* What changes between the check and its use is found out behind it. */
+TEST_F(Ring, PayloadChangesUnderTheReader)
+{
+	std::string payload = pattern(5000, 1);
+	Frame frame;
+
+	ASSERT_EQ(write(payload), 5000);
+	ASSERT_EQ(reader.next(&frame), ReadResult::Frame);
+	EXPECT_TRUE(reader.intact(frame));
+	for (size_t i : {size_t{0}, size_t{2500}, size_t{4999}})
+	{
+		char *byte = const_cast<char *>(frame.payload) + i;
+
+		*byte ^= 1;
+		EXPECT_FALSE(reader.intact(frame));
+		*byte ^= 1;
+		EXPECT_TRUE(reader.intact(frame));
+	}
 }
 
 TEST_F(Ring, ReaderRefusesEveryChangedByte)
@@ -115,7 +168,7 @@ TEST_F(Ring, ReaderRefusesLiesUnderARightChecksum)
 	const std::vector<std::pair<const char *, Lie>> lies = {
 		{"position before", [](FrameHeader &h) { h.position -= kCapacity; }},
 		{"position behind", [](FrameHeader &h) { h.position += kCapacity; }},
-		{"kind", [](FrameHeader &h) { h.kind = 8; }},
+		{"kind", [](FrameHeader &h) { h.kind = static_cast<uint16_t>(FrameKind::Origin) + 1; }},
 		{"padding not up to the end",
 		 [](FrameHeader &h) {
 			 h.kind = 0;
@@ -287,12 +340,19 @@ TEST_F(Ring, AttachRefuses)
 		 [](RingHeader &h) { h.capacity = UINT64_MAX - kRingHeaderSize + 1; }},
 		{"frame larger than a quarter", AttachResult::Corrupt, [](RingHeader &h) { h.max_frame_payload += 16; }},
 		{"frame too small", AttachResult::Corrupt, [](RingHeader &h) { h.max_frame_payload = kRouteMax; }},
-		{"acked beyond written", AttachResult::Corrupt, [](RingHeader &h) { h.acked = 16; }},
+		{"acked beyond written", AttachResult::Corrupt,
+		 [](RingHeader &h) {
+			 h.acked = 16;
+			 h.acked_check = check_of(16, 1);
+		 }},
 		{"acked unaligned", AttachResult::Corrupt,
 		 [](RingHeader &h) {
 			 h.acked = 8;
+			 h.acked_check = check_of(8, 1);
 			 h.written = 16;
 		 }},
+		{"acked beyond written, its check word as it was", AttachResult::Ok, [](RingHeader &h) { h.acked = 16; }},
+		{"check word of nothing", AttachResult::Ok, [](RingHeader &h) { h.acked_check = 4711; }},
 		{"written unaligned", AttachResult::Corrupt, [](RingHeader &h) { h.written = 8; }},
 		{"more outstanding than fits", AttachResult::Corrupt, [](RingHeader &h) { h.written = kCapacity + 16; }},
 	};

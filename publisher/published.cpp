@@ -1,0 +1,106 @@
+/* See published.h. */
+#include "published.h"
+
+#include "exit_codes.h"
+#include "log.h"
+#include "subject.h"
+
+namespace siphon {
+
+Published::Published(const std::string &subject_root) : root_(subject_root)
+{
+}
+
+void
+Published::clear()
+{
+	subjects_.clear();
+	watermark_ = 0;
+	newest_ = {0, 0};
+	active_ = false;
+}
+
+/* Is the message the last part of its package, or all of it? */
+static bool
+completes(const StoredMessage &message)
+{
+	size_t slash = message.part.find('/');
+
+	return slash == std::string::npos || message.part.substr(0, slash) == message.part.substr(slash + 1);
+}
+
+bool
+Published::load(Queue *queue, uint64_t since, uint64_t end, std::string *why)
+{
+	std::optional<std::vector<StoredMessage>> messages = queue->last_of_each(root_ + ".>", end, why);
+
+	if (!messages)
+		return false;
+	clear();
+	for (const StoredMessage &message : *messages)
+	{
+		bool watermark = message.kind == "watermark";
+
+		if (message.sequence <= since || (!watermark && message.kind != "changes"))
+			continue;
+
+		bool complete = completes(message);
+		std::optional<Position> position = parse_position(complete ? message.last : message.first);
+
+		if (!position)
+			throw Fatal(ExitCode::StreamRefused, "message " + std::to_string(message.sequence) + " of " +
+													 queue->describe() + " is not what a publisher writes");
+		if (watermark)
+			watermark_ = position->lsn;
+		else
+		{
+			/* Of one that was broken off the stream has no event, but all before it. */
+			if (!complete)
+				position->ordinal--;
+			subjects_[message.subject] = {message.generation, *position};
+		}
+		if (!(*position <= newest_))
+			newest_ = *position;
+	}
+	active_ = newest_.lsn != 0;
+	if (active_)
+		spdlog::debug("{} has events up to {} on {} subjects", queue->describe(),
+					  format_position(newest_.lsn, newest_.ordinal), subjects_.size());
+	return true;
+}
+
+std::optional<Position>
+Published::upto(std::string_view schema, std::string_view table, uint32_t partition, uint32_t generation) const
+{
+	std::optional<Position> upto;
+
+	for (const std::string &subject :
+		 {events_subject(root_, schema, table, partition), held_subject(root_, schema, table, partition)})
+	{
+		auto found = subjects_.find(subject);
+
+		if (found == subjects_.end() || found->second.generation != generation)
+			continue;
+		if (!upto || *upto <= found->second.position)
+			upto = found->second.position;
+	}
+	return upto;
+}
+
+bool
+Published::has_watermark(uint64_t commit_lsn) const
+{
+	return active_ && commit_lsn <= watermark_;
+}
+
+void
+Published::passed(uint64_t commit_lsn)
+{
+	if (active_ && commit_lsn >= newest_.lsn)
+	{
+		subjects_.clear();
+		active_ = false;
+	}
+}
+
+} // namespace siphon

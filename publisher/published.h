@@ -1,0 +1,69 @@
+/*
+ * What the stream has of each subject, by position. Another ring of the decoder, after a restart, brings events anew
+ * that were published and not yet confirmed, in other packages than before; what has the stream already is left out,
+ * event by event, as the last message on each subject tells.
+ *
+ * A position tells that within one generation of a table; of an earlier one nothing is compared. Only for a while
+ * there is anything to leave out: from the watermark on that is beyond all that the stream had, nothing is looked at.
+ */
+#ifndef SIPHON_PUBLISHED_H
+#define SIPHON_PUBLISHED_H
+
+#include <map>
+#include <optional>
+#include <string>
+
+#include "../src/ring.h"
+#include "queue.h"
+
+namespace siphon {
+
+inline bool
+operator<=(const Position &a, const Position &b)
+{
+	return a.lsn != b.lsn ? a.lsn < b.lsn : a.ordinal <= b.ordinal;
+}
+
+class Published
+{
+public:
+	explicit Published(const std::string &subject_root);
+
+	/*
+	 * Reads the stream, which ends at the sequence `end`; what it holds up to `since` is of an earlier history, and
+	 * does not count. False with *why: not now.
+	 */
+	bool load(Queue *queue, uint64_t since, uint64_t end, std::string *why);
+	/* Nothing was published. */
+	void clear();
+
+	/* Something may have to be left out. */
+	bool active() const { return active_; }
+	/* The stream has the events of a table's partition, on either of its subjects, up to here. nullopt: none. */
+	std::optional<Position> upto(std::string_view schema, std::string_view table, uint32_t partition,
+								 uint32_t generation) const;
+	/* The stream has a watermark at or beyond this commit. */
+	bool has_watermark(uint64_t commit_lsn) const;
+	/* All events up to this commit have been dealt with. */
+	void passed(uint64_t commit_lsn);
+
+	/* The greatest position that load() has seen. */
+	const Position &newest() const { return newest_; }
+
+private:
+	struct Last
+	{
+		uint32_t generation;
+		Position position;
+	};
+
+	std::string root_;
+	bool active_ = false;
+	std::map<std::string, Last, std::less<>> subjects_;
+	uint64_t watermark_ = 0;
+	Position newest_{0, 0};
+};
+
+} // namespace siphon
+
+#endif

@@ -1,0 +1,42 @@
+/*
+ * Where the events in a decoder's ring come from: the first record of each such ring, and one more when the server
+ * goes over to another timeline. By it the publisher tells, before it publishes anything, whether the stream is
+ * continued or begun, and refuses what would be neither: a copy of the server, a server that has lost what was
+ * published, a stream that has lost it.
+ *
+ * Like ring.h this is the definition of both sides and includes nothing of PostgreSQL. A ring stays on its machine, so
+ * the record is the struct as it lies in memory.
+ */
+#ifndef SIPHON_ORIGIN_H
+#define SIPHON_ORIGIN_H
+
+#include <cstdint>
+
+namespace siphon {
+
+constexpr uint32_t kOriginEpochs = 32;
+constexpr uint32_t kOriginTimelines = 32;
+
+struct Origin
+{
+	/* What is published is one history until all rows come anew, as the registry has it. */
+	uint64_t history;
+	/* JetStream has acknowledged something of it. */
+	uint32_t acknowledged;
+	/* Of the rings that came before this one in it, the oldest that may have been published from first. */
+	uint32_t epoch_count;
+	uint64_t epochs[kOriginEpochs];
+	/* The server's timelines, the present one first, and where in the WAL each begins. */
+	uint32_t timeline_count;
+	uint32_t reserved;
+	struct Timeline
+	{
+		uint64_t begin;
+		uint32_t id;
+		uint32_t reserved;
+	} timelines[kOriginTimelines];
+};
+
+} // namespace siphon
+
+#endif
