@@ -11,6 +11,7 @@
 #include "package.h"
 #include "removals.h"
 #include "retention.h"
+#include "ring_output.h"
 #include "session.h"
 
 bool decoder_running = false;
@@ -206,6 +207,7 @@ decoder_partly_truncated(Oid relid)
 static void
 detach(int, Datum)
 {
+	ring_output_unlock();
 	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
 	app->decoder_pid = 0;
 	app->decoder_latch = nullptr;
