@@ -243,16 +243,7 @@ SKIP:
 	is(application($standby)->{state}, 'given up', 'standby: it stays so');
 	set($standby, max_retained_wal => 0);
 	$publisher->start;
-
-	my $call = $standby->background_psql('postgres', on_error_stop => 0);
-	$call->query_until(qr/called/, "\\echo called\nSELECT siphon_resync_application();\n");
-	wait_until(
-		'standby: it begins anew',
-		sub {
-			$node->safe_psql('postgres', 'SELECT pg_log_standby_snapshot()');
-			application($standby)->{state} eq 'streaming';
-		});
-	$call->quit;
+	resync_application($standby, $node);
 	wait_for_rows($standby);
 	$node->safe_psql('postgres', "UPDATE t SET v = 'on the standby' WHERE id = 8");
 	wait_confirmed($standby, primary => $node);
