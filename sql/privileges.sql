@@ -10,6 +10,7 @@ SELECT siphon_add_table('issues');
 SELECT siphon_remove_table('issues');
 SELECT siphon_create_application();
 SELECT siphon_drop_application('main');
+SELECT siphon_resync_application('main');
 SELECT * FROM siphon_applications;
 SELECT * FROM siphon_tables;
 SELECT * FROM siphon_get_applications();

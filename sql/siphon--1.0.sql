@@ -20,6 +20,14 @@ AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION siphon_drop_application(text) IS
 'stop an application, drop its replication slot, and forget its tables; what was published stays in JetStream';
 
+CREATE FUNCTION siphon_resync_application(application text DEFAULT 'main')
+RETURNS void
+LANGUAGE C VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME';
+
+COMMENT ON FUNCTION siphon_resync_application(text) IS
+'make a new replication slot, where the old one or the stream was lost or the application was given up, and bring the rows of all its tables out anew';
+
 CREATE FUNCTION siphon_add_table(
     relation regclass,
     application text DEFAULT 'main',
@@ -79,6 +87,7 @@ CREATE FUNCTION siphon_get_applications(
     OUT decoded_lsn pg_lsn,
     OUT confirmed_lsn pg_lsn,
     OUT lag_bytes bigint,
+    OUT retained_bytes bigint,
     OUT ring_size bigint,
     OUT ring_used bigint,
     OUT transactions bigint,
@@ -100,8 +109,8 @@ COMMENT ON VIEW siphon_applications IS 'applications of this server, with their 
 COMMENT ON COLUMN siphon_applications.application IS 'identifier';
 COMMENT ON COLUMN siphon_applications.database IS 'database whose changes it publishes';
 COMMENT ON COLUMN siphon_applications.slot_name IS 'its replication slot, see pg_replication_slots';
-COMMENT ON COLUMN siphon_applications.state IS 'starting, streaming, restarting, no worker, or failed';
-COMMENT ON COLUMN siphon_applications.reason IS 'why it is not streaming';
+COMMENT ON COLUMN siphon_applications.state IS 'starting, streaming, restarting, no worker, failed, or given up';
+COMMENT ON COLUMN siphon_applications.reason IS 'why it is not streaming, or that its slot keeps more WAL than siphon.warn_retained_wal';
 COMMENT ON COLUMN siphon_applications.hint IS 'what to type to mend it';
 COMMENT ON COLUMN siphon_applications.tables IS 'number of tables';
 COMMENT ON COLUMN siphon_applications.decoder_pid IS 'process ID of its decoder, null if none runs';
@@ -109,6 +118,7 @@ COMMENT ON COLUMN siphon_applications.publisher_attached IS 'a publisher gave a 
 COMMENT ON COLUMN siphon_applications.decoded_lsn IS 'WAL is decoded up to here';
 COMMENT ON COLUMN siphon_applications.confirmed_lsn IS 'everything up to here is acknowledged by JetStream and not needed again';
 COMMENT ON COLUMN siphon_applications.lag_bytes IS 'bytes of WAL between confirmed_lsn and this server''s newest WAL';
+COMMENT ON COLUMN siphon_applications.retained_bytes IS 'bytes of WAL that its slot keeps on this server''s disk; null if it has no usable slot';
 COMMENT ON COLUMN siphon_applications.ring_size IS 'size of the ring in bytes';
 COMMENT ON COLUMN siphon_applications.ring_used IS 'bytes in the ring that are not acknowledged';
 COMMENT ON COLUMN siphon_applications.transactions IS 'transactions decoded, with or without events of published tables';
@@ -161,7 +171,7 @@ COMMENT ON COLUMN siphon_tables.schema_name IS 'schema; in another database than
 COMMENT ON COLUMN siphon_tables.table_name IS 'name; likewise';
 COMMENT ON COLUMN siphon_tables.partitions IS 'number of partitions that its keys are divided into';
 COMMENT ON COLUMN siphon_tables.exclude_columns IS 'columns that are not published';
-COMMENT ON COLUMN siphon_tables.state IS 'state of the application; or waiting for snapshot, snapshot, paused; or dropped';
+COMMENT ON COLUMN siphon_tables.state IS 'state of the application; or waiting for snapshot, snapshot, paused; resync needed if the application was given up; or dropped';
 COMMENT ON COLUMN siphon_tables.reason IS 'why its last snapshot failed';
 COMMENT ON COLUMN siphon_tables.generation IS 'grows each time the table is added or its rows are brought out anew, about the seconds since 1970 then; 0 if nothing was published yet';
 COMMENT ON COLUMN siphon_tables.start_lsn IS 'transactions whose commit record lies at or behind it are captured';
@@ -226,6 +236,7 @@ COMMENT ON COLUMN siphon_snapshot_progress.started IS 'when it started';
 
 REVOKE ALL ON FUNCTION siphon_create_application(text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION siphon_drop_application(text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION siphon_resync_application(text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION siphon_add_table(regclass, text, int, name[], boolean, int) FROM PUBLIC;
 REVOKE ALL ON FUNCTION siphon_remove_table(regclass, text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION siphon_resync_table(regclass, text) FROM PUBLIC;

@@ -89,14 +89,17 @@ stop_decoder(const char *application)
 	{
 		pid_t pid;
 
+		bool giving_up;
+
 		LWLockAcquire(siphon_shared->lock, LW_SHARED);
 		pid = app->decoder_pid;
+		giving_up = app->giving_up;
 		if (app->decoder_latch)
 			SetLatch(app->decoder_latch);
 		LWLockRelease(siphon_shared->lock);
-		if (pid == 0)
+		if (pid == 0 && !giving_up)
 			break;
-		if (TimestampDifferenceExceeds(asked, GetCurrentTimestamp(), kStopPatienceMs))
+		if (pid != 0 && TimestampDifferenceExceeds(asked, GetCurrentTimestamp(), kStopPatienceMs))
 			kill(pid, SIGTERM);
 		ConditionVariableTimedSleep(&app->changed, 100, PG_WAIT_EXTENSION);
 	}
@@ -114,16 +117,30 @@ drop_slot(const Registry *registry)
 		ReplicationSlotDrop(registry->slot, true);
 }
 
-/* Lets the launcher start the application's decoder again. */
+/* Has the launcher look at an application that has no decoder as if it were new. Caller holds siphon_shared->lock. */
 static void
-unstop(const char *application)
+look_anew(App *app)
+{
+	app->stop = false;
+	if (app->decoder_pid != 0)
+		return;
+	app->state = AppState::Starting;
+	app->reason[0] = app->hint[0] = '\0';
+	app->incarnation = ++siphon_shared->incarnations;
+}
+
+/* After an error, or when the backend ends: undoes stop_decoder(). */
+static void
+unstop(int, Datum application)
 {
 	App *app;
 
+	LWLockReleaseAll();
+	ConditionVariableCancelSleep();
 	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
-	app = shared_find(application);
+	app = shared_find(DatumGetCString(application));
 	if (app)
-		app->stop = false;
+		look_anew(app);
 	LWLockRelease(siphon_shared->lock);
 	shared_wake_launcher();
 }
@@ -134,21 +151,14 @@ application_drop(const Registry *registry)
 	App *app;
 	int error;
 
-	PG_TRY();
+	PG_ENSURE_ERROR_CLEANUP(unstop, CStringGetDatum(registry->application));
 	{
 		stop_decoder(registry->application);
 		snapshot_cancel(registry->application, InvalidOid);
 		/* The slot first: it is what keeps WAL, and what a failure here must not leave without a name. */
 		drop_slot(registry);
 	}
-	PG_CATCH();
-	{
-		LWLockReleaseAll();
-		ConditionVariableCancelSleep();
-		unstop(registry->application);
-		PG_RE_THROW();
-	}
-	PG_END_TRY();
+	PG_END_ENSURE_ERROR_CLEANUP(unstop, CStringGetDatum(registry->application));
 	LWLockAcquire(siphon_shared->registry_lock, LW_EXCLUSIVE);
 	registry_remove(registry->application);
 	LWLockRelease(siphon_shared->registry_lock);
@@ -192,13 +202,9 @@ await_streaming(const char *application)
 
 	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
 	app = shared_find_or_add(application, MyDatabaseId);
-	if (app && app->decoder_pid == 0)
-	{
-		/* What is there of an earlier application of the name, whose file was removed by hand, does not count. */
-		app->state = AppState::Starting;
-		app->reason[0] = app->hint[0] = '\0';
-		app->stop = false;
-	}
+	/* What is there of before, or of an earlier application of the name, whose file was removed, does not count. */
+	if (app)
+		look_anew(app);
 	LWLockRelease(siphon_shared->lock);
 	if (app == nullptr)
 		ereport(ERROR, (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
@@ -243,7 +249,7 @@ application_create(const char *application)
 	slot_name(registry.slot, application);
 	registry_new_history(&registry);
 	check_transaction();
-	check_server(application, registry.slot);
+	check_server(application, registry.slot, false);
 	create_slot(registry.slot);
 
 	PG_TRY();
@@ -261,6 +267,93 @@ application_create(const char *application)
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
+}
+
+/* Until its new history begins, the application is given up: so what dies in between leaves no gap that nobody sees. */
+static void
+note_resync(const char *application)
+{
+	Registry *registry = registry_begin_change(application);
+
+	if (registry == nullptr)
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("application \"%s\" does not exist", application)));
+	if (registry->given_up[0] == '\0')
+		strlcpy(registry->given_up, "it was being resynchronized, and that did not end", sizeof(registry->given_up));
+	registry_end_change(registry);
+}
+
+/*
+ * Has all tables begin anew. Returns the names of those without rows: what they miss, nothing brings. One that was
+ * dropped meanwhile stays listed, as it does otherwise.
+ */
+static char *
+restart_tables(Registry *registry)
+{
+	StringInfoData gaps;
+	ListCell *lc;
+
+	initStringInfo(&gaps);
+	foreach (lc, registry->tables)
+	{
+		RegistryTable *table = static_cast<RegistryTable *>(lfirst(lc));
+
+		table->failures = 0;
+		table->retry_at = 0;
+		table->reason[0] = '\0';
+		if (table->rows)
+		{
+			table->phase = Phase::Waiting;
+			continue;
+		}
+		table->phase = Phase::Streaming;
+		table->generation = registry_next_generation(registry);
+		table->start = RecoveryInProgress() ? GetXLogReplayRecPtr(nullptr) : GetXLogInsertRecPtr();
+		if (get_rel_name(table->relid) == nullptr)
+			continue;
+		appendStringInfo(&gaps, "%s%s", gaps.len > 0 ? ", " : "",
+						 quote_qualified_identifier(table->schema, table->name));
+	}
+	return gaps.data;
+}
+
+void
+application_resync(const Registry *old)
+{
+	const char *application = old->application;
+	Registry *registry;
+	char *gaps;
+	bool exists;
+
+	registry_slot_problem(old, &exists);
+	check_transaction();
+	check_server(application, old->slot, exists);
+	PG_ENSURE_ERROR_CLEANUP(unstop, CStringGetDatum(application));
+	{
+		stop_decoder(application);
+		note_resync(application);
+		snapshot_cancel(application, InvalidOid);
+		drop_slot(old);
+		create_slot(old->slot);
+		registry = registry_begin_change(application);
+		if (registry == nullptr)
+		{
+			drop_slot(old);
+			ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
+							errmsg("the registry file of application \"%s\" was removed", application),
+							errhint("Add its tables again with siphon_add_table().")));
+		}
+		registry_new_history(registry);
+		gaps = restart_tables(registry);
+		registry_end_change(registry);
+	}
+	PG_END_ENSURE_ERROR_CLEANUP(unstop, CStringGetDatum(application));
+	if (gaps[0])
+		ereport(WARNING,
+				(errmsg("changes are missing of tables that were added without their rows: %s", gaps),
+				 errdetail("What was committed before now and is not in the stream yet will not be. Their next "
+						   "generation says so to consumers."),
+				 errhint("SELECT siphon_resync_table('schema.table', '%s') brings the rows of one out.", application)));
+	await_streaming(application);
 }
 
 bool

@@ -13,6 +13,13 @@ extern void application_lock(const char *application);
 /* Creates slot and registry file and waits for the decoder. ERROR, with nothing left behind, if it does not come up. */
 extern void application_create(const char *application);
 
+/*
+ * Makes a new slot and begins a new history: what was published before is not continued, and the rows of all tables
+ * that have them come out anew. Whatever state the application is in. After an ERROR it is given up, and this can be
+ * repeated.
+ */
+extern void application_resync(const Registry *registry);
+
 /* Stops the decoder, drops the slot, removes registry file and rings. */
 extern void application_drop(const Registry *registry);
 

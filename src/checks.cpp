@@ -113,9 +113,9 @@ check_output_plugin_listed(void)
 			 errhint("ALTER SYSTEM SET output_plugin_libraries = %s; SELECT pg_reload_conf();", with_siphon(setting))));
 }
 
-/* The application that has the slot, or NULL. */
+/* Another application that has the slot, or NULL. */
 static const char *
-slot_owner(const char *slot)
+slot_owner(const char *slot, const char *application)
 {
 	ListCell *lc;
 	List *names = registry_list();
@@ -125,7 +125,7 @@ slot_owner(const char *slot)
 		const char *name = static_cast<char *>(lfirst(lc));
 		const Registry *registry = registry_read(name);
 
-		if (registry && strcmp(registry->slot, slot) == 0)
+		if (registry && strcmp(registry->slot, slot) == 0 && strcmp(name, application) != 0)
 			return name;
 	}
 	return nullptr;
@@ -144,7 +144,7 @@ check_slot_available(const char *application, const char *slot)
 	LWLockRelease(ReplicationSlotControlLock);
 	if (exists)
 	{
-		const char *owner = slot_owner(slot);
+		const char *owner = slot_owner(slot, application);
 
 		ereport(ERROR,
 				(errcode(ERRCODE_DUPLICATE_OBJECT),
@@ -164,12 +164,13 @@ check_slot_available(const char *application, const char *slot)
 }
 
 void
-check_server(const char *application, const char *slot)
+check_server(const char *application, const char *slot, bool slot_exists)
 {
 	check_standby();
 	check_wal_level();
 	check_output_plugin_listed();
-	check_slot_available(application, slot);
+	if (!slot_exists)
+		check_slot_available(application, slot);
 }
 
 void

@@ -9,8 +9,9 @@
 /* The library must be preloaded for anything to work. */
 extern void check_preloaded(void);
 extern void check_application_name(const char *application);
-/* Everything about the server that decoding needs, and a free slot. */
-extern void check_server(const char *application, const char *slot);
+/* Everything about the server that decoding needs, and a free slot unless the application's own one is there already.
+ */
+extern void check_server(const char *application, const char *slot, bool slot_exists);
 /* No slot can be created by a transaction that has written. */
 extern void check_transaction(void);
 extern void check_partitions(int partitions);

@@ -10,6 +10,8 @@
 #include "outlet.h"
 #include "package.h"
 #include "removals.h"
+#include "retention.h"
+#include "ring_output.h"
 #include "session.h"
 
 bool decoder_running = false;
@@ -82,9 +84,12 @@ decoder_serve(TimestampTz now)
 	CHECK_FOR_INTERRUPTS();
 	if (*const_cast<volatile bool *>(&app->stop))
 	{
-		ereport(LOG, (errmsg("siphon: application \"%s\" stops: it is being dropped", app->name)));
+		ereport(LOG, (errmsg("siphon: application \"%s\" stops: it is being dropped or resynchronized", app->name)));
 		proc_exit(0);
 	}
+	/* The launcher has said so in the log. */
+	if (*const_cast<volatile bool *>(&app->giving_up))
+		proc_exit(0);
 	if (ConfigReloadPending)
 	{
 		ConfigReloadPending = false;
@@ -203,6 +208,7 @@ decoder_partly_truncated(Oid relid)
 static void
 detach(int, Datum)
 {
+	ring_output_unlock();
 	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
 	app->decoder_pid = 0;
 	app->decoder_latch = nullptr;
@@ -223,7 +229,7 @@ attach(int index)
 {
 	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
 	app = &siphon_shared->apps[index];
-	if (!app->in_use || app->stop || app->decoder_pid != 0)
+	if (!app->in_use || app->stop || app->giving_up || app->state == AppState::GivenUp || app->decoder_pid != 0)
 	{
 		LWLockRelease(siphon_shared->lock);
 		proc_exit(0);
@@ -245,15 +251,11 @@ check_slot(const Registry *registry)
 {
 	bool exists;
 	const char *why = registry_slot_problem(registry, &exists);
-	char hint[kReasonLength];
+	const char *hint;
 
 	if (why == nullptr)
 		return;
-	snprintf(
-		hint, sizeof(hint),
-		"Changes since then are lost to the application. SELECT siphon_drop_application('%s'), then add its tables "
-		"again with siphon_add_table().",
-		app->name);
+	hint = lost_slot_hint(registry);
 	shared_set_state(app, AppState::Failed, psprintf("replication slot \"%s\" can't be used: %s", registry->slot, why),
 					 hint);
 	ereport(LOG, (errmsg("siphon: application \"%s\" stopped: replication slot \"%s\" can't be used: %s", app->name,

@@ -13,6 +13,7 @@ extern "C" {
 extern "C" {
 PG_FUNCTION_INFO_V1(siphon_create_application);
 PG_FUNCTION_INFO_V1(siphon_drop_application);
+PG_FUNCTION_INFO_V1(siphon_resync_application);
 PG_FUNCTION_INFO_V1(siphon_add_table);
 PG_FUNCTION_INFO_V1(siphon_remove_table);
 PG_FUNCTION_INFO_V1(siphon_resync_table);
@@ -84,6 +85,17 @@ siphon_drop_application(PG_FUNCTION_ARGS)
 	check_no_nulls(fcinfo, "siphon_drop_application", 1);
 	application = application_argument(fcinfo, 0);
 	application_drop(checked(registry_read(application), application, true));
+	PG_RETURN_VOID();
+}
+
+extern "C" Datum
+siphon_resync_application(PG_FUNCTION_ARGS)
+{
+	char *application;
+
+	check_no_nulls(fcinfo, "siphon_resync_application", 1);
+	application = application_argument(fcinfo, 0);
+	application_resync(checked(registry_read(application), application));
 	PG_RETURN_VOID();
 }
 

@@ -2,6 +2,7 @@
  * The launcher: one background worker that keeps a decoder running for each application in the registry, on a
  * primary and on a hot standby, and starts it again after failures, later each time.
  */
+#include "retention.h"
 #include "session.h"
 #include "snapshot.h"
 
@@ -17,6 +18,7 @@ struct Charge
 	bool complained;      /* of a damaged file or a missing worker, so as to log it once */
 	uint64 registry_seen; /* version in which snapshots were looked for last, */
 	bool snapshots_open;  /* and whether there were any to look after */
+	Retention retention;
 };
 
 static Charge *charges;
@@ -35,6 +37,9 @@ launcher_exit(int, Datum)
 {
 	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
 	siphon_shared->launcher_latch = nullptr;
+	/* The registry says what was begun; a backend that waits for it need not. */
+	for (int i = 0; i < siphon_max_applications; i++)
+		siphon_shared->apps[i].giving_up = false;
 	LWLockRelease(siphon_shared->lock);
 }
 
@@ -128,6 +133,27 @@ look_after_snapshots(Charge *charge, const char *name)
 	return Min(kScanIntervalMs, snapshots_look_after(charge->app, registry, &charge->snapshots_open));
 }
 
+/*
+ * True if the application was given up, or can't be looked after; then no decoder is to run. *wait becomes smaller if
+ * it wants to be looked at again before.
+ */
+static bool
+given_up(Charge *charge, const char *name, long *wait)
+{
+	bool ended;
+
+	if (charge->retention.slot[0] == '\0')
+	{
+		Registry *registry = read_or_complain(charge, name);
+
+		if (registry == nullptr)
+			return true;
+		retention_init(&charge->retention, registry);
+	}
+	*wait = Min(*wait, retention_look_after(&charge->retention, charge->app, charge->incarnation, &ended));
+	return ended;
+}
+
 /* Looks after one application; returns when it wants to be looked at again, in milliseconds. */
 static long
 look_after(Charge *charge, const char *name)
@@ -136,13 +162,18 @@ look_after(Charge *charge, const char *name)
 	App *app = charge->app;
 	Registry *registry;
 	bool skip;
+	bool running;
 
 	if (decoder_alive(charge, now))
 		return look_after_snapshots(charge, name);
 	LWLockAcquire(siphon_shared->lock, LW_SHARED);
+	running = app->decoder_pid != 0 && !app->stop;
 	/* A failed application waits for somebody to act; a damaged file is looked at again, as that may be mended. */
 	skip = app->stop || app->decoder_pid != 0 || (app->state == AppState::Failed && !charge->complained);
 	LWLockRelease(siphon_shared->lock);
+	/* It was started by an earlier launcher, or before somebody changed his mind. */
+	if (running)
+		return look_after_snapshots(charge, name);
 	if (skip)
 		return kScanIntervalMs;
 	if (charge->next_start > now)
@@ -207,6 +238,8 @@ scan(void)
 		const char *name = static_cast<char *>(lfirst(lc));
 		Charge *charge = charge_of(name);
 
+		if (charge && given_up(charge, name, &wait))
+			continue;
 		if (charge)
 			wait = Min(wait, look_after(charge, name));
 		else if (!complained)

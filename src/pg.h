@@ -156,6 +156,10 @@ siphon_slot_invalidation(const ReplicationSlot *slot)
 			return "rows that it needs were removed (recovery conflict; see hot_standby_feedback)";
 		case RS_INVAL_WAL_LEVEL:
 			return "wal_level was set below logical on the primary";
+#if PG_VERSION_NUM >= 180000
+		case RS_INVAL_IDLE_TIMEOUT:
+			return "no decoder used it for too long (idle_replication_slot_timeout)";
+#endif
 		default:
 			return "it was invalidated; see pg_replication_slots";
 	}

@@ -118,8 +118,11 @@ registry_write(Registry *registry)
 	json_string(&json, "database", registry->database_name);
 	appendStringInfoString(&json, ", ");
 	json_string(&json, "slot", registry->slot);
-	appendStringInfo(&json, ", \"generation\": %u, \"version\": " UINT64_FORMAT, registry->generation, registry->version);
+	appendStringInfo(&json, ", \"generation\": %u, \"version\": " UINT64_FORMAT, registry->generation,
+					 registry->version);
 	write_history(&json, registry);
+	appendStringInfoString(&json, ",\n ");
+	json_string(&json, "given_up", registry->given_up);
 	write_removed(&json, registry->removed);
 	appendStringInfoString(&json, ",\n \"tables\": [");
 	foreach (lc, registry->tables)
@@ -440,6 +443,7 @@ registry_read(const char *application)
 	registry->generation = static_cast<uint32>(number_member(path, &json->root, "generation"));
 	registry->version = static_cast<uint64>(number_member(path, &json->root, "version"));
 	parse_history(path, &json->root, registry);
+	copy_member(path, &json->root, "given_up", registry->given_up, sizeof(registry->given_up));
 	tables = member(path, &json->root, "tables", jbvBinary)->val.binary.data;
 	for (uint32 i = 0; i < JsonContainerSize(tables); i++)
 		registry->tables = lappend(registry->tables, parse_table(path, object_at(path, tables, i)));
@@ -484,6 +488,7 @@ registry_new_history(Registry *registry)
 	if (!pg_strong_random(&registry->history, sizeof(registry->history)))
 		elog(ERROR, "could not generate a random number");
 	registry->acknowledged = false;
+	registry->given_up[0] = '\0';
 	registry->epochs = NIL;
 }
 

@@ -66,11 +66,13 @@ struct Registry
 	 * Random, so that no two are taken for one another.
 	 */
 	uint64 history;
-	bool acknowledged; /* JetStream has something of this history */
-	bool failover;     /* the slot is synchronized to standbys, and the application follows it */
-	List *epochs;      /* of uint64 *: of the rings that the history's decoders had, the newest last, kMaxEpochs at most */
-	List *tables;      /* of RegistryTable * */
-	List *removed;     /* of RegistryRemoved * */
+	bool acknowledged;            /* JetStream has something of this history */
+	char given_up[kReasonLength]; /* why the stream was ended: what the slot has, if there is one, is not its
+									 continuation */
+	bool failover;                /* the slot is synchronized to standbys, and the application follows it */
+	List *epochs;  /* of uint64 *: of the rings that the history's decoders had, the newest last, kMaxEpochs at most */
+	List *tables;  /* of RegistryTable * */
+	List *removed; /* of RegistryRemoved * */
 };
 
 /* True if `name` may name an application: [a-z0-9_]+ tokens with single dots between, not too long. */
@@ -95,7 +97,7 @@ extern void registry_end_change(Registry *registry);
  */
 extern uint32 registry_next_generation(Registry *registry);
 
-/* Begins a new history. */
+/* Begins a new history: also of an application that was given up. */
 extern void registry_new_history(Registry *registry);
 
 /* Removes the file; a missing one is fine. The caller holds siphon_shared->registry_lock exclusively. */

@@ -6,6 +6,8 @@
 #include "ring_fault.h"
 #include "ring_file.h"
 
+#include <unistd.h>
+
 using siphon::RingWriter;
 
 static RingWriter ring;
@@ -13,6 +15,7 @@ static siphon::RingMapping mapping;
 static char application[kApplicationLength];
 static char ring_name[NAMEDATALEN];
 static RingServe serve;
+static int lock = -1;
 static int own_bell = -1;
 static int publisher_bell = -1;
 static WaitEventSet *wait_set;
@@ -62,7 +65,6 @@ ring_output_open(const char *for_application, const char *name, uint64 capacity,
 {
 	uint64 epoch;
 	char file[NAMEDATALEN + 8];
-	int lock;
 	int error;
 
 	strlcpy(application, for_application, sizeof(application));
@@ -103,6 +105,14 @@ ring_output_remove(void)
 	if (error)
 		ring_error(error, "remove a ring");
 	siphon::bell_ring(publisher_bell);
+}
+
+void
+ring_output_unlock(void)
+{
+	if (lock >= 0)
+		close(lock);
+	lock = -1;
 }
 
 static uint32

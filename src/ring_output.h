@@ -47,6 +47,9 @@ enum class Wait { Wal, RingSpace, Acknowledgement, Snapshot };
  */
 extern void worker_wait(Wait wait, long timeout_ms);
 
+/* Lets the next worker make the ring: for one that ends, before it says so. */
+extern void ring_output_unlock(void);
+
 /* Removes the ring's files; for a worker that is done with it. */
 extern void ring_output_remove(void);
 

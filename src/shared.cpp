@@ -64,6 +64,8 @@ app_state_name(AppState state)
 			return "no worker";
 		case AppState::Failed:
 			return "failed";
+		case AppState::GivenUp:
+			return "given up";
 	}
 	return "unknown";
 }
@@ -103,7 +105,7 @@ shared_find_or_add(const char *name, Oid database)
 		app->state = AppState::Starting;
 		app->reason[0] = app->hint[0] = '\0';
 		app->incarnation = ++siphon_shared->incarnations;
-		app->stop = false;
+		app->stop = app->giving_up = false;
 		app->decoder_latch = nullptr;
 		app->decoder_started = 0;
 		pg_atomic_write_u64(&app->registry_wanted, 1);

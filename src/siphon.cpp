@@ -25,6 +25,8 @@ int siphon_max_restart_delay_s;
 int siphon_max_snapshots;
 int siphon_snapshot_workers;
 int siphon_snapshot_rate_kb;
+int siphon_max_retained_wal_mb;
+int siphon_warn_retained_wal_mb;
 bool siphon_preloaded = false;
 
 static shmem_request_hook_type prev_shmem_request_hook;
@@ -103,6 +105,14 @@ define_settings(void)
 	DefineCustomIntVariable("siphon.snapshot_rate", "Rate in bytes per second that a snapshot does not exceed.",
 							"All its workers together. 0 sets no limit.", &siphon_snapshot_rate_kb, 0, 0, INT_MAX,
 							PGC_SIGHUP, GUC_UNIT_KB, nullptr, nullptr, nullptr);
+	DefineCustomIntVariable(
+		"siphon.max_retained_wal", "Amount of WAL kept for an application beyond which it is given up.",
+		"Its slot is dropped, so that the stream ends and not the disk's space. 0 sets no limit.",
+		&siphon_max_retained_wal_mb, 0, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_MB, nullptr, nullptr, nullptr);
+	DefineCustomIntVariable("siphon.warn_retained_wal",
+							"Amount of WAL kept for an application beyond which the server's log has a warning.",
+							"0 sets no limit.", &siphon_warn_retained_wal_mb, 0, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_MB,
+							nullptr, nullptr, nullptr);
 	MarkGUCPrefixReserved("siphon");
 }
 

@@ -18,6 +18,8 @@ extern int siphon_max_restart_delay_s;
 extern int siphon_max_snapshots;
 extern int siphon_snapshot_workers;
 extern int siphon_snapshot_rate_kb;
+extern int siphon_max_retained_wal_mb;
+extern int siphon_warn_retained_wal_mb;
 
 /* True if this server preloaded the library, so that shared memory and the launcher are there. */
 extern bool siphon_preloaded;
@@ -31,7 +33,8 @@ enum class AppState : int {
 	Streaming,  /* the decoder decodes */
 	Restarting, /* the decoder failed and will be started again */
 	NoWorker,   /* no background worker slot is free */
-	Failed      /* can't go on before somebody acts: reason and hint say what */
+	Failed,     /* can't go on before somebody acts: reason and hint say what */
+	GivenUp     /* its stream was ended, see retention.h, and is not continued */
 };
 
 extern const char *app_state_name(AppState state);
@@ -65,7 +68,8 @@ struct App
 	uint64 incarnation; /* differs for each use of this array element */
 	pid_t decoder_pid;  /* 0: none */
 	Latch *decoder_latch;
-	bool stop; /* being dropped: do not start the decoder again */
+	bool stop;      /* being dropped or resynchronized, by a backend: no decoder or snapshot is to run */
+	bool giving_up; /* likewise, by the launcher */
 	TimestampTz decoder_started;
 	pg_atomic_uint64 registry_wanted; /* version of the registry that the decoder should have loaded */
 	uint64 registry_loaded;           /* version that it has */

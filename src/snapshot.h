@@ -69,6 +69,8 @@ extern void snapshots_startup(void);
 /* The running snapshot of a table (InvalidOid: of any of the application), or NULL. Caller holds siphon_shared->lock.
  */
 extern SnapshotJob *snapshot_find(const App *app, Oid relid);
+/* Asks a table's snapshot (InvalidOid: one of the application's) to end; `asked`: since when. NULL: none runs. */
+extern SnapshotJob *snapshot_ask_to_end(const char *application, Oid relid, TimestampTz asked);
 /* Ends a table's snapshot, if one runs, and waits for its end; with InvalidOid those of all tables. Interruptible. */
 extern void snapshot_cancel(const char *application, Oid relid);
 /* The decoder's part: adds to the figure of events that are held for a table's snapshot. */

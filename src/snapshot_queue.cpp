@@ -77,27 +77,31 @@ snapshot_count_held(const App *app, Oid relid, uint64 events)
 }
 
 /* It is asked first, and told when it is in the middle of something that keeps it from listening, such as a lock. */
+SnapshotJob *
+snapshot_ask_to_end(const char *application, Oid relid, TimestampTz asked)
+{
+	App *app;
+	SnapshotJob *snapshot;
+
+	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
+	app = shared_find(application);
+	snapshot = app ? snapshot_find(app, relid) : nullptr;
+	if (snapshot)
+		snapshot->cancel = true;
+	if (snapshot && snapshot->leader_pid && TimestampDifferenceExceeds(asked, GetCurrentTimestamp(), kCancelPatienceMs))
+		kill(snapshot->leader_pid, SIGTERM);
+	LWLockRelease(siphon_shared->lock);
+	return snapshot;
+}
+
 void
 snapshot_cancel(const char *application, Oid relid)
 {
 	TimestampTz asked = GetCurrentTimestamp();
+	SnapshotJob *snapshot;
 
-	for (;;)
+	while ((snapshot = snapshot_ask_to_end(application, relid, asked)) != nullptr)
 	{
-		App *app;
-		SnapshotJob *snapshot;
-
-		LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
-		app = shared_find(application);
-		snapshot = app ? snapshot_find(app, relid) : nullptr;
-		if (snapshot)
-			snapshot->cancel = true;
-		if (snapshot && snapshot->leader_pid &&
-			TimestampDifferenceExceeds(asked, GetCurrentTimestamp(), kCancelPatienceMs))
-			kill(snapshot->leader_pid, SIGTERM);
-		LWLockRelease(siphon_shared->lock);
-		if (snapshot == nullptr)
-			return;
 		shared_wake_launcher();
 		ConditionVariableTimedSleep(&snapshot->changed, 100, PG_WAIT_EXTENSION);
 		ConditionVariableCancelSleep();
@@ -265,7 +269,7 @@ take_place(App *app, const RegistryTable *table)
 	SnapshotJob *free = nullptr;
 
 	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
-	for (int i = 0; i < siphon_max_snapshots && free == nullptr && !app->stop; i++)
+	for (int i = 0; i < siphon_max_snapshots && free == nullptr && !app->stop && !app->giving_up; i++)
 		if (!siphon_snapshots[i].in_use)
 			free = &siphon_snapshots[i];
 	if (free)

@@ -4,6 +4,7 @@
  */
 #include "application.h"
 #include "checks.h"
+#include "retention.h"
 #include "snapshot.h"
 
 extern "C" {
@@ -125,9 +126,10 @@ read_for_view(const char *application, char **error)
 }
 
 static void
-put_live(Row *row, const Live *live)
+put_live(Row *row, const Live *live, const Registry *registry)
 {
-	XLogRecPtr now = RecoveryInProgress() ? GetXLogReplayRecPtr(nullptr) : GetXLogInsertRecPtr();
+	Retained retained;
+	XLogRecPtr now = newest_wal();
 	XLogRecPtr confirmed = figure(live, Figure::Confirmed);
 	bool attached = live->decoder_pid != 0 && figure(live, Figure::PublisherSeen) != 0 &&
 					unix_microseconds(GetCurrentTimestamp()) - static_cast<int64>(figure(live, Figure::PublisherSeen)) <
@@ -142,6 +144,10 @@ put_live(Row *row, const Live *live)
 	put_lsn(row, confirmed);
 	if (confirmed != InvalidXLogRecPtr)
 		put_count(row, now > confirmed ? now - confirmed : 0);
+	else
+		put_null(row);
+	if (registry && retained_wal(registry->slot, registry->database, &retained))
+		put_count(row, retained.bytes);
 	else
 		put_null(row);
 	put_count(row, figure(live, Figure::RingSize));
@@ -181,13 +187,24 @@ siphon_get_applications(PG_FUNCTION_ARGS)
 		put_text(&row, name);
 		put_text(&row, registry ? registry->database_name : nullptr);
 		put_text(&row, registry ? registry->slot : nullptr);
-		put_text(&row, error ? "failed" : known ? app_state_name(live.state) : "starting");
-		put_text(&row, error ? error : known ? live.reason : nullptr);
-		put_text(&row, known ? live.hint : nullptr);
+		if (registry && registry->given_up[0])
+		{
+			put_text(&row, app_state_name(AppState::GivenUp));
+			put_text(&row, registry->given_up);
+			put_text(&row, resync_hint(name));
+		}
+		else
+		{
+			const char *warning = registry && known && live.reason[0] == '\0' ? retention_warning(registry) : nullptr;
+
+			put_text(&row, error ? "failed" : known ? app_state_name(live.state) : "starting");
+			put_text(&row, error ? error : warning ? warning : known ? live.reason : nullptr);
+			put_text(&row, warning ? kRetentionHint : known ? live.hint : nullptr);
+		}
 		put_count(&row, registry ? static_cast<uint64>(list_length(registry->tables)) : 0);
 		if (!known)
 			memset(&live, 0, sizeof(live));
-		put_live(&row, &live);
+		put_live(&row, &live, registry);
 		tuplestore_putvalues(result->setResult, result->setDesc, row.values, row.nulls);
 	}
 	return static_cast<Datum>(0);
@@ -211,8 +228,10 @@ name_array(List *names)
 }
 
 static const char *
-table_state(const RegistryTable *table, AppState state)
+table_state(const Registry *registry, const RegistryTable *table, AppState state)
 {
+	if (registry->given_up[0])
+		return "resync needed";
 	if (table->paused && table->phase != Phase::Streaming)
 		return "paused";
 	if (table->phase == Phase::Waiting)
@@ -254,7 +273,7 @@ siphon_get_tables(PG_FUNCTION_ARGS)
 			put_text(&row, table->name);
 			put(&row, Int32GetDatum(table->partitions));
 			put(&row, name_array(table->exclude_columns));
-			put_text(&row, table_state(table, copy_live(name, &live) ? live.state : AppState::Starting));
+			put_text(&row, table_state(registry, table, copy_live(name, &live) ? live.state : AppState::Starting));
 			put_text(&row, table->reason);
 			put(&row, Int32GetDatum(static_cast<int32>(table->generation)));
 			put_lsn(&row, table->phase == Phase::Waiting ? InvalidXLogRecPtr : table->start);

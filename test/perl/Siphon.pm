@@ -20,7 +20,7 @@ use Time::HiRes qw(sleep time);
 our @EXPORT = (qw(
   siphon_node siphon_standby siphon_publisher siphon_nats ring_directory standby_supported has_setting
   write_file
-  application wait_until wait_for_state wait_confirmed add_table siphon_processes siphon_pids fails_with
+  application wait_until wait_for_state wait_confirmed add_table resync_application siphon_processes siphon_pids fails_with
   start_pgbench finish_pgbench pgbench_runs
 ), @Siphon::Published::EXPORT);
 
@@ -149,6 +149,23 @@ sub application
 	my $json = $node->safe_psql('postgres', "SELECT to_json(a) FROM siphon_applications a WHERE application = '$name'");
 
 	return $json eq '' ? {} : decode_json($json);
+}
+
+# siphon_resync_application() on a standby, where it waits for the primary's running transactions.
+sub resync_application
+{
+	my ($standby, $primary) = @_;
+	my $call = $standby->background_psql('postgres', on_error_stop => 0);
+
+	$call->query_until(qr/called/, "\\echo called\nSELECT siphon_resync_application();\n");
+	wait_until(
+		'the application streams again',
+		sub {
+			$primary->safe_psql('postgres', 'SELECT pg_log_standby_snapshot()');
+			return application($standby)->{state} eq 'streaming';
+		});
+	$call->quit;
+	return;
 }
 
 # The processes of Siphon that the server runs, by the titles that they give themselves: the launcher is connected to no

@@ -14,7 +14,7 @@ CREATE VIEW a_view AS SELECT 1 AS id;
 CREATE ROLE siphon_reader;
 GRANT EXECUTE ON FUNCTION siphon_add_table TO siphon_reader;
 
-SELECT plan(31);
+SELECT plan(32);
 
 SELECT throws_ok(format('SELECT siphon_add_table(%s)', arguments), code, NULL, format('siphon_add_table(%s)', arguments))
   FROM (VALUES
@@ -35,6 +35,7 @@ SELECT throws_ok(format('SELECT siphon_add_table(%s)', arguments), code, NULL, f
 	($$'good', snapshot => NULL$$, '22004')) v (arguments, code);
 SELECT throws_ok($$SELECT siphon_remove_table('good')$$, '42704', 'application "main" does not exist');
 SELECT throws_ok($$SELECT siphon_drop_application('main')$$, '42704', 'application "main" does not exist');
+SELECT throws_ok($$SELECT siphon_resync_application()$$, '42704', 'application "main" does not exist');
 SELECT throws_ok($$SELECT siphon_create_application(NULL)$$, '22004');
 
 SET ROLE siphon_reader;

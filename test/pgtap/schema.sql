@@ -16,6 +16,7 @@ CREATE TEMPORARY TABLE expected_function (name name, arguments name[], result te
 INSERT INTO expected_function VALUES
 	('siphon_create_application', '{text}', 'void'),
 	('siphon_drop_application', '{text}', 'void'),
+	('siphon_resync_application', '{text}', 'void'),
 	('siphon_add_table', '{regclass,text,integer,name[],boolean,integer}', 'void'),
 	('siphon_remove_table', '{regclass,text}', 'void'),
 	('siphon_resync_table', '{regclass,text}', 'void'),
@@ -59,6 +60,7 @@ INSERT INTO expected_column (view, name, type) VALUES
 	('siphon_applications', 'decoded_lsn', 'pg_lsn'),
 	('siphon_applications', 'confirmed_lsn', 'pg_lsn'),
 	('siphon_applications', 'lag_bytes', 'bigint'),
+	('siphon_applications', 'retained_bytes', 'bigint'),
 	('siphon_applications', 'ring_size', 'bigint'),
 	('siphon_applications', 'ring_used', 'bigint'),
 	('siphon_applications', 'transactions', 'bigint'),

@@ -12,7 +12,7 @@ my $preload = "ALTER SYSTEM SET shared_preload_libraries = 'siphon', then restar
 $node->safe_psql('postgres', 'CREATE TABLE t (id int PRIMARY KEY)');
 for my $call (
 	q{SELECT siphon_add_table('t')}, q{SELECT siphon_create_application()},
-	q{SELECT siphon_remove_table('t')}, q{SELECT siphon_drop_application('main')},
+	q{SELECT siphon_remove_table('t')}, q{SELECT siphon_drop_application('main')}, q{SELECT siphon_resync_application()},
 	q{SELECT * FROM siphon_applications}, q{SELECT * FROM siphon_tables})
 {
 	fails_with($node, $call, $call, error => 'siphon is not preloaded on this server', hint => quotemeta $preload);

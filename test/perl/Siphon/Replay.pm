@@ -169,6 +169,7 @@ sub take
 		$say->("$operation of generation $generation, which has not begun") if $operation =~ /^SNAPSHOT/;
 		$part->{generation} = $generation;
 		delete $part->{counted};
+		@$part{ 'lsn', 'ordinal' } = ('', 0);
 		$self->empty($table, $partition);
 		$table->{partitions} = $PARTITIONS if $generation > $table->{generation};
 	}
@@ -249,6 +250,7 @@ sub begin
 	$part->{generation} = $generation;
 	$part->{counted} = 0;
 	delete $part->{doubts};
+	@$part{ 'lsn', 'ordinal' } = ('', 0);
 	$self->empty($table, $partition);
 	if ($partitions < $table->{partitions})
 	{
