@@ -21,7 +21,7 @@ our @EXPORT = (qw(
   siphon_node siphon_standby siphon_publisher siphon_nats ring_directory standby_supported has_setting
   write_file
   application wait_until wait_for_state wait_confirmed add_table resync_application siphon_processes siphon_pids fails_with
-  start_pgbench finish_pgbench pgbench_runs
+  start_pgbench finish_pgbench stop_pgbench pgbench_runs
 ), @Siphon::Published::EXPORT);
 
 # On a memory-backed file system, as the rings should be.
@@ -316,6 +316,16 @@ sub finish_pgbench
 
 	die "pgbench failed: ${$pgbench->{output}}" unless $well || $options{fail_ok};
 	return ${ $pgbench->{output} };
+}
+
+# Ends one that was given more time than it needs.
+sub stop_pgbench
+{
+	my ($pgbench) = @_;
+
+	die "pgbench has ended: ${$pgbench->{output}}" unless pgbench_runs($pgbench);
+	$pgbench->{run}->signal('TERM');
+	return finish_pgbench($pgbench, fail_ok => 1);
 }
 
 sub pgbench_runs

@@ -52,8 +52,8 @@ sub start
 	return $self;
 }
 
-# How many messages an application's stream holds on each subject, as a hash.
-sub subjects
+# What JetStream says of an application's stream; an empty hash if there is none.
+sub stream
 {
 	my ($self, $application) = @_;
 	my $socket = IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $self->{port}) or die "nats-server: $!";
@@ -65,7 +65,23 @@ sub subjects
 	  "PUB \$JS.API.STREAM.INFO.$stream answer " . length($request) . "\r\n$request\r\n";
 	do { $header = <$socket> // die "nats-server hangs up" } until $header =~ /^MSG answer .*?(\d+)\r$/;
 	read $socket, $answer, $1;
-	return decode_json($answer)->{state}{subjects} // {};
+	return decode_json($answer);
+}
+
+# How many messages an application's stream holds on each subject, as a hash.
+sub subjects
+{
+	my ($self, $application) = @_;
+
+	return $self->stream($application)->{state}{subjects} // {};
+}
+
+# Of the last message of an application's stream; 0 if there is none.
+sub last_sequence
+{
+	my ($self, $application) = @_;
+
+	return $self->stream($application)->{state}{last_seq} // 0;
 }
 
 1;
