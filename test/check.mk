@@ -25,13 +25,13 @@ check_program_unit = unit-tests
 check_program_tsan = unit-tests-tsan
 check_program_asan = unit-tests-asan
 check_program_stress = ring-stress
-check_program_fuzz = fuzz-ring
+check_program_fuzz = fuzzers
 
 check_title_unit = unit tests
 check_title_tsan = unit tests under ThreadSanitizer
 check_title_asan = unit tests under AddressSanitizer and UndefinedBehaviorSanitizer
 check_title_stress = ring stress: two processes, the reader killed at random
-check_title_fuzz = ring fuzzing: scribbling over the mapping
+check_title_fuzz = fuzzing: the ring under scribbling, what is read back from the stream, configuration
 check_title_regress = SQL surface and refusals (pg_regress)
 check_title_pgtap = SQL surface (pgTAP)
 check_title_tap = servers, standbys, faults (TAP)
@@ -39,7 +39,7 @@ check_title_tap = servers, standbys, faults (TAP)
 # ROUNDS and SEED of the soak, and BIG=1 for the one with a large table.
 SOAK = test/soak/$(if $(BIG),big,rounds).pl
 
-.PHONY: soak-here check-here check-install check-server-conf check-regress check-pgtap check-tap check-tap-here
+.PHONY: big-here soak-here check-here check-install check-server-conf check-regress check-pgtap check-tap check-tap-here
 
 check-here: check-install
 	@echo "check: building the unit tests (log: $(BUILDDIR)/check/build.log)"
