@@ -92,6 +92,15 @@ check-tap check-tap-here: check-install
 		PG_REGRESS=$(check_pgxs)/src/test/regress/pg_regress \
 		prove --timer -I $(check_pgxs)/src/test/perl -I test/perl -j$(PROVE_JOBS) $(PROVE_FLAGS) $(TESTS)
 
+# Of what size big things are.
+BIG_ROWS ?= 10000000
+BIG_MEGABYTES ?= 200
+BIG_TABLES ?= 5000
+
+big-here:
+	@BIG_ROWS=$(BIG_ROWS) BIG_MEGABYTES=$(BIG_MEGABYTES) BIG_TABLES=$(BIG_TABLES) PG_TEST_TIMEOUT_DEFAULT=1800 \
+		$(MAKE) --no-print-directory check-tap-here PROVE_JOBS=1 TESTS=test/soak/sizes.pl PROVE_FLAGS='--verbose $(PROVE_FLAGS)'
+
 soak-here:
 	@SOAK_ROUNDS=$(ROUNDS) SOAK_SEED=$(SEED) \
 		$(MAKE) --no-print-directory check-tap-here PROVE_JOBS=1 TESTS=$(SOAK) PROVE_FLAGS='--verbose $(PROVE_FLAGS)'
