@@ -4,8 +4,10 @@
 #   make install         extension where pg_config says, programs under PREFIX (/usr/local)
 #   make demo            see it work: primary, standby, nats-server and publisher, thrown away at the end
 #   make check           the whole test suite
+#   make check-sanitized servers and programs under sanitizers
 #   make bench           Siphon's speed beside pgoutput's, on the same WAL; bench-snapshot: beside COPY's
 #   make soak            snapshots under load and with kills: ROUNDS=100 random ones from SEED; BIG=1: a large table
+#   make big             big transactions, rows and numbers of tables: whole, and with how much memory
 #   make format          clang-format over the sources
 #
 # demo and check bring their own PostgreSQL, nats-server and libraries in a root filesystem of Debian where this
@@ -23,15 +25,15 @@ SUITE ?= auto
 Q = $(if $(V),,@)
 say = @echo "  "
 
-ifneq ($(filter demo check bench bench-snapshot soak,$(MAKECMDGOALS)),)
+ifneq ($(filter demo check check-sanitized big bench bench-snapshot soak,$(MAKECMDGOALS)),)
 
 # Outside: no PostgreSQL is needed, so PGXS is not even looked at.
-.PHONY: demo check bench bench-snapshot soak
+.PHONY: demo check check-sanitized big bench bench-snapshot soak
 demo:
 	@scripts/suite $(SUITE) -- $(MAKE) --no-print-directory demo-here
 check:
 	@scripts/suite $(SUITE) -- $(MAKE) --no-print-directory check-here
-bench bench-snapshot soak:
+check-sanitized big bench bench-snapshot soak:
 	@scripts/suite $(SUITE) -- $(MAKE) --no-print-directory $@-here
 
 else
@@ -66,6 +68,7 @@ $(MODULES)$(DLSUFFIX): $(extension_objs)
 -include publisher/publisher.mk
 include test/unit.mk
 include test/check.mk
+include test/sanitized.mk
 include test/bench/bench.mk
 
 install: install-publisher

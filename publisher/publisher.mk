@@ -80,6 +80,7 @@ $(SIPHON_PB_OBJECT): $(BUILDDIR)/gen/siphon.pb.cc $(SIPHON_PB)
 UNIT_EXTRA_OBJS += $(SIPHON_PB_OBJECT)
 $(foreach variant,unit unit-tsan unit-asan,$(addprefix $(BUILDDIR)/$(variant)/,\
 	$(UNIT_PUBLISHER_SRCS:.cpp=.o) $(patsubst %.cpp,%.o,$(wildcard test/unit/*.cpp)))): | $(SIPHON_PB)
+$(addprefix $(BUILDDIR)/fuzz/,$(UNIT_PUBLISHER_SRCS:.cpp=.o) test/fuzz/fuzz_stream.o): | $(SIPHON_PB)
 
 install-publisher: publisher
 	install -d $(DESTDIR)$(PREFIX)/bin

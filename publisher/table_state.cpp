@@ -2,6 +2,7 @@
 #include "table_state.h"
 
 #include <charconv>
+#include <limits>
 
 #include <nlohmann/json.hpp>
 
@@ -35,6 +36,37 @@ TableState::to_json() const
 	return value.dump(-1, ' ', false, json::error_handler_t::replace);
 }
 
+/* The library would cut a number to size, or take one with a fraction. False: it is none that we write. */
+template <typename Number>
+static bool
+take_number(const json &value, Number *number)
+{
+	if (!value.is_number_unsigned() || value.get<uint64_t>() > std::numeric_limits<Number>::max())
+		return false;
+	*number = value.get<Number>();
+	return true;
+}
+
+static bool
+take_numbers(const json &values, std::vector<uint32_t> *numbers)
+{
+	for (const json &value : values)
+	{
+		if (!take_number(value, &numbers->emplace_back()))
+			return false;
+	}
+	return values.is_array();
+}
+
+static bool
+take_lsn(const std::string &text, uint64_t *lsn)
+{
+	const char *end = text.data() + text.size();
+	auto result = std::from_chars(text.data(), end, *lsn, 16);
+
+	return result.ec == std::errc() && result.ptr == end;
+}
+
 std::optional<TableState>
 TableState::parse(std::string_view text)
 {
@@ -52,19 +84,16 @@ TableState::parse(std::string_view text)
 		state.phase = static_cast<TablePhase>(number);
 		state.schema = value.at("schema");
 		state.table = value.at("table");
-		state.oid = value.at("oid");
-		state.generation = value.at("generation");
-		state.from = value.at("from");
+		if (!take_number(value.at("oid"), &state.oid) || !take_number(value.at("generation"), &state.generation) ||
+			!take_number(value.at("from"), &state.from))
+			return std::nullopt;
 		if (!state.has_snapshot())
 			return state;
-
-		std::string lsn = value.at("snapshot_lsn");
-
-		if (std::from_chars(lsn.data(), lsn.data() + lsn.size(), state.snapshot.lsn, 16).ec != std::errc())
+		if (!take_lsn(value.at("snapshot_lsn"), &state.snapshot.lsn) ||
+			!take_number(value.at("xmin"), &state.snapshot.xmin) ||
+			!take_number(value.at("xmax"), &state.snapshot.xmax) ||
+			!take_numbers(value.at("in_progress"), &state.snapshot.in_progress))
 			return std::nullopt;
-		state.snapshot.xmin = value.at("xmin");
-		state.snapshot.xmax = value.at("xmax");
-		state.snapshot.in_progress = value.at("in_progress").get<std::vector<uint32_t>>();
 		state.snapshot.sort();
 		return state;
 	}

@@ -300,7 +300,9 @@ take_snapshot(Visibility *visibility)
 	visibility->count = recovery ? static_cast<size_t>(snapshot->subxcnt) : snapshot->xcnt;
 	visibility->in_progress = static_cast<TransactionId *>(
 		MemoryContextAlloc(TopMemoryContext, sizeof(TransactionId) * (visibility->count + 1)));
-	memcpy(visibility->in_progress, xids, sizeof(TransactionId) * visibility->count);
+	/* Where there are none, xids may be NULL. */
+	if (visibility->count > 0)
+		memcpy(visibility->in_progress, xids, sizeof(TransactionId) * visibility->count);
 }
 
 /*

@@ -25,13 +25,13 @@ check_program_unit = unit-tests
 check_program_tsan = unit-tests-tsan
 check_program_asan = unit-tests-asan
 check_program_stress = ring-stress
-check_program_fuzz = fuzz-ring
+check_program_fuzz = fuzzers
 
 check_title_unit = unit tests
 check_title_tsan = unit tests under ThreadSanitizer
 check_title_asan = unit tests under AddressSanitizer and UndefinedBehaviorSanitizer
 check_title_stress = ring stress: two processes, the reader killed at random
-check_title_fuzz = ring fuzzing: scribbling over the mapping
+check_title_fuzz = fuzzing: the ring under scribbling, what is read back from the stream, configuration
 check_title_regress = SQL surface and refusals (pg_regress)
 check_title_pgtap = SQL surface (pgTAP)
 check_title_tap = servers, standbys, faults (TAP)
@@ -39,7 +39,7 @@ check_title_tap = servers, standbys, faults (TAP)
 # ROUNDS and SEED of the soak, and BIG=1 for the one with a large table.
 SOAK = test/soak/$(if $(BIG),big,rounds).pl
 
-.PHONY: soak-here check-here check-install check-server-conf check-regress check-pgtap check-tap check-tap-here
+.PHONY: big-here soak-here check-here check-install check-server-conf check-regress check-pgtap check-tap check-tap-here
 
 check-here: check-install
 	@echo "check: building the unit tests (log: $(BUILDDIR)/check/build.log)"
@@ -91,6 +91,15 @@ check-tap check-tap-here: check-install
 		PG_TEST_PORT_DIR=$(check_dir)/tap/ports INITDB_TEMPLATE=$(check_dir)/tap/template \
 		PG_REGRESS=$(check_pgxs)/src/test/regress/pg_regress \
 		prove --timer -I $(check_pgxs)/src/test/perl -I test/perl -j$(PROVE_JOBS) $(PROVE_FLAGS) $(TESTS)
+
+# Of what size big things are.
+BIG_ROWS ?= 10000000
+BIG_MEGABYTES ?= 200
+BIG_TABLES ?= 5000
+
+big-here:
+	@BIG_ROWS=$(BIG_ROWS) BIG_MEGABYTES=$(BIG_MEGABYTES) BIG_TABLES=$(BIG_TABLES) PG_TEST_TIMEOUT_DEFAULT=1800 \
+		$(MAKE) --no-print-directory check-tap-here PROVE_JOBS=1 TESTS=test/soak/sizes.pl PROVE_FLAGS='--verbose $(PROVE_FLAGS)'
 
 soak-here:
 	@SOAK_ROUNDS=$(ROUNDS) SOAK_SEED=$(SEED) \

@@ -1,5 +1,6 @@
 # Tests of what is built without PostgreSQL: unit tests (plain, under ThreadSanitizer, under Address- and
-# UndefinedBehaviorSanitizer), the ring's stress test and its fuzzer.
+# UndefinedBehaviorSanitizer), the ring's stress test, and fuzzers of the ring, of what is read back from the stream,
+# and of the configuration, each of which runs for FUZZ_SECONDS.
 #
 # Included by the top-level Makefile behind publisher/publisher.mk, which gives what the tests of everything but the
 # ring need: UNIT_PUBLISHER_SRCS, compiled here for each variant; UNIT_EXTRA_OBJS, linked as they are into every variant;
@@ -12,7 +13,7 @@ UNIT_CXX ?= $(CXX)
 FUZZ_CXX ?= clang++
 UNIT_CXXFLAGS ?= -std=c++20 -Wall -Wextra -Werror -Wshadow -O2 -g
 STRESS_SECONDS ?= 15
-FUZZ_SECONDS ?= 20
+FUZZ_SECONDS ?= 8
 
 unit_flags = -Isrc -I. $(UNIT_CXXFLAGS) -pthread
 unit_ring_srcs = src/ring.cpp src/ring_file.cpp src/ring_fault.cpp
@@ -26,22 +27,28 @@ endif
 # its data is handed over by release and acquire.
 unit_flags_tsan = -fsanitize=thread $(if $(findstring clang,$(UNIT_CXX)),,-Wno-tsan)
 unit_flags_asan = -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
-fuzz_flags = -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+fuzz_flags = -fsanitize=fuzzer,address,undefined,float-cast-overflow -fno-sanitize-recover=all -fno-omit-frame-pointer
+fuzz_targets = ring $(if $(strip $(UNIT_PUBLISHER_SRCS)),stream config)
 
 unit_objs = $(addprefix $(BUILDDIR)/unit/,$(unit_srcs:.cpp=.o))
 unit_objs_tsan = $(addprefix $(BUILDDIR)/unit-tsan/,$(unit_srcs:.cpp=.o))
 unit_objs_asan = $(addprefix $(BUILDDIR)/unit-asan/,$(unit_srcs:.cpp=.o))
 stress_objs = $(addprefix $(BUILDDIR)/unit/,$(unit_ring_srcs:.cpp=.o) test/stress/ring_stress.o)
-fuzz_objs = $(addprefix $(BUILDDIR)/fuzz/,src/ring.o test/fuzz/fuzz_ring.o)
+fuzz_srcs_ring = src/ring.cpp
+fuzz_srcs_stream = $(addprefix publisher/,compression.cpp cursor.cpp datetime.cpp frame_messages.cpp log.cpp mover.cpp \
+	package_assembler.cpp parts.cpp record_messages.cpp subject.cpp table_state.cpp tail_json.cpp)
+fuzz_srcs_config = publisher/compression.cpp publisher/config.cpp publisher/subject.cpp
+fuzz_objs = $(addprefix $(BUILDDIR)/fuzz/,$(fuzz_srcs_$(1):.cpp=.o) test/fuzz/fuzz_$(1).o)
+all_fuzz_objs = $(sort $(foreach target,$(fuzz_targets),$(call fuzz_objs,$(target))))
 
-.PHONY: unit-tests unit-tests-tsan unit-tests-asan ring-stress fuzz-ring
+.PHONY: unit-tests unit-tests-tsan unit-tests-asan ring-stress fuzzers
 .PHONY: check-unit check-tsan check-asan check-stress check-fuzz
 
 unit-tests: $(BUILDDIR)/unit-tests
 unit-tests-tsan: $(BUILDDIR)/unit-tests-tsan
 unit-tests-asan: $(BUILDDIR)/unit-tests-asan
 ring-stress: $(BUILDDIR)/ring-stress
-fuzz-ring: $(BUILDDIR)/fuzz-ring
+fuzzers: $(addprefix $(BUILDDIR)/fuzz-,$(fuzz_targets))
 
 check-unit: $(BUILDDIR)/unit-tests
 	$< --gtest_brief=1
@@ -55,8 +62,16 @@ check-asan: $(BUILDDIR)/unit-tests-asan
 check-stress: $(BUILDDIR)/ring-stress
 	$< --seconds $(STRESS_SECONDS)
 
-check-fuzz: $(BUILDDIR)/fuzz-ring
-	$< -max_total_time=$(FUZZ_SECONDS) -max_len=4096 -verbosity=0 -print_final_stats=1 -artifact_prefix=$(BUILDDIR)/fuzz-ring-
+# The corpus begins with what the target itself writes into it. Nobody needs to see the help that is printed.
+check-fuzz: fuzzers
+	@for target in $(fuzz_targets); do \
+		rm -rf $(BUILDDIR)/corpus/$$target; mkdir -p $(BUILDDIR)/corpus/$$target; \
+		$(BUILDDIR)/fuzz-$$target -max_total_time=$(FUZZ_SECONDS) -max_len=4096 -print_final_stats=1 -print_funcs=0 \
+			-close_fd_mask=1 -artifact_prefix=$(BUILDDIR)/fuzz-$$target- $(BUILDDIR)/corpus/$$target \
+			>$(BUILDDIR)/fuzz-$$target.log 2>&1 || { tail -n 60 $(BUILDDIR)/fuzz-$$target.log; exit 1; }; \
+		echo "fuzz-$$target: $$(sed -n 's/^stat::number_of_executed_units: *//p' $(BUILDDIR)/fuzz-$$target.log) executions," \
+			"$$(ls $(BUILDDIR)/corpus/$$target | wc -l) inputs in the corpus"; \
+	done
 
 $(BUILDDIR)/unit-tests: $(unit_objs) $(UNIT_EXTRA_OBJS)
 	$(UNIT_CXX) $(unit_flags) -o $@ $^ -lgtest -lgtest_main $(PUBLISHER_LIBS)
@@ -70,8 +85,14 @@ $(BUILDDIR)/unit-tests-asan: $(unit_objs_asan) $(UNIT_EXTRA_OBJS)
 $(BUILDDIR)/ring-stress: $(stress_objs)
 	$(UNIT_CXX) $(unit_flags) -o $@ $^
 
-$(BUILDDIR)/fuzz-ring: $(fuzz_objs)
+$(BUILDDIR)/fuzz-ring: $(call fuzz_objs,ring)
 	$(FUZZ_CXX) $(unit_flags) $(fuzz_flags) -o $@ $^
+
+$(BUILDDIR)/fuzz-stream: $(call fuzz_objs,stream) $(UNIT_EXTRA_OBJS)
+	$(FUZZ_CXX) $(unit_flags) $(fuzz_flags) -o $@ $^ $(PUBLISHER_LIBS)
+
+$(BUILDDIR)/fuzz-config: $(call fuzz_objs,config)
+	$(FUZZ_CXX) $(unit_flags) $(fuzz_flags) -o $@ $^ $(PUBLISHER_LIBS)
 
 $(BUILDDIR)/unit/%.o: %.cpp
 	@mkdir -p $(@D)
@@ -87,6 +108,6 @@ $(BUILDDIR)/unit-asan/%.o: %.cpp
 
 $(BUILDDIR)/fuzz/%.o: %.cpp
 	@mkdir -p $(@D)
-	$(FUZZ_CXX) $(unit_flags) $(fuzz_flags) -MMD -MP -c -o $@ $<
+	$(FUZZ_CXX) $(unit_flags) $(fuzz_flags) $(PUBLISHER_CPPFLAGS) -MMD -MP -c -o $@ $<
 
--include $(patsubst %.o,%.d,$(unit_objs) $(unit_objs_tsan) $(unit_objs_asan) $(stress_objs) $(fuzz_objs))
+-include $(patsubst %.o,%.d,$(unit_objs) $(unit_objs_tsan) $(unit_objs_asan) $(stress_objs) $(all_fuzz_objs))

@@ -7,6 +7,7 @@
  * the frames that the reader accepts must lie inside and agree with themselves. As long as nobody
  * scribbled, what is read must be what was written.
  */
+#include "fuzz.h"
 #include "ring.h"
 
 #include <fuzzer/FuzzedDataProvider.h>
@@ -31,16 +32,6 @@ namespace {
 constexpr uint64_t kCapacity = 2 * kRingMinimum;
 constexpr size_t kSize = ring_file_size(kCapacity);
 constexpr uint32_t kLargestRecord = 3 * kCapacity;
-
-#define REQUIRE(condition)                                                                                             \
-	do                                                                                                                 \
-	{                                                                                                                  \
-		if (!(condition))                                                                                              \
-		{                                                                                                              \
-			fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);                                            \
-			abort();                                                                                                   \
-		}                                                                                                              \
-	} while (0)
 
 char *
 mapping()

@@ -35,6 +35,24 @@ sub ring_directory
 	return $ring_directory_of{ $node->name };
 }
 
+# A server whose extension is built with a sanitizer needs its library before all others; see test/sanitized.mk.
+if (my $library = $ENV{SIPHON_SERVER_PRELOAD})
+{
+	for my $name (qw(start restart))
+	{
+		no strict 'refs';
+		no warnings 'redefine';
+		my $method = \&{"PostgreSQL::Test::Cluster::$name"};
+
+		*{"PostgreSQL::Test::Cluster::$name"} = sub {
+			local $ENV{LD_PRELOAD} = $library;
+			# What a process still has when it ends, its memory contexts have.
+			local $ENV{ASAN_OPTIONS} = "$ENV{ASAN_OPTIONS}:detect_leaks=0";
+			return $method->(@_);
+		};
+	}
+}
+
 # Is this a setting of the installed PostgreSQL? A server does not start with a core setting that it doesn't know.
 my %has_setting;
 

@@ -130,6 +130,24 @@ TEST(TableStateTest, RefusesWhatIsNoState)
 							"{\"schema\":\"a\",\"table\":\"b\",\"oid\":\"1\",\"generation\":1,\"from\":1,\"phase\":"
 							"\"snapshot\"}"})
 		EXPECT_FALSE(TableState::parse(bad)) << bad;
+
+	std::string good = TableState{"s", "t", 1, 2, TablePhase::Moving, 3, {0x16B3748, 740, 745, {741}}}.to_json();
+
+	EXPECT_TRUE(TableState::parse(good));
+	for (auto [is, becomes] : {std::pair{"\"oid\":1", "\"oid\":1e300"},
+							   {"\"generation\":2", "\"generation\":4294967298"},
+							   {"\"from\":3", "\"from\":-3"},
+							   {"\"xmin\":740", "\"xmin\":740.5"},
+							   {"[741]", "[741,1e300]"},
+							   {"[741]", "741"},
+							   {"16B3748\"", "16B3748 \""}})
+	{
+		std::string bad = good;
+
+		ASSERT_NE(bad.find(is), std::string::npos) << is;
+		bad.replace(bad.find(is), std::string_view(is).size(), becomes);
+		EXPECT_FALSE(TableState::parse(bad)) << bad;
+	}
 }
 
 TEST(TableStateTest, KeysHoldWhatABucketTakes)
