@@ -135,14 +135,19 @@ look_after(Charge *charge, const char *name)
 	TimestampTz now = GetCurrentTimestamp();
 	App *app = charge->app;
 	Registry *registry;
+	bool alive;
 	bool skip;
 
 	if (decoder_alive(charge, now))
 		return look_after_snapshots(charge, name);
 	LWLockAcquire(siphon_shared->lock, LW_SHARED);
+	/* One that an earlier launcher started. */
+	alive = app->decoder_pid != 0;
 	/* A failed application waits for somebody to act; a damaged file is looked at again, as that may be mended. */
-	skip = app->stop || app->decoder_pid != 0 || (app->state == AppState::Failed && !charge->complained);
+	skip = app->stop || (app->state == AppState::Failed && !charge->complained);
 	LWLockRelease(siphon_shared->lock);
+	if (alive)
+		return look_after_snapshots(charge, name);
 	if (skip)
 		return kScanIntervalMs;
 	if (charge->next_start > now)
