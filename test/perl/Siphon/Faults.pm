@@ -182,6 +182,16 @@ sub fill_stream
 	return sub { update_stream($torture, max_bytes => -1, discard => 'old') };
 }
 
+# ---- the network between publisher and NATS -------------------------------------------------------------------------
+
+sub spoil_network
+{
+	my ($torture, $how, @arguments) = @_;
+
+	$torture->{proxy}->$how(@arguments);
+	return sub { $torture->{proxy}->pass };
+}
+
 # ---- rings ----------------------------------------------------------------------------------------------------------
 
 # A running decoder has its ring; the next one finds no room for it, and neither does a snapshot.
@@ -323,7 +333,8 @@ our @FAULTS = (
 		strike => sub { kill 'KILL', server_processes($_[0]->{primary}, qr/checkpointer/) }
 	},
 	{ name => 'primary stopped at once', touches => ['primary'], hold => 1, strike => sub { stop_server($_[0], 'primary', 'immediate') } },
-	{ name => 'primary restarted', touches => ['primary'], strike => sub { stop_server($_[0], 'primary', 'fast') } },
+	# A decoder that is frozen would not let it stop.
+	{ name => 'primary restarted', touches => [qw(primary decoder)], strike => sub { stop_server($_[0], 'primary', 'fast') } },
 	{
 		name => 'standby stopped at once',
 		touches => ['standby'],
@@ -333,7 +344,7 @@ our @FAULTS = (
 	},
 	{
 		name => 'standby restarted',
-		touches => ['standby'],
+		touches => [qw(standby decoder)],
 		possible => sub { $_[0]->{standby} },
 		strike => sub { stop_server($_[0], 'standby', 'fast') }
 	},
@@ -348,6 +359,17 @@ our @FAULTS = (
 	{ name => 'nats-server restarted', touches => ['nats'], hold => 1, strike => sub { nats_goes($_[0], 'stop') } },
 	{ name => 'nats-server frozen', touches => ['nats'], hold => 4, strike => sub { freeze($_[0]->{nats}{pid}) } },
 	{ name => 'stream full', touches => ['nats'], hold => 2, strike => \&fill_stream },
+	{ name => 'network cut', touches => ['network'], hold => 2, strike => sub { spoil_network($_[0], 'cut') } },
+	{ name => 'connection reset', touches => ['network'], strike => sub { spoil_network($_[0], 'reset') } },
+	{ name => 'network stalled', touches => ['network'], hold => 4, strike => sub { spoil_network($_[0], 'stall', one_of(qw(both up down))) } },
+	{ name => 'answers lost', touches => ['network'], hold => 2, strike => sub { spoil_network($_[0], 'lose_answers') } },
+	{
+		name => 'some answers lost',
+		touches => ['network'],
+		hold => 0.5,
+		strike => sub { spoil_network($_[0], 'lose_answers', between(1, 3000)) }
+	},
+	{ name => 'network slow', touches => ['network'], hold => 2, strike => sub { spoil_network($_[0], 'delay', rand 0.3) } },
 	{
 		name => 'ring directory full',
 		touches => [qw(decoder rings)],

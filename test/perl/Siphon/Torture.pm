@@ -19,8 +19,10 @@ use PostgreSQL::Test::Utils;
 use Siphon;
 use Siphon::Faults;
 use Siphon::Gapless;
+use Siphon::Load;
 use Siphon::NatsClient;
 use Siphon::Ordeal qw(one_of between);
+use Siphon::Proxy;
 use Test::More;
 use Time::HiRes qw(sleep time);
 
@@ -28,7 +30,6 @@ use Time::HiRes qw(sleep time);
 my $AGAIN = 1;
 my $LEG = 25;
 my $CLIENTS = 6;
-my $RATE = 300;
 # Seconds after which what does not happen never will.
 my $PATIENCE = 90;
 # Bytes of WAL that may be left to confirm when all is confirmed: what the server writes by itself.
@@ -40,70 +41,16 @@ log_min_duration_statement = -1
 max_worker_processes = 16
 wal_receiver_status_interval = 1s
 max_standby_streaming_delay = 2s
+logical_decoding_work_mem = 256kB
 siphon.max_snapshots = 2
-siphon.package_size = 32kB
-siphon.snapshot_rate = 2MB
 };
-
-# The first has gaps where something is lost, and is never brought out anew. The third changes keys between partitions.
-# The fourth comes and goes, and the fifth changes its columns.
-my @TABLES = (
-	{ name => 'ledger', columns => 'writer int, n int, filler text, PRIMARY KEY (writer, n)', partitions => 1 },
-	{ name => 'counters', columns => 'id int PRIMARY KEY, v int, filler text', partitions => 2, rows => q{g, 0, repeat('x', 100)} },
-	{ name => 'moves', columns => 'id int PRIMARY KEY, v int, filler text', partitions => 4, rows => q{g, 0, repeat('y', 100)} },
-	{ name => 'comes', columns => 'id bigserial PRIMARY KEY, v int, filler text', partitions => 3, rows => q{g + 1000000, 0, repeat('z', 100)} },
-	{ name => 'shifting', columns => 'id int PRIMARY KEY, v int, a text', partitions => 1, rows => q{g, 0, md5(g::text)} });
-my $ROWS = 1000;
-
-# Each UPDATE increments v. Of a key and its negative only one is there.
-my %SCRIPTS = (
-	'ledger@10' => q{
-		INSERT INTO ledger SELECT :client_id, coalesce(max(n), 0) + 1, md5(random()::text) FROM ledger
-		 WHERE writer = :client_id ON CONFLICT DO NOTHING;
-	},
-	'several@5' => q{
-		\set id random(1, 1000)
-		\set fate random(0, 3)
-		BEGIN;
-		INSERT INTO ledger SELECT :client_id, coalesce(max(n), 0) + 1, 'a' FROM ledger WHERE writer = :client_id ON CONFLICT DO NOTHING;
-		UPDATE counters SET v = v + 1 WHERE id = :id;
-		SAVEPOINT s;
-		INSERT INTO ledger SELECT :client_id, coalesce(max(n), 0) + 1, 'b' FROM ledger WHERE writer = :client_id ON CONFLICT DO NOTHING;
-		\if :fate = 0
-		ROLLBACK TO s;
-		\endif
-		INSERT INTO ledger SELECT :client_id, coalesce(max(n), 0) + 1, 'c' FROM ledger WHERE writer = :client_id ON CONFLICT DO NOTHING;
-		COMMIT;
-	},
-	'counters@10' => q{
-		\set id random(1, 1000)
-		UPDATE counters SET v = v + 1 WHERE id = :id;
-	},
-	'many@1' => q{
-		\set id random(1, 950)
-		UPDATE counters SET v = v + 1 WHERE id BETWEEN :id AND :id + 50;
-	},
-	'moves@8' => q{
-		\set id random(1, 1000)
-		UPDATE moves SET v = v + 1, id = -id WHERE id IN (:id, -:id);
-	},
-	'deletes@3' => q{
-		\set id random(1, 1000)
-		BEGIN;
-		DELETE FROM moves WHERE id = :id;
-		INSERT INTO moves VALUES (:id + 10000, 0, 'new') ON CONFLICT DO NOTHING;
-		DELETE FROM moves WHERE id = :id + 10500;
-		INSERT INTO comes (v, filler) VALUES (0, 'new');
-		COMMIT;
-	},
-	'comes@6' => q{
-		\set id random(1, 1000)
-		UPDATE comes SET v = v + 1 WHERE id = :id + 1000000;
-	},
-	'shifting@4' => q{
-		\set id random(1, 1000)
-		UPDATE shifting SET v = v + 1 WHERE id = :id;
-	});
+# Each leg has some of these, and a rate of transactions.
+my %SETTINGS = (
+	'siphon.ring_size' => [qw(64kB 1MB)],
+	'siphon.package_size' => [qw(8kB 32kB 512kB)],
+	'siphon.flush_interval' => [qw(0 10ms 100ms)],
+	'siphon.snapshot_rate' => [qw(0 250kB 1MB)]);
+my @RATES = (100, 300, 600);
 
 # Options: seed of the first leg.
 sub new
@@ -126,6 +73,8 @@ sub new
 		done => [],
 		nats => siphon_nats()
 	}, $class;
+
+	$self->{proxy} = Siphon::Proxy->new(to => $self->{nats}->url)->start;
 
 	# scripts/suite makes a small file system, so that the rings' can be filled.
 	$self->{small} = -d '/run/small' ? '/run/small' : undef;
@@ -245,16 +194,29 @@ sub begin
 	$self->{column} = 'a';
 	$self->{primary}->safe_psql('postgres', $sql);
 	$self->{primary}->wait_for_catchup($self->{standby}) if $self->{standby};
+	$self->set_up;
 	$self->create_application;
 	$self->wait_for_feedback if $self->on_standby;
 	$self->{publisher} = Siphon::Publisher->new(
 		name => "publisher$self->{legs}",
 		application => $self->{application},
 		ring_directory => ring_directory($self->{node}),
-		nats_url => $self->{nats}->url)->start;
+		nats_url => $self->{proxy}->url)->start;
 	$self->start_writers;
 	$self->add($_) for @TABLES;
 	$self->wait_for('all tables stream', sub { $self->all_stream });
+	return;
+}
+
+sub set_up
+{
+	my ($self) = @_;
+	my %chosen = map { $_ => one_of(@{ $SETTINGS{$_} }) } sort keys %SETTINGS;
+
+	$self->{rate} = one_of(@RATES);
+	$self->{node}->safe_psql('postgres', "ALTER SYSTEM SET $_ = '$chosen{$_}'") for sort keys %chosen;
+	$self->{node}->reload;
+	$self->say(join ', ', "$self->{rate} transactions per second", map { "$_ $chosen{$_}" } sort keys %chosen);
 	return;
 }
 
@@ -281,7 +243,14 @@ sub check
 	$self->stop_writers;
 	$self->wait_for('all tables stream', sub { $self->all_stream });
 	$self->recover;
-	$self->wait_for('nothing is held', sub { !grep { /\.held\./ } keys %{ $self->{nats}->subjects($self->{application}) } });
+	# The stream's last message is never purged, for what it says about where to go on.
+	$self->wait_for(
+		'no changes are held any more',
+		sub {
+			my $held = $self->{nats}->subjects($self->{application});
+
+			return sum(0, map { /\.held\./ ? $held->{$_} : () } keys %$held) <= @TABLES;
+		});
 	$self->say('all is confirmed');
 
 	my $row = application($self->{node}, $self->{application});
@@ -385,7 +354,7 @@ sub start_writers
 	my ($self) = @_;
 
 	$self->{writers} = start_pgbench($self->{primary}, \%SCRIPTS,
-		'--random-seed' => between(1, 1 << 30), '--max-tries' => 5, '--rate' => $RATE, -c => $CLIENTS, -j => 2, -T => 3600);
+		'--random-seed' => between(1, 1 << 30), '--max-tries' => 5, '--rate' => $self->{rate}, -c => $CLIENTS, -j => 2, -T => 3600);
 	$self->{writers_since} = time;
 	return;
 }
@@ -407,7 +376,7 @@ sub look_after
 {
 	my ($self) = @_;
 
-	for my $name (qw(publisher nats))
+	for my $name (qw(publisher nats proxy))
 	{
 		next if $self->{away}{$name} || !$self->{$name} || $self->{$name}->running;
 		die "$name ended, " . ($self->{$name}{exit_code} // 'killed') . ":\n" . $self->{$name}->log;
@@ -539,18 +508,19 @@ sub fault
 
 	$self->seed($number);
 	my $first = $self->draw;
-	my @faults = ($first, between(0, 3) ? () : $self->draw($first) // ());
-	my $table = between(0, 2) ? undef : one_of(@TABLES[ 1 .. $#TABLES ]);
+	my @faults = ($first, between(0, 2) ? () : $self->draw($first) // ());
+	my $company = between(0, 1) ? undef : one_of(@COMPANY);
 	my $before = rand 0.3;
 	my $hold = (rand) ** 2 * max(map { $_->{hold} // 0 } @faults);
 	my $names = join ' and ', map { $_->{name} } @faults;
-	my $what = sprintf "fault %d: %s, for %.1f s%s", $number, $names, $hold, $table ? ", in a snapshot of $table->{name}" : '';
+	my $with = $company ? $company->{begin}->($self) : undef;
+	my $what = sprintf 'fault %d: %s, for %.1f s%s', $number, $names, $hold,
+	  $company ? ", with $company->{name}" . ($with ? " of $with" : '') : '';
 
 	push @{ $self->{done} }, $what;
 	$self->{faults}++;
 	$self->{struck}{ $_->{name} }++ for @faults;
 	$self->say($what);
-	$self->on_table('resync_table', $table) if $table && $self->is_listed($table);
 	sleep $before;
 
 	my @mend = map { my $mend = $_->{strike}->($self); ref $mend ? $mend : () } @faults;
