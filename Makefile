@@ -8,6 +8,7 @@
 #   make bench           Siphon's speed beside pgoutput's, on the same WAL; bench-snapshot: beside COPY's
 #   make soak            snapshots under load and with kills: ROUNDS=100 random ones from SEED; BIG=1: a large table
 #   make big             big transactions, rows and numbers of tables: whole, and with how much memory
+#   make torture         whatever dies, nothing is lost and nothing comes twice: FAULTS=200 random ones from SEED
 #   make format          clang-format over the sources
 #
 # demo and check bring their own PostgreSQL, nats-server and libraries in a root filesystem of Debian where this
@@ -25,15 +26,15 @@ SUITE ?= auto
 Q = $(if $(V),,@)
 say = @echo "  "
 
-ifneq ($(filter demo check check-sanitized big bench bench-snapshot soak,$(MAKECMDGOALS)),)
+ifneq ($(filter demo check check-sanitized big bench bench-snapshot soak torture,$(MAKECMDGOALS)),)
 
 # Outside: no PostgreSQL is needed, so PGXS is not even looked at.
-.PHONY: demo check check-sanitized big bench bench-snapshot soak
+.PHONY: demo check check-sanitized big bench bench-snapshot soak torture
 demo:
 	@scripts/suite $(SUITE) -- $(MAKE) --no-print-directory demo-here
 check:
 	@scripts/suite $(SUITE) -- $(MAKE) --no-print-directory check-here
-check-sanitized big bench bench-snapshot soak:
+check-sanitized big bench bench-snapshot soak torture:
 	@scripts/suite $(SUITE) -- $(MAKE) --no-print-directory $@-here
 
 else

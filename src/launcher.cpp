@@ -161,15 +161,15 @@ look_after(Charge *charge, const char *name)
 	TimestampTz now = GetCurrentTimestamp();
 	App *app = charge->app;
 	Registry *registry;
-	bool skip;
 	bool running;
+	bool skip;
 
 	if (decoder_alive(charge, now))
 		return look_after_snapshots(charge, name);
 	LWLockAcquire(siphon_shared->lock, LW_SHARED);
 	running = app->decoder_pid != 0 && !app->stop;
 	/* A failed application waits for somebody to act; a damaged file is looked at again, as that may be mended. */
-	skip = app->stop || app->decoder_pid != 0 || (app->state == AppState::Failed && !charge->complained);
+	skip = app->stop || (app->state == AppState::Failed && !charge->complained);
 	LWLockRelease(siphon_shared->lock);
 	/* It was started by an earlier launcher, or before somebody changed his mind. */
 	if (running)

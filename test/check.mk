@@ -39,7 +39,7 @@ check_title_tap = servers, standbys, faults (TAP)
 # ROUNDS and SEED of the soak, and BIG=1 for the one with a large table.
 SOAK = test/soak/$(if $(BIG),big,rounds).pl
 
-.PHONY: big-here soak-here check-here check-install check-server-conf check-regress check-pgtap check-tap check-tap-here
+.PHONY: big-here soak-here torture-here check-here check-install check-server-conf check-regress check-pgtap check-tap check-tap-here
 
 check-here: check-install
 	@echo "check: building the unit tests (log: $(BUILDDIR)/check/build.log)"
@@ -104,3 +104,7 @@ big-here:
 soak-here:
 	@SOAK_ROUNDS=$(ROUNDS) SOAK_SEED=$(SEED) \
 		$(MAKE) --no-print-directory check-tap-here PROVE_JOBS=1 TESTS=$(SOAK) PROVE_FLAGS='--verbose $(PROVE_FLAGS)'
+
+torture-here:
+	@TORTURE_FAULTS=$(FAULTS) TORTURE_SEED=$(SEED) \
+		$(MAKE) --no-print-directory check-tap-here PROVE_JOBS=1 TESTS=test/torture/run.pl PROVE_FLAGS='--verbose $(PROVE_FLAGS)'

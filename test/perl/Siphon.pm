@@ -113,7 +113,7 @@ sub siphon_node
 	return $node;
 }
 
-# A hot standby of the node, with a physical slot and feedback, started and caught up.
+# A hot standby of the node, with a physical slot and feedback, started and caught up. Options: conf and rings, as above.
 sub siphon_standby
 {
 	my ($primary, $name, %options) = @_;
@@ -122,7 +122,7 @@ sub siphon_standby
 	$primary->backup("for_$name");
 	$primary->safe_psql('postgres', "SELECT pg_create_physical_replication_slot('$name', true)");
 	$standby->init_from_backup($primary, "for_$name", has_streaming => 1);
-	$standby->append_conf('postgresql.conf', siphon_conf($standby));
+	$standby->append_conf('postgresql.conf', siphon_conf($standby, $options{rings}));
 	$standby->append_conf('postgresql.conf', "primary_slot_name = '$name'\nhot_standby_feedback = on");
 	$standby->append_conf('postgresql.conf', $options{conf}) if $options{conf};
 	$standby->start;

@@ -205,6 +205,10 @@ is(wait_for_table($node, 'big')->{generation}, $generation, 'launcher ended: the
 wait_until('its place is free', sub { !%{ progress($node, 'big') } });
 is_clean($nats, $node, $node, 'big', ['id'], 'launcher ended');
 
+# The next launcher finds a decoder that it did not start.
+$node->safe_psql('postgres', "SELECT siphon_resync_table('big')");
+cmp_ok(wait_for_table($node, 'big')->{generation}, '>', $generation, 'launcher ended: the next one starts snapshots');
+
 is_replayed($nats, $node, ['other'], 'the other table has all', again => 1);
 
 done_testing();

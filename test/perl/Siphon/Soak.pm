@@ -8,10 +8,13 @@ package Siphon::Soak;
 use strict;
 use warnings FATAL => 'all';
 
+use parent 'Siphon::Ordeal';
+
 use List::Util qw(max shuffle);
 use PostgreSQL::Test::Utils;
 use Siphon;
 use Siphon::NatsClient;
+use Siphon::Ordeal qw(one_of between);
 use Test::More;
 use Time::HiRes qw(sleep time);
 
@@ -120,50 +123,7 @@ SQL
 	return $self;
 }
 
-sub say
-{
-	my ($self, $what) = @_;
-
-	note(sprintf '    %5.2f s  %s', time - $self->{since}, $what);
-	return;
-}
-
-sub one_of
-{
-	return $_[ int rand @_ ];
-}
-
-sub between
-{
-	my ($least, $most) = @_;
-
-	return $least + int rand($most - $least + 1);
-}
-
-# ---- talking to servers that may be away ----------------------------------------------------------------------------
-
-# Runs a statement on a server, again and again if the connection was lost; returns its output, or undef on an error
-# that is not about the connection.
-sub ask
-{
-	my ($self, $node, $sql) = @_;
-	my $deadline = time + 60;
-
-	for (;;)
-	{
-		my ($code, $out, $err) = $node->psql('postgres', $sql);
-
-		return $out if $code == 0;
-		if ($code == 2 || $err =~ /the database system is|terminating connection|connection .* (closed|lost)|conflict with recovery/)
-		{
-			die "server " . $node->name . " does not come back: $err" if time > $deadline;
-			sleep 0.05;
-			next;
-		}
-		$self->say($err =~ s/\n.*//sr);
-		return;
-	}
-}
+# ---- its tables -----------------------------------------------------------------------------------------------------
 
 sub on_tables
 {
@@ -392,30 +352,6 @@ sub maintain
 }
 
 # ---- a round --------------------------------------------------------------------------------------------------------
-
-sub create_application
-{
-	my ($self) = @_;
-	my $create = "SELECT siphon_create_application('$self->{application}')";
-
-	if ($self->{node} == $self->{primary})
-	{
-		$self->ask($self->{node}, $create);
-		return;
-	}
-
-	my $call = $self->{node}->background_psql('postgres', on_error_stop => 0);
-
-	$call->query_until(qr/called/, "\\echo called\n$create;\n");
-	wait_until(
-		"application $self->{application} is there",
-		sub {
-			$self->ask($self->{primary}, 'SELECT pg_log_standby_snapshot()');
-			return application($self->{node}, $self->{application})->{application};
-		});
-	$call->quit;
-	return;
-}
 
 sub all_stream
 {

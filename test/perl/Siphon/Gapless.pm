@@ -1,0 +1,46 @@
+# The replay checker, for a stream with a table in which each writer counts: columns writer and n, of which n grows by
+# one from row to row. So it is known of each row how many are lost before it, or that it is one too many.
+package Siphon::Gapless;
+
+use strict;
+use warnings FATAL => 'all';
+
+use parent 'Siphon::Replay';
+
+# Options: as the replay checker's, and gapless, the table's name.
+sub new
+{
+	my ($class, %options) = @_;
+	my $self = $class->SUPER::new(%options, last => {}, lost => 0, doubled => 0);
+
+	return $self;
+}
+
+# Of what comes again, this is not called.
+sub insert
+{
+	my ($self, $table, $partition, $columns, $say, $operation, $at) = @_;
+
+	$self->SUPER::insert($table, $partition, $columns, $say, $operation, $at);
+	return if $table->{title} ne $self->{gapless};
+
+	my ($writer) = $columns =~ /"writer":(\d+)/ or return;
+	my ($n) = $columns =~ /"n":(\d+)/ or return;
+	my $last = $self->{last}{$writer} // 0;
+
+	# Rows of a snapshot come in any order.
+	if ($operation eq 'INSERT' && $n > $last + 1)
+	{
+		$self->{lost} += $n - $last - 1;
+		$say->("writer $writer: $last is followed by $n", $at);
+	}
+	elsif ($operation eq 'INSERT' && $n <= $last)
+	{
+		$self->{doubled}++;
+		$say->("writer $writer: $n comes after $last", $at);
+	}
+	$self->{last}{$writer} = $n if $n > $last;
+	return;
+}
+
+1;

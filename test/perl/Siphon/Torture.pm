@@ -1,0 +1,582 @@
+# Torture: writers write all the time, on a primary with a standby, while one fault after the other, and sometimes two at
+# once, strikes the publisher, the decoder, the servers, NATS, the network or the tables (see Siphon::Faults). After each
+# the application must come to what is committed by then. At the end of each leg, of some 25 faults, the stream must
+# make the tables: nothing lost, nothing twice, all in order.
+#
+# A leg's seed decides on all that is chosen; when things happen depends on the machine too. Each leg has an application,
+# tables and a stream of its own, so that it can be repeated alone, and is compared fast.
+package Siphon::Torture;
+
+use strict;
+use warnings FATAL => 'all';
+
+use parent 'Siphon::Ordeal';
+
+use Digest::MD5 qw(md5);
+use IPC::Run ();
+use List::Util qw(max min shuffle sum);
+use PostgreSQL::Test::Utils;
+use Siphon;
+use Siphon::Faults;
+use Siphon::Gapless;
+use Siphon::Load;
+use Siphon::NatsClient;
+use Siphon::Ordeal qw(one_of between);
+use Siphon::Proxy;
+use Test::More;
+use Time::HiRes qw(sleep time);
+
+# Events that were published and not yet confirmed come again after a restart of the decoder.
+my $AGAIN = 1;
+my $LEG = 25;
+my $CLIENTS = 6;
+# Seconds after which what does not happen never will.
+my $PATIENCE = 90;
+# Bytes of WAL that may be left to confirm when all is confirmed: what the server writes by itself.
+my $LAG = 1024 * 1024;
+my $CONF = q{
+restart_after_crash = on
+log_statement = none
+log_min_duration_statement = -1
+max_worker_processes = 16
+wal_receiver_status_interval = 1s
+max_standby_streaming_delay = 2s
+logical_decoding_work_mem = 256kB
+siphon.max_snapshots = 2
+};
+# Each leg has some of these, and a rate of transactions.
+my %SETTINGS = (
+	'siphon.ring_size' => [qw(64kB 1MB)],
+	'siphon.package_size' => [qw(8kB 32kB 512kB)],
+	'siphon.flush_interval' => [qw(0 10ms 100ms)],
+	'siphon.snapshot_rate' => [qw(0 250kB 1MB)]);
+my @RATES = (100, 300, 600);
+
+# Options: seed of the first leg.
+sub new
+{
+	my ($class, %options) = @_;
+	my $self = bless {
+		seed => $options{seed} // int(rand(1 << 30)),
+		since => time,
+		started => time,
+		legs => 0,
+		servers => 0,
+		faults => 0,
+		struck => {},
+		recovery => {},
+		peak => {},
+		count => {},
+		lost => 0,
+		doubled => 0,
+		away => {},
+		done => [],
+		nats => siphon_nats()
+	}, $class;
+
+	$self->{proxy} = Siphon::Proxy->new(to => $self->{nats}->url)->start;
+
+	# scripts/suite makes a small file system, so that the rings' can be filled.
+	$self->{small} = -d '/run/small' ? '/run/small' : undef;
+	$self->{primary} = siphon_node($self->server_name, conf => $CONF, rings => $self->{small});
+	$self->make_standby if standby_supported($self->{primary});
+	return $self;
+}
+
+sub server_name
+{
+	my ($self) = @_;
+
+	return 'server' . ++$self->{servers};
+}
+
+sub make_standby
+{
+	my ($self) = @_;
+
+	$self->{standby} = siphon_standby($self->{primary}, $self->server_name, conf => $CONF, rings => $self->{small});
+	return;
+}
+
+# What follows is chosen by this alone.
+sub seed
+{
+	my ($self, $what) = @_;
+
+	srand unpack 'N', md5("$self->{leg_seed} $what");
+	return;
+}
+
+# As many faults, in legs. Says what is needed to repeat the one that fails.
+sub run
+{
+	my ($self, $faults) = @_;
+
+	$self->{unfinished} = 1;
+	for (; $faults > 0; $faults -= $LEG)
+	{
+		eval { $self->leg(min($faults, $LEG)); 1 } or diag($@), die $@;
+	}
+	delete $self->{unfinished};
+	return;
+}
+
+# A server that does not start ends the test without coming back.
+my $self_at_end;
+
+sub leg
+{
+	my ($self, $faults) = @_;
+
+	$self_at_end = $self;
+	$self->{leg_seed} = $self->{seed} + $self->{legs}++;
+	$self->{done} = [];
+	$self->{deck} = [];
+	$self->{application} = "torture.$self->{legs}";
+	$self->seed('leg');
+	$self->{node} = one_of(grep { defined } @$self{qw(primary standby)});
+	note("leg $self->{legs}, SEED=$self->{leg_seed}, on the " . ($self->on_standby ? 'standby' : 'primary'));
+	$self->begin;
+	$self->fault($_) for 1 .. $faults;
+	$self->check;
+	$self->clean_up;
+	return;
+}
+
+sub on_standby
+{
+	my ($self) = @_;
+
+	return $self->{standby} && $self->{node} == $self->{standby};
+}
+
+END
+{
+	my $exit_code = $?;
+
+	$self_at_end->post_mortem if $self_at_end && $self_at_end->{unfinished};
+	$? = $exit_code;
+}
+
+sub post_mortem
+{
+	my ($self) = @_;
+	my $faults = @{ $self->{done} } || 1;
+	my $kept = "$PostgreSQL::Test::Utils::log_path/torture_$self->{leg_seed}.jsonl";
+
+	diag("failed in leg $self->{legs} at fault $faults. To repeat it: make torture FAULTS=$faults SEED=$self->{leg_seed}");
+	diag($_) for @{ $self->{done} };
+	eval {
+		IPC::Run::run(
+			[
+				'siphon-tail', '--from-start', '--stop-at-end', '--watermarks',
+				'--nats-url' => $self->{nats}->url, '--application' => $self->{application}
+			],
+			'<' => \undef, '>' => $kept, '2>' => '/dev/null', IPC::Run::timeout(60));
+	};
+	diag("logs are in $PostgreSQL::Test::Utils::log_path" . (-s $kept ? ", the stream in $kept" : ''));
+	return;
+}
+
+# ---- a leg begins and ends ------------------------------------------------------------------------------------------
+
+sub begin
+{
+	my ($self) = @_;
+	my $sql = '';
+
+	for my $table (@TABLES)
+	{
+		$sql .= "CREATE TABLE $table->{name} ($table->{columns});\n";
+		$sql .= "INSERT INTO $table->{name} SELECT $table->{rows} FROM generate_series(1, $ROWS) g;\n" if $table->{rows};
+	}
+	$self->{columns} = 0;
+	$self->{column} = 'a';
+	$self->{primary}->safe_psql('postgres', $sql);
+	$self->{primary}->wait_for_catchup($self->{standby}) if $self->{standby};
+	$self->set_up;
+	$self->create_application;
+	$self->wait_for_feedback if $self->on_standby;
+	$self->{publisher} = Siphon::Publisher->new(
+		name => "publisher$self->{legs}",
+		application => $self->{application},
+		ring_directory => ring_directory($self->{node}),
+		nats_url => $self->{proxy}->url)->start;
+	$self->start_writers;
+	$self->add($_) for @TABLES;
+	$self->wait_for('all tables stream', sub { $self->all_stream });
+	return;
+}
+
+sub set_up
+{
+	my ($self) = @_;
+	my %chosen = map { $_ => one_of(@{ $SETTINGS{$_} }) } sort keys %SETTINGS;
+
+	$self->{rate} = one_of(@RATES);
+	$self->{node}->safe_psql('postgres', "ALTER SYSTEM SET $_ = '$chosen{$_}'") for sort keys %chosen;
+	$self->{node}->reload;
+	$self->say(join ', ', "$self->{rate} transactions per second", map { "$_ $chosen{$_}" } sort keys %chosen);
+	return;
+}
+
+# Until the primary knows which catalog rows the standby's slot needs, it may remove them. And until it has written that
+# down, in a checkpoint, a crash makes it forget.
+sub wait_for_feedback
+{
+	my ($self) = @_;
+	my $slot = application($self->{node}, $self->{application})->{slot_name};
+	my $xmin = $self->{node}->safe_psql('postgres', "SELECT catalog_xmin FROM pg_replication_slots WHERE slot_name = '$slot'");
+
+	my $known = "SELECT age(catalog_xmin) >= age('$xmin'::xid) FROM pg_replication_slots WHERE slot_name = '" . $self->{standby}->name . "'";
+
+	$self->wait_for('the primary knows', sub { ($self->ask($self->{primary}, $known) // '') eq 't' });
+	$self->ask($self->{primary}, 'CHECKPOINT');
+	return;
+}
+
+# Everything that is committed arrived, once and in order.
+sub check
+{
+	my ($self) = @_;
+
+	$self->stop_writers;
+	$self->wait_for('all tables stream', sub { $self->all_stream });
+	$self->recover;
+	# The stream's last message is never purged, for what it says about where to go on.
+	$self->wait_for(
+		'no changes are held any more',
+		sub {
+			my $held = $self->{nats}->subjects($self->{application});
+
+			return sum(0, map { /\.held\./ ? $held->{$_} : () } keys %$held) <= @TABLES;
+		});
+	$self->say('all is confirmed');
+
+	my $row = application($self->{node}, $self->{application});
+	my $where = "leg $self->{legs} (SEED=$self->{leg_seed})";
+	my $replay = Siphon::Gapless->new(
+		connect => $self->{primary}->connstr('postgres'),
+		tables => [ map { "public.$_->{name}" } @TABLES ],
+		directory => PostgreSQL::Test::Utils::tempdir(),
+		gapless => 'public.ledger',
+		counter => 'v',
+		again => $AGAIN);
+
+	$replay->read_stream(nats_url => $self->{nats}->url, application => $self->{application});
+	ok($replay->compare, "$where: the stream makes the tables") or diag(join "\n", $replay->report);
+	is("$replay->{lost} lost, $replay->{doubled} doubled", '0 lost, 0 doubled', "$where: no gaps in what writers count");
+	is($row->{state}, 'streaming', "$where: the application streams");
+	cmp_ok($row->{lag_bytes}, '<', $LAG, "$where: nothing is left to confirm");
+	$self->is_moving($where);
+	$self->{$_} += $replay->{$_} for qw(lost doubled);
+	$self->{count}{$_} += $replay->{count}{$_} for keys %{ $replay->{count} };
+	Test::More->builder->is_passing or die "$where failed\n";
+	$self->say('compared');
+	return;
+}
+
+# Test: the slot itself follows what is committed now.
+sub is_moving
+{
+	my ($self, $where) = @_;
+	my $slot = application($self->{node}, $self->{application})->{slot_name};
+	my $confirmed = sub { $self->ask($self->{node}, "SELECT confirmed_flush_lsn FROM pg_replication_slots WHERE slot_name = '$slot'") };
+	my $before = $confirmed->();
+
+	$self->recover;
+	ok($self->wait_for('the slot moves', sub { $confirmed->() ne $before }), "$where: the slot moves");
+	return;
+}
+
+sub clean_up
+{
+	my ($self) = @_;
+
+	(delete $self->{publisher})->stop;
+	$self->{node}->safe_psql('postgres', "SELECT siphon_drop_application('$self->{application}')");
+	$self->{primary}->safe_psql('postgres', 'DROP TABLE ' . join ', ', map { $_->{name} } @TABLES);
+	Siphon::NatsClient->new($self->{nats}->url)->api('STREAM.DELETE.siphon_' . $self->{application} =~ s/\./_/gr);
+	return;
+}
+
+# ---- tables ---------------------------------------------------------------------------------------------------------
+
+sub table
+{
+	my ($self, $name) = @_;
+
+	return (grep { $_->{name} eq $name } @TABLES)[0];
+}
+
+# Calls a function for a table.
+sub on_table
+{
+	my ($self, $function, $table, $arguments) = @_;
+
+	return $self->ask($self->{node}, "SET client_min_messages = error; SELECT siphon_$function('$table->{name}', '$self->{application}'" . ($arguments // '') . ')');
+}
+
+sub is_listed
+{
+	my ($self, $table) = @_;
+
+	return $self->ask($self->{node}, "SELECT count(*) FROM siphon_tables WHERE table_name = '$table->{name}' AND application = '$self->{application}'");
+}
+
+sub add
+{
+	my ($self, $table) = @_;
+
+	$self->on_table('add_table', $table, ", partitions => $table->{partitions}, workers => " . between(1, 2)) until $self->is_listed($table);
+	return;
+}
+
+sub remove
+{
+	my ($self, $table) = @_;
+
+	$self->on_table('remove_table', $table) while $self->is_listed($table);
+	return;
+}
+
+sub all_stream
+{
+	my ($self) = @_;
+
+	return ($self->ask($self->{node}, "SELECT bool_and(state = 'streaming') FROM siphon_tables WHERE application = '$self->{application}'") // '') eq 't';
+}
+
+# ---- looking after what runs ----------------------------------------------------------------------------------------
+
+sub start_writers
+{
+	my ($self) = @_;
+
+	$self->{writers} = start_pgbench($self->{primary}, \%SCRIPTS,
+		'--random-seed' => between(1, 1 << 30), '--max-tries' => 5, '--rate' => $self->{rate}, -c => $CLIENTS, -j => 2, -T => 3600);
+	$self->{writers_since} = time;
+	return;
+}
+
+sub stop_writers
+{
+	my ($self) = @_;
+	my $writers = delete $self->{writers} or return;
+
+	$writers->{run}->signal('TERM');
+	finish_pgbench($writers, fail_ok => 1);
+	$self->wait_for('the last writer is gone',
+		sub { ($self->ask($self->{primary}, "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pgbench'") // 1) eq '0' });
+	return;
+}
+
+# Writers that lost their server start again. Nothing else may have ended by itself.
+sub look_after
+{
+	my ($self) = @_;
+
+	for my $name (qw(publisher nats proxy))
+	{
+		next if $self->{away}{$name} || !$self->{$name} || $self->{$name}->running;
+		die "$name ended, " . ($self->{$name}{exit_code} // 'killed') . ":\n" . $self->{$name}->log;
+	}
+	if ($self->{writers} && !pgbench_runs($self->{writers}) && time > $self->{writers_since} + 0.3)
+	{
+		my $output = finish_pgbench($self->{writers}, fail_ok => 1);
+
+		$self->say("writers: $_") for grep { /ERROR: / } split /\n/, $output;
+		$self->start_writers unless $self->{away}{primary};
+	}
+	return;
+}
+
+sub wait_for
+{
+	my ($self, $what, $condition) = @_;
+	my $deadline = time + $PATIENCE;
+	my $turns = 0;
+
+	for (;;)
+	{
+		$self->look_after;
+		$self->measure unless $turns++ % 20;
+
+		my $result = $condition->();
+
+		return $result if $result;
+		die "timed out waiting until $what:\n" . $self->whereabouts if time > $deadline;
+		sleep 0.05;
+	}
+}
+
+# What is known of the application, for whom it does not go on.
+sub whereabouts
+{
+	my ($self) = @_;
+
+	return join "\n",
+	  "the application is on " . $self->{node}->name . ': ' . ($self->ask($self->{node}, 'SELECT to_json(a) FROM siphon_applications a') // ''),
+	  'tables: ' . ($self->ask($self->{node}, 'SELECT to_json(t) FROM siphon_tables t') // ''),
+	  'snapshots: ' . ($self->ask($self->{node}, 'SELECT to_json(s) FROM siphon_snapshot_progress s') // ''),
+	  'slots: ' . ($self->ask($self->{node}, 'SELECT to_json(s) FROM pg_replication_slots s') // ''),
+	  $self->{publisher} ? 'publisher: ' . $self->{publisher}->log : ();
+}
+
+# Waits until the application has all that is committed now.
+sub recover
+{
+	my ($self) = @_;
+	my $lsn;
+
+	# The primary's postmaster may be there and not take anybody in yet. What is flushed may end within a record, but not
+	# behind a commit.
+	$self->wait_for('the primary takes a commit',
+		sub { $lsn = (split /\n/, $self->ask($self->{primary}, "SELECT pg_logical_emit_message(true, 'flush', ''); SELECT pg_current_wal_flush_lsn()") // '')[-1] });
+	$self->wait_for(
+		"the application gets to $lsn",
+		sub {
+			my ($state, $there) = split /\|/,
+			  $self->ask($self->{node}, "SELECT state, confirmed_lsn >= '$lsn' FROM siphon_applications WHERE application = '$self->{application}'") // '';
+
+			die 'the application has failed:' . $self->whereabouts if ($state // '') eq 'failed';
+			return ($state // '') eq 'streaming' && $there eq 't';
+		});
+	return;
+}
+
+# The largest that each kind of process has been, in kB: as a whole, and what it has for itself.
+sub measure
+{
+	my ($self) = @_;
+	my $postmaster = eval { slurp_file($self->{node}->data_dir . '/postmaster.pid') =~ /^(\d+)/ ? $1 : undef };
+	my ($processes) = $postmaster ? run_command([ 'ps', '-o', 'pid=,args=', '--ppid', $postmaster ]) : '';
+
+	$self->peak('publisher', $self->{publisher}{pid}) if $self->{publisher} && $self->{publisher}{pid};
+	for (split /\n/, $processes)
+	{
+		/^ *(\d+) .*: siphon (launcher|decoder|snapshot)(?:.* worker (\d+))?/ or next;
+		$self->peak($2 ne 'snapshot' ? $2 : $3 ? 'snapshot worker' : 'snapshot leader', $1);
+	}
+	return;
+}
+
+sub peak
+{
+	my ($self, $name, $pid) = @_;
+
+	open my $status, '<', "/proc/$pid/status" or return;
+	while (<$status>)
+	{
+		/^(VmHWM|RssAnon):\s+(\d+) kB/ or next;
+		$self->{peak}{$name}{$1} = max($2, $self->{peak}{$name}{$1} // 0);
+	}
+	return;
+}
+
+# ---- faults ---------------------------------------------------------------------------------------------------------
+
+# The next kind of fault; each comes once before any comes again.
+sub draw
+{
+	my ($self, @but) = @_;
+	my $can = sub {
+		my ($fault) = @_;
+		my %taken = map { $_ => 1 } map { @{ $_->{touches} } } @but;
+
+		return !grep { $taken{$_} } @{ $fault->{touches} } if @but;
+		return 1;
+	};
+
+	if (@but)
+	{
+		return one_of(grep { $can->($_) && Siphon::Faults::possible($_, $self) } Siphon::Faults::all());
+	}
+	for (;;)
+	{
+		$self->{deck} = [ shuffle(Siphon::Faults::all()) ] unless @{ $self->{deck} };
+
+		my $fault = shift @{ $self->{deck} };
+
+		return $fault if Siphon::Faults::possible($fault, $self);
+	}
+}
+
+sub fault
+{
+	my ($self, $number) = @_;
+
+	$self->seed($number);
+	my $first = $self->draw;
+	my @faults = ($first, between(0, 2) ? () : $self->draw($first) // ());
+	my $company = between(0, 1) ? undef : one_of(@COMPANY);
+	my $before = rand 0.3;
+	my $hold = (rand) ** 2 * max(map { $_->{hold} // 0 } @faults);
+	my $names = join ' and ', map { $_->{name} } @faults;
+	my $with = $company ? $company->{begin}->($self) : undef;
+	my $what = sprintf 'fault %d: %s, for %.1f s%s', $number, $names, $hold,
+	  $company ? ", with $company->{name}" . ($with ? " of $with" : '') : '';
+
+	push @{ $self->{done} }, $what;
+	$self->{faults}++;
+	$self->{struck}{ $_->{name} }++ for @faults;
+	$self->say($what);
+	sleep $before;
+
+	my @mend = map { my $mend = $_->{strike}->($self); ref $mend ? $mend : () } @faults;
+	my $until = time + $hold;
+
+	while (time < $until)
+	{
+		$self->look_after;
+		$self->measure;
+		sleep min(0.1, max(0, $until - time));
+	}
+	$_->() for @mend;
+	my $since = time;
+
+	$self->recover;
+	for my $fault (grep { $_->{until} } @faults)
+	{
+		$self->wait_for("$fault->{name} is over", sub { $fault->{until}->($self) });
+	}
+
+	my $took = time - $since;
+
+	push @{ $self->{recovery}{ @faults == 1 ? $names : 'two at once' } }, $took;
+	$self->say(sprintf 'recovered in %.2f s', $took);
+	$_->{after} and $_->{after}->($self) for @faults;
+	return;
+}
+
+# How often each kind of fault struck, and how long it took to recover from it.
+sub summary
+{
+	my ($self) = @_;
+	my @lines = sprintf '%-40s%8s%12s%12s%12s', 'fault', 'times', 'alone', 'median, s', 'longest, s';
+
+	for my $name (sort keys %{ $self->{struck} })
+	{
+		push @lines, figures($name, $self->{struck}{$name}, $self->{recovery}{$name});
+	}
+	push @lines, figures('two at once', scalar @{ $self->{recovery}{'two at once'} // [] }, $self->{recovery}{'two at once'});
+	push @lines, figures('all', $self->{faults}, [ map { @$_ } values %{ $self->{recovery} } ]);
+	for my $name (sort keys %{ $self->{peak} })
+	{
+		push @lines, sprintf '%-40s largest %d kB, %d kB for itself', $name, @{ $self->{peak}{$name} }{qw(VmHWM RssAnon)};
+	}
+	push @lines, join ', ', map { "$self->{count}{$_} x $_" } sort keys %{ $self->{count} };
+	push @lines, sprintf '%d faults in %d legs, %.0f s: events lost %d, doubled %d', @$self{qw(faults legs)}, time - $self->{started}, @$self{qw(lost doubled)};
+	return @lines;
+}
+
+sub figures
+{
+	my ($name, $times, $recovery) = @_;
+	my @sorted = sort { $a <=> $b } @{ $recovery // [] };
+
+	return sprintf '%-40s%8d%12d', $name, $times, 0 unless @sorted;
+	return sprintf '%-40s%8d%12d%12.2f%12.2f', $name, $times, scalar @sorted, $sorted[ $#sorted / 2 ], $sorted[-1];
+}
+
+1;
