@@ -27,7 +27,8 @@ namespace siphon {
 class JetStream : public Queue
 {
 public:
-	JetStream(const std::string &url, const std::string &client_name, const StreamPlan &plan, Wakeup *wakeup);
+	JetStream(const std::string &url, const std::string &client_name, const StreamPlan &plan, Wakeup *wakeup,
+			  const std::atomic<int> *stop_requests);
 	~JetStream() override;
 
 	bool ready() override { return connection_.ready(); }

@@ -57,7 +57,7 @@ publish(int argc, char **argv)
 	RingDirectory directory(config->ring_directory, config->application);
 	StreamPlan plan{stream_name(config->application), subject_root(config->subject_prefix, config->application),
 					config->stream, config->update_stream};
-	JetStream queue(config->nats_url, "siphon-publisher " + config->application, plan, &wakeup);
+	JetStream queue(config->nats_url, "siphon-publisher " + config->application, plan, &wakeup, &stop_requests);
 	Publisher publisher(*config, &directory, &queue, &wakeup, &stop_requests);
 
 	publisher.run();
@@ -76,7 +76,8 @@ main(int argc, char **argv)
 	}
 	catch (const siphon::Fatal &fatal)
 	{
-		spdlog::error("{}", fatal.what());
+		spdlog::log(fatal.code == siphon::ExitCode::Clean ? spdlog::level::info : spdlog::level::err, "{}",
+					fatal.what());
 		return static_cast<int>(fatal.code);
 	}
 	catch (const std::exception &error)

@@ -49,7 +49,26 @@ nats_options(const std::string &url, const std::string &client_name)
 	return options;
 }
 
-NatsConnection::NatsConnection(const std::string &url, const std::string &client_name, Wakeup *wakeup)
+/* The library tries again by itself where nobody listens, but not where somebody does and says nothing. */
+static bool
+may_answer_later(natsStatus status)
+{
+	switch (status)
+	{
+		case NATS_TIMEOUT:
+		case NATS_IO_ERROR:
+		case NATS_NO_SERVER:
+		case NATS_CONNECTION_CLOSED:
+		case NATS_CONNECTION_DISCONNECTED:
+		case NATS_STALE_CONNECTION:
+			return true;
+		default:
+			return false;
+	}
+}
+
+NatsConnection::NatsConnection(const std::string &url, const std::string &client_name, Wakeup *wakeup,
+							   const std::atomic<int> *stop_requests)
 	: servers_(nats_url_for_people(url)), wakeup_(wakeup)
 {
 	NatsPtr<natsOptions> options = nats_options(url, client_name);
@@ -61,10 +80,22 @@ NatsConnection::NatsConnection(const std::string &url, const std::string &client
 	nats_check(natsOptions_SetClosedCB(options.get(), on_closed, this), "close callback");
 	nats_check(natsOptions_SetErrorHandler(options.get(), on_error, this), "error callback");
 
-	natsConnection *connection = nullptr;
-	natsStatus status = natsConnection_Connect(&connection, options.get());
+	natsStatus status;
 
-	connection_.reset(connection);
+	for (bool said = false;; said = true)
+	{
+		natsConnection *connection = nullptr;
+
+		status = natsConnection_Connect(&connection, options.get());
+		connection_.reset(connection);
+		if (!may_answer_later(status))
+			break;
+		if (!said)
+			spdlog::info("waiting for NATS at {} ({})", servers_, natsStatus_GetText(status));
+		if (stop_requests->load() > 0)
+			throw Fatal(ExitCode::Clean, "stopped before NATS at " + servers_ + " had answered");
+		nats_Sleep(kReconnectWaitMs);
+	}
 	if (status != NATS_NOT_YET_CONNECTED)
 		nats_check(status, "NATS connection");
 }
@@ -82,7 +113,7 @@ NatsConnection::ready()
 		std::lock_guard<std::mutex> guard(mutex_);
 
 		throw Fatal(ExitCode::Usage, "NATS at " + servers_ + " refuses us for good (" + closed_why_ +
-						"): check user and password in the URL");
+										 "): check user and password in the URL");
 	}
 	return natsConnection_Status(connection_.get()) == NATS_CONN_STATUS_CONNECTED;
 }

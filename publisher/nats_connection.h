@@ -1,6 +1,7 @@
 /*
  * The connection to NATS: made in the background, made again for ever when it breaks, and one line in the
- * log for each change of its state. One per process. What is sent while it is broken may be lost; interruptions() tells.
+ * log for each change of its state. One per process. What is sent while it is broken may be lost; interruptions()
+ * tells.
  */
 #ifndef SIPHON_NATS_CONNECTION_H
 #define SIPHON_NATS_CONNECTION_H
@@ -25,8 +26,7 @@ struct NatsDeleter
 	void operator()(natsMsg *message) const { natsMsg_Destroy(message); }
 	void operator()(jsCtx *context) const { jsCtx_Destroy(context); }
 };
-template <typename T>
-using NatsPtr = std::unique_ptr<T, NatsDeleter>;
+template <typename T> using NatsPtr = std::unique_ptr<T, NatsDeleter>;
 
 /* Options with the servers of a list as parse_nats_url() takes it, and a name for the server's own views. */
 NatsPtr<natsOptions> nats_options(const std::string &url, const std::string &client_name);
@@ -39,8 +39,12 @@ constexpr int64_t kNatsCloseTimeoutMs = 5000;
 class NatsConnection
 {
 public:
-	/* Begins to connect; wakeup is notified of every change. */
-	NatsConnection(const std::string &url, const std::string &client_name, Wakeup *wakeup);
+	/*
+	 * Begins to connect; wakeup is notified of every change. Where a server takes connections and does not answer, it
+	 * waits in here for one that does, or for a request to stop: Fatal(Clean).
+	 */
+	NatsConnection(const std::string &url, const std::string &client_name, Wakeup *wakeup,
+				   const std::atomic<int> *stop_requests);
 	~NatsConnection();
 	NatsConnection(const NatsConnection &) = delete;
 	NatsConnection &operator=(const NatsConnection &) = delete;

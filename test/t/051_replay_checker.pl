@@ -155,12 +155,6 @@ for my $kind (sort keys %of_kind)
 	fails($number, 'swapped with the next', swapped($number, next_on_subject($number)));
 }
 
-# A position that is repeated is not a difference where it is expected.
-my $number = first { kind($messages[$_]) eq 'changes' } shuffle 0 .. $#messages;
-
-$client->make_stream('siphon_main', ['siphon.main.events.>'], @messages[ 0 .. $number, $number .. $#messages ]);
-is_replayed($copy, $node, \@tables, 'with events that came again, it passes if asked to', counter => 'v', again => 1);
-
 # The tables are looked at column by column, and to the last digit.
 $node->safe_psql('postgres', <<'SQL');
 UPDATE single SET d = d * (1 + 2.3e-16), n = (n || '0')::numeric, j = '{}' WHERE id = 7;

@@ -29,13 +29,11 @@ my $SHOWN = 10;
 #   connect    conninfo of a server that has them and that can be written to
 #   key        names of the columns that name a row; by default its replica identity, or the primary key
 #   counter    name of a column that each UPDATE is known to increment by one
-#   again      tolerate events that come again, as they do after a restart of the decoder: those that are not beyond the
-#              last position on their subject are skipped
 #   directory  where a file may be put that holds all that was ever a row
 sub new
 {
 	my ($class, %options) = @_;
-	my $self = bless { again => 0, %options, tables => {}, rows => {}, count => {}, differences => 0, shown => [] }, $class;
+	my $self = bless { %options, tables => {}, rows => {}, count => {}, differences => 0, shown => [] }, $class;
 
 	$self->{file} = File::Temp->new(TEMPLATE => 'siphon-replay-XXXXXX', TMPDIR => 1,
 		$options{directory} ? (DIR => $options{directory}) : ());
@@ -188,7 +186,6 @@ sub take
 		$say->("$operation in the middle of a snapshot", $at) if defined $part->{counted};
 		if ($lsn lt $part->{lsn} || ($lsn eq $part->{lsn} && $ordinal <= $part->{ordinal}))
 		{
-			return $self->{count}{again}++ if $self->{again};
 			$say->("$operation is not beyond $part->{lsn}/$part->{ordinal}", $at);
 		}
 		@$part{ 'lsn', 'ordinal' } = ($lsn, $ordinal);
@@ -247,7 +244,7 @@ sub begin
 	my ($partitions) = $line =~ /,"partitions":(\d+)/ or return $say->("a marker that siphon-tail does not print: $line");
 
 	$say->("generation $generation begins twice") if $generation == $part->{generation};
-	$part->{generation} = $generation;
+	@$part{qw(generation lsn ordinal)} = ($generation, '', 0);
 	$part->{counted} = 0;
 	delete $part->{doubts};
 	@$part{ 'lsn', 'ordinal' } = ('', 0);

@@ -252,7 +252,7 @@ sub crash
 	my ($self, $node) = @_;
 
 	$self->{crashed}{ $node->name } = 1;
-	$self->{again} = 1 if $node == $self->{node};
+	$self->{restarted} = 1 if $node == $self->{node};
 	return;
 }
 
@@ -272,7 +272,7 @@ my @HARMS = (
 	},
 	{ how => 'killed', victim => sub { 'NULL' }, before => sub { $_[0]->crash($_[0]->{node}) } },
 	{ how => 'terminated', victim => sub { 'NULL' } },
-	{ name => 'decoder', how => 'terminated', victim => \&decoder, before => sub { $_[0]->{again} = 1 } },
+	{ name => 'decoder', how => 'terminated', victim => \&decoder, before => sub { $_[0]->{restarted} = 1 } },
 	{ name => 'decoder', how => 'killed', victim => \&decoder, before => sub { $_[0]->crash($_[0]->{node}) } },
 	{ name => 'server', how => 'restarted', after => sub { $_[0]->restart($_[0]->{node}) } },
 	{ name => 'primary', how => 'restarted', after => sub { $_[0]->restart($_[0]->{primary}) } });
@@ -367,7 +367,7 @@ sub round
 	my $seed = $self->{seed} + $self->{round}++;
 
 	srand $seed;
-	@$self{qw(since application crashed again)} = (time, "soak.$self->{round}", {}, 0);
+	@$self{qw(since application crashed restarted)} = (time, "soak.$self->{round}", {}, 0);
 	$self->{node} = one_of(grep { defined } @$self{qw(primary standby)});
 	note("round $self->{round}, SEED=$seed, on the " . $self->{node}->name);
 	$self->make_tables;
@@ -426,11 +426,11 @@ sub check
 	my $row = application($self->{node}, $self->{application});
 	my $replay = is_replayed(
 		$self->{nats}, $self->{primary}, [ map { $_->{name} } @{ $self->{tables} } ], "round $self->{round}: the stream makes the tables (SEED=$seed)",
-		application => $self->{application}, counter => 'v', again => $self->{again});
+		application => $self->{application}, counter => 'v');
 
 	$self->{count}{$_} += $replay->{count}{$_} for keys %{ $replay->{count} };
 	is($row->{state}, 'streaming', 'the application streams');
-	is($row->{restarts}, 0, 'its decoder was never restarted') unless $self->{again};
+	is($row->{restarts}, 0, 'its decoder was never restarted') unless $self->{restarted};
 	Test::More->builder->is_passing or die "round $self->{round} failed, SEED=$seed\n";
 	$self->say('compared');
 	return;
