@@ -71,13 +71,14 @@ create_slot(const char *slot)
  * the middle of something that keeps it from listening.
  */
 static void
-stop_decoder(const char *application)
+stop_decoder(const Registry *registry)
 {
 	TimestampTz asked = GetCurrentTimestamp();
 	App *app;
 
 	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
-	app = shared_find(application);
+	/* Just after the server's start the launcher may not know of it, and is not to start it from now on. */
+	app = shared_find_or_add(registry->application, registry->database);
 	if (app)
 		app->stop = true;
 	LWLockRelease(siphon_shared->lock);
@@ -88,7 +89,6 @@ stop_decoder(const char *application)
 	for (;;)
 	{
 		pid_t pid;
-
 		bool giving_up;
 
 		LWLockAcquire(siphon_shared->lock, LW_SHARED);
@@ -153,7 +153,7 @@ application_drop(const Registry *registry)
 
 	PG_ENSURE_ERROR_CLEANUP(unstop, CStringGetDatum(registry->application));
 	{
-		stop_decoder(registry->application);
+		stop_decoder(registry);
 		snapshot_cancel(registry->application, InvalidOid);
 		/* The slot first: it is what keeps WAL, and what a failure here must not leave without a name. */
 		drop_slot(registry);
@@ -278,7 +278,7 @@ note_resync(const char *application)
 	if (registry == nullptr)
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("application \"%s\" does not exist", application)));
 	if (registry->given_up[0] == '\0')
-		strlcpy(registry->given_up, "it was being resynchronized, and that did not end", sizeof(registry->given_up));
+		strlcpy(registry->given_up, "siphon_resync_application() has not come to its end", sizeof(registry->given_up));
 	registry_end_change(registry);
 }
 
@@ -329,7 +329,7 @@ application_resync(const Registry *old)
 	check_server(application, old->slot, exists);
 	PG_ENSURE_ERROR_CLEANUP(unstop, CStringGetDatum(application));
 	{
-		stop_decoder(application);
+		stop_decoder(old);
 		note_resync(application);
 		snapshot_cancel(application, InvalidOid);
 		drop_slot(old);

@@ -181,6 +181,26 @@ $node->append_conf('postgresql.conf', 'max_worker_processes = 12');
 $node->restart;
 $node->safe_psql('postgres', "SELECT siphon_drop_application('$without')");
 
+# ---- the registry can't be written, as when the disk is full: the slot goes all the more -----------------------------
+
+$node->safe_psql('postgres', "SELECT siphon_create_application('stuck')");
+mkdir $node->data_dir . '/siphon/stuck.tmp' or die "$!";
+set($node, max_retained_wal => '4MB');
+# Its slot would move on by itself, as nothing of this concerns it.
+kill 'STOP', application($node, 'stuck')->{decoder_pid};
+my $pid = application($node, 'stuck')->{decoder_pid};
+$node->safe_psql('postgres', "$fill; $fill");
+wait_until('not noted: the log says why', sub { logged(qr/could not create file "siphon\/stuck\.tmp": Is a directory/) });
+kill 'CONT', $pid;
+$row = wait_for_state($node, 'given up', 'stuck');
+like($row->{reason}, $reason, 'not noted: it is given up');
+is(slots($node, 'siphon_stuck'), '0', 'not noted: the slot is gone');
+set($node, max_retained_wal => 0);
+$node->restart;
+like(wait_for_state($node, 'failed', 'stuck')->{reason}, qr/does not exist any more/, 'not noted: after a restart the missing slot is seen');
+rmdir $node->data_dir . '/siphon/stuck.tmp' or die "$!";
+$node->safe_psql('postgres', "SELECT siphon_drop_application('stuck')");
+
 # ---- siphon_resync_application() that does not get to its end --------------------------------------------------------
 
 $node->safe_psql('postgres', "SELECT siphon_add_table('t')");
@@ -199,7 +219,7 @@ for my $end ('cancel', 'terminate')
 	$node->safe_psql('postgres', "SELECT pg_${end}_backend(pid) FROM pg_stat_activity WHERE query LIKE 'SELECT siphon_resync%'");
 	wait_until("$end: the new slot is gone", sub { slots($node, 'siphon_main') == 0 });
 	$row = wait_for_state($node, 'given up');
-	is($row->{reason}, 'it was being resynchronized, and that did not end', "$end: it says so");
+	is($row->{reason}, 'siphon_resync_application() has not come to its end', "$end: it says so");
 	is(states($node), 'resync needed', "$end: so do its tables");
 	eval { $call->quit };
 }
