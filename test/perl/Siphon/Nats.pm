@@ -7,11 +7,12 @@ use warnings FATAL => 'all';
 use parent 'Siphon::Process';
 
 use IO::Socket::INET;
-use JSON::PP;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
+use Siphon::NatsClient;
 use Time::HiRes qw(sleep time);
 
+# Options: name; arguments, a list of further ones.
 sub new
 {
 	my ($class, %options) = @_;
@@ -27,7 +28,8 @@ sub command
 {
 	my ($self) = @_;
 
-	return ('nats-server', '--jetstream', '--addr', '127.0.0.1', '--port', $self->{port}, '--store_dir', $self->{store});
+	return ('nats-server', '--jetstream', '--addr', '127.0.0.1', '--port', $self->{port}, '--store_dir', $self->{store},
+		@{ $self->{arguments} // [] });
 }
 
 sub url
@@ -56,16 +58,9 @@ sub start
 sub stream
 {
 	my ($self, $application) = @_;
-	my $socket = IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $self->{port}) or die "nats-server: $!";
-	my $stream = 'siphon_' . (($application // 'main') =~ s/\./_/gr);
-	my $request = '{"subjects_filter":">"}';
-	my ($header, $answer);
 
-	print $socket "CONNECT {\"verbose\":false}\r\nSUB answer 1\r\n",
-	  "PUB \$JS.API.STREAM.INFO.$stream answer " . length($request) . "\r\n$request\r\n";
-	do { $header = <$socket> // die "nats-server hangs up" } until $header =~ /^MSG answer .*?(\d+)\r$/;
-	read $socket, $answer, $1;
-	return decode_json($answer);
+	return Siphon::NatsClient->new($self->url)
+	  ->api('STREAM.INFO.siphon_' . ($application // 'main') =~ s/\./_/gr, { subjects_filter => '>' });
 }
 
 # How many messages an application's stream holds on each subject, as a hash.

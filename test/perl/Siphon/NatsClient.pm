@@ -8,18 +8,21 @@ use warnings FATAL => 'all';
 use IO::Socket::INET;
 use JSON::PP;
 use MIME::Base64;
+use Socket;
 use Time::HiRes qw(sleep);
 
 my $INBOX = '_INBOX.siphon-test';
 
+# Options: timeout, in seconds, after which it dies where no answer comes.
 sub new
 {
-	my ($class, $url) = @_;
+	my ($class, $url, %options) = @_;
 	my ($address) = $url =~ m{^nats://([^/]+)$} or die "not a URL of NATS: $url";
 	my $socket = IO::Socket::INET->new(PeerAddr => $address) or die "$address: $!";
 	my $self = bless { socket => $socket, requests => 0 }, $class;
 
 	$socket->autoflush(0);
+	setsockopt $socket, SOL_SOCKET, SO_RCVTIMEO, pack 'l!l!', $options{timeout}, 0 if $options{timeout};
 	$self->line;    # INFO
 	$self->say('CONNECT ' . encode_json({ verbose => JSON::PP::false, headers => JSON::PP::true, lang => 'perl', version => '1' }));
 	$self->say("SUB $INBOX.* 1");
@@ -43,7 +46,7 @@ sub line
 	{
 		my $line = readline $self->{socket};
 
-		defined $line or die 'NATS closed the connection';
+		defined $line or die 'NATS closed the connection, or does not answer';
 		$line =~ s/\r\n\z//;
 		die "NATS: $line" if $line =~ /^-ERR/;
 		return $line if $line ne 'PING';

@@ -1,0 +1,137 @@
+# Several nats-servers with JetStream that are one cluster, on the loopback. It has what Siphon::Nats has for looking at a
+# stream, and asks any server that answers.
+package Siphon::NatsCluster;
+
+use strict;
+use warnings FATAL => 'all';
+
+use PostgreSQL::Test::Cluster;
+use Siphon::Nats;
+use Siphon::NatsClient;
+use Time::HiRes qw(sleep time);
+
+# An election takes up to nine seconds.
+my $PATIENCE = 2;
+
+sub new
+{
+	my ($class, $size) = @_;
+	my @routes = map { 'nats://127.0.0.1:' . PostgreSQL::Test::Cluster::get_free_port() } 1 .. $size // 3;
+	my %nodes;
+
+	for my $route (@routes)
+	{
+		my $name = 'nats' . (1 + keys %nodes);
+
+		$nodes{$name} = Siphon::Nats->new(
+			name => $name,
+			arguments => [
+				'--server_name', $name, '--cluster_name', 'test', '--cluster', $route, '--routes', join(',', @routes),
+				# Who came by a proxy stays there.
+				'--no_advertise'
+			]);
+	}
+	return bless { nodes => \%nodes }, $class;
+}
+
+# Siphon::Nats objects, to be killed and started.
+sub nodes
+{
+	my ($self) = @_;
+
+	return map { $self->{nodes}{$_} } sort keys %{ $self->{nodes} };
+}
+
+# Of all servers.
+sub url
+{
+	my ($self) = @_;
+
+	return join ',', map { $_->url } $self->nodes;
+}
+
+# Starts all servers, and waits until a stream can be made that is on each of them.
+sub start
+{
+	my ($self) = @_;
+	my $stream = { name => 'probe', subjects => ['probe'], num_replicas => scalar keys %{ $self->{nodes} } };
+
+	$_->start for $self->nodes;
+	await('the cluster takes streams', sub { $self->ask('STREAM.CREATE.probe', $stream)->{config} });
+	await('the cluster removes a stream', sub { $self->ask('STREAM.DELETE.probe')->{success} });
+	return $self;
+}
+
+sub await
+{
+	my ($what, $condition) = @_;
+	my $deadline = time + $PostgreSQL::Test::Utils::timeout_default;
+
+	for (;;)
+	{
+		my $result = $condition->();
+
+		return $result if $result;
+		die "timed out waiting until $what" if time > $deadline;
+		sleep 0.05;
+	}
+}
+
+# What JetStream's API answers; an empty hash if there is no answer.
+sub ask
+{
+	my ($self, $subject, $request) = @_;
+
+	for my $node (grep { $_->running } $self->nodes)
+	{
+		my $answer = eval { Siphon::NatsClient->new($node->url, timeout => $PATIENCE)->api($subject, $request) };
+
+		return $answer if $answer;
+	}
+	return {};
+}
+
+# What JetStream says of an application's stream.
+sub stream
+{
+	my ($self, $application) = @_;
+
+	return $self->ask('STREAM.INFO.siphon_' . ($application // 'main') =~ s/\./_/gr, { subjects_filter => '>' });
+}
+
+# Of the last message of an application's stream; waits where nobody knows it.
+sub last_sequence
+{
+	my ($self, $application) = @_;
+	my $stream;
+
+	await('the stream has a leader', sub { $stream = $self->stream($application); $stream->{state} });
+	return $stream->{state}{last_seq};
+}
+
+# The server that leads an application's stream, when there is one.
+sub leader_of
+{
+	my ($self, $application) = @_;
+
+	return await('the stream has a leader',
+		sub { $self->{nodes}{ $self->stream($application)->{cluster}{leader} // '' } });
+}
+
+# Waits until all servers are up to date with an application's stream, so that the next one can be killed.
+sub wait_healthy
+{
+	my ($self, $application) = @_;
+	my $others = keys(%{ $self->{nodes} }) - 1;
+
+	await(
+		'all servers have the stream',
+		sub {
+			my $cluster = $self->stream($application)->{cluster} // {};
+
+			return $cluster->{leader} && $others == grep { $_->{current} && !$_->{offline} } @{ $cluster->{replicas} // [] };
+		});
+	return;
+}
+
+1;
