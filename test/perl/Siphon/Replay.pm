@@ -133,7 +133,7 @@ sub read_stream
 	my ($self, %options) = @_;
 
 	open my $tail, '-|', 'siphon-tail', '--from-start', '--stop-at-end', '--nats-url', $options{nats_url},
-	  '--application', $options{application} // 'main'
+	  '--application', $options{application} // 'main', $self->{watermarks} ? '--watermarks' : ()
 	  or die "siphon-tail: $!";
 	while (my $line = <$tail>)
 	{

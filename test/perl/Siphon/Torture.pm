@@ -47,7 +47,7 @@ my %SETTINGS = (
 	'siphon.ring_size' => [qw(64kB 1MB)],
 	'siphon.package_size' => [qw(8kB 32kB 512kB)],
 	'siphon.flush_interval' => [qw(0 10ms 100ms)],
-	'siphon.snapshot_rate' => [qw(0 250kB 1MB)]);
+	'siphon.snapshot_rate' => [qw(0 500kB 1MB)]);
 my @RATES = (100, 300, 600);
 
 # Options: seed of the first leg.
