@@ -49,7 +49,10 @@ nats_options(const std::string &url, const std::string &client_name)
 	return options;
 }
 
-/* The library tries again by itself where nobody listens, but not where somebody does and says nothing. */
+/*
+ * The library's own way of trying again with the first connection gives up for good where a server takes connections
+ * and says nothing, as one does that hangs.
+ */
 static bool
 may_answer_later(natsStatus status)
 {
@@ -74,30 +77,29 @@ NatsConnection::NatsConnection(const std::string &url, const std::string &client
 	NatsPtr<natsOptions> options = nats_options(url, client_name);
 
 	nats_check(natsOptions_SetWriteDeadline(options.get(), kWriteDeadlineMs), "natsOptions_SetWriteDeadline");
-	nats_check(natsOptions_SetRetryOnFailedConnect(options.get(), true, on_connected, this), "connect callback");
 	nats_check(natsOptions_SetDisconnectedCB(options.get(), on_disconnected, this), "disconnect callback");
 	nats_check(natsOptions_SetReconnectedCB(options.get(), on_connected, this), "reconnect callback");
 	nats_check(natsOptions_SetClosedCB(options.get(), on_closed, this), "close callback");
 	nats_check(natsOptions_SetErrorHandler(options.get(), on_error, this), "error callback");
 
-	natsStatus status;
-
 	for (bool said = false;; said = true)
 	{
 		natsConnection *connection = nullptr;
+		natsStatus status = natsConnection_Connect(&connection, options.get());
 
-		status = natsConnection_Connect(&connection, options.get());
 		connection_.reset(connection);
-		if (!may_answer_later(status))
+		if (status == NATS_OK)
 			break;
+		if (!may_answer_later(status))
+			throw Fatal(ExitCode::Usage, "NATS at " + servers_ + " refuses us (" + natsStatus_GetText(status) +
+											 "): check user and password in the URL");
 		if (!said)
 			spdlog::info("waiting for NATS at {} ({})", servers_, natsStatus_GetText(status));
 		if (stop_requests->load() > 0)
 			throw Fatal(ExitCode::Clean, "stopped before NATS at " + servers_ + " had answered");
 		nats_Sleep(kReconnectWaitMs);
 	}
-	if (status != NATS_NOT_YET_CONNECTED)
-		nats_check(status, "NATS connection");
+	on_connected(connection_.get(), this);
 }
 
 NatsConnection::~NatsConnection()

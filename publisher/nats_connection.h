@@ -1,6 +1,6 @@
 /*
- * The connection to NATS: made in the background, made again for ever when it breaks, and one line in the
- * log for each change of its state. One per process. What is sent while it is broken may be lost; interruptions()
+ * The connection to NATS: waited for at first, made again in the background for ever when it breaks, and one line in
+ * the log for each change of its state. One per process. What is sent while it is broken may be lost; interruptions()
  * tells.
  */
 #ifndef SIPHON_NATS_CONNECTION_H
@@ -40,8 +40,8 @@ class NatsConnection
 {
 public:
 	/*
-	 * Begins to connect; wakeup is notified of every change. Where a server takes connections and does not answer, it
-	 * waits in here for one that does, or for a request to stop: Fatal(Clean).
+	 * Connects, waiting for a server as long as it takes, or for a request to stop: Fatal(Clean). After that, wakeup is
+	 * notified of every change.
 	 */
 	NatsConnection(const std::string &url, const std::string &client_name, Wakeup *wakeup,
 				   const std::atomic<int> *stop_requests);
