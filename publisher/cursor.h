@@ -25,9 +25,9 @@ constexpr size_t kCursorSizeMax = 96;
 /* A message of a source: the frame or record that it is of, and which of its messages. */
 struct Cursor
 {
-	uint64_t epoch;    /* another epoch is another source, whatever its name */
+	uint64_t epoch; /* another epoch is another source, whatever its name */
 	uint64_t position;
-	uint32_t part;     /* from 1 */
+	uint32_t part; /* from 1 */
 	uint32_t total;
 
 	bool last_part() const { return part == total; }

@@ -22,15 +22,14 @@ enum class ExitCode {
 	AttachTimeout = 6, /* no ring within --attach-timeout */
 };
 
-constexpr const char kExitCodesHelp[] =
-	"Exit codes:\n"
-	"  0  stopped as asked\n"
-	"  1  unexpected error\n"
-	"  2  wrong option, configuration, directory, permission or credentials\n"
-	"  3  another publisher runs for this application\n"
-	"  4  the stream is not as it must be, or somebody else writes to it\n"
-	"  5  the ring is of another version, or corrupt\n"
-	"  6  no ring within --attach-timeout\n";
+constexpr const char kExitCodesHelp[] = "Exit codes:\n"
+										"  0  stopped as asked\n"
+										"  1  unexpected error\n"
+										"  2  wrong option, configuration, directory, permission or credentials\n"
+										"  3  another publisher runs for this application\n"
+										"  4  the stream is not as it must be, or somebody else writes to it\n"
+										"  5  the ring is of another version, or corrupt\n"
+										"  6  no ring within --attach-timeout\n";
 
 struct Fatal : std::runtime_error
 {

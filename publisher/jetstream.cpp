@@ -7,6 +7,7 @@
 
 #include "cursor.h"
 #include "exit_codes.h"
+#include "lineage.h"
 #include "log.h"
 #include "stream_reader.h"
 #include "subject.h"
@@ -63,8 +64,9 @@ JetStream::learn_limits(const nlohmann::json &config)
 	body_limit_ = static_cast<uint32_t>(std::min<int64_t>(payload - kHeaderAllowance, UINT32_MAX));
 }
 
-std::optional<LogEnd>
-JetStream::read_end(std::string *why)
+/* The stream's configuration and state, as JetStream has them. */
+std::optional<nlohmann::json>
+JetStream::info(std::string *why)
 {
 	ApiReply reply = stream_known_ ? jetstream_request(connection_.get(), "STREAM.INFO." + plan_.name)
 								   : find_or_make_stream(connection_.get(), plan_);
@@ -75,15 +77,26 @@ JetStream::read_end(std::string *why)
 		return std::nullopt;
 	}
 	if (reply.error_code == kErrorStreamNotFound)
-		throw Fatal(ExitCode::StreamRefused, describe() + " has been deleted while it was published to");
+		throw Fatal(ExitCode::StreamRefused,
+					describe() + " has been deleted while it was published to; " + resync_advice(plan_.application));
 	if (!reply.ok())
 		throw Fatal(ExitCode::StreamRefused, describe() + ": " + reply.error);
-
-	const nlohmann::json &config = reply.content["config"];
-	const nlohmann::json &state = reply.content["state"];
-
-	if (!config.is_object() || !state.is_object())
+	if (!reply.content["config"].is_object() || !reply.content["state"].is_object())
 		throw Fatal(ExitCode::StreamRefused, describe() + ": JetStream's answer holds no configuration or state");
+	return std::move(reply.content);
+}
+
+std::optional<LogEnd>
+JetStream::read_end(std::string *why)
+{
+	std::optional<nlohmann::json> known = info(why);
+
+	if (!known)
+		return std::nullopt;
+
+	const nlohmann::json &config = (*known)["config"];
+	const nlohmann::json &state = (*known)["state"];
+
 	if (stream_known_)
 		check_usable(plan_, config);
 	else if (!check_stream(connection_.get(), plan_, config, why) ||
@@ -94,16 +107,28 @@ JetStream::read_end(std::string *why)
 
 	LogEnd end;
 
-	drops_ = drops_messages(config);
 	end.sequence = state.value("last_seq", uint64_t{0});
 	if (state.value("messages", uint64_t{0}) == 0)
-	{
 		missing_ = end.sequence;
-		end.emptied = end.sequence > 0 && !drops_;
-	}
 	else if (!last_id(state.value("first_seq", uint64_t{0}), end.sequence, &end, why))
 		return std::nullopt;
 	return end;
+}
+
+std::optional<uint64_t>
+JetStream::read_first(std::string *why)
+{
+	std::optional<nlohmann::json> known = info(why);
+
+	if (!known)
+		return std::nullopt;
+	if (drops_messages((*known)["config"]))
+		return 0;
+
+	const nlohmann::json &state = (*known)["state"];
+
+	return state.value("messages", uint64_t{0}) > 0 ? state.value("first_seq", uint64_t{0})
+													: state.value("last_seq", uint64_t{0}) + 1;
 }
 
 /* Looks for the last message that bears a publisher's id. False: JetStream can't answer now. */
@@ -127,10 +152,7 @@ JetStream::last_id(uint64_t first, uint64_t last, LogEnd *end, std::string *why)
 		if (static_cast<int>(error) == kErrorNoMessage)
 		{
 			if (sequence == last)
-			{
 				missing_ = last;
-				end->emptied = !drops_;
-			}
 			continue;
 		}
 		if (status != NATS_OK)

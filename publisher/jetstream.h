@@ -35,6 +35,7 @@ public:
 	uint64_t interruptions() const override { return connection_.interruptions(); }
 	std::string describe() const override;
 	std::optional<LogEnd> read_end(std::string *why) override;
+	std::optional<uint64_t> read_first(std::string *why) override;
 	uint32_t body_limit() const override { return body_limit_; }
 	bool publish(const Message &message, uint64_t token) override;
 	void collect(std::vector<Answer> *answers) override;
@@ -51,6 +52,7 @@ public:
 private:
 	static void on_answer(natsConnection *, natsSubscription *, natsMsg *message, void *self);
 	bool last_id(uint64_t first, uint64_t last, LogEnd *end, std::string *why);
+	std::optional<nlohmann::json> info(std::string *why);
 	void learn_limits(const nlohmann::json &config);
 
 	StreamPlan plan_;
@@ -60,7 +62,6 @@ private:
 	std::atomic<bool> have_answers_{false};
 	bool stream_known_ = false;
 	uint64_t missing_ = 0; /* the stream's end, if there is no message any more */
-	bool drops_ = false;   /* the stream's settings take messages away */
 	uint32_t body_limit_ = 0;
 	std::string inbox_;
 	/* Destroyed in this order, from the end: no answer arrives after the members above are gone. */

@@ -1,6 +1,7 @@
 /* See lineage.h. */
 #include "lineage.h"
 
+#include <algorithm>
 #include <charconv>
 #include <random>
 #include <unistd.h>
@@ -33,9 +34,9 @@ Lineage::Lineage(const std::string &application, Queue *queue)
 }
 
 std::string
-Lineage::resync() const
+resync_advice(const std::string &application)
 {
-	return "SELECT siphon_resync_application('" + application_ + "')";
+	return "to publish all rows anew, run on the server: SELECT siphon_resync_application('" + application + "')";
 }
 
 static uint64_t
@@ -69,7 +70,7 @@ Lineage::read_record(std::string *why)
 	{
 		throw Fatal(ExitCode::StreamRefused, "entry \"" + std::string(kOriginKey) + "\" of the key-value bucket of " +
 												 queue_.describe() + " can't be read (" + error.what() +
-												 "): delete it, then run on the server: " + resync());
+												 "): delete it; " + resync_advice(application_));
 	}
 	return true;
 }
@@ -116,35 +117,37 @@ Lineage::settle(std::string *why)
 }
 
 void
+Lineage::check_first(uint64_t first) const
+{
+	/* The message that begins the history is never removed by a publisher. */
+	if (record_ && first > record_->since)
+		throw Fatal(ExitCode::StreamRefused,
+					queue_.describe() + " was emptied by somebody: what stood before sequence " +
+						std::to_string(first) + " is gone, and who had not read it can't any more; " +
+						resync_advice(application_));
+}
+
+void
 Lineage::check_continued(uint64_t history, uint64_t last_sequence) const
 {
-	if (!record_ || record_->history != history)
+	if (!record_ || (record_->history == history && last_sequence < record_->since))
+		throw Fatal(ExitCode::StreamRefused, queue_.describe() +
+												 " has lost what it had acknowledged: it, or its key-value bucket, was "
+												 "deleted, or it is another one than before; " +
+												 resync_advice(application_));
+	if (record_->history != history)
 		throw Fatal(ExitCode::StreamRefused,
 					queue_.describe() + " does not hold what this server has published as application " + application_ +
-						", but what another server, or a new application of that name, does: if this server is the one "
-						"to publish it, run there: " +
-						resync());
-	if (last_sequence < record_->since)
-		throw Fatal(ExitCode::StreamRefused, queue_.describe() +
-												 " has lost what it had acknowledged: it was deleted, or is another "
-												 "one than before; to publish all rows anew, run on the server: " +
-												 resync());
+						", but what another server, or a new application of that "
+						"name, does; if this one is to go on in its place: " +
+						resync_advice(application_));
 }
 
 bool
 Lineage::begins(const Origin &origin, uint64_t last_sequence) const
 {
-	if (!record_ || record_->history != origin.history)
-	{
-		if (origin.acknowledged == 0)
-			return true;
-		if (!record_)
-			throw Fatal(ExitCode::StreamRefused,
-						queue_.describe() +
-							" has lost what it had acknowledged: it, or its key-value bucket, was deleted, or it is "
-							"another one than before; to publish all rows anew, run on the server: " +
-							resync());
-	}
+	if (!current(origin.history) && origin.acknowledged == 0)
+		return true;
 	check_continued(origin.history, last_sequence);
 
 	uint32_t count = std::min(origin.epoch_count, kOriginEpochs);
@@ -158,7 +161,7 @@ Lineage::begins(const Origin &origin, uint64_t last_sequence) const
 				"another server, perhaps a copy of this one, publishes as application " + application_ + " to " +
 					queue_.describe() + " (ring " + format_lsn(record_->epoch) +
 					"): drop the application on one of them with SELECT siphon_drop_application('" + application_ +
-					"'); if this server is to go on in its place, run here: " + resync());
+					"'); if this one is to go on in its place: " + resync_advice(application_));
 }
 
 void
@@ -175,17 +178,17 @@ Lineage::check_timeline(const Origin &origin, const Position &newest) const
 		{
 			if (begin == 0 || newest.lsn < begin)
 				return;
-			throw Fatal(ExitCode::StreamRefused,
-						queue_.describe() + " holds changes up to " + format_lsn(newest.lsn) +
-							" that this server does not have: it left timeline " + std::to_string(record_->timeline) +
-							" at " + format_lsn(begin) +
-							", and so has lost them in a failover; to publish all rows anew, run there: " + resync());
+			throw Fatal(ExitCode::StreamRefused, queue_.describe() + " holds changes up to " + format_lsn(newest.lsn) +
+													 " that this server does not have: it left timeline " +
+													 std::to_string(record_->timeline) + " at " + format_lsn(begin) +
+													 ", and so has lost them in a failover; " +
+													 resync_advice(application_));
 		}
 		begin = timeline.begin;
 	}
 	throw Fatal(ExitCode::StreamRefused,
 				queue_.describe() + " holds changes of timeline " + std::to_string(record_->timeline) +
-					", from which this server does not descend; to publish all rows anew, run there: " + resync());
+					", from which this server does not descend; " + resync_advice(application_));
 }
 
 bool

@@ -25,6 +25,9 @@
 
 namespace siphon {
 
+/* What to do about a stream that does not hold what it should, for messages. */
+std::string resync_advice(const std::string &application);
+
 class Lineage
 {
 public:
@@ -36,6 +39,11 @@ public:
 	 */
 	bool settle(std::string *why);
 
+	/*
+	 * The stream begins at this sequence, 0 if its settings take messages away. Fatal if somebody else has taken away
+	 * what of the history stood before it.
+	 */
+	void check_first(uint64_t first) const;
 	/* A ring of this history whose origin was dealt with before goes on. Fatal if the stream does not hold that
 	 * history. */
 	void check_continued(uint64_t history, uint64_t last_sequence) const;
@@ -64,7 +72,6 @@ private:
 
 	bool read_record(std::string *why);
 	bool claim(std::string *why);
-	std::string resync() const;
 
 	const std::string application_;
 	const std::string instance_; /* of this process */

@@ -55,8 +55,8 @@ publish(int argc, char **argv)
 	log_open(config->log_level);
 
 	RingDirectory directory(config->ring_directory, config->application);
-	StreamPlan plan{stream_name(config->application), subject_root(config->subject_prefix, config->application),
-					config->stream, config->update_stream};
+	StreamPlan plan{stream_name(config->application), config->application,
+					subject_root(config->subject_prefix, config->application), config->stream, config->update_stream};
 	JetStream queue(config->nats_url, "siphon-publisher " + config->application, plan, &wakeup, &stop_requests);
 	Publisher publisher(*config, &directory, &queue, &wakeup, &stop_requests);
 

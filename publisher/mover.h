@@ -61,7 +61,7 @@ private:
 	const TableState state_;
 	const std::string root_;
 	Queue &queue_;
-	std::string held_;  /* subjects of all partitions */
+	std::string held_; /* subjects of all partitions */
 	std::unique_ptr<QueueReader> reader_;
 	std::deque<StoredMessage> incoming_;
 	std::vector<StoredMessage> batch_;

@@ -28,8 +28,8 @@ struct PartPlan
  * fragment of the record but the last; body_limit (> 0) that of a message. nullopt: the fragment can't be
  * one of that record, so the ring is corrupt.
  */
-std::optional<PartPlan> plan_parts(uint32_t record_length, uint32_t offset, uint32_t length,
-								   uint32_t fragment_limit, uint32_t body_limit);
+std::optional<PartPlan> plan_parts(uint32_t record_length, uint32_t offset, uint32_t length, uint32_t fragment_limit,
+								   uint32_t body_limit);
 
 } // namespace siphon
 

@@ -17,6 +17,8 @@ using std::chrono::seconds;
 static constexpr milliseconds kBeat{1000};
 /* Looking for rings is not worth doing more often than this, however often the bell rings. */
 static constexpr milliseconds kLook{20};
+/* How often to look whether somebody has taken messages away. */
+static constexpr seconds kInspection{5};
 /* How often to try a queue that is not there. */
 static constexpr milliseconds kRetry{250};
 /* A message without an answer for this long has lost it. */
@@ -80,8 +82,23 @@ Publisher::beat()
 		used += feed->ring().reader().written() - feed->ring().reader().acked();
 		capacity += feed->ring().reader().capacity();
 	}
+	inspect();
 	if (capacity > 0)
 		progress_.report(now_, ledger_.messages(), used, capacity);
+}
+
+/* Looks now and then whether the queue still holds what it had; what was taken away shows nowhere else. */
+void
+Publisher::inspect()
+{
+	const RingFeed *feed = decoder();
+	std::string why;
+
+	if (!settled_ || now_ < next_inspection_ || feed == nullptr || !lineage_.current(feed->ring().reader().history()) ||
+		!queue_.ready())
+		return;
+	next_inspection_ = now_ + kInspection;
+	lineage_.check_first(queue_.read_first(&why).value_or(0));
 }
 
 /* When the bell rang, and once a second. */
@@ -345,25 +362,17 @@ Publisher::check_log_end(const LogEnd &end) const
 {
 	uint64_t known = ledger_.stored_sequence();
 	const RingFeed *feed = decoder();
-	bool continued = feed != nullptr && lineage_.current(feed->ring().reader().history());
 
 	/* Its origin was dealt with, by a publisher before us perhaps. */
 	if (feed != nullptr && feed->ring().reader().acked() > 0)
 		lineage_.check_continued(feed->ring().reader().history(), end.sequence);
-	if (end.emptied && continued)
-		throw Fatal(ExitCode::StreamRefused, queue_.describe() + " was emptied by somebody: its last message, " +
-												 std::to_string(end.sequence) +
-												 ", is gone, and who had not read it can't any more; to publish all "
-												 "rows anew, run on the server: SELECT siphon_resync_application('" +
-												 config_.application + "')");
 	if (!chained_)
 		return;
 	if (end.sequence < known)
-		throw Fatal(ExitCode::StreamRefused,
-					queue_.describe() + " has lost messages that it had acknowledged: it ends at sequence " +
-						std::to_string(end.sequence) + " and had reached " + std::to_string(known) +
-						"; to publish all rows anew, run on the server: SELECT siphon_resync_application('" +
-						config_.application + "')");
+		throw Fatal(ExitCode::StreamRefused, queue_.describe() +
+												 " has lost messages that it had acknowledged: it ends at sequence " +
+												 std::to_string(end.sequence) + " and had reached " +
+												 std::to_string(known) + "; " + resync_advice(config_.application));
 	if (end.sequence == known)
 		return;
 	if (end.foreign)

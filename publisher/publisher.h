@@ -51,6 +51,7 @@ private:
 	using Feeds = std::map<std::string, std::unique_ptr<RingFeed>>;
 
 	void beat();
+	void inspect();
 	void look_for_rings();
 	void drop_replaced();
 	void attach_new();
@@ -103,6 +104,7 @@ private:
 	uint64_t changes_seen_ = 0;
 
 	Clock::time_point next_beat_;
+	Clock::time_point next_inspection_;
 	Clock::time_point next_look_; /* for rings that came and went */
 	Clock::time_point unattached_since_;
 	Clock::time_point retry_at_; /* nothing is tried before */

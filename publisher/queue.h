@@ -54,8 +54,6 @@ struct Answer
 struct LogEnd
 {
 	uint64_t sequence = 0; /* of the last message, 0 if there never was one */
-	/* The last message is gone, and nothing in the log's settings takes messages away: somebody removed it. */
-	bool emptied = false;
 	/* The last message of those that still exist was not written by a publisher. */
 	bool foreign = false;
 	/* The last message that was, if it still exists: its id and its Siphon-Cursors. */
@@ -110,6 +108,11 @@ public:
 	 * in *why; try again later.
 	 */
 	virtual std::optional<LogEnd> read_end(std::string *why) = 0;
+	/*
+	 * Sequence of the first message that still exists, or that will. 0: the log's settings take messages away. nullopt:
+	 * not now.
+	 */
+	virtual std::optional<uint64_t> read_first(std::string *why) = 0;
 	/* Bytes that a message's body may have; known after read_end(). */
 	virtual uint32_t body_limit() const = 0;
 

@@ -15,10 +15,10 @@ namespace siphon {
 struct StreamSettings
 {
 	std::optional<int> replicas;
-	std::optional<std::string> storage; /* file, memory */
+	std::optional<std::string> storage;               /* file, memory */
 	std::optional<std::chrono::milliseconds> max_age; /* 0: for ever */
-	std::optional<uint64_t> max_bytes;  /* 0: no limit */
-	std::optional<std::string> discard; /* old, new */
+	std::optional<uint64_t> max_bytes;                /* 0: no limit */
+	std::optional<std::string> discard;               /* old, new */
 };
 
 } // namespace siphon

@@ -63,7 +63,7 @@ find_or_make_stream(natsConnection *connection, const StreamPlan &plan)
 	json config = settings_of(plan.settings);
 
 	config["name"] = plan.name;
-	config["description"] = "Changes of Siphon application " + plan.root.substr(plan.root.rfind('.') + 1);
+	config["description"] = "Changes of Siphon application " + plan.application;
 	config["subjects"] = subjects_of(plan);
 	config["retention"] = "limits";
 	if (!config.contains("storage"))

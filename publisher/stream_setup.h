@@ -17,6 +17,7 @@ namespace siphon {
 struct StreamPlan
 {
 	std::string name;
+	std::string application;
 	std::string root; /* <prefix>.<application> */
 	StreamSettings settings;
 	bool update;

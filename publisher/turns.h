@@ -17,8 +17,7 @@ public:
 	static constexpr int kFirstInARow = 8;
 
 	/* Of `count` sources one that is ready(source), which is asked of as few as needed. nullopt: none is. */
-	template <typename Ready>
-	std::optional<size_t> next(size_t count, Ready ready)
+	template <typename Ready> std::optional<size_t> next(size_t count, Ready ready)
 	{
 		bool first_asked = in_a_row_ < kFirstInARow;
 

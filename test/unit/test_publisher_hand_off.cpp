@@ -83,6 +83,8 @@ public:
 		return end;
 	}
 
+	std::optional<uint64_t> read_first(std::string *) override { return log.empty() ? last + 1 : log.begin()->first; }
+
 	bool publish(const Message &message, uint64_t token) override
 	{
 		if (dice.percent(crash_percent / 5))
