@@ -4,12 +4,15 @@ $(BUILDDIR)/ring-drain: test/bench/ring_drain.cpp src/ring.cpp src/ring_file.cpp
 	$(Q)$(CXX) -std=c++20 -O2 -g -Wall -Wextra -Werror -Isrc -o $@ $(filter %.cpp,$^)
 
 # What siphon-tail has, but its main().
-bench_delay_objects = $(call publisher_objects,$(filter-out publisher/tail.cpp,$(TAIL_SRCS))) $(SIPHON_PB_OBJECT)
+bench_tail_objects = $(call publisher_objects,$(filter-out publisher/tail.cpp,$(TAIL_SRCS))) $(SIPHON_PB_OBJECT)
 
-$(BUILDDIR)/message-delay: test/bench/message_delay.cpp $(bench_delay_objects) | $(SIPHON_PB)
+$(BUILDDIR)/message-delay: test/bench/message_delay.cpp $(bench_tail_objects) | $(SIPHON_PB)
 	$(Q)$(CXX) -std=c++20 -O2 -g -Wall -Wextra -Werror $(PUBLISHER_CPPFLAGS) -o $@ $(filter %.cpp %.o,$^) $(PUBLISHER_LIBS)
 
-.PHONY: bench-here bench-snapshot-here
+$(BUILDDIR)/publish-chain: test/bench/publish_chain.cpp $(bench_tail_objects) | $(SIPHON_PB)
+	$(Q)$(CXX) -std=c++20 -O2 -g -Wall -Wextra -Werror $(PUBLISHER_CPPFLAGS) -o $@ $(filter %.cpp %.o,$^) $(PUBLISHER_LIBS)
+
+.PHONY: bench-here bench-snapshot-here bench-chain-here
 bench-here:
 	$(call build-quietly,all $(BUILDDIR)/ring-drain)
 	@test/bench/run
@@ -17,3 +20,7 @@ bench-here:
 bench-snapshot-here:
 	$(call build-quietly,all $(BUILDDIR)/ring-drain $(BUILDDIR)/message-delay)
 	@test/bench/snapshot
+
+bench-chain-here:
+	$(call build-quietly,all $(BUILDDIR)/publish-chain)
+	@test/bench/chain
