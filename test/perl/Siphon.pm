@@ -350,8 +350,8 @@ sub pgbench_runs
 {
 	my ($pgbench) = @_;
 
-	$pgbench->{run}->pump_nb;
-	return $pgbench->{run}->pumpable;
+	# IPC::Run dies when it finds the end while it looks.
+	return eval { $pgbench->{run}->pump_nb; $pgbench->{run}->pumpable };
 }
 
 1;

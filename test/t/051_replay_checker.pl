@@ -6,6 +6,7 @@ use warnings FATAL => 'all';
 use List::Util qw(first shuffle);
 use PostgreSQL::Test::Utils;
 use Siphon;
+use Siphon::Gapless;
 use Siphon::NatsClient;
 use Test::More;
 
@@ -171,5 +172,40 @@ like($output, $_, 'and says so')
   qr/public.divided: row k"\\,\}\|2, 8: v is \d+ and should be NULL$/m,
   qr/public.divided: row k"\\,\}\|1, 7 should not be there$/m,
   qr/public.divided: row x, -1 is missing$/m;
+
+# Where writers count, it knows what is missing; and it holds watermarks to their word.
+sub change
+{
+	my ($lsn, $writer, $n) = @_;
+
+	return sprintf '{"application":"main","schema":"public","table":"ledger","operation":"INSERT","position":"%016X/1",'
+	  . '"timestamp":"2026-01-01","xid":1,"columns":{"writer":%d,"n":%d}}' . "\n", $lsn, $writer, $n;
+}
+
+sub watermark
+{
+	my ($lsn, @held) = @_;
+
+	return sprintf '{"application":"main","operation":"WATERMARK","position":"%016X/0","timestamp":"2026-01-01"%s}' . "\n",
+	  $lsn, @held ? ',"held_tables":[' . join(',', map { "\"$_\"" } @held) . ']' : '';
+}
+
+sub gapless
+{
+	my ($name, $lost, $doubled, $differences, @lines) = @_;
+	my $replay = Siphon::Gapless->new(connect => $node->connstr('postgres'), tables => ['public.ledger'], gapless => 'public.ledger');
+
+	$replay->take($_) for @lines;
+	is("$replay->{lost} $replay->{doubled} $replay->{differences}", "$lost $doubled $differences", "$name: lost, doubled, differences")
+	  or diag($replay->report);
+	return;
+}
+
+$node->safe_psql('postgres', 'CREATE TABLE ledger (writer int, n int, PRIMARY KEY (writer, n))');
+gapless('two writers', 0, 0, 0, change(1, 1, 1), change(2, 2, 1), watermark(2), change(3, 1, 2), change(4, 2, 2), watermark(4));
+gapless('a gap', 2, 0, 1, change(1, 1, 1), change(2, 1, 4), change(3, 1, 5));
+gapless('an event too many', 0, 1, 2, change(1, 1, 1), change(2, 1, 2), change(3, 1, 2), change(4, 1, 3));
+gapless('a watermark too early', 0, 0, 1, change(1, 1, 1), watermark(2), change(2, 1, 2));
+gapless('a watermark that does not speak for the table', 0, 0, 0, change(1, 1, 1), watermark(2, 'public.other', 'public.ledger'), change(2, 1, 2));
 
 done_testing();

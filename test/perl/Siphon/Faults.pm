@@ -16,6 +16,7 @@ use warnings FATAL => 'all';
 
 use PostgreSQL::Test::Utils;
 use Siphon;
+use Siphon::Load;
 use Siphon::NatsClient;
 use Siphon::Ordeal qw(one_of between);
 use Time::HiRes qw(sleep time);
@@ -86,7 +87,7 @@ sub signal_snapshot
 	my $deadline = time + 1;
 	my @pids;
 
-	$torture->on_table('resync_table', $torture->table(one_of(qw(counters moves comes))));
+	$torture->on_table('resync_table', $torture->table(one_of(@ANEW)));
 	until (@pids = server_processes($torture->{node}, qr/siphon snapshot/))
 	{
 		return if time > $deadline;
@@ -97,6 +98,17 @@ sub signal_snapshot
 	@pids = server_processes($torture->{node}, qr/siphon snapshot/);
 	kill $signal, one_of(@pids) if @pids;
 	return;
+}
+
+# A table's snapshot is paused, wherever it is.
+sub pause_snapshot
+{
+	my ($torture) = @_;
+	my $table = $torture->table(one_of(@ANEW));
+
+	$torture->on_table('resync_table', $table);
+	$torture->on_table('pause', $table);
+	return sub { $torture->on_table('resume', $table) };
 }
 
 # ---- servers --------------------------------------------------------------------------------------------------------
@@ -255,7 +267,7 @@ sub resync_all
 {
 	my ($torture) = @_;
 
-	$torture->on_table('resync_table', $torture->table($_)) for qw(counters moves comes shifting);
+	$torture->on_table('resync_table', $torture->table($_)) for @ANEW;
 	return;
 }
 
@@ -313,6 +325,13 @@ our @FAULTS = (
 		name => 'snapshot killed',
 		touches => [qw(snapshot decoder primary standby)],
 		strike => sub { signal_snapshot($_[0], 'KILL') },
+		until => sub { $_[0]->all_stream }
+	},
+	{
+		name => 'snapshot paused',
+		touches => [qw(snapshot primary standby)],
+		hold => 1,
+		strike => \&pause_snapshot,
 		until => sub { $_[0]->all_stream }
 	},
 	{

@@ -7,16 +7,19 @@ use warnings FATAL => 'all';
 use Exporter 'import';
 use Siphon::Ordeal qw(one_of);
 
-our @EXPORT = qw(@TABLES $ROWS %SCRIPTS @COMPANY);
+our @EXPORT = qw(@TABLES @ANEW $ROWS %SCRIPTS @COMPANY);
 
-# The first has gaps where something is lost, and is never brought out anew. The third changes keys between partitions.
-# The fourth comes and goes, and the fifth changes its columns.
+# The first has gaps where something is lost, the third changes keys between partitions. The rows of these three are
+# brought out once, so that all of their changes are in the stream at the end. Those of the others come anew: of one that
+# comes and goes, and of one that changes its columns.
 our @TABLES = (
 	{ name => 'ledger', columns => 'writer int, n int, filler text, PRIMARY KEY (writer, n)', partitions => 1 },
 	{ name => 'counters', columns => 'id int PRIMARY KEY, v int, filler text', partitions => 2, rows => q{g, 0, repeat('x', 100)} },
 	{ name => 'moves', columns => 'id int PRIMARY KEY, v int, filler text', partitions => 4, rows => q{g, 0, repeat('y', 100)} },
+	{ name => 'fresh', columns => 'id int PRIMARY KEY, v int, filler text', partitions => 2, rows => q{g, 0, repeat('f', 100)} },
 	{ name => 'comes', columns => 'id bigserial PRIMARY KEY, v int, filler text', partitions => 3, rows => q{g + 1000000, 0, repeat('z', 100)} },
 	{ name => 'shifting', columns => 'id int PRIMARY KEY, v int, a text', partitions => 1, rows => q{g, 0, md5(g::text)} });
+our @ANEW = qw(fresh comes shifting);
 our $ROWS = 1000;
 
 # Each UPDATE increments v. Of a key and its negative only one is there.
@@ -64,6 +67,10 @@ our %SCRIPTS = (
 		\set id random(1, 1000)
 		UPDATE comes SET v = v + 1 WHERE id = :id + 1000000;
 	},
+	'fresh@6' => q{
+		\set id random(1, 1000)
+		UPDATE fresh SET v = v + 1 WHERE id = :id;
+	},
 	'shifting@4' => q{
 		\set id random(1, 1000)
 		UPDATE shifting SET v = v + 1 WHERE id = :id;
@@ -76,7 +83,7 @@ our @COMPANY = (
 		name => 'a snapshot',
 		begin => sub {
 			my ($torture) = @_;
-			my $table = one_of(@TABLES[ 1 .. $#TABLES ]);
+			my $table = $torture->table(one_of(@ANEW));
 
 			$torture->on_table('resync_table', $table) if $torture->is_listed($table);
 			return $table->{name};
