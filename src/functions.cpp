@@ -200,9 +200,13 @@ siphon_add_table(PG_FUNCTION_ARGS)
 	workers = PG_ARGISNULL(5) ? siphon_snapshot_workers : PG_GETARG_INT32(5);
 	check_workers(workers);
 	describe_table(PG_GETARG_OID(0), partitions, name_list(PG_GETARG_ARRAYTYPE_P(3)), table);
-	if (registry_read(application) == nullptr)
+	registry = registry_read(application);
+	if (registry == nullptr)
+	{
 		application_create(application);
-	registry = checked(registry_read(application), application);
+		registry = registry_read(application);
+	}
+	checked(registry, application);
 	refuse_twice(registry, table);
 	refuse_overlap(registry, table);
 

@@ -1,8 +1,10 @@
 /*
- * The registry's files: see registry.h. JSON is written by hand with PostgreSQL's escape_json and read back
- * through its jsonb, which work without a database connection, as the launcher needs.
+ * The registry's files: see registry.h. JSON is written by hand with PostgreSQL's escape_json, which works without a
+ * database connection, as the launcher needs.
  */
 #include "registry.h"
+
+#include "json.h"
 
 #define XXH_INLINE_ALL
 #include <xxhash.h>
@@ -217,72 +219,68 @@ damaged(const char *path, const char *what)
 }
 
 /* The value of a key of a JSON object, or an error: the checksum was right, so a missing one is a bug or a forgery. */
-static JsonbValue *
-member(const char *path, JsonbContainer *object, const char *key, enum jbvType type)
+static const Json *
+member(const char *path, const Json *object, const char *key, JsonKind kind)
 {
-	JsonbValue *value = getKeyJsonValueFromContainer(object, key, static_cast<int>(strlen(key)), nullptr);
+	const Json *value = json_member(object, key);
 
-	if (value == nullptr || value->type != type)
+	if (value == nullptr || value->kind != kind)
 		damaged(path, psprintf("Key \"%s\" is missing or of the wrong type.", key));
 	return value;
 }
 
-static char *
-string_of(JsonbValue *value)
-{
-	return pnstrdup(value->val.string.val, value->val.string.len);
-}
-
 static void
-copy_member(const char *path, JsonbContainer *object, const char *key, char *out, size_t size)
+copy_member(const char *path, const Json *object, const char *key, char *out, size_t size)
 {
-	strlcpy(out, string_of(member(path, object, key, jbvString)), size);
+	strlcpy(out, member(path, object, key, JsonKind::String)->text, size);
 }
 
 static int64
-number_member(const char *path, JsonbContainer *object, const char *key)
+number_member(const char *path, const Json *object, const char *key)
 {
-	JsonbValue *value = member(path, object, key, jbvNumeric);
+	return member(path, object, key, JsonKind::Number)->number;
+}
 
-	return DatumGetInt64(DirectFunctionCall1(numeric_int8, NumericGetDatum(value->val.numeric)));
+/* The first item of an array, all of whose items are of this kind. */
+static const Json *
+items_of(const char *path, const Json *object, const char *key, JsonKind kind)
+{
+	const Json *first = member(path, object, key, JsonKind::Array)->first;
+
+	for (const Json *item = first; item; item = item->next)
+		if (item->kind != kind)
+			damaged(path, psprintf("An item of \"%s\" is of the wrong type.", key));
+	return first;
 }
 
 static uint64
-hex_of(const char *path, JsonbValue *value)
+hex_of(const char *path, const Json *value)
 {
-	char *text;
 	char *end;
-	uint64 number;
+	uint64 number = strtoull(value->text, &end, 16);
 
-	if (value->type != jbvString)
-		damaged(path, "A number in hexadecimal is not a string.");
-	text = string_of(value);
-	number = strtoull(text, &end, 16);
-	if (end == text || *end != '\0')
-		damaged(path, psprintf("\"%s\" is no number in hexadecimal.", text));
+	if (end == value->text || *end != '\0')
+		damaged(path, psprintf("\"%s\" is no number in hexadecimal.", value->text));
 	return number;
 }
 
 static void
-parse_history(const char *path, JsonbContainer *object, Registry *registry)
+parse_history(const char *path, const Json *object, Registry *registry)
 {
-	JsonbContainer *epochs;
-
-	registry->history = hex_of(path, member(path, object, "history", jbvString));
+	registry->history = hex_of(path, member(path, object, "history", JsonKind::String));
 	registry->acknowledged = number_member(path, object, "acknowledged") != 0;
 	registry->failover = number_member(path, object, "failover") != 0;
-	epochs = member(path, object, "epochs", jbvBinary)->val.binary.data;
-	for (uint32 i = 0; i < JsonContainerSize(epochs); i++)
+	for (const Json *item = items_of(path, object, "epochs", JsonKind::String); item; item = item->next)
 	{
 		uint64 *epoch = static_cast<uint64 *>(palloc(sizeof(uint64)));
 
-		*epoch = hex_of(path, getIthJsonbValueFromContainer(epochs, i));
+		*epoch = hex_of(path, item);
 		registry->epochs = lappend(registry->epochs, epoch);
 	}
 }
 
 static Phase
-phase_member(const char *path, JsonbContainer *object)
+phase_member(const char *path, const Json *object)
 {
 	char name[16];
 
@@ -294,17 +292,16 @@ phase_member(const char *path, JsonbContainer *object)
 }
 
 static RegistryTable *
-parse_table(const char *path, JsonbContainer *object)
+parse_table(const char *path, const Json *object)
 {
 	RegistryTable *table = static_cast<RegistryTable *>(palloc0(sizeof(RegistryTable)));
-	JsonbContainer *excluded;
 
 	table->relid = static_cast<Oid>(number_member(path, object, "relation_oid"));
 	copy_member(path, object, "schema", table->schema, sizeof(table->schema));
 	copy_member(path, object, "table", table->name, sizeof(table->name));
 	table->partitions = static_cast<int>(number_member(path, object, "partitions"));
 	table->start = DatumGetLSN(
-		DirectFunctionCall1(pg_lsn_in, CStringGetDatum(string_of(member(path, object, "start", jbvString)))));
+		DirectFunctionCall1(pg_lsn_in, CStringGetDatum(member(path, object, "start", JsonKind::String)->text)));
 	table->phase = phase_member(path, object);
 	table->generation = static_cast<uint32>(number_member(path, object, "generation"));
 	table->rows = number_member(path, object, "rows") != 0;
@@ -313,31 +310,15 @@ parse_table(const char *path, JsonbContainer *object)
 	table->failures = static_cast<int>(number_member(path, object, "failures"));
 	table->retry_at = number_member(path, object, "retry_at");
 	copy_member(path, object, "reason", table->reason, sizeof(table->reason));
-	excluded = member(path, object, "exclude_columns", jbvBinary)->val.binary.data;
-	for (uint32 i = 0; i < JsonContainerSize(excluded); i++)
-	{
-		JsonbValue *name = getIthJsonbValueFromContainer(excluded, i);
-
-		if (name->type != jbvString)
-			damaged(path, "An excluded column is not a string.");
-		table->exclude_columns = lappend(table->exclude_columns, string_of(name));
-	}
-	excluded = member(path, object, "exclude_attributes", jbvBinary)->val.binary.data;
-	for (uint32 i = 0; i < JsonContainerSize(excluded); i++)
-	{
-		JsonbValue *number = getIthJsonbValueFromContainer(excluded, i);
-
-		if (number->type != jbvNumeric)
-			damaged(path, "An excluded attribute is not a number.");
-		table->exclude_attributes =
-			lappend_int(table->exclude_attributes,
-						DatumGetInt32(DirectFunctionCall1(numeric_int4, NumericGetDatum(number->val.numeric))));
-	}
+	for (const Json *item = items_of(path, object, "exclude_columns", JsonKind::String); item; item = item->next)
+		table->exclude_columns = lappend(table->exclude_columns, pstrdup(item->text));
+	for (const Json *item = items_of(path, object, "exclude_attributes", JsonKind::Number); item; item = item->next)
+		table->exclude_attributes = lappend_int(table->exclude_attributes, static_cast<int>(item->number));
 	return table;
 }
 
 static RegistryRemoved *
-parse_removed(const char *path, JsonbContainer *object)
+parse_removed(const char *path, const Json *object)
 {
 	RegistryRemoved *table = static_cast<RegistryRemoved *>(palloc0(sizeof(RegistryRemoved)));
 
@@ -390,16 +371,6 @@ slurp(const char *path, size_t *length)
 	return bytes;
 }
 
-static JsonbContainer *
-object_at(const char *path, JsonbContainer *array, uint32 index)
-{
-	JsonbValue *value = getIthJsonbValueFromContainer(array, index);
-
-	if (value->type != jbvBinary)
-		damaged(path, "A table is not a JSON object.");
-	return value->val.binary.data;
-}
-
 Registry *
 registry_read(const char *application)
 {
@@ -410,8 +381,7 @@ registry_read(const char *application)
 	int format;
 	unsigned long long checksum;
 	Registry *registry;
-	Jsonb *json;
-	JsonbContainer *tables;
+	const Json *json;
 
 	registry_path(path, application, kSuffix);
 	bytes = slurp(path, &length);
@@ -430,26 +400,24 @@ registry_read(const char *application)
 	if (XXH3_64bits(body, length - (body - bytes)) != checksum)
 		damaged(path, "Its checksum does not match its content.");
 
-	json = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(body)));
-	if (!JB_ROOT_IS_OBJECT(json))
+	json = json_parse(body);
+	if (json == nullptr || json->kind != JsonKind::Object)
 		damaged(path, "It does not hold a JSON object.");
 	registry = static_cast<Registry *>(palloc0(sizeof(Registry)));
-	copy_member(path, &json->root, "application", registry->application, sizeof(registry->application));
+	copy_member(path, json, "application", registry->application, sizeof(registry->application));
 	if (strcmp(registry->application, application) != 0)
 		damaged(path, psprintf("It belongs to application \"%s\".", registry->application));
-	registry->database = static_cast<Oid>(number_member(path, &json->root, "database_oid"));
-	copy_member(path, &json->root, "database", registry->database_name, sizeof(registry->database_name));
-	copy_member(path, &json->root, "slot", registry->slot, sizeof(registry->slot));
-	registry->generation = static_cast<uint32>(number_member(path, &json->root, "generation"));
-	registry->version = static_cast<uint64>(number_member(path, &json->root, "version"));
-	parse_history(path, &json->root, registry);
-	copy_member(path, &json->root, "given_up", registry->given_up, sizeof(registry->given_up));
-	tables = member(path, &json->root, "tables", jbvBinary)->val.binary.data;
-	for (uint32 i = 0; i < JsonContainerSize(tables); i++)
-		registry->tables = lappend(registry->tables, parse_table(path, object_at(path, tables, i)));
-	tables = member(path, &json->root, "removed", jbvBinary)->val.binary.data;
-	for (uint32 i = 0; i < JsonContainerSize(tables); i++)
-		registry->removed = lappend(registry->removed, parse_removed(path, object_at(path, tables, i)));
+	registry->database = static_cast<Oid>(number_member(path, json, "database_oid"));
+	copy_member(path, json, "database", registry->database_name, sizeof(registry->database_name));
+	copy_member(path, json, "slot", registry->slot, sizeof(registry->slot));
+	registry->generation = static_cast<uint32>(number_member(path, json, "generation"));
+	registry->version = static_cast<uint64>(number_member(path, json, "version"));
+	parse_history(path, json, registry);
+	copy_member(path, json, "given_up", registry->given_up, sizeof(registry->given_up));
+	for (const Json *item = items_of(path, json, "tables", JsonKind::Object); item; item = item->next)
+		registry->tables = lappend(registry->tables, parse_table(path, item));
+	for (const Json *item = items_of(path, json, "removed", JsonKind::Object); item; item = item->next)
+		registry->removed = lappend(registry->removed, parse_removed(path, item));
 	pfree(bytes);
 	return registry;
 }

@@ -3,6 +3,10 @@
  */
 #include "value.h"
 
+extern "C" {
+#include "access/detoast.h"
+}
+
 using siphon::ValueKind;
 using siphon::Wire;
 using siphon::WireBuffer;
@@ -98,6 +102,18 @@ timestamp_value(ValueKind kind, Column *column, Timestamp timestamp)
 	return integer_value(kind, unix_time);
 }
 
+/* A large value that decoding has put together stands elsewhere in memory. Detoasting would copy it, to no purpose. */
+static Datum
+follow_indirection(Datum datum)
+{
+	struct varatt_indirect elsewhere;
+
+	if (!VARATT_IS_EXTERNAL_INDIRECT(DatumGetPointer(datum)))
+		return datum;
+	VARATT_EXTERNAL_GET_POINTER(elsewhere, DatumGetPointer(datum));
+	return PointerGetDatum(elsewhere.pointer);
+}
+
 Value
 value_from_datum(Column *column, Datum datum, bool isnull)
 {
@@ -105,6 +121,8 @@ value_from_datum(Column *column, Datum datum, bool isnull)
 
 	if (isnull)
 		return integer_value(ValueKind::Null, 1);
+	if (column->attlen == -1)
+		datum = follow_indirection(datum);
 	if (column->attlen == -1 && VARATT_IS_EXTERNAL_ONDISK(DatumGetPointer(datum)))
 		return integer_value(ValueKind::UnchangedToast, 1);
 

@@ -14,12 +14,15 @@ $node->safe_psql('postgres', "CREATE TABLE t (id int PRIMARY KEY, v text); CREAT
 add_table($node, 't', partitions => 3, exclude_columns => "'{v}'");
 add_table($node, '"q""uoted \ name"', exclude_columns => q{ARRAY['a "b']});
 add_table($node, 't', application => "'other'");
+$node->safe_psql('postgres', qq{CREATE TABLE "odd\x01\n\t\x7f" (id int PRIMARY KEY)});
+add_table($node, qq{"odd\x01\n\t\x7f"});
 
 my $list = sub {
 	$node->safe_psql('postgres',
 		'SELECT application, table_name, partitions, exclude_columns, start_lsn FROM siphon_tables ORDER BY 1, 2');
 };
 my $before = $list->();
+like($before, qr/^main\|odd\x01\n\t\x7f\|/m, 'characters that JSON escapes are kept');
 like($before, qr/^main\|q"uoted \\ name\|1\|\{"a \\"b"\}\|/m, 'odd names are kept');
 $node->restart;
 is($list->(), $before, 'the registry survives a restart');
