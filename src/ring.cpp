@@ -439,6 +439,12 @@ RingReader::intact(const Frame &frame) const
 void
 RingReader::store_acked()
 {
+	uint64_t shared = header_->acked.load(std::memory_order_relaxed);
+
+	/* Another publisher has taken our place while we were stopped, and acknowledged more. */
+	if (shared > acked_ && shared <= written() &&
+		header_->acked_check.load(std::memory_order_relaxed) == check_of(shared, epoch_))
+		return;
 	header_->acked.store(acked_, std::memory_order_relaxed);
 	header_->acked_check.store(check_of(acked_, epoch_), std::memory_order_release);
 }

@@ -96,6 +96,22 @@ TEST_F(LedgerTest, AnotherSequenceThanExpectedIsARefusal)
 	EXPECT_EQ(ledger.stored_sequence(), 4u);
 }
 
+/* The queue had it, and gave it no place: it is done with, and what follows has to be put in order. */
+TEST_F(LedgerTest, ADuplicateCountsAsStored)
+{
+	ledger.settle(7);
+	uint64_t a = add(100), b = add(200);
+
+	ledger.duplicate(a);
+	EXPECT_EQ(acked(), 100u);
+	EXPECT_EQ(ledger.stored_sequence(), 7u);
+	EXPECT_TRUE(ledger.broken());
+	ledger.refused(b);
+	ledger.settle(7);
+	EXPECT_EQ(ledger.next_sequence(), 8u);
+	EXPECT_FALSE(ledger.broken());
+}
+
 TEST_F(LedgerTest, SecondAndStrayAnswersAreIgnored)
 {
 	ledger.settle(0);
