@@ -122,7 +122,10 @@ JetStream::read_first(std::string *why)
 
 	if (!known)
 		return std::nullopt;
-	if (drops_messages((*known)["config"]))
+
+	const nlohmann::json &config = (*known)["config"];
+
+	if (drops_messages(config) || config.value("max_msgs_per_subject", int64_t{-1}) > 0)
 		return 0;
 
 	const nlohmann::json &state = (*known)["state"];

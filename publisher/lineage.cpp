@@ -64,7 +64,8 @@ Lineage::read_record(std::string *why)
 	{
 		json value = json::parse(*text);
 
-		record_ = {hex(value.at("history")), value.at("since"), hex(value.at("epoch")), value.at("timeline")};
+		record_ = {hex(value.at("history")), value.at("since"), hex(value.at("epoch")), value.at("timeline"),
+				   value.at("drops")};
 	}
 	catch (const std::exception &error)
 	{
@@ -117,10 +118,23 @@ Lineage::settle(std::string *why)
 }
 
 void
-Lineage::check_first(uint64_t first) const
+Lineage::check_first(uint64_t first)
 {
+	std::string why;
+
+	if (!record_ || record_->drops)
+		return;
+	if (first == 0)
+	{
+		Record record = *record_;
+
+		/* If that fails, the next look does it. */
+		record.drops = true;
+		write(record, &why);
+		return;
+	}
 	/* The message that begins the history is never removed by a publisher. */
-	if (record_ && first > record_->since)
+	if (first > record_->since)
 		throw Fatal(ExitCode::StreamRefused,
 					queue_.describe() + " was emptied by somebody: what stood before sequence " +
 						std::to_string(first) + " is gone, and who had not read it can't any more; " +
@@ -192,19 +206,28 @@ Lineage::check_timeline(const Origin &origin, const Position &newest) const
 }
 
 bool
-Lineage::enter(const Origin &origin, uint64_t epoch, uint64_t last_sequence, std::string *why)
+Lineage::write(const Record &record, std::string *why)
 {
-	bool same = current(origin.history);
-	Record record{origin.history, same ? record_->since : last_sequence, epoch, origin.timelines[0].id};
 	json value = {{"history", format_lsn(record.history)},
 				  {"since", record.since},
 				  {"epoch", format_lsn(record.epoch)},
-				  {"timeline", record.timeline}};
+				  {"timeline", record.timeline},
+				  {"drops", record.drops}};
 
 	if (!queue_.write_state(kOriginKey, value.dump(), why))
 		return false;
 	record_ = record;
 	return true;
+}
+
+bool
+Lineage::enter(const Origin &origin, uint64_t epoch, uint64_t last_sequence, std::string *why)
+{
+	bool same = current(origin.history);
+
+	return write(
+		{origin.history, same ? record_->since : last_sequence, epoch, origin.timelines[0].id, same && record_->drops},
+		why);
 }
 
 } // namespace siphon

@@ -40,10 +40,10 @@ public:
 	bool settle(std::string *why);
 
 	/*
-	 * The stream begins at this sequence, 0 if its settings take messages away. Fatal if somebody else has taken away
-	 * what of the history stood before it.
+	 * The stream begins at this sequence, 0 if its settings take messages away, which is remembered. Fatal if somebody
+	 * else has taken away what of the history stood before it.
 	 */
-	void check_first(uint64_t first) const;
+	void check_first(uint64_t first);
 	/* A ring of this history whose origin was dealt with before goes on. Fatal if the stream does not hold that
 	 * history. */
 	void check_continued(uint64_t history, uint64_t last_sequence) const;
@@ -68,9 +68,11 @@ private:
 		uint64_t since;
 		uint64_t epoch;
 		uint32_t timeline;
+		bool drops; /* settings of the stream have taken messages away, or may have */
 	};
 
 	bool read_record(std::string *why);
+	bool write(const Record &record, std::string *why);
 	bool claim(std::string *why);
 
 	const std::string application_;

@@ -98,7 +98,11 @@ Publisher::inspect()
 		!queue_.ready())
 		return;
 	next_inspection_ = now_ + kInspection;
-	lineage_.check_first(queue_.read_first(&why).value_or(0));
+
+	std::optional<uint64_t> first = queue_.read_first(&why);
+
+	if (first)
+		lineage_.check_first(*first);
 }
 
 /* When the bell rang, and once a second. */

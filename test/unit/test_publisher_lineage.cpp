@@ -92,11 +92,26 @@ TEST_F(LineageTest, RefusesWhatIsNoContinuation)
 
 	EXPECT_EQ(refusal([&] { lineage.check_first(10); }), "");
 	EXPECT_NE(refusal([&] { lineage.check_first(11); }).find("was emptied by somebody"), std::string::npos);
-	EXPECT_EQ(refusal([&] { lineage.check_first(0); }), "");
 	for (const std::string &text :
 		 {refusal([&] { lineage.check_first(11); }), refusal([&] { lineage.check_continued(7, 9); }),
 		  refusal([&] { lineage.check_continued(8, 20); })})
 		EXPECT_NE(text.find("SELECT siphon_resync_application('main')"), std::string::npos) << text;
+}
+
+/* What the settings took away, nobody has to answer for, also when they are changed later. */
+TEST_F(LineageTest, RemembersThatMessagesWereDropped)
+{
+	Lineage lineage("main", &queue);
+
+	settle(&lineage);
+	ASSERT_TRUE(lineage.enter(origin(7, false, {1}), 1, 10, &why));
+	EXPECT_EQ(refusal([&] { lineage.check_first(0); }), "");
+	settle(&lineage);
+	EXPECT_EQ(refusal([&] { lineage.check_first(11); }), "");
+	ASSERT_TRUE(lineage.enter(origin(7, true, {1, 2}), 2, 20, &why));
+	EXPECT_EQ(refusal([&] { lineage.check_first(11); }), "");
+	ASSERT_TRUE(lineage.enter(origin(8, false, {3}), 3, 30, &why));
+	EXPECT_NE(refusal([&] { lineage.check_first(31); }).find("was emptied"), std::string::npos);
 }
 
 TEST_F(LineageTest, FollowsTimelinesThatHoldWhatWasPublished)
@@ -124,8 +139,9 @@ TEST_F(LineageTest, RefusesAnEntryThatIsNone)
 {
 	Lineage lineage("main", &queue);
 
-	for (const char *text : {"", "{}", "no JSON", R"({"history": 7, "since": 1, "epoch": "1", "timeline": 1})",
-							 R"({"history": "xyz", "since": 1, "epoch": "1", "timeline": 1})"})
+	for (const char *text :
+		 {"", "{}", "no JSON", R"({"history": 7, "since": 1, "epoch": "1", "timeline": 1, "drops": false})",
+		  R"({"history": "xyz", "since": 1, "epoch": "1", "timeline": 1, "drops": false})"})
 	{
 		queue.states["origin"] = text;
 		EXPECT_NE(refusal([&] { lineage.settle(&why); }).find("can't be read"), std::string::npos) << text;
