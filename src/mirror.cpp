@@ -13,8 +13,11 @@ extern "C" {
 #include "utils/snapmgr.h"
 }
 
-/* Many changes in a row, as of tables that are added one by one, do not each write a row as long as all of them. */
-static constexpr int64 kWriteInterval = USECS_PER_SEC;
+/*
+ * Many changes in a row, as of tables that are added one by one, do not each write a row as long as all of them: it is
+ * a megabyte per second at most.
+ */
+static constexpr int64 kMicrosecondsPerByte = 1;
 
 static App *app;               /* the decoder's, or NULL if there is nothing to mirror */
 static MemoryContext context;  /* while the row is written */
@@ -160,7 +163,12 @@ mirror_open(App *for_app, Registry *registry)
 		SetConfigOption("synchronous_commit", "local", PGC_SUSET, PGC_S_OVERRIDE);
 		row = read_row_alone("application", app->name);
 		if (row && registry_newer(row, registry))
+		{
 			registry = adopt(row);
+			/* The launcher may have looked for snapshots in the file that was there. */
+			pg_atomic_fetch_add_u64(&app->registry_wanted, 1);
+			shared_wake_launcher();
+		}
 	}
 	if (registry->failover != failover)
 		registry = note_failover(registry, failover);
@@ -185,7 +193,7 @@ say_decoding(bool decoding)
 
 /* False if it can't be done now. An error ends the decoder, as any does. */
 static bool
-write_row(const Registry *registry)
+write_row(const Registry *registry, const char *content)
 {
 	Oid types[] = {TEXTOID, TEXTOID, INT8OID, TEXTOID};
 	bool decoding = (MyProc->statusFlags & PROC_IN_LOGICAL_DECODING) != 0;
@@ -212,8 +220,7 @@ write_row(const Registry *registry)
 	else if (ConditionalLockRelationOid(table, RowExclusiveLock))
 	{
 		Datum values[] = {CStringGetTextDatum(registry->application), CStringGetTextDatum(registry->slot),
-						  Int64GetDatum(static_cast<int64>(registry->version)),
-						  CStringGetTextDatum(registry_to_json(registry))};
+						  Int64GetDatum(static_cast<int64>(registry->version)), CStringGetTextDatum(content)};
 
 		execute("INSERT INTO %s (application, slot_name, version, content) VALUES ($1, $2, $3, $4) "
 				"ON CONFLICT (application) DO UPDATE SET slot_name = excluded.slot_name, version = excluded.version, "
@@ -263,14 +270,16 @@ mirror_serve(TimestampTz now)
 		writes_seen = writes;
 	else if (registry)
 	{
-		if (write_row(registry))
+		const char *content = registry_to_json(registry);
+
+		next_write = now + static_cast<int64>(strlen(content)) * kMicrosecondsPerByte;
+		if (write_row(registry, content))
 		{
 			writes_seen = writes;
 			version = registry->version;
 			confirmed = false;
 			note_confirmed();
 		}
-		next_write = now + kWriteInterval;
 	}
 	MemoryContextSwitchTo(caller);
 	MemoryContextReset(context);

@@ -6,8 +6,8 @@ use warnings FATAL => 'all';
 use JSON::PP;
 use PostgreSQL::Test::Utils;
 use Siphon;
+use Siphon::Failover;
 use Test::More;
-use Time::HiRes qw(sleep);
 
 my $primary = siphon_node('primary');
 
@@ -22,59 +22,6 @@ if ($primary->pg_version < 17)
 	is($primary->safe_psql('postgres', 'SELECT count(*) FROM pg_replication_slots'), '0', 'no slot is left behind');
 	done_testing();
 	exit;
-}
-
-# What a standby needs to synchronize slots. It waits for no standby of its own when it is promoted.
-sub standby_of
-{
-	my ($node, $name) = @_;
-
-	return siphon_standby(
-		$node, $name,
-		conf => "sync_replication_slots = on\nsynchronized_standby_slots = ''\n"
-		  . "primary_conninfo = '"
-		  . $node->connstr
-		  . " dbname=postgres application_name=$name'");
-}
-
-# Its slot is on the standby, and fit to go on from.
-sub wait_synchronized
-{
-	my ($node, $standby, $slot) = @_;
-
-	return wait_until(
-		"slot $slot is synchronized",
-		sub {
-			# The slot's positions move with these.
-			$node->safe_psql('postgres', 'SELECT pg_log_standby_snapshot()');
-			return $standby->safe_psql('postgres',
-				"SELECT synced AND NOT temporary AND invalidation_reason IS NULL FROM pg_replication_slots WHERE slot_name = '$slot'") eq 't';
-		});
-}
-
-sub row_of
-{
-	my ($node, $application) = @_;
-
-	return $node->safe_psql('postgres', "SELECT content FROM siphon_registry WHERE application = '$application'") =~ s/\s+\z//r;
-}
-
-# Without its first line, which is for the file alone.
-sub file_of
-{
-	my ($node, $application) = @_;
-
-	return slurp_file($node->data_dir . "/siphon/$application.registry") =~ s/\A.*\n//r =~ s/\s+\z//r;
-}
-
-# The row becomes what the file is.
-sub is_mirrored
-{
-	my ($node, $application, $name) = @_;
-
-	wait_until($name, sub { row_of($node, $application) eq file_of($node, $application) });
-	pass($name);
-	return;
 }
 
 my $nats = siphon_nats();
@@ -96,7 +43,7 @@ is_mirrored($primary, 'warned', 'its registry is mirrored');
 $primary->safe_psql('postgres', "SELECT siphon_drop_application('warned')");
 is($primary->safe_psql('postgres', 'SELECT count(*) FROM siphon_registry'), '0', 'when it is dropped, so is its mirror');
 
-my $standby = standby_of($primary, 'standby');
+my $standby = failover_standby($primary, 'standby');
 $primary->append_conf('postgresql.conf', "synchronized_standby_slots = 'standby'");
 $primary->reload;
 $primary->safe_psql('postgres', "SELECT siphon_create_application('main', failover => true); SELECT siphon_create_application('plain')");
@@ -107,7 +54,7 @@ add_table($primary, 't', application => "'plain'");
 $primary->poll_query_until('postgres', "SELECT bool_and(state = 'streaming') FROM siphon_tables") or die 'no streaming';
 is_mirrored($primary, 'main', 'the mirror follows the registry');
 is_deeply(
-	[ map { $_->{table} } @{ decode_json(row_of($primary, 'main'))->{tables} } ],
+	[ map { $_->{table} } @{ decode_json(mirror_of($primary, 'main'))->{tables} } ],
 	[ 't', 'u' ],
 	'it names the tables');
 is($primary->safe_psql('postgres', "SELECT count(*) FROM siphon_registry"), '1', 'an application without failover has none');
@@ -175,7 +122,7 @@ $publisher->stop;
 my $offset = -s $standby->logfile;
 $standby->promote;
 
-my $second = siphon_publisher($standby, $nats, name => 'second');
+my $second = siphon_publisher($standby, $nats, name => 'publisher-second');
 wait_for_state($standby, 'streaming');
 like(slurp_file($standby->logfile, $offset), qr/siphon: the registry of application "main" was taken from the table siphon_registry/,
 	'after the promotion the mirror is taken');
@@ -194,7 +141,7 @@ pass('a new snapshot there has a greater generation');
 # ---- the old primary is built anew as a standby --------------------------------------------------------------------
 
 # A base backup has the registry's file; the slot is synchronized again.
-my $third = standby_of($standby, 'third');
+my $third = failover_standby($standby, 'third');
 ok(-e $third->data_dir . '/siphon/main.registry', 'a base backup has the registry');
 wait_for_state($third, 'standby');
 is_deeply([ siphon_processes($third) ], ['siphon launcher'], 'a standby with a registry does not decode');
@@ -206,7 +153,7 @@ $standby->safe_psql('postgres', 'CREATE TABLE later (id bigserial PRIMARY KEY, v
 add_table($standby, 'later', snapshot => 'true');
 $standby->poll_query_until('postgres', "SELECT bool_and(state = 'streaming') FROM siphon_tables") or die 'no streaming';
 wait_synchronized($standby, $third, 'siphon_main');
-like(application($third)->{reason}, qr/its slot is synchronized from the primary/, 'it says why');
+ok(wait_until('it says why', sub { (application($third)->{reason} // '') =~ /its slot is synchronized from the primary/ }), 'it says why');
 is_mirrored($standby, 'main', 'the mirror is written');
 $writers = start_pgbench($standby, { %$scripts, later => "INSERT INTO later DEFAULT VALUES;\n" }, -c => 4, -T => 60);
 $standby->poll_query_until('postgres', 'SELECT count(*) > 500 FROM later');
@@ -215,7 +162,7 @@ finish_pgbench($writers, fail_ok => 1);
 $second->stop;
 $third->promote;
 
-my $last = siphon_publisher($third, $nats, name => 'third');
+my $last = siphon_publisher($third, $nats, name => 'publisher-third');
 wait_for_state($third, 'streaming');
 is($third->safe_psql('postgres', "SELECT string_agg(table_name, ' ' ORDER BY table_name) FROM siphon_tables"),
 	'later t u', 'the mirror counts where it was changed later than the file');
