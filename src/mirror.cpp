@@ -94,6 +94,22 @@ read_row_alone(const char *column, const char *value)
 	return registry;
 }
 
+/* In a transaction. False if there is none. */
+static bool
+delete_row(const char *application)
+{
+	Oid types[] = {TEXTOID};
+	Datum values[] = {CStringGetTextDatum(application)};
+	bool deleted;
+
+	if (!OidIsValid(mirror_table()))
+		return false;
+	execute("DELETE FROM %s WHERE application OPERATOR(pg_catalog.=) $1", 1, types, values, SPI_OK_DELETE);
+	deleted = SPI_processed > 0;
+	SPI_finish();
+	return deleted;
+}
+
 /* Makes the file of what the row has, unless it was changed since. Returns the one that counts. */
 static Registry *
 adopt(Registry *row)
@@ -138,6 +154,17 @@ note_failover(Registry *registry, bool failover)
 		return registry;
 	changed->failover = failover;
 	registry_end_change(changed);
+	if (!failover)
+	{
+		MemoryContext caller = CurrentMemoryContext;
+
+		StartTransactionCommand();
+		PushActiveSnapshot(GetTransactionSnapshot());
+		delete_row(changed->application);
+		PopActiveSnapshot();
+		CommitTransactionCommand();
+		MemoryContextSwitchTo(caller);
+	}
 	return changed;
 }
 
@@ -153,14 +180,14 @@ mirror_open(App *for_app, Registry *registry)
 		return registry;
 	}
 	failover = slot_has_failover(registry->slot);
+	/* The row is written whatever the settings are; and standbys are waited for in standbys_await(). */
+	SetConfigOption("default_transaction_read_only", "off", PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("synchronous_commit", "local", PGC_SUSET, PGC_S_OVERRIDE);
 	pg_atomic_write_u64(&for_app->mirrored, failover ? 0 : PG_UINT64_MAX);
 	if (failover)
 	{
 		app = for_app;
 		context = AllocSetContextCreate(TopMemoryContext, "siphon mirror", ALLOCSET_DEFAULT_SIZES);
-		/* The row is written whatever the settings are; and standbys are waited for in standbys_await(). */
-		SetConfigOption("default_transaction_read_only", "off", PGC_SUSET, PGC_S_OVERRIDE);
-		SetConfigOption("synchronous_commit", "local", PGC_SUSET, PGC_S_OVERRIDE);
 		row = read_row_alone("application", app->name);
 		if (row && registry_newer(row, registry))
 		{
@@ -336,6 +363,12 @@ came_over(const ReplicationSlot *slot)
 		   siphon_slot_invalidation(slot) == nullptr;
 }
 
+struct Try
+{
+	TimestampTz next; /* not before */
+	int count;
+};
+
 static bool
 has_file(List *applications, const char *slot)
 {
@@ -355,7 +388,7 @@ long
 mirror_restore(List *applications, long wait)
 {
 	static BackgroundWorkerHandle *handle; /* of the one worker at a time */
-	static TimestampTz *next_try;          /* for each slot */
+	static Try *tries;                     /* of each slot */
 	TimestampTz now = GetCurrentTimestamp();
 
 	if (!SIPHON_FAILOVER || (handle && worker_alive(handle)))
@@ -363,9 +396,9 @@ mirror_restore(List *applications, long wait)
 	if (handle)
 		pfree(handle);
 	handle = nullptr;
-	if (next_try == nullptr)
-		next_try = static_cast<TimestampTz *>(MemoryContextAllocZero(
-			TopMemoryContext, sizeof(TimestampTz) * static_cast<size_t>(Max(max_replication_slots, 1))));
+	if (tries == nullptr)
+		tries = static_cast<Try *>(
+			MemoryContextAllocZero(TopMemoryContext, sizeof(Try) * static_cast<size_t>(Max(max_replication_slots, 1))));
 
 	for (int i = 0; i < max_replication_slots; i++)
 	{
@@ -377,12 +410,16 @@ mirror_restore(List *applications, long wait)
 		strlcpy(name, NameStr(ReplicationSlotCtl->replication_slots[i].data.name), sizeof(name));
 		LWLockRelease(ReplicationSlotControlLock);
 		if (!found || has_file(applications, name))
+		{
+			tries[i] = {};
 			continue;
+		}
 		if (RecoveryInProgress())
 			return Min(wait, kStandbyWaitMs);
-		if (next_try[i] > now)
+		if (tries[i].next > now)
 			continue;
-		next_try[i] = TimestampTzPlusMilliseconds(now, siphon_max_restart_delay_s * 1000L);
+		/* It will hardly help to try again, and each time is a line in the log. */
+		tries[i].next = now + (int64{siphon_max_restart_delay_s} * USECS_PER_SEC << Min(tries[i].count++, 10));
 		handle = worker_start("mirror", name, i);
 		return wait;
 	}
@@ -468,19 +505,16 @@ mirror_adopt(const char *application)
 bool
 mirror_forget(const char *application)
 {
-	Oid types[] = {TEXTOID};
-	Datum values[] = {CStringGetTextDatum(application)};
-	uint64 count;
+	bool deleted;
 	Oid user;
 	int security;
 
-	if (!OidIsValid(mirror_table()) || read_row_as_superuser(application) == nullptr)
+	/* A transaction that need not write stays one that did not. */
+	if (read_row_as_superuser(application) == nullptr)
 		return false;
 	GetUserIdAndSecContext(&user, &security);
 	SetUserIdAndSecContext(BOOTSTRAP_SUPERUSERID, security | SECURITY_LOCAL_USERID_CHANGE);
-	execute("DELETE FROM %s WHERE application OPERATOR(pg_catalog.=) $1", 1, types, values, SPI_OK_DELETE);
-	count = SPI_processed;
-	SPI_finish();
+	deleted = delete_row(application);
 	SetUserIdAndSecContext(user, security);
-	return count > 0;
+	return deleted;
 }
