@@ -23,7 +23,7 @@ SELECT pg_describe_object(d.classid, d.objid, 0)
    AND obj_description(d.objid, d.classid::regclass::name) IS NULL;
 SELECT a.attrelid::regclass, a.attname
   FROM pg_attribute a
- WHERE a.attrelid IN ('siphon_applications'::regclass, 'siphon_tables'::regclass) AND a.attnum > 0
+ WHERE a.attrelid IN ('siphon_applications'::regclass, 'siphon_tables'::regclass, 'siphon_registry'::regclass) AND a.attnum > 0
    AND col_description(a.attrelid, a.attnum) IS NULL;
 
 -- an object that PUBLIC has a right on, by default or by grant

@@ -1,16 +1,17 @@
 -- Siphon's SQL interface. Nothing here is stored in tables, because a standby can't write them: the
--- functions keep the registry's files and speak to the launcher and the decoders.
+-- functions keep the registry's files and speak to the launcher and the decoders. Of applications with failover
+-- there is a copy of the registry in a table, for the server that takes over.
 
 -- complain if script is sourced in psql, rather than via CREATE EXTENSION
 \echo Use "CREATE EXTENSION siphon" to load this file. \quit
 
-CREATE FUNCTION siphon_create_application(application text DEFAULT 'main')
+CREATE FUNCTION siphon_create_application(application text DEFAULT 'main', failover boolean DEFAULT false)
 RETURNS void
 LANGUAGE C VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME';
 
-COMMENT ON FUNCTION siphon_create_application(text) IS
-'create an application: a replication slot and a decoder for the current database; siphon_add_table() does so on first use';
+COMMENT ON FUNCTION siphon_create_application(text, boolean) IS
+'create an application: a replication slot and a decoder for the current database; siphon_add_table() does so on first use; with failover => true standbys synchronize the slot, and the application goes on where one is promoted';
 
 CREATE FUNCTION siphon_drop_application(application text)
 RETURNS void
@@ -103,14 +104,48 @@ AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION siphon_get_applications() IS
 'rows of the view siphon_applications';
 
-CREATE VIEW siphon_applications AS SELECT * FROM siphon_get_applications();
+CREATE TABLE siphon_registry (
+    application text PRIMARY KEY,
+    slot_name text NOT NULL,
+    version bigint NOT NULL,
+    content text NOT NULL);
+
+COMMENT ON TABLE siphon_registry IS 'copies of the registries of applications with failover, by which a promoted standby goes on; written by their decoders';
+COMMENT ON COLUMN siphon_registry.application IS 'identifier';
+COMMENT ON COLUMN siphon_registry.slot_name IS 'its replication slot';
+COMMENT ON COLUMN siphon_registry.version IS 'version of the registry, greater after each change';
+COMMENT ON COLUMN siphon_registry.content IS 'the registry, as its file has it';
+
+-- What the registry's files have; and what the primary's have, or the former primary's, where this server has none.
+CREATE VIEW siphon_applications AS
+WITH here AS MATERIALIZED (SELECT * FROM siphon_get_applications())
+SELECT * FROM here
+UNION ALL
+SELECT r.application,
+       pg_catalog.current_database()::text COLLATE "default",
+       r.slot_name,
+       CASE WHEN r.standby THEN 'standby' WHEN r.slot THEN 'starting' ELSE 'failed' END,
+       CASE WHEN r.standby THEN 'the primary publishes it'
+            WHEN NOT r.slot THEN 'the former primary published it, and its slot was not synchronized to this server' END,
+       CASE WHEN NOT r.standby AND NOT r.slot THEN
+            pg_catalog.format('SELECT siphon_resync_application(%L) brings the rows of its tables out anew; if another '
+                              'server still publishes them: SELECT siphon_drop_application(%L).',
+                              r.application, r.application) END,
+       pg_catalog.json_array_length(r.content::json -> 'tables'),
+       NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+  FROM (SELECT *,
+               pg_catalog.pg_is_in_recovery() AS standby,
+               EXISTS (SELECT FROM pg_catalog.pg_replication_slots p
+                        WHERE p.slot_name = siphon_registry.slot_name AND p.plugin = 'siphon') AS slot
+          FROM siphon_registry) r
+ WHERE NOT EXISTS (SELECT FROM here WHERE here.application = r.application);
 
 COMMENT ON VIEW siphon_applications IS 'applications of this server, with their state and figures since the decoder''s server started';
 COMMENT ON COLUMN siphon_applications.application IS 'identifier';
 COMMENT ON COLUMN siphon_applications.database IS 'database whose changes it publishes';
 COMMENT ON COLUMN siphon_applications.slot_name IS 'its replication slot, see pg_replication_slots';
-COMMENT ON COLUMN siphon_applications.state IS 'starting, streaming, restarting, no worker, failed, or given up';
-COMMENT ON COLUMN siphon_applications.reason IS 'why it is not streaming, or that its slot keeps more WAL than siphon.warn_retained_wal';
+COMMENT ON COLUMN siphon_applications.state IS 'starting, streaming, restarting, no worker, standby, failed, or given up';
+COMMENT ON COLUMN siphon_applications.reason IS 'why it is not streaming, what it waits for, or that its slot keeps more WAL than siphon.warn_retained_wal';
 COMMENT ON COLUMN siphon_applications.hint IS 'what to type to mend it';
 COMMENT ON COLUMN siphon_applications.tables IS 'number of tables';
 COMMENT ON COLUMN siphon_applications.decoder_pid IS 'process ID of its decoder, null if none runs';
@@ -234,7 +269,7 @@ COMMENT ON COLUMN siphon_snapshot_progress.workers IS 'processes that scan';
 COMMENT ON COLUMN siphon_snapshot_progress.held_events IS 'events captured meanwhile, which follow behind the rows';
 COMMENT ON COLUMN siphon_snapshot_progress.started IS 'when it started';
 
-REVOKE ALL ON FUNCTION siphon_create_application(text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION siphon_create_application(text, boolean) FROM PUBLIC;
 REVOKE ALL ON FUNCTION siphon_drop_application(text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION siphon_resync_application(text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION siphon_add_table(regclass, text, int, name[], boolean, int) FROM PUBLIC;
@@ -243,6 +278,7 @@ REVOKE ALL ON FUNCTION siphon_resync_table(regclass, text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION siphon_pause(regclass, text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION siphon_resume(regclass, text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION siphon_get_snapshots() FROM PUBLIC;
+REVOKE ALL ON TABLE siphon_registry FROM PUBLIC;
 REVOKE ALL ON TABLE siphon_snapshot_progress FROM PUBLIC;
 REVOKE ALL ON FUNCTION siphon_get_applications() FROM PUBLIC;
 REVOKE ALL ON FUNCTION siphon_get_tables() FROM PUBLIC;

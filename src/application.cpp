@@ -30,24 +30,18 @@ application_lock(const char *application)
 	LockAcquire(&tag, ExclusiveLock, false, false);
 }
 
-static void
-slot_name(char *out, const char *application)
-{
-	snprintf(out, NAMEDATALEN, "siphon_%s", application);
-	for (char *c = out; *c; c++)
-		if (*c == '.')
-			*c = '_';
-}
-
 /*
  * Creates the slot with PostgreSQL's own function, as the superuser that the caller need not be: to be allowed
  * to call siphon's functions is enough.
  */
 static void
-create_slot(const char *slot)
+create_slot(const char *slot, bool failover)
 {
 	Oid types[] = {TEXTOID};
 	Datum values[] = {CStringGetTextDatum(slot)};
+	const char *create = failover
+							 ? "SELECT pg_catalog.pg_create_logical_replication_slot($1, 'siphon', failover => true)"
+							 : "SELECT pg_catalog.pg_create_logical_replication_slot($1, 'siphon')";
 	Oid user;
 	int context;
 
@@ -59,8 +53,7 @@ create_slot(const char *slot)
 	SetUserIdAndSecContext(BOOTSTRAP_SUPERUSERID, context | SECURITY_LOCAL_USERID_CHANGE);
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
-	if (SPI_execute_with_args("SELECT pg_catalog.pg_create_logical_replication_slot($1, 'siphon')", 1, types, values,
-							  nullptr, false, 1) != SPI_OK_SELECT)
+	if (SPI_execute_with_args(create, 1, types, values, nullptr, false, 1) != SPI_OK_SELECT)
 		elog(ERROR, "could not create replication slot \"%s\"", slot);
 	SPI_finish();
 	SetUserIdAndSecContext(user, context);
@@ -239,18 +232,22 @@ await_streaming(const char *application)
 }
 
 void
-application_create(const char *application)
+application_create(const char *application, bool failover)
 {
 	Registry registry = {};
 
 	strlcpy(registry.application, application, sizeof(registry.application));
 	registry.database = MyDatabaseId;
 	strlcpy(registry.database_name, get_database_name(MyDatabaseId), sizeof(registry.database_name));
-	slot_name(registry.slot, application);
+	registry_slot_name(registry.slot, application);
+	registry.version = registry_first_version();
+	registry.failover = failover;
 	registry_new_history(&registry);
 	check_transaction();
 	check_server(application, registry.slot, false);
-	create_slot(registry.slot);
+	if (failover)
+		check_failover(application);
+	create_slot(registry.slot, failover);
 
 	PG_TRY();
 	{
@@ -333,7 +330,7 @@ application_resync(const Registry *old)
 		note_resync(application);
 		snapshot_cancel(application, InvalidOid);
 		drop_slot(old);
-		create_slot(old->slot);
+		create_slot(old->slot, old->failover);
 		registry = registry_begin_change(application);
 		if (registry == nullptr)
 		{

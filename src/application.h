@@ -10,8 +10,11 @@
 /* Lets one backend at a time change an application, until the transaction ends. Interruptible. */
 extern void application_lock(const char *application);
 
-/* Creates slot and registry file and waits for the decoder. ERROR, with nothing left behind, if it does not come up. */
-extern void application_create(const char *application);
+/*
+ * Creates slot and registry file and waits for the decoder. ERROR, with nothing left behind, if it does not come up.
+ * With failover, standbys synchronize the slot: see mirror.h.
+ */
+extern void application_create(const char *application, bool failover);
 
 /*
  * Makes a new slot and begins a new history: what was published before is not continued, and the rows of all tables

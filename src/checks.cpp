@@ -4,6 +4,7 @@
 #include "checks.h"
 
 #include "leaves.h"
+#include "mirror.h"
 #include "snapshot.h"
 #include "table.h"
 
@@ -183,6 +184,30 @@ check_transaction(void)
 }
 
 void
+check_failover(const char *application)
+{
+#if SIPHON_FAILOVER
+	if (RecoveryInProgress())
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("an application with failover can't be created on a standby"),
+				 errhint("On the primary: SELECT siphon_create_application('%s', failover => true).", application)));
+	if (synchronized_standby_slots[0] == '\0')
+		ereport(
+			WARNING,
+			(errmsg("\"synchronized_standby_slots\" is empty"),
+			 errdetail("What is published before the standby has it may never be on the server that takes over."),
+			 errhint("ALTER SYSTEM SET synchronized_standby_slots = '...'; SELECT pg_reload_conf(); with the physical "
+					 "slots of the standbys that may take over.")));
+#else
+	ereport(ERROR,
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			 errmsg("slots that standbys synchronize need PostgreSQL 17 or later"),
+			 errhint("SELECT siphon_create_application('%s') without failover, or upgrade PostgreSQL.", application)));
+#endif
+}
+
+void
 check_partitions(int partitions)
 {
 	if (partitions < 1 || partitions > kMaxPartitions)
@@ -237,6 +262,8 @@ check_table_kind(Relation relation)
 	if (IsCatalogRelation(relation) || IsToastRelation(relation) ||
 		RelationGetNamespace(relation) == PG_CATALOG_NAMESPACE || RelationGetRelid(relation) < FirstNormalObjectId)
 		refuse_kind(relation, "a system table", "Call siphon_add_table() with a table of your own.");
+	if (RelationGetRelid(relation) == mirror_table())
+		refuse_kind(relation, "a table of siphon itself", "Call siphon_add_table() with a table of your own.");
 	switch (relation->rd_rel->relpersistence)
 	{
 		case RELPERSISTENCE_TEMP:

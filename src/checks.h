@@ -12,6 +12,8 @@ extern void check_application_name(const char *application);
 /* Everything about the server that decoding needs, and a free slot unless the application's own one is there already.
  */
 extern void check_server(const char *application, const char *slot, bool slot_exists);
+/* A slot that is synchronized to standbys. */
+extern void check_failover(const char *application);
 /* No slot can be created by a transaction that has written. */
 extern void check_transaction(void);
 extern void check_partitions(int partitions);

@@ -7,12 +7,14 @@
 #include "decoder.h"
 
 #include "leaves.h"
+#include "mirror.h"
 #include "outlet.h"
 #include "package.h"
 #include "removals.h"
 #include "retention.h"
 #include "ring_output.h"
 #include "session.h"
+#include "standbys.h"
 
 bool decoder_running = false;
 
@@ -71,6 +73,8 @@ load_registry(bool first)
 	MemoryContextSwitchTo(caller);
 	MemoryContextReset(registry_context);
 
+	/* So that what a call returns from is soon on the standbys too. */
+	mirror_serve(GetCurrentTimestamp());
 	registry_loaded = wanted;
 	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
 	app->registry_loaded = wanted;
@@ -99,6 +103,7 @@ decoder_serve(TimestampTz now)
 		load_registry(false);
 	removals_serve(app->name);
 	origin_serve(app->name);
+	mirror_serve(now);
 	outlet_serve(now, pending_since == 0 && transaction_end == 0, decoded);
 }
 
@@ -284,6 +289,8 @@ decode(void)
 		proc_exit(0);
 	check_slot(registry);
 	session_connect(registry->database, "siphon decoder");
+	registry = mirror_open(app, registry);
+	standbys_init(app);
 	tables_init(app->name);
 	leaves_init();
 	packages_init(outlet_write);
@@ -293,7 +300,6 @@ decode(void)
 	/* Once more, now that nobody can put another in its place. */
 	check_slot(registry);
 	outlet_open(app, registry->history);
-	origin_begin(app->name);
 	CheckLogicalDecodingRequirements();
 	context =
 		CreateDecodingContext(InvalidXLogRecPtr, NIL, false, &wal_reader_routine, nullptr, nullptr, update_progress);
@@ -301,6 +307,7 @@ decode(void)
 	decoded = MyReplicationSlot->data.confirmed_flush;
 	shared_set_state(app, AppState::Streaming, nullptr, nullptr);
 	ereport(LOG, (errmsg("siphon: application \"%s\" is streaming from %X/%X", app->name, LSN_FORMAT_ARGS(decoded))));
+	origin_begin(app->name);
 
 	for (;;)
 	{

@@ -4,6 +4,7 @@
  */
 #include "application.h"
 #include "checks.h"
+#include "mirror.h"
 #include "snapshot.h"
 
 extern "C" {
@@ -39,6 +40,7 @@ application_argument(FunctionCallInfo fcinfo, int index)
 	check_preloaded();
 	check_application_name(application);
 	application_lock(application);
+	mirror_refuse_on_standby(application);
 	return application;
 }
 
@@ -67,13 +69,13 @@ siphon_create_application(PG_FUNCTION_ARGS)
 {
 	char *application;
 
-	check_no_nulls(fcinfo, "siphon_create_application", 1);
+	check_no_nulls(fcinfo, "siphon_create_application", 2);
 	application = application_argument(fcinfo, 0);
 	if (registry_read(application))
 		ereport(ERROR, (errcode(ERRCODE_DUPLICATE_OBJECT), errmsg("application \"%s\" already exists", application),
 						errhint("Add tables to it with siphon_add_table(), or SELECT siphon_drop_application('%s').",
 								application)));
-	application_create(application);
+	application_create(application, PG_GETARG_BOOL(1));
 	PG_RETURN_VOID();
 }
 
@@ -81,10 +83,17 @@ extern "C" Datum
 siphon_drop_application(PG_FUNCTION_ARGS)
 {
 	char *application;
+	Registry *registry;
 
 	check_no_nulls(fcinfo, "siphon_drop_application", 1);
 	application = application_argument(fcinfo, 0);
-	application_drop(checked(registry_read(application), application, true));
+	registry = registry_read(application);
+	/* Of one that did not come over from a former primary there is nothing but the mirror. */
+	if (registry == nullptr && mirror_forget(application))
+		PG_RETURN_VOID();
+	application_drop(checked(registry, application, true));
+	if (registry->failover)
+		mirror_forget(application);
 	PG_RETURN_VOID();
 }
 
@@ -92,10 +101,15 @@ extern "C" Datum
 siphon_resync_application(PG_FUNCTION_ARGS)
 {
 	char *application;
+	Registry *registry;
 
 	check_no_nulls(fcinfo, "siphon_resync_application", 1);
 	application = application_argument(fcinfo, 0);
-	application_resync(checked(registry_read(application), application));
+	registry = registry_read(application);
+	/* Of one that did not come over from a former primary there is nothing but the mirror. */
+	if (registry == nullptr)
+		registry = mirror_adopt(application);
+	application_resync(checked(registry, application));
 	PG_RETURN_VOID();
 }
 
@@ -203,7 +217,7 @@ siphon_add_table(PG_FUNCTION_ARGS)
 	registry = registry_read(application);
 	if (registry == nullptr)
 	{
-		application_create(application);
+		application_create(application, false);
 		registry = registry_read(application);
 	}
 	checked(registry, application);

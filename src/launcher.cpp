@@ -2,6 +2,7 @@
  * The launcher: one background worker that keeps a decoder running for each application in the registry, on a
  * primary and on a hot standby, and starts it again after failures, later each time.
  */
+#include "mirror.h"
 #include "retention.h"
 #include "session.h"
 #include "snapshot.h"
@@ -19,11 +20,14 @@ struct Charge
 	uint64 registry_seen; /* version in which snapshots were looked for last, */
 	bool snapshots_open;  /* and whether there were any to look after */
 	Retention retention;
+	bool file_seen; /* on a standby, and that it is */
+	bool failover;  /* an application with failover */
 };
 
 static Charge *charges;
 static MemoryContext scan_context;
 static constexpr long kScanIntervalMs = 10 * 1000;
+static constexpr long kPromotionWaitMs = 1000; /* on a standby: a promotion is noticed after this long */
 
 /* The postmaster tells with SIGUSR1 that a decoder ended; PostgreSQL ignores it in workers without a database. */
 static void
@@ -134,6 +138,35 @@ look_after_snapshots(Charge *charge, const char *name)
 }
 
 /*
+ * True if the application rests because the primary publishes it; that ends when this server becomes the primary.
+ * Nobody changes its file meanwhile.
+ */
+static bool
+at_rest(Charge *charge, const char *name)
+{
+	char slot[NAMEDATALEN];
+	const char *reason;
+	const char *hint;
+
+	if (!RecoveryInProgress())
+		return false;
+	if (!charge->file_seen)
+	{
+		Registry *registry = read_or_complain(charge, name);
+
+		if (registry == nullptr)
+			return false;
+		charge->file_seen = true;
+		charge->failover = registry->failover;
+	}
+	registry_slot_name(slot, name);
+	if (!mirror_rests(slot, charge->failover, &reason, &hint))
+		return false;
+	complain(charge, AppState::Standby, reason, hint);
+	return true;
+}
+
+/*
  * True if the application was given up, or can't be looked after; then no decoder is to run. *wait becomes smaller if
  * it wants to be looked at again before.
  */
@@ -238,9 +271,11 @@ scan(void)
 		const char *name = static_cast<char *>(lfirst(lc));
 		Charge *charge = charge_of(name);
 
-		if (charge && given_up(charge, name, &wait))
+		if (charge && at_rest(charge, name))
+			wait = Min(wait, kPromotionWaitMs);
+		else if (charge && given_up(charge, name, &wait))
 			continue;
-		if (charge)
+		else if (charge)
 			wait = Min(wait, look_after(charge, name));
 		else if (!complained)
 		{
@@ -250,7 +285,7 @@ scan(void)
 						  errhint("ALTER SYSTEM SET siphon.max_applications, then restart the server.")));
 		}
 	}
-	return wait;
+	return mirror_restore(names, wait);
 }
 
 void

@@ -5,10 +5,12 @@
 #include <algorithm>
 
 #include "decoder.h"
+#include "mirror.h"
 #include "origin.h"
 #include "outlet.h"
 #include "registry.h"
 #include "ring_output.h"
+#include "standbys.h"
 
 extern "C" {
 #include "access/timeline.h"
@@ -79,6 +81,9 @@ origin_begin(const char *application)
 	accepted = false;
 	enter_epoch(registry);
 	registry_end_change(registry);
+	/* A server that takes over must know for its own what is published from here on. */
+	mirror_serve(GetCurrentTimestamp());
+	standbys_await(mirror_position(), false);
 	write_origin(registry);
 }
 

@@ -131,6 +131,17 @@ siphon_attribute_map(TupleDesc from, TupleDesc to)
 #define SIPHON_STANDBY_DECODING 0
 #endif
 
+/* Slots that are synchronized to standbys came with 17. */
+#if PG_VERSION_NUM >= 170000
+#define SIPHON_FAILOVER 1
+#define siphon_slot_failover(slot) ((slot)->data.failover)
+#define siphon_slot_synced(slot) ((slot)->data.synced != 0)
+#else
+#define SIPHON_FAILOVER 0
+#define siphon_slot_failover(slot) (static_cast<void>(slot), false)
+#define siphon_slot_synced(slot) (static_cast<void>(slot), false)
+#endif
+
 static inline void
 siphon_slot_acquire(const char *name)
 {

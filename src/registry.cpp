@@ -100,19 +100,13 @@ write_removed(StringInfo json, List *removed)
 	appendStringInfoString(json, "]");
 }
 
-void
-registry_write(Registry *registry)
+char *
+registry_to_json(const Registry *registry)
 {
 	StringInfoData json;
-	StringInfoData file;
-	char path[MAXPGPATH];
-	char temporary[MAXPGPATH];
 	ListCell *lc;
 	ListCell *lc2;
-	int fd;
-	int error = 0;
 
-	registry->version++;
 	initStringInfo(&json);
 	appendStringInfoString(&json, "{");
 	json_string(&json, "application", registry->application);
@@ -120,8 +114,8 @@ registry_write(Registry *registry)
 	json_string(&json, "database", registry->database_name);
 	appendStringInfoString(&json, ", ");
 	json_string(&json, "slot", registry->slot);
-	appendStringInfo(&json, ", \"generation\": %u, \"version\": " UINT64_FORMAT, registry->generation,
-					 registry->version);
+	appendStringInfo(&json, ", \"generation\": %u, \"timeline\": %u, \"version\": " UINT64_FORMAT, registry->generation,
+					 registry->timeline, registry->version);
 	write_history(&json, registry);
 	appendStringInfoString(&json, ",\n ");
 	json_string(&json, "given_up", registry->given_up);
@@ -157,11 +151,40 @@ registry_write(Registry *registry)
 		appendStringInfoString(&json, "}");
 	}
 	appendStringInfoString(&json, "]}\n");
+	return json.data;
+}
 
+/* The timeline that this server writes, or replays. */
+static TimeLineID
+current_timeline(void)
+{
+	TimeLineID timeline;
+
+	if (!RecoveryInProgress())
+		return GetWALInsertionTimeLine();
+	GetXLogReplayRecPtr(&timeline);
+	return timeline;
+}
+
+void
+registry_write(Registry *registry)
+{
+	StringInfoData file;
+	char *json;
+	size_t length;
+	char path[MAXPGPATH];
+	char temporary[MAXPGPATH];
+	int fd;
+	int error = 0;
+
+	registry->version++;
+	registry->timeline = current_timeline();
+	json = registry_to_json(registry);
+	length = strlen(json);
 	initStringInfo(&file);
 	appendStringInfo(&file, "%s %d %016llx\n", kMagic, kFormat,
-					 static_cast<unsigned long long>(XXH3_64bits(json.data, json.len)));
-	appendBinaryStringInfo(&file, json.data, json.len);
+					 static_cast<unsigned long long>(XXH3_64bits(json, length)));
+	appendBinaryStringInfo(&file, json, static_cast<int>(length));
 
 	if (MakePGDirectory(kDirectory) != 0)
 	{
@@ -190,7 +213,8 @@ registry_write(Registry *registry)
 		ereport(ERROR, (errcode_for_file_access(), errmsg("could not write file \"%s\": %m", temporary)));
 	}
 	durable_rename(temporary, path, ERROR);
-	pfree(json.data);
+	pg_atomic_fetch_add_u64(&siphon_shared->registry_writes, 1);
+	pfree(json);
 	pfree(file.data);
 }
 
@@ -372,6 +396,34 @@ slurp(const char *path, size_t *length)
 }
 
 Registry *
+registry_from_json(const char *path, const char *application, char *text)
+{
+	Registry *registry;
+	const Json *json;
+
+	json = json_parse(text);
+	if (json == nullptr || json->kind != JsonKind::Object)
+		damaged(path, "It does not hold a JSON object.");
+	registry = static_cast<Registry *>(palloc0(sizeof(Registry)));
+	copy_member(path, json, "application", registry->application, sizeof(registry->application));
+	if (strcmp(registry->application, application) != 0)
+		damaged(path, psprintf("It belongs to application \"%s\".", registry->application));
+	registry->database = static_cast<Oid>(number_member(path, json, "database_oid"));
+	copy_member(path, json, "database", registry->database_name, sizeof(registry->database_name));
+	copy_member(path, json, "slot", registry->slot, sizeof(registry->slot));
+	registry->generation = static_cast<uint32>(number_member(path, json, "generation"));
+	registry->timeline = static_cast<TimeLineID>(number_member(path, json, "timeline"));
+	registry->version = static_cast<uint64>(number_member(path, json, "version"));
+	parse_history(path, json, registry);
+	copy_member(path, json, "given_up", registry->given_up, sizeof(registry->given_up));
+	for (const Json *item = items_of(path, json, "tables", JsonKind::Object); item; item = item->next)
+		registry->tables = lappend(registry->tables, parse_table(path, item));
+	for (const Json *item = items_of(path, json, "removed", JsonKind::Object); item; item = item->next)
+		registry->removed = lappend(registry->removed, parse_removed(path, item));
+	return registry;
+}
+
+Registry *
 registry_read(const char *application)
 {
 	char path[MAXPGPATH];
@@ -381,7 +433,6 @@ registry_read(const char *application)
 	int format;
 	unsigned long long checksum;
 	Registry *registry;
-	const Json *json;
 
 	registry_path(path, application, kSuffix);
 	bytes = slurp(path, &length);
@@ -400,24 +451,7 @@ registry_read(const char *application)
 	if (XXH3_64bits(body, length - (body - bytes)) != checksum)
 		damaged(path, "Its checksum does not match its content.");
 
-	json = json_parse(body);
-	if (json == nullptr || json->kind != JsonKind::Object)
-		damaged(path, "It does not hold a JSON object.");
-	registry = static_cast<Registry *>(palloc0(sizeof(Registry)));
-	copy_member(path, json, "application", registry->application, sizeof(registry->application));
-	if (strcmp(registry->application, application) != 0)
-		damaged(path, psprintf("It belongs to application \"%s\".", registry->application));
-	registry->database = static_cast<Oid>(number_member(path, json, "database_oid"));
-	copy_member(path, json, "database", registry->database_name, sizeof(registry->database_name));
-	copy_member(path, json, "slot", registry->slot, sizeof(registry->slot));
-	registry->generation = static_cast<uint32>(number_member(path, json, "generation"));
-	registry->version = static_cast<uint64>(number_member(path, json, "version"));
-	parse_history(path, json, registry);
-	copy_member(path, json, "given_up", registry->given_up, sizeof(registry->given_up));
-	for (const Json *item = items_of(path, json, "tables", JsonKind::Object); item; item = item->next)
-		registry->tables = lappend(registry->tables, parse_table(path, item));
-	for (const Json *item = items_of(path, json, "removed", JsonKind::Object); item; item = item->next)
-		registry->removed = lappend(registry->removed, parse_removed(path, item));
+	registry = registry_from_json(path, application, body);
 	pfree(bytes);
 	return registry;
 }
@@ -448,6 +482,27 @@ registry_next_generation(Registry *registry)
 
 	registry->generation = Max(last + 1, static_cast<uint32>(time(nullptr)));
 	return siphon_shared->last_generation = registry->generation;
+}
+
+bool
+registry_newer(const Registry *a, const Registry *b)
+{
+	return a->timeline != b->timeline ? a->timeline > b->timeline : a->version > b->version;
+}
+
+uint64
+registry_first_version(void)
+{
+	return static_cast<uint64>(GetCurrentTimestamp());
+}
+
+void
+registry_slot_name(char *out, const char *application)
+{
+	snprintf(out, NAMEDATALEN, "siphon_%s", application);
+	for (char *c = out; *c; c++)
+		if (*c == '.')
+			*c = '_';
 }
 
 void

@@ -58,8 +58,9 @@ struct Registry
 	Oid database;
 	char database_name[NAMEDATALEN];
 	char slot[NAMEDATALEN];
-	uint32 generation; /* the last that a table was given */
-	uint64 version;    /* counts the file's changes */
+	uint32 generation;   /* the last that a table was given */
+	TimeLineID timeline; /* on which the file was written last, */
+	uint64 version;      /* and its version: counts changes, from a moment's time on, see registry_newer() */
 
 	/*
 	 * What is published is one history as long as nothing is missing in it; with the next history all rows come anew.
@@ -96,6 +97,21 @@ extern void registry_end_change(Registry *registry);
  * application dropped, and added again meanwhile: what is in JetStream outlives the registry.
  */
 extern uint32 registry_next_generation(Registry *registry);
+
+/*
+ * Of two copies of one application's registry, on a server and on its former primary: was `a` changed last? That is the
+ * one which was written on the later timeline. An application that was dropped and made again counts from a later time.
+ */
+extern bool registry_newer(const Registry *a, const Registry *b);
+/* The first version of a new application. */
+extern uint64 registry_first_version(void);
+
+/* The JSON document, and a registry from one. ERROR if it is damaged: `path` says in what. */
+extern char *registry_to_json(const Registry *registry);
+extern Registry *registry_from_json(const char *path, const char *application, char *json);
+
+/* The name of an application's slot; `out` has NAMEDATALEN bytes. */
+extern void registry_slot_name(char *out, const char *application);
 
 /* Begins a new history: also of an application that was given up. */
 extern void registry_new_history(Registry *registry);

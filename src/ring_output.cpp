@@ -120,8 +120,8 @@ wait_event(Wait wait)
 {
 #if PG_VERSION_NUM >= 170000
 	static const char *const names[] = {"SiphonDecoderMain", "SiphonRingSpace", "SiphonAcknowledgement",
-										"SiphonSnapshot"};
-	static uint32 events[4];
+										"SiphonSnapshot", "SiphonStandbys"};
+	static uint32 events[5];
 	int i = static_cast<int>(wait);
 
 	if (events[i] == 0)

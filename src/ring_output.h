@@ -39,7 +39,7 @@ extern uint32 ring_output_publisher_pid(void);
 extern uint64 ring_output_publisher_heartbeat(void);
 
 /* Why a worker waits; shown in pg_stat_activity. */
-enum class Wait { Wal, RingSpace, Acknowledgement, Snapshot };
+enum class Wait { Wal, RingSpace, Acknowledgement, Snapshot, Standbys };
 
 /*
  * Sleeps until the latch, the publisher's bell, a condition variable that was prepared, or the time-out in

@@ -31,6 +31,7 @@ shared_startup(void)
 		LWLockPadded *locks = GetNamedLWLockTranche("siphon");
 
 		memset(siphon_shared, 0, shared_size());
+		pg_atomic_init_u64(&siphon_shared->registry_writes, 0);
 		siphon_shared->lock = &locks[0].lock;
 		siphon_shared->registry_lock = &locks[1].lock;
 		for (int i = 0; i < siphon_max_applications; i++)
@@ -39,6 +40,7 @@ shared_startup(void)
 
 			ConditionVariableInit(&app->changed);
 			pg_atomic_init_u64(&app->registry_wanted, 0);
+			pg_atomic_init_u64(&app->mirrored, 0);
 			for (auto &figure : app->figures)
 				pg_atomic_init_u64(&figure, 0);
 		}
@@ -62,6 +64,8 @@ app_state_name(AppState state)
 			return "restarting";
 		case AppState::NoWorker:
 			return "no worker";
+		case AppState::Standby:
+			return "standby";
 		case AppState::Failed:
 			return "failed";
 		case AppState::GivenUp:
@@ -110,6 +114,7 @@ shared_find_or_add(const char *name, Oid database)
 		app->decoder_started = 0;
 		pg_atomic_write_u64(&app->registry_wanted, 1);
 		app->registry_loaded = 0;
+		pg_atomic_write_u64(&app->mirrored, 0);
 		for (auto &figure : app->figures)
 			pg_atomic_write_u64(&figure, 0);
 		return app;

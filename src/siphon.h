@@ -33,6 +33,7 @@ enum class AppState : int {
 	Streaming,  /* the decoder decodes */
 	Restarting, /* the decoder failed and will be started again */
 	NoWorker,   /* no background worker slot is free */
+	Standby,    /* the primary publishes it, and this server may be the next: see mirror.h */
 	Failed,     /* can't go on before somebody acts: reason and hint say what */
 	GivenUp     /* its stream was ended, see retention.h, and is not continued */
 };
@@ -73,6 +74,7 @@ struct App
 	TimestampTz decoder_started;
 	pg_atomic_uint64 registry_wanted; /* version of the registry that the decoder should have loaded */
 	uint64 registry_loaded;           /* version that it has */
+	pg_atomic_uint64 mirrored;        /* version of the registry that a failover does not lose: see mirror.h */
 	ConditionVariable changed;        /* state, decoder_pid or registry_loaded changed */
 
 	pg_atomic_uint64 figures[static_cast<int>(Figure::Count)];
@@ -80,9 +82,10 @@ struct App
 
 struct Shared
 {
-	LWLock *lock;          /* the fields of this struct and of the applications */
-	LWLock *registry_lock; /* changes of registry files */
-	Latch *launcher_latch; /* NULL: no launcher runs */
+	LWLock *lock;                     /* the fields of this struct and of the applications */
+	LWLock *registry_lock;            /* changes of registry files */
+	Latch *launcher_latch;            /* NULL: no launcher runs */
+	pg_atomic_uint64 registry_writes; /* counts changes of all registry files */
 	uint64 incarnations;
 	uint32 last_generation; /* the greatest that any table was given since the server's start; registry_lock's */
 	App apps[FLEXIBLE_ARRAY_MEMBER];
@@ -138,6 +141,7 @@ extern PGDLLEXPORT void _PG_output_plugin_init(OutputPluginCallbacks *cb);
 extern PGDLLEXPORT void siphon_launcher_main(Datum arg);
 extern PGDLLEXPORT void siphon_decoder_main(Datum arg);
 extern PGDLLEXPORT void siphon_snapshot_main(Datum arg);
+extern PGDLLEXPORT void siphon_mirror_main(Datum arg);
 }
 
 #endif

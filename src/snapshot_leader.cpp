@@ -18,6 +18,8 @@ extern "C" {
 static BackgroundWorkerHandle *workers[kMaxSnapshotWorkers];
 static int nworkers;
 
+static constexpr long kMirrorWaitMs = 50;
+
 /* Which transactions the snapshot shows. */
 struct Visibility
 {
@@ -114,6 +116,12 @@ begin_generation(void)
 	snapshot_job->generation = table->generation;
 	if (!application_notify(snapshot_job->app->name, reason))
 		ereport(ERROR, (errmsg("the decoder of application \"%s\" does not run: %s", snapshot_job->app->name, reason)));
+	/* A generation that was published must not be unknown to a server that takes over. */
+	while (pg_atomic_read_u64(&snapshot_job->app->mirrored) < registry->version)
+	{
+		worker_wait(Wait::Snapshot, kMirrorWaitMs);
+		snapshot_serve(GetCurrentTimestamp());
+	}
 	return table;
 }
 

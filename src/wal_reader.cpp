@@ -4,11 +4,13 @@
  * WAL arrives (PostgreSQL 16 and later; 15 has nothing to wait for, so there it polls) and lets the decoder write
  * packages out, take acknowledgements and follow signals while it waits.
  *
- * On a standby WAL counts as there once it is replayed. After a promotion, reading goes on to the new timeline
- * where the old one ends.
+ * On a standby WAL counts as there once it is replayed, and with a failover slot once standbys have it too. After a
+ * promotion, reading goes on to the new timeline where the old one ends.
  */
 #include "decoder.h"
+#include "mirror.h"
 #include "ring_output.h"
+#include "standbys.h"
 
 static constexpr long kPollMinMs = 1;
 static constexpr long kPollMaxMs = 20;
@@ -71,9 +73,12 @@ read_page(XLogReaderState *state, XLogRecPtr page, int required, XLogRecPtr, cha
 			timeline = state->currTLI;
 			break;
 		}
-		end = available;
 		if (page + static_cast<uint32>(required) <= available)
+		{
+			end = Min(available, page + XLOG_BLCKSZ);
+			standbys_await(Max(end, mirror_position()), true);
 			break;
+		}
 		wait_for_wal(available);
 	}
 

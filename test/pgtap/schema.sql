@@ -14,7 +14,7 @@ SELECT has_extension('siphon');
 -- functions
 CREATE TEMPORARY TABLE expected_function (name name, arguments name[], result text);
 INSERT INTO expected_function VALUES
-	('siphon_create_application', '{text}', 'void'),
+	('siphon_create_application', '{text,boolean}', 'void'),
 	('siphon_drop_application', '{text}', 'void'),
 	('siphon_resync_application', '{text}', 'void'),
 	('siphon_add_table', '{regclass,text,integer,name[],boolean,integer}', 'void'),
