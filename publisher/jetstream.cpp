@@ -107,6 +107,7 @@ JetStream::read_end(std::string *why)
 
 	LogEnd end;
 
+	keeps_ = config.value("retention", "limits") == "limits";
 	end.sequence = state.value("last_seq", uint64_t{0});
 	if (state.value("messages", uint64_t{0}) == 0)
 		missing_ = end.sequence;
@@ -330,6 +331,11 @@ std::optional<std::vector<StoredMessage>>
 JetStream::last_of_each(const std::string &subjects, uint64_t end, std::string *why)
 {
 	std::vector<StoredMessage> messages;
+
+	/* What is left there says nothing of what was there. */
+	if (!keeps_)
+		return messages;
+
 	auto reader = StreamReader::begin(connection_.get(), wakeup_, plan_.name, subjects, 0, why);
 
 	if (!reader)

@@ -61,6 +61,7 @@ private:
 	std::vector<Answer> answers_;
 	std::atomic<bool> have_answers_{false};
 	bool stream_known_ = false;
+	bool keeps_ = true;    /* retention limits: messages stay when consumers have them, and can be read back */
 	uint64_t missing_ = 0; /* the stream's end, if there is no message any more */
 	uint32_t body_limit_ = 0;
 	std::string inbox_;

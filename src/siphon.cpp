@@ -81,7 +81,8 @@ define_settings(void)
 							"0 writes packages out at every commit that finds no more WAL to decode.",
 							&siphon_flush_interval_ms, 100, 0, 60 * 1000, PGC_SIGHUP, GUC_UNIT_MS, nullptr, nullptr,
 							nullptr);
-	DefineCustomIntVariable("siphon.package_size", "Size at which a package is written out.", nullptr,
+	DefineCustomIntVariable("siphon.package_size", "Size at which a package is written out.",
+							"It is not more than a quarter of the ring, and than 766 kB, but for a larger row.",
 							&siphon_package_size_kb, 512, 1, 16 * 1024, PGC_SIGHUP, GUC_UNIT_KB, nullptr, nullptr,
 							nullptr);
 	DefineCustomIntVariable("siphon.package_memory", "Memory for packages that are being filled, for each decoder.",
