@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <chrono>
 #include <cstring>
 
 #include "cursor.h"
@@ -18,6 +19,8 @@ namespace siphon {
 static constexpr int64_t kHeaderAllowance = 2048 + kMaxCursors * kCursorSizeMax;
 /* Below this there is no room for anything but headers. */
 static constexpr int64_t kSmallestBody = 1024;
+/* Its threads are busy with nothing that takes longer. */
+static constexpr std::chrono::seconds kEndPatience{5};
 /* How far to look back for a message of ours behind what others wrote. */
 static constexpr uint64_t kLookBack = 100;
 
@@ -38,10 +41,30 @@ JetStream::JetStream(const std::string &url, const std::string &client_name, con
 	nats_check(natsConnection_Subscribe(&subscription, connection_.get(), (inbox_ + "*").c_str(), on_answer, this),
 			   "subscription to the inbox");
 	subscription_.reset(subscription);
+	nats_check(natsSubscription_SetOnCompleteCB(subscription, on_answers_end, this), "end of the inbox");
 	nats_check(natsSubscription_SetPendingLimits(subscription, -1, -1), "limits of the inbox");
 }
 
-JetStream::~JetStream() = default;
+/* To destroy a subscription does not wait for the thread that calls on_answer(). */
+JetStream::~JetStream()
+{
+	subscription_.reset();
+
+	std::unique_lock<std::mutex> guard(mutex_);
+
+	answers_end_.wait_for(guard, kEndPatience, [this] { return answers_ended_; });
+}
+
+void
+JetStream::on_answers_end(void *self)
+{
+	JetStream *queue = static_cast<JetStream *>(self);
+	std::lock_guard<std::mutex> guard(queue->mutex_);
+
+	queue->answers_ended_ = true;
+	/* Under the lock, as the waiter is about to destroy it. */
+	queue->answers_end_.notify_one();
+}
 
 std::string
 JetStream::describe() const

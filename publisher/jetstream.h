@@ -13,6 +13,7 @@
 #define SIPHON_JETSTREAM_H
 
 #include <atomic>
+#include <condition_variable>
 #include <mutex>
 #include <string>
 #include <vector>
@@ -51,6 +52,7 @@ public:
 
 private:
 	static void on_answer(natsConnection *, natsSubscription *, natsMsg *message, void *self);
+	static void on_answers_end(void *self);
 	bool last_id(uint64_t first, uint64_t last, LogEnd *end, std::string *why);
 	std::optional<nlohmann::json> info(std::string *why);
 	void learn_limits(const nlohmann::json &config);
@@ -59,13 +61,15 @@ private:
 	Wakeup *wakeup_;
 	std::mutex mutex_;
 	std::vector<Answer> answers_;
+	bool answers_ended_ = false; /* on_answer() is not called any more, nor is it running */
+	std::condition_variable answers_end_;
 	std::atomic<bool> have_answers_{false};
 	bool stream_known_ = false;
 	bool keeps_ = true;    /* retention limits: messages stay when consumers have them, and can be read back */
 	uint64_t missing_ = 0; /* the stream's end, if there is no message any more */
 	uint32_t body_limit_ = 0;
 	std::string inbox_;
-	/* Destroyed in this order, from the end: no answer arrives after the members above are gone. */
+	/* Destroyed in this order, from the end. */
 	NatsConnection connection_;
 	NatsPtr<jsCtx> context_;
 	NatsPtr<natsSubscription> subscription_;

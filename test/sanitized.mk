@@ -10,7 +10,7 @@
 # has its own).
 #
 # Leaks are not looked for in the server: what a process still has when it ends, its memory contexts have. In the
-# programs they are. Other libraries are not instrumented: their own accesses are not seen, but their locks are.
+# programs they are, but for what test/sanitized.supp names. Other libraries are not instrumented: their own accesses are not seen, but their locks are.
 
 SANITIZED_TESTS = $(patsubst %,test/t/%.pl,001_stream 002_types 020_publisher_restart 021_decoder_restart 025_hostile_ring \
 	026_publisher_input 027_big 050_snapshot 056_partitions)
@@ -45,7 +45,7 @@ sanitized-address: check-install sanitized-build
 	@echo "check-sanitized: extension and programs under AddressSanitizer and UndefinedBehaviorSanitizer"
 	@install -m 755 $(sanitized_dir)/address/siphon$(DLSUFFIX) $(pkglibdir)/siphon$(DLSUFFIX); \
 	$(call sanitized-run,address,$(call sanitized_tests,$(SANITIZED_TESTS)),\
-		ASAN_OPTIONS="$(sanitized_options)" UBSAN_OPTIONS=print_stacktrace=1 \
+		ASAN_OPTIONS="$(sanitized_options)" LSAN_OPTIONS="suppressions=$(abspath test/sanitized.supp):print_suppressions=0" UBSAN_OPTIONS=print_stacktrace=1 \
 		SIPHON_SERVER_PRELOAD="$$($(CXX) -print-file-name=libasan.so)"); \
 	install -m 755 $(MODULES)$(DLSUFFIX) $(pkglibdir)/siphon$(DLSUFFIX); \
 	exit $$status
