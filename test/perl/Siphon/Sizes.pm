@@ -185,7 +185,7 @@ SQL
 	# and then both are in the event.
 	$self->finish(
 		$application, $what,
-		decoder => $DECODER + $WORK_MEM + 8 * $megabytes,
+		decoder => $DECODER + $WORK_MEM + 7.5 * $megabytes,
 		snapshot => $DECODER + 4 * $megabytes,
 		publisher => $PUBLISHER);
 	$node->safe_psql('postgres', 'DROP TABLE wide');
