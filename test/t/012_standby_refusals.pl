@@ -63,7 +63,7 @@ $primary->restart;
 $primary->wait_for_catchup($standby);
 my $row = wait_for_state($standby, 'failed');
 like($row->{reason}, qr/wal_level was set below logical on the primary/, 'the application tells that the primary went below logical');
-like($row->{hint}, qr/siphon_drop_application\('main'\)/, 'and what to do here');
+like($row->{hint}, qr/siphon_resync_application\('main'\)/, 'and what to do here');
 $standby->safe_psql('postgres', "SELECT siphon_drop_application('main')");
 nothing_left_behind('after dropping the application');
 
