@@ -34,16 +34,23 @@ Compressor::max_level()
 Compressor::Result
 Compressor::compress(std::string_view input)
 {
-	if (level_ == 0 || input.size() < kWorthwhile)
-		return {input, kEncodingNone};
 	if (buffer_.size() < input.size())
 		buffer_.resize(input.size());
+
+	/* A copy: others may write to where the input is, and what is sent must be what was checked. */
+	auto plain = [&]() -> Result {
+		std::copy(input.begin(), input.end(), buffer_.begin());
+		return {std::string_view(buffer_.data(), input.size()), kEncodingNone};
+	};
+
+	if (level_ == 0 || input.size() < kWorthwhile)
+		return plain();
 
 	/* One byte less than the input: what does not get smaller is an error, and found out early. */
 	size_t size = ZSTD_compress2(context_, buffer_.data(), input.size() - 1, input.data(), input.size());
 
 	if (ZSTD_isError(size))
-		return {input, kEncodingNone};
+		return plain();
 	return {std::string_view(buffer_.data(), size), kEncodingZstd};
 }
 

@@ -305,8 +305,8 @@ private:
 
 	std::string version() const
 	{
-		return std::string(program_) + " " + kVersion + " (ring version " + std::to_string(kRingVersion) +
-			", nats.c " + nats_GetVersion() + ", zstd " + ZSTD_versionString() + ")";
+		return std::string(program_) + " " + kVersion + " (ring version " + std::to_string(kRingVersion) + ", nats.c " +
+			   nats_GetVersion() + ", zstd " + ZSTD_versionString() + ")";
 	}
 
 	const char *program_;
@@ -397,25 +397,27 @@ read_config(int argc, const char *const *argv)
 	line.group("The stream (used when it is made; one that exists is compared, and differences are reported)");
 	line.option("stream-replicas", "N", "", "Copies in the NATS cluster, 1 to 5",
 				[&](const std::string &text) { config.stream.replicas = static_cast<int>(parse_integer(text, 1, 5)); });
-	line.option("stream-storage", "KIND", "", "file or memory",
-				[&](const std::string &text) { config.stream.storage = parse_choice(text, {"file", "memory"}); });
+	line.option("stream-storage", "KIND", "", "file or memory", [&](const std::string &text) {
+		config.stream.storage = parse_choice(text, {"file", "memory"});
+	});
 	line.option("stream-max-age", "DURATION", "", "Drop messages older than this, like 7d; 0: never",
 				[&](const std::string &text) { config.stream.max_age = parse_duration(text); });
 	line.option("stream-max-bytes", "SIZE", "", "Limit of the stream's size, like 100GB; 0: none",
 				[&](const std::string &text) { config.stream.max_bytes = parse_bytes(text); });
 	line.option("stream-discard", "WHICH", "",
 				"What gives way at the limit: old (messages are dropped) or new (publishing waits)",
-				[&](const std::string &text) { config.stream.discard = parse_choice(text, {"old", "new"}); });
+				[&](const std::string &text) {
+					config.stream.discard = parse_choice(text, {"old", "new"});
+				});
 	line.flag("update-stream", "Change an existing stream to these settings", &config.update_stream);
 
 	line.group("How to publish");
 	line.option("compression-level", "N", "1", "zstd level; 0: don't compress", [&](const std::string &text) {
 		config.compression_level = static_cast<int>(parse_integer(text, 0, Compressor::max_level()));
 	});
-	line.option("max-in-flight", "N", "256", "Messages sent and not yet acknowledged",
-				[&](const std::string &text) {
-					config.max_in_flight = static_cast<uint64_t>(parse_integer(text, 1, 100000));
-				});
+	line.option("max-in-flight", "N", "256", "Messages sent and not yet acknowledged", [&](const std::string &text) {
+		config.max_in_flight = static_cast<uint64_t>(parse_integer(text, 1, 100000));
+	});
 	line.option("max-in-flight-bytes", "SIZE", "64MB", "Their size", [&](const std::string &text) {
 		config.max_in_flight_bytes = parse_bytes(text);
 		if (config.max_in_flight_bytes == 0)
@@ -453,8 +455,9 @@ std::optional<TailConfig>
 read_tail_config(int argc, const char *const *argv)
 {
 	TailConfig config;
-	CommandLine line("siphon-tail", "Prints the events of one Siphon application as JSON, one line each, as they arrive in\n"
-									"NATS JetStream. For people and for tests.");
+	CommandLine line("siphon-tail",
+					 "Prints the events of one Siphon application as JSON, one line each, as they arrive in\n"
+					 "NATS JetStream. For people and for tests.");
 
 	line.group("What to read, and where");
 	add_common_options(line, &config.application, &config.nats_url, &config.subject_prefix);

@@ -46,7 +46,7 @@ HandOff::held(const TableState &state) const
 bool
 HandOff::not_now(const std::string &why, Clock::time_point now)
 {
-	spdlog::debug("waiting for {}", why);
+	notice_.waiting(why, now);
 	retry_at_ = now + kRetry;
 	return false;
 }
@@ -80,10 +80,11 @@ HandOff::load(std::string *why)
 }
 
 bool
-HandOff::settle(const Cursors &cursors, std::string *why)
+HandOff::settle(const Cursors &cursors, uint64_t since, std::string *why)
 {
 	if (!loaded_ && !load(why))
 		return false;
+	forget(since);
 	for (auto &[key, entry] : entries_)
 	{
 		entry.closing = false;
@@ -107,6 +108,22 @@ HandOff::settle(const Cursors &cursors, std::string *why)
 	return true;
 }
 
+void
+HandOff::forget(uint64_t since)
+{
+	since_ = since;
+	for (auto entry = entries_.begin(); entry != entries_.end();)
+	{
+		if (entry->second.state.from > since)
+		{
+			++entry;
+			continue;
+		}
+		retire(&entry->second);
+		entry = entries_.erase(entry);
+	}
+}
+
 /* Ends a move, in the middle of a turn in which its mover may still be asked for messages. */
 void
 HandOff::retire(Entry *entry)
@@ -125,8 +142,19 @@ HandOff::save(Entry *entry, const TableState &state, Clock::time_point now)
 		return false;
 	if (!queue_.write_state(state_key(state.schema, state.table), state.to_json(), &why))
 		return not_now(why, now);
+	notice_.over();
 	entry->state = state;
 	return true;
+}
+
+std::optional<uint64_t>
+HandOff::held_from(const TableFrame &table) const
+{
+	const Entry *entry = find(table);
+
+	if (entry == nullptr || entry->state.generation != table.generation || !entry->state.holds())
+		return std::nullopt;
+	return entry->state.from;
 }
 
 bool
@@ -171,6 +199,7 @@ HandOff::begin_without_snapshot(Entry *entry, const TableFrame &table, Clock::ti
 	state.oid = table.oid;
 	state.generation = table.generation;
 	state.phase = TablePhase::Streaming;
+	state.from = next_possible();
 	state.snapshot = {};
 	if (!save(entry, state, now))
 		return false;
@@ -277,7 +306,7 @@ HandOff::ended(const TableFrame &table, const Visibility &snapshot, Clock::time_
 		if (!begin_generation(table, now))
 			return false;
 		entry = find(table);
-		entry->state.from = 1;
+		entry->state.from = since_ + 1;
 	}
 	if (entry->state.generation != table.generation || entry->state.phase == TablePhase::Streaming)
 		return true;

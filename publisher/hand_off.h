@@ -19,11 +19,13 @@
 #include <chrono>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "../src/ring.h"
 #include "ledger.h"
+#include "log.h"
 #include "mover.h"
 #include "queue.h"
 #include "table_state.h"
@@ -50,10 +52,12 @@ public:
 	}
 
 	/*
-	 * The log was read up to its end, and these are its cursors: forgets what was under way. False with *why: not
-	 * now.
+	 * The log was read up to its end, its history begins behind `since`, and these are its cursors: forgets what was
+	 * under way. False with *why: not now.
 	 */
-	bool settle(const Cursors &cursors, std::string *why);
+	bool settle(const Cursors &cursors, uint64_t since, std::string *why);
+	/* A new history has begun behind this place: what was kept of tables before counts no more. */
+	void forget(uint64_t since);
 
 	enum class Route {
 		Events,
@@ -65,6 +69,8 @@ public:
 	Route route(const Frame &frame, const Position &first, const TableFrame &table, Clock::time_point now);
 	/* A message on the table's held subject is under way to this place. */
 	void held_sent(const TableFrame &table, uint64_t sequence);
+	/* The table's changes are held, and those from this place on are still to be moved. nullopt: they are not held. */
+	std::optional<uint64_t> held_from(const TableFrame &table) const;
 	/* The frame is of a generation that is over. */
 	bool stale(const TableFrame &table) const;
 
@@ -117,6 +123,8 @@ private:
 	Queue &queue_;
 	const Ledger &ledger_;
 	bool loaded_ = false;
+	uint64_t since_ = 0; /* the stream's history begins behind it */
+	WaitNotice notice_;
 	Entries entries_;                             /* by schema, NUL, table */
 	std::vector<std::unique_ptr<Mover>> retired_; /* that append_movers() may have named since the last step() */
 	Clock::time_point retry_at_;                  /* nothing is asked of the queue before */

@@ -132,9 +132,8 @@ JetStream::read_end(std::string *why)
 
 	keeps_ = config.value("retention", "limits") == "limits";
 	end.sequence = state.value("last_seq", uint64_t{0});
-	if (state.value("messages", uint64_t{0}) == 0)
-		missing_ = end.sequence;
-	else if (!last_id(state.value("first_seq", uint64_t{0}), end.sequence, &end, why))
+	if (state.value("messages", uint64_t{0}) > 0 &&
+		!last_id(state.value("first_seq", uint64_t{0}), end.sequence, &end, why))
 		return std::nullopt;
 	return end;
 }
@@ -177,11 +176,7 @@ JetStream::last_id(uint64_t first, uint64_t last, LogEnd *end, std::string *why)
 		NatsPtr<natsMsg> message(raw);
 
 		if (static_cast<int>(error) == kErrorNoMessage)
-		{
-			if (sequence == last)
-				missing_ = last;
 			continue;
-		}
 		if (status != NATS_OK)
 		{
 			*why =
@@ -349,6 +344,20 @@ JetStream::read_from(const std::string &subjects, uint64_t sequence, std::string
 	return StreamReader::begin(connection_.get(), wakeup_, plan_.name, subjects, sequence, why);
 }
 
+/* The message is known not to be there any more. */
+bool
+JetStream::gone(uint64_t sequence)
+{
+	natsMsg *raw = nullptr;
+	jsErrCode error = static_cast<jsErrCode>(0);
+
+	if (sequence == 0)
+		return true;
+	js_GetMsg(&raw, context_.get(), plan_.name.c_str(), sequence, nullptr, &error);
+	natsMsg_Destroy(raw);
+	return static_cast<int>(error) == kErrorNoMessage;
+}
+
 /* Waits for the answers, as it is asked for rarely. */
 std::optional<std::vector<StoredMessage>>
 JetStream::last_of_each(const std::string &subjects, uint64_t end, std::string *why)
@@ -374,7 +383,7 @@ JetStream::last_of_each(const std::string &subjects, uint64_t end, std::string *
 	} while (reader->pending() > 0);
 
 	/* The consumer may look at a replica that lags behind. The log's last message is the last of its subject. */
-	if (end != missing_ && (messages.empty() || messages.back().sequence < end))
+	if ((messages.empty() || messages.back().sequence < end) && !gone(end))
 	{
 		*why = "a replica of " + describe() + " to come to sequence " + std::to_string(end);
 		return std::nullopt;

@@ -53,6 +53,7 @@ public:
 private:
 	static void on_answer(natsConnection *, natsSubscription *, natsMsg *message, void *self);
 	static void on_answers_end(void *self);
+	bool gone(uint64_t sequence);
 	bool last_id(uint64_t first, uint64_t last, LogEnd *end, std::string *why);
 	std::optional<nlohmann::json> info(std::string *why);
 	void learn_limits(const nlohmann::json &config);
@@ -65,8 +66,7 @@ private:
 	std::condition_variable answers_end_;
 	std::atomic<bool> have_answers_{false};
 	bool stream_known_ = false;
-	bool keeps_ = true;    /* retention limits: messages stay when consumers have them, and can be read back */
-	uint64_t missing_ = 0; /* the stream's end, if there is no message any more */
+	bool keeps_ = true; /* retention limits: messages stay when consumers have them, and can be read back */
 	uint32_t body_limit_ = 0;
 	std::string inbox_;
 	/* Destroyed in this order, from the end. */

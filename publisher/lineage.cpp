@@ -107,6 +107,9 @@ Lineage::settle(std::string *why)
 	json value = json::parse(text.value_or(""), nullptr, false);
 	std::string instance = value.is_object() ? value.value("instance", "") : "";
 
+	if (!text)
+		throw Fatal(ExitCode::StreamRefused, "the key-value bucket of " + queue_.describe() +
+												 " was emptied by somebody; " + resync_advice(application_));
 	if (instance != instance_)
 		throw Fatal(ExitCode::StreamRefused,
 					"another publisher has taken over application " + application_ +
@@ -142,7 +145,7 @@ Lineage::check_first(uint64_t first)
 }
 
 void
-Lineage::check_continued(uint64_t history, uint64_t last_sequence) const
+Lineage::check_history(uint64_t history, uint64_t last_sequence) const
 {
 	if (!record_ || (record_->history == history && last_sequence < record_->since))
 		throw Fatal(ExitCode::StreamRefused, queue_.describe() +
@@ -157,12 +160,30 @@ Lineage::check_continued(uint64_t history, uint64_t last_sequence) const
 						resync_advice(application_));
 }
 
+void
+Lineage::refuse_twin() const
+{
+	throw Fatal(ExitCode::StreamRefused,
+				"another server, perhaps a copy of this one, publishes as application " + application_ + " to " +
+					queue_.describe() + " (ring " + format_lsn(record_->epoch) +
+					"): drop the application on one of them with SELECT siphon_drop_application('" + application_ +
+					"'); if this one is to go on in its place: " + resync_advice(application_));
+}
+
+void
+Lineage::check_continued(uint64_t history, uint64_t epoch, uint64_t last_sequence) const
+{
+	check_history(history, last_sequence);
+	if (record_->epoch != epoch)
+		refuse_twin();
+}
+
 bool
 Lineage::begins(const Origin &origin, uint64_t last_sequence) const
 {
 	if (!current(origin.history) && origin.acknowledged == 0)
 		return true;
-	check_continued(origin.history, last_sequence);
+	check_history(origin.history, last_sequence);
 
 	uint32_t count = std::min(origin.epoch_count, kOriginEpochs);
 
@@ -171,11 +192,7 @@ Lineage::begins(const Origin &origin, uint64_t last_sequence) const
 		if (origin.epochs[i] == record_->epoch)
 			return false;
 	}
-	throw Fatal(ExitCode::StreamRefused,
-				"another server, perhaps a copy of this one, publishes as application " + application_ + " to " +
-					queue_.describe() + " (ring " + format_lsn(record_->epoch) +
-					"): drop the application on one of them with SELECT siphon_drop_application('" + application_ +
-					"'); if this one is to go on in its place: " + resync_advice(application_));
+	refuse_twin();
 }
 
 void

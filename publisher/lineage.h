@@ -44,9 +44,11 @@ public:
 	 * else has taken away what of the history stood before it.
 	 */
 	void check_first(uint64_t first);
-	/* A ring of this history whose origin was dealt with before goes on. Fatal if the stream does not hold that
-	 * history. */
-	void check_continued(uint64_t history, uint64_t last_sequence) const;
+	/*
+	 * A ring whose origin was dealt with before, by a publisher before us perhaps, goes on. Fatal if the stream does
+	 * not hold its history any more, or was published to from another ring since.
+	 */
+	void check_continued(uint64_t history, uint64_t epoch, uint64_t last_sequence) const;
 	/* True: a new history begins; false: the stream's goes on. Fatal: neither. */
 	bool begins(const Origin &origin, uint64_t last_sequence) const;
 	/* `newest`: the greatest position in the stream. Fatal if the server does not have what was published. */
@@ -74,6 +76,8 @@ private:
 	bool read_record(std::string *why);
 	bool write(const Record &record, std::string *why);
 	bool claim(std::string *why);
+	void check_history(uint64_t history, uint64_t last_sequence) const;
+	[[noreturn]] void refuse_twin() const;
 
 	const std::string application_;
 	const std::string instance_; /* of this process */

@@ -51,13 +51,13 @@ Published::load(Queue *queue, uint64_t since, uint64_t end, std::string *why)
 			throw Fatal(ExitCode::StreamRefused, "message " + std::to_string(message.sequence) + " of " +
 													 queue->describe() + " is not what a publisher writes");
 		if (watermark)
-			watermark_ = position->lsn;
+			watermark_ = complete ? position->lsn : position->lsn - 1;
 		else
 		{
 			/* Of one that was broken off the stream has no event, but all before it. */
 			if (!complete)
 				position->ordinal--;
-			subjects_[message.subject] = {message.generation, *position};
+			subjects_[message.subject] = {message.sequence, message.generation, *position};
 		}
 		if (!(*position <= newest_))
 			newest_ = *position;
@@ -70,20 +70,22 @@ Published::load(Queue *queue, uint64_t since, uint64_t end, std::string *why)
 }
 
 std::optional<Position>
-Published::upto(std::string_view schema, std::string_view table, uint32_t partition, uint32_t generation) const
+Published::upto(std::string_view schema, std::string_view table, uint32_t partition, uint32_t generation,
+				std::optional<uint64_t> held_from) const
 {
 	std::optional<Position> upto;
-
-	for (const std::string &subject :
-		 {events_subject(root_, schema, table, partition), held_subject(root_, schema, table, partition)})
-	{
+	auto count = [&](const std::string &subject, uint64_t from) {
 		auto found = subjects_.find(subject);
 
-		if (found == subjects_.end() || found->second.generation != generation)
-			continue;
+		if (found == subjects_.end() || found->second.generation != generation || found->second.sequence < from)
+			return;
 		if (!upto || *upto <= found->second.position)
 			upto = found->second.position;
-	}
+	};
+
+	count(events_subject(root_, schema, table, partition), 0);
+	if (held_from)
+		count(held_subject(root_, schema, table, partition), *held_from);
 	return upto;
 }
 

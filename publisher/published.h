@@ -39,9 +39,12 @@ public:
 
 	/* Something may have to be left out. */
 	bool active() const { return active_; }
-	/* The stream has the events of a table's partition, on either of its subjects, up to here. nullopt: none. */
+	/*
+	 * The stream has the events of a table's partition up to here. nullopt: none. What is held counts as well, if it
+	 * stands at or behind held_from and so is still to be moved.
+	 */
 	std::optional<Position> upto(std::string_view schema, std::string_view table, uint32_t partition,
-								 uint32_t generation) const;
+								 uint32_t generation, std::optional<uint64_t> held_from) const;
 	/* The stream has a watermark at or beyond this commit. */
 	bool has_watermark(uint64_t commit_lsn) const;
 	/* All events up to this commit have been dealt with. */
@@ -53,6 +56,7 @@ public:
 private:
 	struct Last
 	{
+		uint64_t sequence;
 		uint32_t generation;
 		Position position;
 	};

@@ -103,6 +103,8 @@ Publisher::inspect()
 
 	if (first)
 		lineage_.check_first(*first);
+	else
+		next_inspection_ = Clock::now() + 6 * kInspection;
 }
 
 /* When the bell rang, and once a second. */
@@ -222,7 +224,6 @@ Publisher::collect()
 		if (answer.verdict == Verdict::Duplicate)
 		{
 			ledger_.duplicate(answer.token);
-			fruitless_settlings_ = 0;
 			continue;
 		}
 		ledger_.refused(answer.token);
@@ -236,7 +237,7 @@ Publisher::collect()
 	pass_on_acks();
 	if (proven())
 	{
-		chained_ = learned_ = true;
+		chained_ = true;
 		fruitless_settlings_ = 0;
 	}
 
@@ -265,6 +266,8 @@ void
 Publisher::pass_on_acks()
 {
 	ledger_.take_acks(&acks_);
+	if (!acks_.empty())
+		fruitless_settlings_ = 0;
 	for (const Ledger::Ack &ack : acks_)
 	{
 		for (const auto &[name, feed] : feeds_)
@@ -334,7 +337,7 @@ Publisher::settle()
 	Cursors cursors = parse_cursors(end->cursors);
 
 	pass_on_acks();
-	if (!learn_published(*end, &why) || !hand_off_.settle(cursors, &why))
+	if (!learn_published(*end, &why) || !hand_off_.settle(cursors, lineage_.since(), &why))
 	{
 		retry_later(why);
 		return false;
@@ -368,8 +371,8 @@ Publisher::check_log_end(const LogEnd &end) const
 	const RingFeed *feed = decoder();
 
 	/* Its origin was dealt with, by a publisher before us perhaps. */
-	if (feed != nullptr && feed->ring().reader().acked() > 0)
-		lineage_.check_continued(feed->ring().reader().history(), end.sequence);
+	if (feed != nullptr && feed->accepted())
+		lineage_.check_continued(feed->ring().reader().history(), feed->epoch(), end.sequence);
 	if (!chained_)
 		return;
 	if (end.sequence < known)
@@ -387,17 +390,14 @@ Publisher::check_log_end(const LogEnd &end) const
 					 queue_.describe(), end.sequence);
 }
 
-/*
- * Until a message of ours is stored, one that was under way before may still arrive, and then this finds it. False: not
- * now.
- */
+/* Each time, as what was under way may have arrived since. False: not now. */
 bool
 Publisher::learn_published(const LogEnd &end, std::string *why)
 {
 	const RingFeed *feed = decoder();
 
 	/* In front of an origin it is its feed's business. */
-	if (feed == nullptr || feed->ring().reader().acked() == 0 || (learned_ && !published_.active()))
+	if (feed == nullptr || !feed->accepted())
 		return true;
 	return published_.load(&queue_, lineage_.since(), end.sequence, why);
 }
@@ -408,7 +408,7 @@ Publisher::resume_after(const LogEnd &end, const Cursors &cursors)
 {
 	ledger_.settle(end.sequence);
 	settled_sequence_ = end.sequence;
-	learned_ = false;
+	placed_ = false;
 	chained_ |= !end.id.empty() && !end.foreign;
 	previous_id_.clear();
 
@@ -417,9 +417,17 @@ Publisher::resume_after(const LogEnd &end, const Cursors &cursors)
 		auto cursor = cursors.find(name);
 
 		feed->resume(cursor == cursors.end() ? nullptr : &cursor->second, end.sequence);
-		/* Finds the place, so that records of which the queue has a part are known before others follow. */
-		feed->prepare();
 	}
+}
+
+/* Nothing is published for a server that may not be the one to publish, nor while its decoder says what it continues.
+ */
+bool
+Publisher::open() const
+{
+	const RingFeed *first = decoder();
+
+	return first != nullptr && first->accepted() && !first->needs_calm();
 }
 
 /* Publishes one message. False: there is none, or no room for one. */
@@ -441,8 +449,12 @@ Publisher::publish_next()
 	}
 	hand_off_.append_movers(&sources_);
 
-	if (first != nullptr && first->needs_calm())
-		return ready(first) && publish(first);
+	if (!open())
+		return first != nullptr && first->prepare() && publish(first);
+	/* All find their places first, so that records of which the queue has a part are known before others follow. */
+	for (auto feed = feeds_.begin(); !placed_ && feed != feeds_.end(); ++feed)
+		feed->second->prepare();
+	placed_ = true;
 
 	std::optional<size_t> turn = turns_.next(sources_.size(), [this](size_t i) { return ready(sources_[i]); });
 
@@ -523,7 +535,7 @@ Publisher::sleep(Clock::time_point until, bool reading)
 		until = hand_off_.step_at(until);
 	for (const auto &[name, feed] : feeds_)
 	{
-		if (reading && feed->idle() && !feed->ring().sleep())
+		if (reading && (name == kDecoderRing || open()) && feed->idle() && !feed->ring().sleep())
 			something = true;
 	}
 

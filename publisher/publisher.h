@@ -64,6 +64,7 @@ private:
 	void check_log_end(const LogEnd &end) const;
 	bool learn_published(const LogEnd &end, std::string *why);
 	void resume_after(const LogEnd &end, const Cursors &cursors);
+	bool open() const;
 	bool publish_next();
 	bool ready(Source *source);
 	bool publish(Source *source);
@@ -110,12 +111,12 @@ private:
 	Clock::time_point retry_at_; /* nothing is tried before */
 
 	bool settled_ = false;
+	bool placed_ = false;            /* all feeds were prepared since then */
 	Clock::time_point settle_after_; /* answers under way are given until then */
 	uint64_t interruptions_ = 0;     /* of the queue, at the last settling */
 	uint64_t settled_sequence_ = 0;  /* the queue's end at the last settling */
 	int fruitless_settlings_ = 0;    /* since a message was stored */
 	bool chained_ = false;           /* the queue is known to hold a message of ours */
-	bool learned_ = false;           /* published_ holds what the queue had, and a message was stored since */
 	bool greeted_ = false;           /* the line that says where to is published was written */
 	std::string refusal_;            /* that the queue gave last, until it takes messages again */
 	std::string previous_id_;        /* of the message before the next; "" if not to be checked */

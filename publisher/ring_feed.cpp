@@ -228,7 +228,7 @@ RingFeed::admit_package(bool resuming)
 
 	/* Of an earlier ring the stream may have these events already. */
 	if (published_.active() && kind() != FrameKind::Snapshot)
-		upto = published_.upto(schema_, table_, header.partition, header.generation);
+		upto = published_.upto(schema_, table_, header.partition, header.generation, hand_off_.held_from(table()));
 
 	bool whole = !upto || !(header.first <= *upto);
 	bool known = upto && header.last <= *upto;
@@ -333,13 +333,7 @@ RingFeed::admit_watermark(bool resuming)
 	bool known = published_.has_watermark(header.last.lsn);
 
 	published_.passed(header.last.lsn);
-	if (resuming)
-	{
-		resume_.reset();
-		pass_over();
-		return true;
-	}
-	if (known)
+	if (known && !resuming)
 	{
 		skip();
 		return true;
@@ -354,6 +348,12 @@ RingFeed::admit_watermark(bool resuming)
 				   {"Siphon-Last", format_position(header.last.lsn, header.last.ordinal)}},
 				  ring_->reader().epoch(), header.position, queue_.body_limit());
 	check_intact();
+	if (!resuming)
+		return true;
+	record_.skip_to(resume_->part);
+	resume_.reset();
+	if (!record_.active())
+		pass_over();
 	return true;
 }
 
@@ -393,15 +393,19 @@ RingFeed::finish_origin()
 	if (now < origin_retry_)
 		return false;
 	if (begins)
+	{
 		published_.clear();
+		hand_off_.forget(end);
+	}
 	else if (published_.load(&queue_, lineage_.since(), end, &why))
 		lineage_.check_timeline(origin_, published_.newest());
 	if (!why.empty() || !lineage_.enter(origin_, epoch(), end, &why))
 	{
-		spdlog::debug("waiting for {}", why);
+		origin_notice_.waiting(why, now);
 		origin_retry_ = now + kOriginRetry;
 		return false;
 	}
+	origin_notice_.over();
 	if (begins)
 		spdlog::info("history {} of application {} begins behind sequence {}", format_lsn(origin_.history),
 					 ring_->reader().application(), end);

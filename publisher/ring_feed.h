@@ -42,6 +42,8 @@ public:
 	const RingSource &ring() const { return *ring_; }
 	/* Nothing is taken up: it waits for a frame, and for nothing else. */
 	bool idle() const { return !active() && !have_frame_ && !marker_waits_ && !refused_; }
+	/* Its origin was dealt with, so what it holds is published. */
+	bool accepted() const { return ring_->reader().acked() > 0; }
 	/* What comes next must not be published before all that is under way is stored, and nothing else meanwhile. */
 	bool needs_calm() const
 	{
@@ -108,6 +110,7 @@ private:
 	uint64_t record_events_ = 0; /* of what is left of a package */
 	Origin origin_{};
 	HandOff::Clock::time_point origin_retry_{};
+	WaitNotice origin_notice_;
 	std::string marker_; /* payload, as far as its frames were read */
 	Visibility marker_snapshot_;
 	bool marker_waits_ = false; /* all published, waits for its effect */

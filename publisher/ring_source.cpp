@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "../src/ring_fault.h"
+#include "log.h"
 
 namespace siphon {
 
@@ -15,8 +16,8 @@ RingSource::path_of(const RingDirectory &directory, const std::string &ring)
 	char path[kRingPathMax];
 
 	return ring_path(path, directory.directory().c_str(), directory.application().c_str(), (ring + ".ring").c_str())
-		? path
-		: directory.directory();
+			   ? path
+			   : directory.directory();
 }
 
 std::unique_ptr<RingSource>
@@ -25,7 +26,10 @@ RingSource::attach(const RingDirectory &directory, const std::string &ring)
 	std::unique_ptr<RingSource> source(new RingSource);
 
 	source->path_ = path_of(directory, ring);
-	if (!source->map(directory, ring))
+
+	bool mapped = source->map(directory, ring);
+
+	if (!mapped && !source->refused_)
 		return nullptr;
 
 	int error = bell_open(directory.directory().c_str(), directory.application().c_str(), (ring + ".bell").c_str(),
@@ -33,6 +37,13 @@ RingSource::attach(const RingDirectory &directory, const std::string &ring)
 
 	if (error != 0)
 		throw directory.error(error);
+	if (!mapped)
+	{
+		spdlog::error("{} is corrupt: its header has impossible values; its worker is asked for another",
+					  source->path_);
+		bell_ring(source->worker_bell_);
+		return nullptr;
+	}
 	source->reader_.set_publisher(static_cast<uint32_t>(getpid()));
 	source->beat();
 	/* A publisher before us may have died between learning that the worker sleeps and waking it. */
@@ -68,7 +79,13 @@ RingSource::map(const RingDirectory &directory, const std::string &ring)
 						path_ + " has ring version " + std::to_string(version) + ", and this publisher reads version " +
 							std::to_string(kRingVersion) + ": install the publisher that came with the extension");
 		case AttachResult::Corrupt:
-			throw Fatal(ExitCode::RingRefused, path_ + " is corrupt: its header has impossible values; the server makes another when its decoder starts again");
+			if (ring_refuse(mapping_.memory, mapping_.size))
+			{
+				refused_ = true;
+				return false;
+			}
+			throw Fatal(ExitCode::RingRefused, path_ + " is corrupt: its header has impossible values; the server "
+													   "makes another when its decoder starts again");
 	}
 	if (directory.application() != reader_.application())
 		throw Fatal(ExitCode::RingRefused, path_ + " belongs to application \"" + reader_.application() + "\"");
@@ -79,7 +96,8 @@ RingSource::~RingSource()
 {
 	if (worker_bell_ >= 0)
 	{
-		reader_.set_publisher(0);
+		if (!refused_)
+			reader_.set_publisher(0);
 		close(worker_bell_);
 	}
 	ring_fault_release(mapping_.memory);

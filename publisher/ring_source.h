@@ -53,6 +53,7 @@ private:
 	int worker_bell_ = -1;
 	RingMapping mapping_{nullptr, 0, -1};
 	RingReader reader_;
+	bool refused_ = false; /* it could not be attached to */
 };
 
 } // namespace siphon

@@ -286,6 +286,18 @@ kind_valid(uint16_t kind)
 	return kind >= static_cast<uint16_t>(FrameKind::Changes) && kind <= static_cast<uint16_t>(FrameKind::Origin);
 }
 
+bool
+ring_refuse(void *memory, size_t size)
+{
+	RingHeader *header = static_cast<RingHeader *>(memory);
+
+	if (size < kRingHeaderSize || header->magic.load(std::memory_order_acquire) != kRingMagic ||
+		header->version != kRingVersion)
+		return false;
+	header->refused.store(1, std::memory_order_release);
+	return true;
+}
+
 AttachResult
 RingReader::attach(void *memory, size_t size, uint32_t *version)
 {

@@ -244,6 +244,9 @@ struct Frame
 	bool last_of_record() const { return header.record_offset + header.payload_length == header.record_length; }
 };
 
+/* The publisher: asks the worker for another ring in place of one that can't be attached to, if it is a ring at all. */
+bool ring_refuse(void *memory, size_t size);
+
 /* The publisher's side. */
 class RingReader
 {

@@ -229,6 +229,7 @@ write_waiting(const siphon::RecordInfo &info, const siphon::WireBuffer *payload,
 		if (written >= 0)
 			break;
 		serve(GetCurrentTimestamp());
+		check_ring();
 	}
 	if (ring.publisher_sleeps())
 		siphon::bell_ring(publisher_bell);

@@ -89,12 +89,16 @@ TEST_F(LineageTest, RefusesWhatIsNoContinuation)
 	EXPECT_NE(refusal([&] { lineage.begins(origin(8, true, {1}), 20); }).find("another server, or a new application"),
 			  std::string::npos);
 	EXPECT_TRUE(lineage.begins(origin(8, false, {1}), 20));
+	/* A ring that was published from before somebody else went on. */
+	EXPECT_EQ(refusal([&] { lineage.check_continued(7, 1, 20); }), "");
+	EXPECT_NE(refusal([&] { lineage.check_continued(7, 2, 20); }).find("perhaps a copy of this one"),
+			  std::string::npos);
 
 	EXPECT_EQ(refusal([&] { lineage.check_first(10); }), "");
 	EXPECT_NE(refusal([&] { lineage.check_first(11); }).find("was emptied by somebody"), std::string::npos);
 	for (const std::string &text :
-		 {refusal([&] { lineage.check_first(11); }), refusal([&] { lineage.check_continued(7, 9); }),
-		  refusal([&] { lineage.check_continued(8, 20); })})
+		 {refusal([&] { lineage.check_first(11); }), refusal([&] { lineage.check_continued(7, 1, 9); }),
+		  refusal([&] { lineage.check_continued(8, 1, 20); })})
 		EXPECT_NE(text.find("SELECT siphon_resync_application('main')"), std::string::npos) << text;
 }
 
@@ -162,9 +166,9 @@ protected:
 			queue.log[queue.last].headers["Siphon-Part"] = part;
 	}
 
-	std::string upto(uint32_t partition, uint32_t generation)
+	std::string upto(uint32_t partition, uint32_t generation, std::optional<uint64_t> held_from = 1)
 	{
-		std::optional<Position> position = published.upto("public", "t", partition, generation);
+		std::optional<Position> position = published.upto("public", "t", partition, generation, held_from);
 
 		return position ? format_position(position->lsn, position->ordinal) : "none";
 	}
@@ -187,6 +191,10 @@ TEST_F(PublishedTest, KnowsTheLastPositions)
 	EXPECT_TRUE(published.active());
 	EXPECT_EQ(upto(0, 5), "0000000000002000/2");
 	EXPECT_EQ(upto(0, 6), "none");
+	/* What is held counts only if it is still to be moved. */
+	EXPECT_EQ(upto(0, 5, 2), "0000000000002000/2");
+	EXPECT_EQ(upto(0, 5, 3), "0000000000001000/9");
+	EXPECT_EQ(upto(0, 5, std::nullopt), "0000000000001000/9");
 	EXPECT_EQ(upto(1, 5), "0000000000003000/3");
 	EXPECT_EQ(upto(2, 5), "0000000000003000/9");
 	EXPECT_EQ(upto(3, 5), "none");
