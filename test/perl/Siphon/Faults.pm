@@ -396,7 +396,8 @@ our @FAULTS = (
 		hold => 2,
 		strike => \&fill_ring_directory
 	},
-	{ name => 'table removed and added', touches => [qw(table primary standby)], hold => 0.5, strike => \&table_goes, until => sub { $_[0]->all_stream } },
+	# It waits for the decoder.
+	{ name => 'table removed and added', touches => [qw(table primary standby decoder)], hold => 0.5, strike => \&table_goes, until => sub { $_[0]->all_stream } },
 	{ name => 'tables brought out anew', touches => [qw(table primary standby)], strike => \&resync_all, until => sub { $_[0]->all_stream } },
 	{ name => 'table truncated', touches => [qw(table primary standby)], strike => sub { change($_[0], 'TRUNCATE counters, comes; INSERT INTO counters SELECT g, 0, NULL FROM generate_series(1, 1000) g') } },
 	{ name => 'column added', touches => [qw(shifting primary)], strike => sub { change_columns($_[0], 'ADD COLUMN :new text') } },

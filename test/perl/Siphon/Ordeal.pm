@@ -41,8 +41,8 @@ sub ask
 
 	for (;;)
 	{
-		# psql that is turned away does not read what it gets.
-		my ($code, $out, $err) = eval { $node->psql('postgres', $sql) };
+		# Nothing takes longer. psql that is turned away does not read what it gets.
+		my ($code, $out, $err) = eval { $node->psql('postgres', "SET statement_timeout = '60s'; $sql") };
 
 		($code, $err) = (2, $@) if $@;
 		return $out if $code == 0;

@@ -325,7 +325,12 @@ sub add
 {
 	my ($self, $table) = @_;
 
-	$self->on_table('add_table', $table, ", partitions => $table->{partitions}, workers => " . between(1, 2)) until $self->is_listed($table);
+	$self->wait_for(
+		"$table->{name} is added",
+		sub {
+			$self->on_table('add_table', $table, ", partitions => $table->{partitions}, workers => " . between(1, 2));
+			return $self->is_listed($table);
+		});
 	return;
 }
 
@@ -333,7 +338,7 @@ sub remove
 {
 	my ($self, $table) = @_;
 
-	$self->on_table('remove_table', $table) while $self->is_listed($table);
+	$self->wait_for("$table->{name} is removed", sub { $self->on_table('remove_table', $table); return ($self->is_listed($table) // 1) eq '0' });
 	return;
 }
 
