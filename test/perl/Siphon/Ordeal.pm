@@ -57,11 +57,11 @@ sub ask
 	}
 }
 
-# On a standby the call waits for the primary's running transactions.
+# Arguments: further ones of the function. On a standby the call waits for the primary's running transactions.
 sub create_application
 {
-	my ($self) = @_;
-	my $create = "SELECT siphon_create_application('$self->{application}')";
+	my ($self, $arguments) = @_;
+	my $create = "SELECT siphon_create_application('$self->{application}'" . ($arguments // '') . ')';
 
 	if ($self->{node} == $self->{primary})
 	{
