@@ -9,22 +9,27 @@ use PostgreSQL::Test::Utils;
 use Siphon;
 use Test::More;
 
-our @EXPORT = qw(failover_standby wait_synchronized mirror_of is_mirrored);
+our @EXPORT = qw(failover_standby failover_conf wait_synchronized mirror_of is_mirrored);
 
-# A standby, whose physical slot has its name, with what it takes to synchronize slots. When it is promoted it waits for
-# no standby, until told. Options: sync, false to go without.
+# A standby, whose physical slot has its name, with what it takes to synchronize slots. Options: sync, false to go without.
 sub failover_standby
 {
 	my ($node, $name, %options) = @_;
 
-	return siphon_standby(
-		$node, $name,
-		conf => 'sync_replication_slots = '
-		  . ($options{sync} // 1 ? 'on' : 'off')
-		  . "\nsynchronized_standby_slots = ''\n"
-		  . "primary_conninfo = '"
-		  . $node->connstr
-		  . " dbname=postgres application_name=$name'");
+	return siphon_standby($node, $name, conf => failover_conf($node, $name, %options));
+}
+
+# When it is promoted it waits for no standby, until told.
+sub failover_conf
+{
+	my ($node, $name, %options) = @_;
+
+	return 'sync_replication_slots = '
+	  . ($options{sync} // 1 ? 'on' : 'off')
+	  . "\nsynchronized_standby_slots = ''\n"
+	  . "primary_conninfo = '"
+	  . $node->connstr
+	  . " dbname=postgres application_name=$name'";
 }
 
 # Waits until the slot is on the standby, and fit to go on from.

@@ -126,27 +126,35 @@ sub stop_server
 	};
 }
 
-# The standby becomes the primary, and the application goes on there. The old primary is thrown away, and when the
-# application has recovered there is a new standby.
+# The standby becomes the primary, and the application goes on there: it was there before, or goes over with its slot, as
+# soon as that is synchronized. The old primary is thrown away, with the publisher beside it, and when the application has
+# recovered there is a new standby.
 sub promote
 {
 	my ($torture) = @_;
 	my $old = $torture->{primary};
 
+	$torture->wait_for('the standby can take over', sub { $torture->slot_is_synchronized }) if $torture->{failover};
 	$old->stop('immediate');
 	@$torture{qw(primary standby)} = ($torture->{standby}, undef);
+	if ($torture->{failover})
+	{
+		$torture->{publisher}->kill9;
+		$torture->{node} = $torture->{primary};
+		$torture->start_publisher;
+	}
 	$torture->{primary}->promote;
 	$old->clean_node;
 	return;
 }
 
-# The copy of the application that a base backup brings has no slot.
+# A copy of an application that a base backup brings has no slot. One that can fail over rests.
 sub new_standby
 {
 	my ($torture) = @_;
 
 	$torture->make_standby;
-	$torture->ask($torture->{standby}, "SELECT siphon_drop_application('$torture->{application}')");
+	$torture->ask($torture->{standby}, "SELECT siphon_drop_application('$torture->{application}')") unless $torture->{failover};
 	return;
 }
 
@@ -369,8 +377,8 @@ our @FAULTS = (
 	},
 	{
 		name => 'standby promoted',
-		touches => [qw(primary standby decoder)],
-		possible => sub { $_[0]->on_standby },
+		touches => [qw(primary standby decoder publisher launcher)],
+		possible => sub { $_[0]->on_standby || $_[0]->{failover} },
 		strike => \&promote,
 		after => \&new_standby
 	},
@@ -396,7 +404,8 @@ our @FAULTS = (
 		hold => 2,
 		strike => \&fill_ring_directory
 	},
-	{ name => 'table removed and added', touches => [qw(table primary standby)], hold => 0.5, strike => \&table_goes, until => sub { $_[0]->all_stream } },
+	# It waits for the decoder.
+	{ name => 'table removed and added', touches => [qw(table primary standby decoder)], hold => 0.5, strike => \&table_goes, until => sub { $_[0]->all_stream } },
 	{ name => 'tables brought out anew', touches => [qw(table primary standby)], strike => \&resync_all, until => sub { $_[0]->all_stream } },
 	{ name => 'table truncated', touches => [qw(table primary standby)], strike => sub { change($_[0], 'TRUNCATE counters, comes; INSERT INTO counters SELECT g, 0, NULL FROM generate_series(1, 1000) g') } },
 	{ name => 'column added', touches => [qw(shifting primary)], strike => sub { change_columns($_[0], 'ADD COLUMN :new text') } },

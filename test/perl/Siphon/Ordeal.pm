@@ -41,8 +41,8 @@ sub ask
 
 	for (;;)
 	{
-		# psql that is turned away does not read what it gets.
-		my ($code, $out, $err) = eval { $node->psql('postgres', $sql) };
+		# Nothing takes longer. psql that is turned away does not read what it gets.
+		my ($code, $out, $err) = eval { $node->psql('postgres', "SET statement_timeout = '60s'; $sql") };
 
 		($code, $err) = (2, $@) if $@;
 		return $out if $code == 0;
@@ -57,11 +57,11 @@ sub ask
 	}
 }
 
-# On a standby the call waits for the primary's running transactions.
+# Arguments: further ones of the function. On a standby the call waits for the primary's running transactions.
 sub create_application
 {
-	my ($self) = @_;
-	my $create = "SELECT siphon_create_application('$self->{application}')";
+	my ($self, $arguments) = @_;
+	my $create = "SELECT siphon_create_application('$self->{application}'" . ($arguments // '') . ')';
 
 	if ($self->{node} == $self->{primary})
 	{

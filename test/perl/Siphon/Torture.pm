@@ -17,6 +17,7 @@ use IPC::Run ();
 use List::Util qw(max min shuffle sum);
 use PostgreSQL::Test::Utils;
 use Siphon;
+use Siphon::Failover;
 use Siphon::Faults;
 use Siphon::Gapless;
 use Siphon::Load;
@@ -92,8 +93,24 @@ sub make_standby
 {
 	my ($self) = @_;
 
-	$self->{standby} = siphon_standby($self->{primary}, $self->server_name, conf => $CONF, rings => $self->{small});
+	my $primary = $self->{primary};
+	my $name = $self->server_name;
+
+	$self->{standby} = siphon_standby(
+		$primary, $name,
+		conf => $CONF . (can_fail_over($primary) ? failover_conf($primary, $name) : ''),
+		rings => $self->{small});
+	return unless can_fail_over($primary);
+	$primary->append_conf('postgresql.conf', "synchronized_standby_slots = '$name'");
+	$primary->reload;
 	return;
+}
+
+sub can_fail_over
+{
+	my ($node) = @_;
+
+	return $node->pg_version >= 17;
 }
 
 # What follows is chosen by this alone.
@@ -132,8 +149,11 @@ sub leg
 	$self->{deck} = [];
 	$self->{application} = "torture.$self->{legs}";
 	$self->seed('leg');
+	$self->{failover} = 0;
 	$self->{node} = one_of(grep { defined } @$self{qw(primary standby)});
-	note("leg $self->{legs}, SEED=$self->{leg_seed}, on the " . ($self->on_standby ? 'standby' : 'primary'));
+	$self->{failover} = between(0, 1) if !$self->on_standby && can_fail_over($self->{primary});
+	note("leg $self->{legs}, SEED=$self->{leg_seed}, on the "
+		  . ($self->on_standby ? 'standby' : 'primary') . ($self->{failover} ? ', with failover' : ''));
 	$self->begin;
 	$self->fault($_) for 1 .. $faults;
 	$self->check;
@@ -193,16 +213,25 @@ sub begin
 	$self->{primary}->safe_psql('postgres', $sql);
 	$self->{primary}->wait_for_catchup($self->{standby}) if $self->{standby};
 	$self->set_up;
-	$self->create_application;
+	$self->create_application($self->{failover} ? ', failover => true' : '');
 	$self->wait_for_feedback if $self->on_standby;
-	$self->{publisher} = Siphon::Publisher->new(
-		name => "publisher$self->{legs}",
-		application => $self->{application},
-		ring_directory => ring_directory($self->{node}),
-		nats_url => $self->{proxy}->url)->start;
+	$self->start_publisher;
 	$self->start_writers;
 	$self->add($_) for @TABLES;
 	$self->wait_for('all tables stream', sub { $self->all_stream });
+	return;
+}
+
+# Beside the server that publishes.
+sub start_publisher
+{
+	my ($self) = @_;
+
+	$self->{publisher} = Siphon::Publisher->new(
+		name => "publisher$self->{legs}-" . $self->{node}->name,
+		application => $self->{application},
+		ring_directory => ring_directory($self->{node}),
+		nats_url => $self->{proxy}->url)->start;
 	return;
 }
 
@@ -297,6 +326,18 @@ sub clean_up
 	return;
 }
 
+# The standby has the slot, and can go on from it.
+sub slot_is_synchronized
+{
+	my ($self) = @_;
+	my $slot = 'siphon_' . $self->{application} =~ s/\./_/gr;
+
+	# The slot's positions move with these.
+	$self->ask($self->{primary}, 'SELECT pg_log_standby_snapshot()');
+	return ($self->ask($self->{standby},
+			"SELECT synced AND NOT temporary AND invalidation_reason IS NULL FROM pg_replication_slots WHERE slot_name = '$slot'") // '') eq 't';
+}
+
 # ---- tables ---------------------------------------------------------------------------------------------------------
 
 sub table
@@ -325,7 +366,12 @@ sub add
 {
 	my ($self, $table) = @_;
 
-	$self->on_table('add_table', $table, ", partitions => $table->{partitions}, workers => " . between(1, 2)) until $self->is_listed($table);
+	$self->wait_for(
+		"$table->{name} is added",
+		sub {
+			$self->on_table('add_table', $table, ", partitions => $table->{partitions}, workers => " . between(1, 2));
+			return $self->is_listed($table);
+		});
 	return;
 }
 
@@ -333,7 +379,7 @@ sub remove
 {
 	my ($self, $table) = @_;
 
-	$self->on_table('remove_table', $table) while $self->is_listed($table);
+	$self->wait_for("$table->{name} is removed", sub { $self->on_table('remove_table', $table); return ($self->is_listed($table) // 1) eq '0' });
 	return;
 }
 
@@ -450,9 +496,9 @@ sub measure
 	my ($processes) = $postmaster ? run_command([ 'ps', '-o', 'pid=,args=', '--ppid', $postmaster ]) : '';
 
 	$self->peak('publisher', $self->{publisher}{pid}) if $self->{publisher} && $self->{publisher}{pid};
-	for (split /\n/, $processes)
+	for my $process (split /\n/, $processes)
 	{
-		/^ *(\d+) .*: siphon (launcher|decoder|snapshot)(?:.* worker (\d+))?/ or next;
+		$process =~ /^ *(\d+) .*: siphon (launcher|decoder|snapshot)(?:.* worker (\d+))?/ or next;
 		$self->peak($2 ne 'snapshot' ? $2 : $3 ? 'snapshot worker' : 'snapshot leader', $1);
 	}
 	return;
@@ -463,9 +509,9 @@ sub peak
 	my ($self, $name, $pid) = @_;
 
 	open my $status, '<', "/proc/$pid/status" or return;
-	while (<$status>)
+	while (my $line = <$status>)
 	{
-		/^(VmHWM|RssAnon):\s+(\d+) kB/ or next;
+		$line =~ /^(VmHWM|RssAnon):\s+(\d+) kB/ or next;
 		$self->{peak}{$name}{$1} = max($2, $self->{peak}{$name}{$1} // 0);
 	}
 	return;
