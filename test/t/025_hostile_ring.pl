@@ -129,6 +129,16 @@ like($publisher->log, qr/error: \S+decoder.ring is corrupt behind position \d+; 
 ok($publisher->running, 'without being started again');
 is_replica(replay($nats), $node, 't', ['id'], 'and nothing is missing');
 
+# Damage to what it attaches by.
+$publisher->stop;
+$insert->();
+$offset = -s $node->logfile;
+scribble(32, pack 'Q', 12345);
+$publisher->start;
+$node->wait_for_log($damaged, $offset);
+wait_confirmed($node);
+ok($publisher->running, 'a ring that no publisher can attach to is replaced, too');
+
 # Under load, at random places, and where it hurts: every word that the publisher writes, what the worker writes but
 # does not read back, and what lies between the two.
 my $seconds = $ENV{SIPHON_SECONDS} // 8;

@@ -82,7 +82,9 @@ refused('a ring of another version', 5, qr/has ring version 99, and this publish
 my $sizes = $good;
 substr($sizes, 32, 8, pack 'Q', 12345);
 write_file($ring, $sizes);
-refused('a ring with impossible sizes', 5, qr/decoder.ring is corrupt/);
+$publisher->start;
+wait_until('the ring is refused', sub { $publisher->log =~ /decoder.ring is corrupt: its header has impossible values; its worker is asked for another/ });
+is($publisher->stop, 0, 'a ring with impossible sizes: another is asked for');
 write_file($ring, 'short');
 refused('a ring that is too short', 5, qr/decoder.ring is too short to be a ring/);
 $node->start;

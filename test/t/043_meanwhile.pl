@@ -128,7 +128,7 @@ SKIP:
 		$node->safe_psql(
 			'postgres', q{
 			BEGIN;
-			INSERT INTO other (v) SELECT repeat('x', 1500) FROM generate_series(1, 100);
+			INSERT INTO other (v) SELECT repeat('x', 1500) FROM generate_series(1, 1500);
 			ALTER TABLE large ALTER id TYPE bigint;
 			COMMIT});
 		$publisher->start;
@@ -136,7 +136,7 @@ SKIP:
 			'postgres', qq{
 			DO \$\$
 			BEGIN
-				WHILE (SELECT events < $before + 100 FROM siphon_applications) LOOP
+				WHILE (SELECT events < $before + 1500 FROM siphon_applications) LOOP
 					PERFORM pg_sleep(0.001);
 				END LOOP;
 			END \$\$;
