@@ -22,17 +22,6 @@ static TimeLineID timeline;
 static uint64 epoch;
 static bool accepted;
 
-static TimeLineID
-current_timeline(void)
-{
-	TimeLineID current;
-
-	if (!RecoveryInProgress())
-		return GetWALInsertionTimeLine();
-	GetXLogReplayRecPtr(&current);
-	return current;
-}
-
 static void
 write_origin(const Registry *registry)
 {
@@ -76,7 +65,7 @@ origin_begin(const char *application)
 
 	if (registry == nullptr)
 		ereport(FATAL, (errmsg("siphon: application \"%s\" is gone", application)));
-	timeline = current_timeline();
+	timeline = siphon_current_timeline();
 	epoch = ring_output_epoch();
 	accepted = false;
 	enter_epoch(registry);

@@ -142,6 +142,18 @@ siphon_attribute_map(TupleDesc from, TupleDesc to)
 #define siphon_slot_synced(slot) (static_cast<void>(slot), false)
 #endif
 
+/* The timeline that this server writes, or replays. */
+static inline TimeLineID
+siphon_current_timeline(void)
+{
+	TimeLineID timeline;
+
+	if (!RecoveryInProgress())
+		return GetWALInsertionTimeLine();
+	GetXLogReplayRecPtr(&timeline);
+	return timeline;
+}
+
 static inline void
 siphon_slot_acquire(const char *name)
 {

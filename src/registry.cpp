@@ -154,18 +154,6 @@ registry_to_json(const Registry *registry)
 	return json.data;
 }
 
-/* The timeline that this server writes, or replays. */
-static TimeLineID
-current_timeline(void)
-{
-	TimeLineID timeline;
-
-	if (!RecoveryInProgress())
-		return GetWALInsertionTimeLine();
-	GetXLogReplayRecPtr(&timeline);
-	return timeline;
-}
-
 void
 registry_write(Registry *registry)
 {
@@ -178,7 +166,7 @@ registry_write(Registry *registry)
 	int error = 0;
 
 	registry->version++;
-	registry->timeline = current_timeline();
+	registry->timeline = siphon_current_timeline();
 	json = registry_to_json(registry);
 	length = strlen(json);
 	initStringInfo(&file);

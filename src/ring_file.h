@@ -1,9 +1,12 @@
 /*
  * Where rings live: files in a directory that the server and the publisher share.
  *
- *   <ring_directory>/<application>/<ring>.ring      a worker's ring, replaced (renamed over) at every start of the
- * worker <ring>.bell      FIFO: the publisher wakes the worker <ring>.lock      flock held by the worker publisher.bell
- * FIFO: workers wake the publisher publisher.lock   flock held by the publisher
+ *   <ring_directory>/<application>/
+ *     <ring>.ring        a worker's ring, replaced (renamed over) at every start of the worker
+ *     <ring>.bell        FIFO: the publisher wakes the worker
+ *     <ring>.lock        flock held by the worker
+ *     publisher.bell     FIFO: workers wake the publisher
+ *     publisher.lock     flock held by the publisher
  *
  * <ring> is "decoder", or "snapshot-<table's OID>-<worker>" while the table's existing rows are brought out.
  *

@@ -13,7 +13,8 @@ CHECK_STEPS ?= unit tsan asan stress fuzz regress pgtap tap
 REGRESS_TESTS ?= settings schema tables refusals privileges databases
 PGTAP_TESTS ?= $(sort $(wildcard test/pgtap/*.sql))
 TESTS ?= $(sort $(wildcard test/t/*.pl))
-PROVE_JOBS ?= $(shell nproc)
+# Tests mostly wait.
+PROVE_JOBS ?= $(shell expr $$(nproc) + 1)
 
 check_dir = $(abspath $(BUILDDIR))/check
 check_pgxs = $(abspath $(dir $(PGXS))/../..)

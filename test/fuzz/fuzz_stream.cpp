@@ -166,6 +166,7 @@ public:
 	uint64_t interruptions() const override { return 0; }
 	std::string describe() const override { return "the stream"; }
 	std::optional<LogEnd> read_end(std::string *) override { return std::nullopt; }
+	std::optional<uint64_t> read_first(std::string *) override { return std::nullopt; }
 	uint32_t body_limit() const override { return 64; }
 	bool publish(const Message &, uint64_t) override { return false; }
 	void collect(std::vector<Answer> *) override {}
@@ -175,7 +176,12 @@ public:
 	{
 		return std::make_unique<Reader>(*this, sequence);
 	}
+	std::optional<std::vector<StoredMessage>> last_of_each(const std::string &, uint64_t, std::string *) override
+	{
+		return std::nullopt;
+	}
 	std::optional<std::map<std::string, std::string>> read_states(std::string *) override { return std::nullopt; }
+	bool read_state(const std::string &, std::optional<std::string> *, std::string *) override { return false; }
 	bool write_state(const std::string &, const std::string &, std::string *) override { return false; }
 
 private:

@@ -598,17 +598,17 @@ TEST(HandOffTest, ConnectionBreaks)
 
 TEST(HandOffTest, DecoderRestarts)
 {
-	run_some(20, 0, 0, 0, 6);
+	run_some(10, 0, 0, 0, 6);
 }
 
 TEST(HandOffTest, DecoderRestartsAndPublisherDies)
 {
-	run_some(20, 10, 0, 0, 6);
+	run_some(10, 10, 0, 0, 6);
 }
 
 TEST(HandOffTest, AllTogether)
 {
-	run_some(30, 10, 3, 2, 4);
+	run_some(20, 10, 3, 2, 4);
 }
 
 } // namespace
