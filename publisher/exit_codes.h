@@ -18,7 +18,7 @@ enum class ExitCode {
 	Usage = 2,         /* wrong option, configuration, directory, permission or credentials */
 	Locked = 3,        /* another publisher runs for this application */
 	StreamRefused = 4, /* the stream is not as it must be, or somebody else writes to it */
-	RingRefused = 5,   /* the ring is of another version, or corrupt */
+	RingRefused = 5,   /* the ring is of another version, or none at all */
 	AttachTimeout = 6, /* no ring within --attach-timeout */
 };
 
@@ -28,7 +28,7 @@ constexpr const char kExitCodesHelp[] = "Exit codes:\n"
 										"  2  wrong option, configuration, directory, permission or credentials\n"
 										"  3  another publisher runs for this application\n"
 										"  4  the stream is not as it must be, or somebody else writes to it\n"
-										"  5  the ring is of another version, or corrupt\n"
+										"  5  the ring is of another version, or none at all\n"
 										"  6  no ring within --attach-timeout\n";
 
 struct Fatal : std::runtime_error

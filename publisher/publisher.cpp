@@ -420,7 +420,8 @@ Publisher::resume_after(const LogEnd &end, const Cursors &cursors)
 	}
 }
 
-/* Nothing is published for a server that may not be the one to publish, nor while its decoder says what it continues.
+/*
+ * Nothing is published for a server that may not be the one to publish, nor while its decoder says what it continues.
  */
 bool
 Publisher::open() const

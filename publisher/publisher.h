@@ -22,7 +22,6 @@
 #include "ledger.h"
 #include "lineage.h"
 #include "log.h"
-
 #include "progress.h"
 #include "published.h"
 #include "queue.h"
@@ -111,7 +110,7 @@ private:
 	Clock::time_point retry_at_; /* nothing is tried before */
 
 	bool settled_ = false;
-	bool placed_ = false;            /* all feeds were prepared since then */
+	bool placed_ = false;            /* all feeds were prepared since the last settling */
 	Clock::time_point settle_after_; /* answers under way are given until then */
 	uint64_t interruptions_ = 0;     /* of the queue, at the last settling */
 	uint64_t settled_sequence_ = 0;  /* the queue's end at the last settling */

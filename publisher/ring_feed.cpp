@@ -220,6 +220,16 @@ RingFeed::check_total(uint32_t total) const
 												 ": set the server's max_payload back until the package is through");
 }
 
+/* Leaves out the messages of a record in memory that the stream has. */
+void
+RingFeed::resume_record()
+{
+	record_total_ = resume_->total;
+	check_total(record_.total());
+	record_.skip_to(resume_->part);
+	resume_.reset();
+}
+
 bool
 RingFeed::admit_package(bool resuming)
 {
@@ -308,10 +318,7 @@ RingFeed::admit_rest(const Position &upto, bool resuming)
 	if (!resuming)
 		return true;
 
-	record_total_ = resume_->total;
-	check_total(record_.total());
-	record_.skip_to(resume_->part);
-	resume_.reset();
+	resume_record();
 	if (record_.active())
 		set_open(record_.next_subject(), header.generation);
 	else
@@ -456,10 +463,7 @@ RingFeed::admit_marker(bool resuming)
 	if (!resuming)
 		return true;
 
-	record_total_ = resume_->total;
-	check_total(record_.total());
-	record_.skip_to(resume_->part);
-	resume_.reset();
+	resume_record();
 	marker_first_ = 0;
 	marker_last_ = resumed_at_;
 	marker_waits_ = !record_.active();

@@ -81,6 +81,7 @@ private:
 	bool finish_origin();
 	bool admit_rest(const Position &upto, bool resuming);
 	void skip();
+	void resume_record();
 	bool start_marker();
 	bool finish_marker();
 	void pass_over();

@@ -1,6 +1,6 @@
 /*
- * The application's key-value bucket: the states of tables that have snapshots, durable, and readable for consumers
- * with any NATS client. It has the name, the replicas and the storage of the stream.
+ * The application's key-value bucket: the states of tables that have snapshots, and who publishes what (see lineage.h);
+ * durable, and readable for consumers with any NATS client. It has the name, the replicas and the storage of the stream.
  */
 #ifndef SIPHON_STATE_BUCKET_H
 #define SIPHON_STATE_BUCKET_H

@@ -304,7 +304,7 @@ restart_tables(Registry *registry)
 		}
 		table->phase = Phase::Streaming;
 		table->generation = registry_next_generation(registry);
-		table->start = RecoveryInProgress() ? GetXLogReplayRecPtr(nullptr) : GetXLogInsertRecPtr();
+		table->start = siphon_newest_wal();
 		if (get_rel_name(table->relid) == nullptr)
 			continue;
 		appendStringInfo(&gaps, "%s%s", gaps.len > 0 ? ", " : "",

@@ -225,7 +225,7 @@ siphon_add_table(PG_FUNCTION_ARGS)
 	refuse_overlap(registry, table);
 
 	/* Without a snapshot, transactions that commit from here on are published, and no earlier ones. */
-	table->start = RecoveryInProgress() ? GetXLogReplayRecPtr(nullptr) : GetXLogInsertRecPtr();
+	table->start = siphon_newest_wal();
 	table->rows = PG_GETARG_BOOL(4);
 	table->phase = table->rows ? Phase::Waiting : Phase::Streaming;
 	table->workers = workers;

@@ -2,8 +2,6 @@
  * The decoder's part of origin.h: tells the publisher what the decoder's events continue, and makes durable that
  * it was told, so that the next decoder is known for this one's successor.
  */
-#include <algorithm>
-
 #include "decoder.h"
 #include "mirror.h"
 #include "origin.h"

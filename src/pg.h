@@ -154,6 +154,13 @@ siphon_current_timeline(void)
 	return timeline;
 }
 
+/* The end of this server's WAL; on a standby of what it has replayed. */
+static inline XLogRecPtr
+siphon_newest_wal(void)
+{
+	return RecoveryInProgress() ? GetXLogReplayRecPtr(nullptr) : GetXLogInsertRecPtr();
+}
+
 static inline void
 siphon_slot_acquire(const char *name)
 {

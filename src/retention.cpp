@@ -15,16 +15,10 @@ static constexpr int kEndPatienceMs = 1000;
 const char *const kRetentionHint =
 	"See that siphon-publisher runs and JetStream takes its messages, and that no transaction is open for long.";
 
-XLogRecPtr
-newest_wal(void)
-{
-	return RecoveryInProgress() ? GetXLogReplayRecPtr(nullptr) : GetXLogInsertRecPtr();
-}
-
 bool
 retained_wal(const char *name, Oid database, Retained *retained)
 {
-	XLogRecPtr newest = newest_wal();
+	XLogRecPtr newest = siphon_newest_wal();
 	ReplicationSlot *slot;
 
 	memset(retained, 0, sizeof(*retained));

@@ -20,9 +20,6 @@ struct Retained
 	uint64 bytes;         /* from restart to this server's newest WAL */
 };
 
-/* The end of this server's WAL; on a standby of what it has replayed. */
-extern XLogRecPtr newest_wal(void);
-
 /* What the slot keeps. False: there is no usable slot of this name that is Siphon's and of this database. */
 extern bool retained_wal(const char *slot, Oid database, Retained *retained);
 

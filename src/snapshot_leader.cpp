@@ -109,7 +109,7 @@ begin_generation(void)
 	}
 	table->phase = Phase::Scanning;
 	table->generation = registry_next_generation(registry);
-	table->start = RecoveryInProgress() ? GetXLogReplayRecPtr(nullptr) : GetXLogInsertRecPtr();
+	table->start = siphon_newest_wal();
 	/* siphon_pause() may have come before there was this job. */
 	snapshot_job->paused = table->paused;
 	registry_end_change(registry);
@@ -216,7 +216,7 @@ announce(const RegistryTable *listed)
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(TopMemoryContext);
 
-	snapshot_job->lsn = RecoveryInProgress() ? GetXLogReplayRecPtr(nullptr) : GetXLogInsertRecPtr();
+	snapshot_job->lsn = siphon_newest_wal();
 	init_marker(&payload, table, 16);
 	siphon::Wire wire(&payload);
 	wire.sint_field(siphon::field::kBeginEstimatedRows, estimate);

@@ -129,7 +129,7 @@ static void
 put_live(Row *row, const Live *live, const Registry *registry)
 {
 	Retained retained;
-	XLogRecPtr now = newest_wal();
+	XLogRecPtr now = siphon_newest_wal();
 	XLogRecPtr confirmed = figure(live, Figure::Confirmed);
 	bool attached = live->decoder_pid != 0 && figure(live, Figure::PublisherSeen) != 0 &&
 					unix_microseconds(GetCurrentTimestamp()) - static_cast<int64>(figure(live, Figure::PublisherSeen)) <

@@ -6,10 +6,10 @@ $(BUILDDIR)/ring-drain: test/bench/ring_drain.cpp src/ring.cpp src/ring_file.cpp
 # What siphon-tail has, but its main().
 bench_tail_objects = $(call publisher_objects,$(filter-out publisher/tail.cpp,$(TAIL_SRCS))) $(SIPHON_PB_OBJECT)
 
-$(BUILDDIR)/message-delay: test/bench/message_delay.cpp $(bench_tail_objects) | $(SIPHON_PB)
+$(BUILDDIR)/message-delay: test/bench/message_delay.cpp test/bench/nats_session.h $(bench_tail_objects) | $(SIPHON_PB)
 	$(Q)$(CXX) -std=c++20 -O2 -g -Wall -Wextra -Werror $(PUBLISHER_CPPFLAGS) -o $@ $(filter %.cpp %.o,$^) $(PUBLISHER_LIBS)
 
-$(BUILDDIR)/publish-chain: test/bench/publish_chain.cpp $(bench_tail_objects) | $(SIPHON_PB)
+$(BUILDDIR)/publish-chain: test/bench/publish_chain.cpp test/bench/nats_session.h $(bench_tail_objects) | $(SIPHON_PB)
 	$(Q)$(CXX) -std=c++20 -O2 -g -Wall -Wextra -Werror $(PUBLISHER_CPPFLAGS) -o $@ $(filter %.cpp %.o,$^) $(PUBLISHER_LIBS)
 
 .PHONY: bench-here bench-snapshot-here bench-chain-here

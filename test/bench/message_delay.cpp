@@ -12,8 +12,8 @@
 #include <cstdlib>
 #include <vector>
 
-#include "nats_connection.h"
 #include "package_assembler.h"
+#include "nats_session.h"
 #include "siphon.pb.h"
 
 using namespace siphon;
@@ -85,18 +85,9 @@ main(int argc, char **argv)
 	}
 	try
 	{
-		natsConnection *raw_connection = nullptr;
-		jsCtx *raw_context = nullptr;
-
-		nats_check(natsConnection_ConnectTo(&raw_connection, argv[1]), "connection");
-
-		NatsPtr<natsConnection> connection(raw_connection);
-
-		nats_check(natsConnection_JetStream(&raw_context, raw_connection, nullptr), "JetStream");
-
-		NatsPtr<jsCtx> context(raw_context);
+		Session session(argv[1]);
 		std::vector<double> delays =
-			read_delays(raw_context, argv[2], argv[3], strtod(argv[4], nullptr), strtod(argv[5], nullptr));
+			read_delays(session.context.get(), argv[2], argv[3], strtod(argv[4], nullptr), strtod(argv[5], nullptr));
 
 		if (delays.empty())
 			throw std::runtime_error("nothing was committed in this time");

@@ -21,7 +21,7 @@
 #include <string>
 #include <sys/resource.h>
 
-#include "nats_connection.h"
+#include "nats_session.h"
 
 using namespace siphon;
 
@@ -154,18 +154,8 @@ main(int argc, char **argv)
 	}
 	try
 	{
-		natsConnection *raw_connection = nullptr;
-		jsCtx *raw_context = nullptr;
-
-		nats_check(natsConnection_ConnectTo(&raw_connection, argv[1]), "connection");
-
-		NatsPtr<natsConnection> connection(raw_connection);
-
-		nats_check(natsConnection_JetStream(&raw_context, raw_connection, nullptr), "JetStream");
-
-		NatsPtr<jsCtx> context(raw_context);
-
-		double seconds = measure(raw_connection, raw_context, kind != "plain", kind == "chain+id",
+		Session session(argv[1]);
+		double seconds = measure(session.connection.get(), session.context.get(), kind != "plain", kind == "chain+id",
 								 strtoul(argv[3], nullptr, 10), strtoul(argv[4], nullptr, 10));
 		rusage usage;
 
