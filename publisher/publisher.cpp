@@ -79,7 +79,7 @@ Publisher::beat()
 	for (const auto &[name, feed] : feeds_)
 	{
 		feed->ring().beat();
-		used += feed->ring().reader().written() - feed->ring().reader().acked();
+		used += feed->ring().used();
 		capacity += feed->ring().reader().capacity();
 	}
 	inspect();
@@ -431,6 +431,13 @@ Publisher::open() const
 	return first != nullptr && first->accepted() && !first->needs_calm();
 }
 
+/* A snapshot belongs to the history in which it began, and must not be read before that is the stream's. */
+bool
+Publisher::may_read(const RingFeed &feed) const
+{
+	return &feed == decoder() || (open() && lineage_.current(feed.ring().reader().history()));
+}
+
 /* Publishes one message. False: there is none, or no room for one. */
 bool
 Publisher::publish_next()
@@ -445,6 +452,7 @@ Publisher::publish_next()
 	sources_.push_back(first);
 	for (const auto &[name, feed] : feeds_)
 	{
+		feed->set_readable(may_read(*feed));
 		if (feed.get() != first)
 			sources_.push_back(feed.get());
 	}
@@ -536,7 +544,7 @@ Publisher::sleep(Clock::time_point until, bool reading)
 		until = hand_off_.step_at(until);
 	for (const auto &[name, feed] : feeds_)
 	{
-		if (reading && (name == kDecoderRing || open()) && feed->idle() && !feed->ring().sleep())
+		if (reading && feed->idle() && !feed->ring().sleep())
 			something = true;
 	}
 

@@ -64,6 +64,7 @@ private:
 	bool learn_published(const LogEnd &end, std::string *why);
 	void resume_after(const LogEnd &end, const Cursors &cursors);
 	bool open() const;
+	bool may_read(const RingFeed &feed) const;
 	bool publish_next();
 	bool ready(Source *source);
 	bool publish(Source *source);

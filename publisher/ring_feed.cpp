@@ -122,7 +122,7 @@ RingFeed::table() const
 bool
 RingFeed::prepare()
 {
-	if (refused_)
+	if (refused_ || !readable_)
 		return false;
 	try
 	{

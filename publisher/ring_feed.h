@@ -41,7 +41,9 @@ public:
 	RingSource &ring() { return *ring_; }
 	const RingSource &ring() const { return *ring_; }
 	/* Nothing is taken up: it waits for a frame, and for nothing else. */
-	bool idle() const { return !active() && !have_frame_ && !marker_waits_ && !refused_; }
+	bool idle() const { return readable_ && !active() && !have_frame_ && !marker_waits_ && !refused_; }
+	/* False: nothing is taken from it for now. */
+	void set_readable(bool readable) { readable_ = readable; }
 	/* Its origin was dealt with, so what it holds is published. */
 	bool accepted() const { return ring_->reader().acked() > 0; }
 	/* What comes next must not be published before all that is under way is stored, and nothing else meanwhile. */
@@ -103,6 +105,7 @@ private:
 	RecordMessages record_;   /* of a watermark, a marker, or what is left of a package */
 	Frame frame_{};           /* the last that was read */
 	bool have_frame_ = false; /* and not yet admitted */
+	bool readable_ = true;
 	bool refused_ = false;    /* the ring is damaged: nothing more is read */
 	bool held_ = false;       /* its messages go to a held subject */
 	std::string schema_;      /* of its route */

@@ -115,6 +115,7 @@ RingSource::ack(uint64_t position)
 void
 RingSource::refuse()
 {
+	refused_ = true;
 	reader_.refuse();
 	bell_ring(worker_bell_);
 }
@@ -122,6 +123,10 @@ RingSource::refuse()
 void
 RingSource::beat()
 {
+	/* Whoever damaged the ring may have wiped out the word that asks for another one, too. */
+	if (refused_)
+		refuse();
+
 	auto now = std::chrono::system_clock::now().time_since_epoch();
 
 	reader_.heartbeat(static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::microseconds>(now).count()));

@@ -4,6 +4,7 @@
 #ifndef SIPHON_RING_SOURCE_H
 #define SIPHON_RING_SOURCE_H
 
+#include <algorithm>
 #include <memory>
 #include <string>
 
@@ -34,6 +35,8 @@ public:
 	void ack(uint64_t position);
 	/* Asks the worker for another ring, as this one is damaged. */
 	void refuse();
+	/* Bytes that are written and not acknowledged; whoever damages the ring can't make it more than there is room for. */
+	uint64_t used() const { return std::min(reader_.written() - reader_.acked(), reader_.capacity()); }
 	/* Says that the publisher lives. */
 	void beat();
 
@@ -53,7 +56,7 @@ private:
 	int worker_bell_ = -1;
 	RingMapping mapping_{nullptr, 0, -1};
 	RingReader reader_;
-	bool refused_ = false; /* it could not be attached to */
+	bool refused_ = false; /* it is damaged */
 };
 
 } // namespace siphon

@@ -113,7 +113,7 @@ struct RingHeader
 	uint32_t version;
 	uint32_t header_size;
 	uint64_t epoch;             /* random; another epoch is another ring */
-	uint64_t history;           /* of a decoder's ring, see origin.h */
+	uint64_t history;           /* of the application, see origin.h */
 	uint64_t capacity;          /* bytes of the data area, a power of two */
 	uint32_t max_frame_payload; /* route included */
 	uint32_t worker_pid;

@@ -100,6 +100,16 @@ snapshot_open_table(const RegistryTable *listed, Table **table)
 	return relation;
 }
 
+Registry *
+snapshot_registry(void)
+{
+	Registry *registry = registry_read(snapshot_job->app->name);
+
+	if (registry == nullptr)
+		ereport(ERROR, (errcode(ERRCODE_QUERY_CANCELED), errmsg("the application was dropped")));
+	return registry;
+}
+
 /* ---- a worker ---- */
 
 static void
@@ -118,8 +128,7 @@ take_leaders_snapshot(void)
 static void
 work(void)
 {
-	Registry *registry = registry_read(snapshot_job->app->name);
-	RegistryTable *listed = registry ? registry_find(registry, snapshot_job->relid) : nullptr;
+	RegistryTable *listed = registry_find(snapshot_registry(), snapshot_job->relid);
 	Relation relation;
 	Table *table;
 	LeafScan scan;
@@ -190,11 +199,22 @@ attach(int index)
 		proc_exit(0);
 }
 
-void
-siphon_snapshot_main(Datum arg)
+/* Its history tells the publisher which decoder's changes go with what the ring holds. */
+static void
+open_ring(void)
 {
 	char ring[NAMEDATALEN];
 
+	if (worker_number == 0)
+		snapshot_job->history = snapshot_registry()->history;
+	snprintf(ring, sizeof(ring), "snapshot-%u-%d", snapshot_job->relid, worker_number);
+	ring_output_open(snapshot_job->app->name, ring, Min(static_cast<uint64>(siphon_ring_size_kb) * 1024, kLargestRing),
+					 snapshot_job->history, snapshot_serve);
+}
+
+void
+siphon_snapshot_main(Datum arg)
+{
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, die);
 	BackgroundWorkerUnblockSignals();
@@ -206,12 +226,10 @@ siphon_snapshot_main(Datum arg)
 
 	PG_TRY();
 	{
-		snprintf(ring, sizeof(ring), "snapshot-%u-%d", snapshot_job->relid, worker_number);
 		tables_init(snapshot_job->app->name);
 		packages_init(snapshot_write_record);
 		encoder_init();
-		ring_output_open(snapshot_job->app->name, ring,
-						 Min(static_cast<uint64>(siphon_ring_size_kb) * 1024, kLargestRing), 0, snapshot_serve);
+		open_ring();
 		if (worker_number == 0)
 			snapshot_lead();
 		else

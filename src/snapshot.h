@@ -38,6 +38,7 @@ struct SnapshotJob
 	App *app;
 	Oid relid;
 	uint32 generation;
+	uint64 history; /* of the application, when the leader began */
 	SnapshotPhase phase;
 	pid_t leader_pid; /* 0: not started yet, or ended, and its workers with it */
 	PGPROC *leader;

@@ -116,6 +116,9 @@ begin_generation(void)
 	snapshot_job->generation = table->generation;
 	if (!application_notify(snapshot_job->app->name, reason))
 		ereport(ERROR, (errmsg("the decoder of application \"%s\" does not run: %s", snapshot_job->app->name, reason)));
+	/* Later it would be told to end by the function that does this. */
+	if (snapshot_registry()->history != snapshot_job->history)
+		ereport(ERROR, (errmsg("application \"%s\" has begun anew meanwhile", snapshot_job->app->name)));
 	/* A generation that was published must not be unknown to a server that takes over. */
 	while (pg_atomic_read_u64(&snapshot_job->app->mirrored) < registry->version)
 	{

@@ -106,7 +106,9 @@ survives('a possible position in acked', sub { scribble($kAcked, pack 'Q', look(
 survives('garbage in the rest of the publisher\'s page', sub { scribble($kAcked + 64, "\xa5" x 3000); $insert->() });
 survives('garbage in the data', sub { scribble($kData, "\xa5" x 4096); $insert->() });
 survives('garbage in read', sub { scribble($kRead, "\xa5" x 8); $insert->() });
-is(application($node)->{confirmed_lsn} lt application($node)->{decoded_lsn}, 1, 'nothing was confirmed by any of that');
+my $end = $node->lsn('insert');
+$node->poll_query_until('postgres', "SELECT decoded_lsn >= '$end' FROM siphon_applications") or die 'nothing is decoded';
+is($node->safe_psql('postgres', 'SELECT confirmed_lsn < decoded_lsn FROM siphon_applications'), 't', 'nothing was confirmed by any of that');
 my $pid = application($node)->{decoder_pid};
 $node->safe_psql('postgres', "SELECT pg_terminate_backend($pid)");
 wait_until('another decoder streams', sub { my $row = application($node); $row->{state} eq 'streaming' && $row->{decoder_pid} != $pid });

@@ -46,6 +46,7 @@ struct Logged
 	uint64_t sequence;
 	std::string subject;
 	std::string id;
+	std::string previous_id;
 	std::map<std::string, std::string> headers;
 	std::string body;
 };
@@ -84,7 +85,8 @@ public:
 		if (dice.percent(crash_percent / 5))
 			throw Crash();
 
-		Logged logged{message.sequence, message.subject, message.id, {}, std::string(message.body)};
+		Logged logged{message.sequence, message.subject, message.id, message.previous_id, {},
+					  std::string(message.body)};
 
 		for (const Header &header : message.headers)
 			logged.headers[header.name] = header.value;
@@ -223,7 +225,7 @@ private:
 	{
 		if (strays.empty() || !dice.percent(20))
 			return;
-		if (strays.front().sequence == last + 1)
+		if (fits(strays.front()))
 			log[++last] = std::move(strays.front());
 		strays.pop_front();
 	}
@@ -235,16 +237,22 @@ private:
 			throw Crash();
 	}
 
+	bool fits(const Logged &message) const
+	{
+		return message.sequence == last + 1 &&
+			   (message.previous_id.empty() || (!log.empty() && log.rbegin()->second.id == message.previous_id));
+	}
+
 	void arrive(size_t count, std::vector<Answer> *answers)
 	{
 		for (size_t i = 0; i < count; i++)
 		{
 			auto &[token, message] = under_way[i];
-			bool fits = message.sequence == last + 1;
+			bool stored = fits(message);
 
 			if (answers != nullptr)
-				answers->push_back({token, fits ? Verdict::Stored : Verdict::OutOfOrder, message.sequence, ""});
-			if (fits)
+				answers->push_back({token, stored ? Verdict::Stored : Verdict::OutOfOrder, message.sequence, ""});
+			if (stored)
 				log[++last] = std::move(message);
 		}
 		under_way.erase(under_way.begin(), under_way.begin() + static_cast<std::ptrdiff_t>(count));

@@ -32,7 +32,7 @@ namespace {
 class Worker
 {
 public:
-	Worker(const std::string &directory, const std::string &name, uint64_t epoch, uint64_t history = 0)
+	Worker(const std::string &directory, const std::string &name, uint64_t epoch, uint64_t history)
 		: directory_(directory), name_(name)
 	{
 		EXPECT_EQ(ring_file_create(directory.c_str(), "main", name.c_str(), ring_file_size(kRingMinimum), &mapping_),
@@ -94,6 +94,7 @@ public:
 		return next_ == records_.size();
 	}
 
+	bool attached() const { return writer_.publisher_pid() != 0; }
 	bool acked() { return next_ == records_.size() && writer_.acked() == writer_.written(); }
 	/* The greatest mark of a record that is acknowledged. */
 	uint32_t confirmed()
@@ -138,19 +139,33 @@ public:
 	static constexpr uint64_t kHistory = 4711;
 	static constexpr uint32_t kFirstXid = UINT32_MAX - 12;
 
-	World(const std::string &directory, Dice *dice, uint32_t failures, uint32_t restarts)
-		: directory_(directory), dice_(*dice), failures_left_(failures), restarts_left_(restarts)
+	/* `before`: so many steps after the snapshot's ring was found, the decoder's is of a history that is over. */
+	World(const std::string &directory, Dice *dice, uint32_t failures, uint32_t restarts, uint32_t before)
+		: directory_(directory), dice_(*dice), failures_left_(failures), restarts_left_(restarts), before_left_(before)
 	{
 		static constexpr uint32_t paces[] = {1, 5, 20, 60};
 
 		pace_ = paces[dice_.below(4)];
-		start_decoder();
-		begin();
+		if (before_left_ > 0)
+		{
+			epochs_.push_back(1);
+			write_origin(kHistory - 1, epochs_.back());
+		}
+		else
+		{
+			start_decoder();
+			begin();
+		}
 	}
 
 	/* One small step of everybody. */
 	void step()
 	{
+		if (before_left_ > 0)
+		{
+			step_before();
+			return;
+		}
 		if (restarts_left_ > 0 && dice_.percent(2))
 		{
 			restarts_left_--;
@@ -188,7 +203,7 @@ public:
 		}
 	}
 
-	bool done() { return phase_ == Phase::Streaming && next_ == kTransactions && decoder_->acked(); }
+	bool done() { return before_left_ == 0 && phase_ == Phase::Streaming && next_ == kTransactions && decoder_->acked(); }
 
 	uint32_t generation() const { return generation_; }
 	static uint64_t lsn(uint32_t transaction) { return 0x1000 * (transaction + 1); }
@@ -207,6 +222,20 @@ private:
 		message->set_generation(generation_);
 	}
 
+	void step_before()
+	{
+		if (!decoder_->step() || !decoder_->acked())
+			return;
+		if (!leader_)
+			begin();
+		leader_->step();
+		if (leader_->attached() && --before_left_ == 0)
+		{
+			epochs_.clear();
+			start_decoder();
+		}
+	}
+
 	void begin()
 	{
 		v1::SnapshotBegin marker;
@@ -218,7 +247,7 @@ private:
 		marker.set_partitions(kPartitions);
 		for (int i = 0; i < 30; i++)
 			marker.add_columns()->set_name("column " + std::to_string(dice_.below(1000000)));
-		leader_ = std::make_unique<Worker>(directory_, "snapshot-16384-0", generation_ * 100);
+		leader_ = std::make_unique<Worker>(directory_, "snapshot-16384-0", generation_ * 100, kHistory);
 		leader_->add({FrameKind::SnapshotBegin, kPartitions, generation_, 0, {}, {}, marker.SerializeAsString()});
 		phase_ = Phase::Begin;
 	}
@@ -227,8 +256,8 @@ private:
 	{
 		for (uint32_t i = 1; i <= 2; i++)
 		{
-			scanners_.push_back(
-				std::make_unique<Worker>(directory_, "snapshot-16384-" + std::to_string(i), generation_ * 100 + i));
+			scanners_.push_back(std::make_unique<Worker>(directory_, "snapshot-16384-" + std::to_string(i),
+														 generation_ * 100 + i, kHistory));
 			for (uint32_t row = i - 1; row < kRows; row += 2)
 			{
 				v1::Package package;
@@ -297,18 +326,23 @@ private:
 	/* The decoder, with a ring of its own: what was not confirmed is decoded again, and packed in other packages. */
 	void start_decoder()
 	{
-		Origin origin{};
-
 		if (decoder_)
 			next_ = std::max(next_confirmed_, decoder_->confirmed());
 		next_confirmed_ = next_;
 		packages_.clear();
 		epochs_.push_back(0x1000 + epochs_.size());
-		decoder_ = std::make_unique<Worker>(directory_, kDecoderRing, epochs_.back(), kHistory);
-		origin.history = kHistory;
+		write_origin(kHistory, epochs_.back());
+	}
+
+	void write_origin(uint64_t history, uint64_t epoch)
+	{
+		Origin origin{};
+
+		decoder_ = std::make_unique<Worker>(directory_, kDecoderRing, epoch, history);
+		origin.history = history;
 		origin.acknowledged = next_ > 0 ? 1 : 0;
-		for (uint64_t epoch : epochs_)
-			origin.epochs[origin.epoch_count++] = epoch;
+		for (uint64_t before : epochs_)
+			origin.epochs[origin.epoch_count++] = before;
 		origin.timelines[origin.timeline_count++] = {0, 1, 0};
 		decoder_->add(
 			{FrameKind::Origin, 0, 0, 0, {}, {}, std::string(reinterpret_cast<const char *>(&origin), sizeof(origin))});
@@ -420,6 +454,7 @@ private:
 	Dice &dice_;
 	uint32_t failures_left_;
 	uint32_t restarts_left_;
+	uint32_t before_left_;
 	uint32_t pace_;
 	std::unique_ptr<Worker> decoder_;
 	std::vector<uint64_t> epochs_;
@@ -460,6 +495,8 @@ read_subject(const MemoryQueue &queue, uint32_t partition, uint32_t generation)
 		auto part = message.headers.find("Siphon-Part");
 		const std::string &kind = message.headers.at("Siphon-Kind");
 
+		if (kind == "history")
+			copy = Copy();
 		if (message.subject != subject || message.headers.at("Siphon-Generation") != std::to_string(generation))
 			continue;
 		if (assembler.add(subject, part == message.headers.end() ? "" : part->second,
@@ -518,7 +555,7 @@ check(const MemoryQueue &queue, const World &world)
 }
 
 void
-run(uint64_t seed, uint32_t crash_percent, uint32_t breaks, uint32_t failures, uint32_t restarts)
+run(uint64_t seed, uint32_t crash_percent, uint32_t breaks, uint32_t failures, uint32_t restarts, uint32_t before)
 {
 	SCOPED_TRACE("seed " + std::to_string(seed));
 	spdlog::set_level(getenv("HAND_OFF_SEED") == nullptr ? spdlog::level::off : spdlog::level::debug);
@@ -529,10 +566,11 @@ run(uint64_t seed, uint32_t crash_percent, uint32_t breaks, uint32_t failures, u
 	Dice dice(seed);
 	Wakeup wakeup;
 	MemoryQueue queue(&dice, &wakeup);
-	World world(directory, &dice, failures, restarts);
+	World world(directory, &dice, failures, restarts, before);
 	std::atomic<int> stop{0};
 	Config config;
 	int lives = 0;
+	auto patience = std::chrono::steady_clock::now() + std::chrono::minutes(1);
 
 	config.max_in_flight = 16;
 	config.drain_timeout = std::chrono::milliseconds(0);
@@ -540,6 +578,9 @@ run(uint64_t seed, uint32_t crash_percent, uint32_t breaks, uint32_t failures, u
 	queue.breaks_left = breaks;
 	queue.live = [&] {
 		world.step();
+		/* Something is waited for that never comes. */
+		if (std::chrono::steady_clock::now() > patience)
+			stop.store(2);
 		if (world.done() && phase(queue) == TablePhase::Streaming)
 			stop.store(1);
 		wakeup.notify();
@@ -562,7 +603,8 @@ run(uint64_t seed, uint32_t crash_percent, uint32_t breaks, uint32_t failures, u
 }
 
 void
-run_some(int count, uint32_t crash_percent, uint32_t breaks, uint32_t failures, uint32_t restarts = 0)
+run_some(int count, uint32_t crash_percent, uint32_t breaks, uint32_t failures, uint32_t restarts = 0,
+		 uint32_t before = 0)
 {
 	const char *more = getenv("HAND_OFF_RUNS");
 	const char *given = getenv("HAND_OFF_SEED");
@@ -573,7 +615,7 @@ run_some(int count, uint32_t crash_percent, uint32_t breaks, uint32_t failures, 
 	else if (more != nullptr)
 		count *= atoi(more);
 	for (int i = 0; i < count && !testing::Test::HasFailure(); i++)
-		ASSERT_NO_THROW(run(seed + static_cast<uint64_t>(i), crash_percent, breaks, failures, restarts));
+		ASSERT_NO_THROW(run(seed + static_cast<uint64_t>(i), crash_percent, breaks, failures, restarts, before));
 }
 
 TEST(HandOffTest, WithoutTrouble)
@@ -604,6 +646,17 @@ TEST(HandOffTest, DecoderRestarts)
 TEST(HandOffTest, DecoderRestartsAndPublisherDies)
 {
 	run_some(10, 10, 0, 0, 6);
+}
+
+/* The new history's snapshot is there before the new history's decoder is. */
+TEST(HandOffTest, HistoryBeginsBehindSnapshot)
+{
+	run_some(10, 0, 0, 0, 0, 50);
+}
+
+TEST(HandOffTest, HistoryBeginsBehindSnapshotAndPublisherDies)
+{
+	run_some(10, 10, 3, 2, 4, 50);
 }
 
 TEST(HandOffTest, AllTogether)

@@ -159,7 +159,7 @@ protected:
 			 const std::string &last, const std::string &part = "")
 	{
 		queue.log[++queue.last] = {
-			queue.last, subject, "", {{"Siphon-Kind", kind}, {"Siphon-First", first}, {"Siphon-Last", last}}, ""};
+			queue.last, subject, "", "", {{"Siphon-Kind", kind}, {"Siphon-First", first}, {"Siphon-Last", last}}, ""};
 		if (generation != 0)
 			queue.log[queue.last].headers["Siphon-Generation"] = std::to_string(generation);
 		if (!part.empty())
