@@ -6,6 +6,7 @@
  */
 #include "decoder.h"
 
+#include "encoder.h"
 #include "leaves.h"
 #include "mirror.h"
 #include "outlet.h"
@@ -56,7 +57,7 @@ load_registry(bool first)
 	{
 		RegistryTable *table = static_cast<RegistryTable *>(lfirst(lc));
 
-		if (!first && !table_known(table->relid, table->generation) && table->phase != Phase::Waiting &&
+		if (!first && !table_known(table->relid, table->generation) && phase_publishes(table->phase) &&
 			table->start < here)
 		{
 			table->start = here;
@@ -181,32 +182,73 @@ decoder_events_added(void)
  * next generation.
  */
 void
-decoder_partly_truncated(Oid relid)
+decoder_rows_changed(Oid relid, const char *what, bool resync)
 {
 	const char *name = quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)), get_rel_name(relid));
 	Registry *registry = registry_begin_change(app->name);
 	RegistryTable *table = registry ? registry_find(registry, relid) : nullptr;
-	bool anew = table && table->rows;
+	bool anew = table && table->rows && resync;
 
+	if (table)
+		strlcpy(table->reason, what, sizeof(table->reason));
 	/* If it begins or began anew already, that may have been before this. */
 	if (anew)
 	{
 		table->phase = Phase::Waiting;
 		table->failures = 0;
 		table->retry_at = 0;
-		strlcpy(table->reason, "some partitions were truncated", sizeof(table->reason));
 	}
 	if (registry)
 		registry_end_change(registry);
-	ereport(LOG, (errmsg("siphon: some partitions of table %s were truncated, which no event can express", name),
+	ereport(LOG, (errmsg("siphon: table %s %s, which no event can express", name, what),
 				  anew ? errdetail("The table's rows are brought out anew.")
-					   : errhint("SELECT siphon_resync_table('%s') brings the table's rows out.", name)));
+					   : errhint("SELECT siphon_resync_table('%s', '%s') brings the table's rows out.", name,
+								 app->name)));
 	if (anew)
 	{
 		pg_atomic_fetch_add_u64(&app->registry_wanted, 1);
 		load_registry(false);
 		shared_wake_launcher();
 	}
+}
+
+/* Is it about the data, and not about this process or the server? */
+static bool
+about_data(const ErrorData *error)
+{
+	switch (ERRCODE_TO_CATEGORY(error->sqlerrcode))
+	{
+		case ERRCODE_INSUFFICIENT_RESOURCES:
+		case ERRCODE_OPERATOR_INTERVENTION:
+		case ERRCODE_SYSTEM_ERROR:
+			return false;
+		default:
+			return true;
+	}
+}
+
+/*
+ * A value that its type can't print, as an extension's type may, would end each decoder that comes to it. So its table
+ * is published no further, and the others go on. The process ends all the same: nothing else cleans up behind an error.
+ */
+static void
+stop_table(Oid relid, const ErrorData *error)
+{
+	Registry *registry = registry_begin_change(app->name);
+	RegistryTable *table = registry ? registry_find(registry, relid) : nullptr;
+
+	if (table)
+	{
+		table->phase = Phase::Stopped;
+		snprintf(table->reason, sizeof(table->reason), "a row can't be published: %s", error->message);
+		ereport(LOG, (errmsg("siphon: table \"%s.%s\" is not published any more: %s", table->schema, table->name,
+							 table->reason),
+					  errdetail("The other tables of application \"%s\" are.", app->name),
+					  errhint("When the cause is mended: SELECT siphon_resync_table('%s', '%s');",
+							  quote_qualified_identifier(table->schema, table->name), app->name)));
+	}
+	if (registry)
+		registry_end_change(registry);
 }
 
 /* Leaves the application to the launcher, with the state that the decoder set last. */
@@ -354,6 +396,8 @@ siphon_decoder_main(Datum arg)
 		MemoryContextSwitchTo(TopMemoryContext);
 		error = CopyErrorData();
 		shared_set_state(app, AppState::Restarting, error->message, error->hint);
+		if (OidIsValid(encoder_converts) && about_data(error))
+			stop_table(encoder_converts, error);
 		PG_RE_THROW();
 	}
 	PG_END_TRY();

@@ -28,9 +28,12 @@ extern void decoder_transaction_begin(XLogRecPtr end);
 extern void decoder_transaction_end(XLogRecPtr commit_lsn, TimestampTz commit_time, bool with_events);
 extern void decoder_events_added(void);
 
-/* Called by the output plugin: leaves of the published table were truncated, and not all of it. No event can say that.
+/*
+ * Called by the output plugin: rows of the published table changed in a way that no event says. `what` goes behind the
+ * table's name. If `resync`, they are brought out anew, where they were brought out at all; else the table says that it
+ * needs that.
  */
-extern void decoder_partly_truncated(Oid relid);
+extern void decoder_rows_changed(Oid relid, const char *what, bool resync);
 
 /*
  * What the events continue, see origin.h. The first writes that to the ring, before anything else; the second once more

@@ -11,6 +11,8 @@ using siphon::Operation;
 using siphon::Wire;
 using siphon::WireBuffer;
 
+Oid encoder_converts = InvalidOid;
+
 static WireBuffer hash_input;
 static Datum datums[MaxTupleAttributeNumber];
 static bool nulls[MaxTupleAttributeNumber];
@@ -38,6 +40,7 @@ row_values(Table *table, Relation relation, const AttrMap *map, HeapTuple tuple)
 		return nullptr;
 	values = static_cast<Value *>(palloc(sizeof(Value) * static_cast<size_t>(Max(table->ncolumns, 1))));
 	heap_deform_tuple(tuple, RelationGetDescr(relation), datums, nulls);
+	encoder_converts = table->relid;
 	for (int i = 0; i < table->ncolumns; i++)
 	{
 		Column *column = &table->columns[i];
@@ -45,6 +48,7 @@ row_values(Table *table, Relation relation, const AttrMap *map, HeapTuple tuple)
 
 		values[i] = value_from_datum(column, datums[attnum], nulls[attnum]);
 	}
+	encoder_converts = InvalidOid;
 	return values;
 }
 

@@ -17,6 +17,9 @@ struct Transaction
 	TransactionId xid;
 };
 
+/* The table of which a row's values are being converted: who is to blame for an error. InvalidOid: none. */
+extern Oid encoder_converts;
+
 /* Called once, when the decoder starts. */
 extern void encoder_init(void);
 

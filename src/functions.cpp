@@ -315,7 +315,7 @@ siphon_resync_table(PG_FUNCTION_ARGS)
 {
 	Target target = open_target(fcinfo, "siphon_resync_table");
 
-	if (target.table->phase != Phase::Streaming)
+	if (target.table->phase == Phase::Waiting || target.table->phase == Phase::Scanning)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_IN_USE), errmsg("a snapshot of table %s is under way already", target.name),
 				 errhint("SELECT * FROM siphon_snapshot_progress shows it; siphon_remove_table() ends it.")));
@@ -338,7 +338,7 @@ set_paused(FunctionCallInfo fcinfo, const char *function, bool paused)
 	SnapshotJob *job;
 	App *app;
 
-	if (target.table->phase == Phase::Streaming)
+	if (target.table->phase == Phase::Streaming || target.table->phase == Phase::Stopped)
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 						errmsg("table %s has no snapshot to pause or resume", target.name),
 						errhint("SELECT siphon_resync_table() begins one.")));

@@ -15,12 +15,15 @@ extern "C" {
 static Transaction current;
 static uint64 ordinal;
 static bool with_events;
+static Oid rewritten; /* the relation of which the transaction rewrote a row last */
 static MemoryContext change_context;
 
 static void
 on_startup(LogicalDecodingContext *, OutputPluginOptions *options, bool is_init)
 {
 	options->output_type = OUTPUT_PLUGIN_BINARY_OUTPUT;
+	/* They are not published; that there are some tells that the table is not what it was. */
+	options->receive_rewrites = true;
 	if (is_init)
 		return;
 	if (!decoder_running)
@@ -38,6 +41,7 @@ on_begin(LogicalDecodingContext *, ReorderBufferTXN *txn)
 	current.commit_time = txn->xact_time.commit_time;
 	current.xid = txn->xid;
 	ordinal = 0;
+	rewritten = InvalidOid;
 	with_events = false;
 	decoder_transaction_begin(txn->end_lsn);
 }
@@ -65,12 +69,42 @@ publish(Table *table, const Leaf *leaf, Relation relation, ReorderBufferChange *
 				  siphon_change_tuple(change->data.tp.newtuple), current, ordinal);
 }
 
+/* The tables of which a relation is, or is a part of. */
+static List *
+tables_of(Oid relid)
+{
+	return lcons_oid(relid, get_rel_relispartition(relid) ? get_partition_ancestors(relid) : NIL);
+}
+
+/* ALTER TABLE has written a row of the table anew: a type has changed, or a column was added that is not constant. */
+static void
+on_rewrite(Oid relid)
+{
+	MemoryContext old;
+	ListCell *lc;
+
+	if (relid == rewritten)
+		return;
+	rewritten = relid;
+	old = MemoryContextSwitchTo(change_context);
+	foreach (lc, tables_of(relid))
+		if (table_lookup(lfirst_oid(lc), current.commit_lsn))
+			decoder_rows_changed(lfirst_oid(lc), "was rewritten by ALTER TABLE", siphon_resync_rewritten);
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(change_context);
+}
+
 static void
 on_change(LogicalDecodingContext *, ReorderBufferTXN *, Relation relation, ReorderBufferChange *change)
 {
 	MemoryContext old;
 
 	decoder_tick();
+	if (unlikely(OidIsValid(relation->rd_rel->relrewrite)))
+	{
+		on_rewrite(relation->rd_rel->relrewrite);
+		return;
+	}
 	ordinal++;
 	old = MemoryContextSwitchTo(change_context);
 	publish(table_lookup(RelationGetRelid(relation), current.commit_lsn), nullptr, relation, change);
@@ -125,7 +159,7 @@ on_truncate(LogicalDecodingContext *, ReorderBufferTXN *, int nrelations, Relati
 	}
 	foreach (lc, partly_truncated(nrelations, relations))
 		if (table_lookup(lfirst_oid(lc), current.commit_lsn))
-			decoder_partly_truncated(lfirst_oid(lc));
+			decoder_rows_changed(lfirst_oid(lc), "was truncated in part", true);
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(change_context);
 }

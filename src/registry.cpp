@@ -18,7 +18,7 @@ static constexpr char kSuffix[] = ".registry";
 static constexpr char kMagic[] = "siphon-registry";
 static constexpr int kFormat = 2;
 
-static const char *const kPhaseNames[] = {"waiting", "scanning", "streaming"};
+static const char *const kPhaseNames[] = {"waiting", "scanning", "streaming", "stopped"};
 
 const char *
 phase_name(Phase phase)
@@ -297,7 +297,7 @@ phase_member(const char *path, const Json *object)
 	char name[16];
 
 	copy_member(path, object, "phase", name, sizeof(name));
-	for (int i = 0; i < 3; i++)
+	for (int i = 0; i < static_cast<int>(lengthof(kPhaseNames)); i++)
 		if (strcmp(name, kPhaseNames[i]) == 0)
 			return static_cast<Phase>(i);
 	damaged(path, psprintf("\"%s\" is no phase of a table.", name));

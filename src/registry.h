@@ -14,10 +14,18 @@
 
 /* How far a table's snapshot is. */
 enum class Phase {
-	Waiting,  /* for its snapshot to begin; its changes are not published */
-	Scanning, /* its rows are brought out; its changes are held behind them */
-	Streaming /* its changes are published */
+	Waiting,   /* for its snapshot to begin; its changes are not published */
+	Scanning,  /* its rows are brought out; its changes are held behind them */
+	Streaming, /* its changes are published */
+	Stopped    /* it can't be published, see the reason, until its rows are brought out anew */
 };
+
+/* Changes of a table in this phase leave the decoder. */
+static inline bool
+phase_publishes(Phase phase)
+{
+	return phase == Phase::Scanning || phase == Phase::Streaming;
+}
 
 struct RegistryTable
 {
@@ -35,7 +43,7 @@ struct RegistryTable
 	bool paused;          /* its snapshot is not to begin */
 	int failures;         /* of its snapshot, in a row */
 	TimestampTz retry_at; /* do not begin again before */
-	char reason[256];     /* of the last failure */
+	char reason[256];     /* of the last failure, or why its rows are to be brought out anew */
 };
 
 /* More decoders than these do not begin and end before anything of theirs is published. */

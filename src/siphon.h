@@ -11,6 +11,7 @@
 extern char *siphon_ring_directory;
 extern int siphon_ring_size_kb;
 extern int siphon_flush_interval_ms;
+extern bool siphon_resync_rewritten;
 extern int siphon_package_size_kb;
 extern int siphon_package_memory_kb;
 extern int siphon_max_applications;

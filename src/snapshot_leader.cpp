@@ -139,12 +139,14 @@ end_generation(void)
 	table = registry ? registry_find(registry, snapshot_job->relid) : nullptr;
 	if (table == nullptr || table->generation != snapshot_job->generation)
 		ereport(ERROR, (errcode(ERRCODE_QUERY_CANCELED), errmsg("the table is not published any more")));
-	/* Unless it is to be brought out anew already. */
-	if (table->phase == Phase::Scanning)
-		table->phase = Phase::Streaming;
 	table->paused = false;
 	table->failures = 0;
-	table->reason[0] = '\0';
+	/* Unless it is to be brought out anew already, or was stopped. */
+	if (table->phase == Phase::Scanning)
+	{
+		table->phase = Phase::Streaming;
+		table->reason[0] = '\0';
+	}
 	registry_end_change(registry);
 	application_notify(snapshot_job->app->name, reason);
 }

@@ -138,7 +138,7 @@ note_failure(const SnapshotJob *snapshot)
 	Registry *registry = registry_begin_change(snapshot->app->name);
 	RegistryTable *table = registry ? registry_find(registry, snapshot->relid) : nullptr;
 
-	if (table && table->phase != Phase::Streaming)
+	if (table && (table->phase == Phase::Waiting || table->phase == Phase::Scanning))
 	{
 		long delay = kRetryFirstMs << Min(table->failures, 16);
 
@@ -307,7 +307,7 @@ snapshots_look_after(App *app, const Registry *registry, bool *open)
 		const RegistryTable *table = static_cast<RegistryTable *>(lfirst(lc));
 		SnapshotJob *snapshot;
 
-		if (table->phase == Phase::Streaming)
+		if (table->phase == Phase::Streaming || table->phase == Phase::Stopped)
 			continue;
 		*open = true;
 		LWLockAcquire(siphon_shared->lock, LW_SHARED);

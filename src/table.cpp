@@ -109,7 +109,7 @@ set_table(const RegistryTable *listed)
 		memset(reinterpret_cast<char *>(table) + sizeof(Oid), 0, sizeof(Table) - sizeof(Oid));
 		table->settings_context = AllocSetContextCreate(tables_context, "siphon table", ALLOCSET_SMALL_SIZES);
 	}
-	table->published = listed->phase != Phase::Waiting;
+	table->published = phase_publishes(listed->phase);
 	table->valid = false;
 	table->start = listed->start;
 	table->kind = listed->phase == Phase::Scanning ? siphon::FrameKind::Held : siphon::FrameKind::Changes;

@@ -232,6 +232,11 @@ table_state(const Registry *registry, const RegistryTable *table, AppState state
 {
 	if (registry->given_up[0])
 		return "resync needed";
+	if (table->phase == Phase::Stopped)
+		return "failed";
+	/* Its rows are not what they are in the stream, and were not brought out anew. */
+	if (table->phase == Phase::Streaming && table->reason[0])
+		return "resync needed";
 	if (table->paused && table->phase != Phase::Streaming)
 		return "paused";
 	if (table->phase == Phase::Waiting)

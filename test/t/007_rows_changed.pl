@@ -1,0 +1,126 @@
+# Rows that change without an event, as ALTER TABLE rewrites them, are brought out anew, or the table says that it needs
+# that; and a table of which a row can't be published stops, with a reason, while the others go on.
+use strict;
+use warnings FATAL => 'all';
+
+use PostgreSQL::Test::Utils;
+use Siphon;
+use Test::More;
+
+my $node = siphon_node('primary');
+my $nats = siphon_nats();
+my $publisher = siphon_publisher($node, $nats);
+
+sub table_row
+{
+	my ($name) = @_;
+
+	return $node->safe_psql('postgres', "SELECT state, generation, reason FROM siphon_tables WHERE table_name = '$name'");
+}
+
+sub generation
+{
+	return (split /\|/, table_row($_[0]))[1];
+}
+
+sub wait_for_table
+{
+	my ($name, $state) = @_;
+
+	$node->poll_query_until('postgres', "SELECT state = '$state' FROM siphon_tables WHERE table_name = '$name'")
+	  or die "$name does not come to be $state";
+	return;
+}
+
+$node->safe_psql(
+	'postgres', q{
+	CREATE TABLE t (id int PRIMARY KEY, v int, large text);
+	ALTER TABLE t ALTER large SET STORAGE EXTERNAL;
+	INSERT INTO t SELECT g, g, repeat(g::text, 3000) FROM generate_series(1, 100) g;
+	CREATE TABLE without_rows (id int PRIMARY KEY, v int);
+	INSERT INTO without_rows VALUES (1, 1);
+	CREATE TABLE parts (id int PRIMARY KEY, v int) PARTITION BY RANGE (id);
+	CREATE TABLE parts_1 PARTITION OF parts FOR VALUES FROM (0) TO (100);
+	CREATE TABLE parts_2 PARTITION OF parts FOR VALUES FROM (100) TO (200);
+	INSERT INTO parts SELECT g, g FROM generate_series(90, 110) g;
+	CREATE TABLE others (id int PRIMARY KEY, v int)});
+$node->safe_psql('postgres', "SELECT siphon_add_table('$_')") for qw(t parts others);
+add_table($node, 'without_rows');
+wait_for_table($_, 'streaming') for qw(t parts others);
+my %before = map { $_ => generation($_) } qw(t parts others without_rows);
+
+# What writes no row anew changes nothing.
+$node->safe_psql(
+	'postgres', q{
+	ALTER TABLE t ADD COLUMN constant int DEFAULT 7;
+	ALTER TABLE t ADD COLUMN empty text;
+	ALTER TABLE t DROP COLUMN empty;
+	VACUUM FULL t;
+	UPDATE t SET constant = 8 WHERE id = 1});
+wait_confirmed($node);
+is(generation('t'), $before{t}, 'a constant default, a dropped column and VACUUM FULL bring nothing out anew');
+
+# A type, a default that differs from row to row, a leaf; with changes before and behind in the same transaction.
+for my $case (
+	[ t => 'a type changes' => 'ALTER TABLE t ALTER v TYPE text USING v || $$ as text$$' ],
+	[ t => 'a column has a volatile default' => 'ALTER TABLE t ADD COLUMN volatile double precision DEFAULT random()' ],
+	[ t => 'a generated column is added' => 'ALTER TABLE t ADD COLUMN twice int GENERATED ALWAYS AS (id * 2) STORED' ],
+	[ parts => 'of a partitioned table' => 'ALTER TABLE parts ALTER v TYPE text' ])
+{
+	my ($table, $what, $sql) = @$case;
+	my $offset = -s $node->logfile;
+
+	$node->safe_psql('postgres', "BEGIN; DELETE FROM $table WHERE id = (SELECT min(id) FROM $table); $sql;"
+		  . " UPDATE $table SET v = 'again' WHERE id = (SELECT max(id) FROM $table); INSERT INTO others VALUES ((random() * 1e9)::int, 1); COMMIT");
+	$node->wait_for_log(qr/siphon: table public\.$table was rewritten by ALTER TABLE, which no event can express/, $offset);
+	wait_for_table($table, 'streaming');
+	cmp_ok(generation($table), '>', $before{$table}, "$what: the rows come anew");
+	$before{$table} = generation($table);
+	$node->safe_psql('postgres', "UPDATE $table SET v = 'behind' WHERE id = (SELECT max(id) - 1 FROM $table)");
+	wait_confirmed($node);
+	is_replayed($nats, $node, [ $table, 'others' ], "$what: the stream makes the table");
+}
+is(generation('others'), $before{others}, 'other tables are not concerned');
+
+# Where nothing is to be brought out by itself, the table says what it needs.
+$node->append_conf('postgresql.conf', 'siphon.resync_rewritten = off');
+$node->reload;
+wait_until('the setting is read', sub { $node->safe_psql('postgres', 'SHOW siphon.resync_rewritten') eq 'off' });
+$node->safe_psql('postgres', "ALTER TABLE without_rows ALTER v TYPE bigint; ALTER TABLE t ALTER v TYPE varchar(1) USING left(v, 1);"
+	  . " INSERT INTO t (id, v) VALUES (-1, 'x')");
+wait_for_table($_, 'resync needed') for qw(t without_rows);
+is(table_row('t'), "resync needed|$before{t}|was rewritten by ALTER TABLE", 'with the setting off, the table says what happened');
+$node->safe_psql('postgres', "SELECT siphon_resync_table('t')");
+wait_for_table('t', 'streaming');
+wait_confirmed($node);
+is_replayed($nats, $node, ['t'], 'and siphon_resync_table() mends it');
+
+# An output function that raises an error: an enum's label that is gone.
+$node->safe_psql(
+	'postgres', q{
+	CREATE TYPE mood AS ENUM ('fine', 'broken');
+	CREATE TABLE moods (id int PRIMARY KEY, mood mood, v int);
+	INSERT INTO moods VALUES (1, 'fine'), (2, 'broken')});
+$node->safe_psql('postgres', "SELECT siphon_add_table('moods')");
+wait_for_table('moods', 'streaming');
+my $offset = -s $node->logfile;
+$node->safe_psql('postgres', "DELETE FROM pg_enum WHERE enumlabel = 'broken'");
+$node->safe_psql('postgres', 'UPDATE moods SET v = 1; UPDATE others SET v = 2');
+wait_for_table('moods', 'failed');
+like(table_row('moods'), qr/^failed\|\d+\|a row can't be published: invalid internal value for enum: \d+$/, 'the table stops, with a reason');
+$node->wait_for_log(qr/siphon: table "public.moods" is not published any more: .*HINT:  When the cause is mended: SELECT siphon_resync_table\('public.moods', 'main'\);/s, $offset);
+wait_for_state($node, 'streaming');
+$node->safe_psql('postgres', 'UPDATE moods SET v = 2; UPDATE others SET v = 3');
+wait_confirmed($node);
+is_replayed($nats, $node, ['others'], 'the other tables go on');
+is(application($node)->{restarts}, 1, 'after one restart of the decoder');
+$node->restart;
+wait_for_state($node, 'streaming');
+like(table_row('moods'), qr/^failed\|/, 'it stays stopped');
+$node->safe_psql('postgres', "UPDATE moods SET mood = 'fine'; SELECT siphon_resync_table('moods')");
+wait_for_table('moods', 'streaming');
+$node->safe_psql('postgres', 'UPDATE moods SET v = 3');
+wait_confirmed($node);
+is_replayed($nats, $node, ['moods'], 'until what the hint says was done');
+
+done_testing();
