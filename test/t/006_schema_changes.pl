@@ -53,7 +53,7 @@ for my $i (0 .. $#steps)
 is($of{3}{columns}{added}, 5, 'a new column has its value');
 is(application($node)->{packages}, 9, 'as many packages as column lists and names');
 is($node->safe_psql('postgres', 'SELECT schema_name, table_name, state FROM siphon_tables'),
-	'another|renamed|streaming', 'siphon_tables has the current name');
+	'another|renamed|resync needed', 'siphon_tables has the current name, and knows of the column that got another type');
 
 # A column list that comes and goes within a transaction that is rolled back.
 $node->safe_psql('postgres',
