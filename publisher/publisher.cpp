@@ -63,6 +63,8 @@ Publisher::run()
 		collect();
 		if (!feeds_.empty() && settle() && publish_next())
 			continue;
+		/* A worker may wait for a frame that needed no message. */
+		pass_on_acks();
 		sleep(std::min(next_beat_, next_look_), settled_ && may_publish());
 	}
 	drain();

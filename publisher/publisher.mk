@@ -32,7 +32,7 @@ UNIT_PUBLISHER_SRCS = publisher/compression.cpp publisher/config.cpp publisher/c
 	publisher/frame_messages.cpp publisher/hand_off.cpp publisher/ledger.cpp publisher/lineage.cpp publisher/log.cpp publisher/mover.cpp \
 	publisher/package_assembler.cpp publisher/parts.cpp publisher/progress.cpp publisher/published.cpp publisher/publisher.cpp \
 	publisher/record_messages.cpp publisher/ring_directory.cpp publisher/ring_feed.cpp publisher/ring_source.cpp \
-	publisher/subject.cpp publisher/table_state.cpp publisher/tail_json.cpp publisher/wakeup.cpp
+	publisher/subject.cpp publisher/table_schema.cpp publisher/table_state.cpp publisher/tail_json.cpp publisher/wakeup.cpp
 
 PUBLISHER_RING_SRCS = src/ring.cpp src/ring_file.cpp src/ring_fault.cpp
 PUBLISHER_SRCS = publisher/main.cpp publisher/compression.cpp publisher/config.cpp publisher/cursor.cpp \
@@ -41,7 +41,7 @@ PUBLISHER_SRCS = publisher/main.cpp publisher/compression.cpp publisher/config.c
 	publisher/package_assembler.cpp publisher/parts.cpp publisher/progress.cpp publisher/published.cpp publisher/publisher.cpp \
 	publisher/record_messages.cpp publisher/ring_directory.cpp publisher/ring_feed.cpp publisher/ring_source.cpp \
 	publisher/state_bucket.cpp publisher/stream_reader.cpp publisher/stream_setup.cpp publisher/subject.cpp \
-	publisher/table_state.cpp publisher/wakeup.cpp $(PUBLISHER_RING_SRCS)
+	publisher/table_schema.cpp publisher/table_state.cpp publisher/wakeup.cpp $(PUBLISHER_RING_SRCS)
 TAIL_SRCS = publisher/tail.cpp publisher/compression.cpp publisher/config.cpp publisher/datetime.cpp \
 	publisher/jetstream_api.cpp publisher/nats_connection.cpp publisher/package_assembler.cpp \
 	publisher/subject.cpp publisher/tail_json.cpp publisher/wakeup.cpp publisher/log.cpp

@@ -8,6 +8,7 @@
 #include "log.h"
 #include "siphon.pb.h"
 #include "subject.h"
+#include "table_schema.h"
 
 namespace siphon {
 
@@ -163,6 +164,12 @@ RingFeed::admit()
 	bool snapshot_marker = kind() == FrameKind::SnapshotBegin || kind() == FrameKind::SnapshotEnd;
 	bool resuming = false;
 
+	if (kind() == FrameKind::Schema)
+	{
+		if (resume_ && position > resume_->position)
+			corrupt();
+		return admit_schema();
+	}
 	if (resume_)
 	{
 		/* Of a marker all frames are needed. */
@@ -185,6 +192,53 @@ RingFeed::admit()
 	if (kind() == FrameKind::Removed)
 		return admit_removal();
 	return admit_package(resuming);
+}
+
+/*
+ * Puts the table's schema into the bucket before anything that follows is published. Written a second time, after a
+ * restart, it does no harm. Like a marker, it is passed when all its frames are.
+ */
+bool
+RingFeed::admit_schema()
+{
+	const FrameHeader &header = frame_.header;
+	HandOff::Clock::time_point now = HandOff::Clock::now();
+	std::string why;
+
+	if (header.record_length > ring_->reader().capacity() / 2)
+		throw Fatal(ExitCode::RingRefused, ring_->path() + " is too small for a schema of " +
+											   std::to_string(header.record_length) +
+											   " bytes: make siphon.ring_size larger");
+	if (now < schema_retry_)
+		return false;
+	if (frame_.first_of_record())
+		marker_.clear();
+	if (marker_.size() != header.record_offset)
+		corrupt();
+	marker_.append(frame_.payload, header.payload_length);
+	check_intact();
+	if (!frame_.last_of_record())
+		return true;
+
+	std::optional<std::string> json = schema_json(marker_);
+
+	if (!json)
+		corrupt();
+	if (json->size() > queue_.body_limit())
+		spdlog::warn("the schema of table {}.{} is not in the key-value bucket: {} bytes are more than a message may have",
+					 schema_, table_, json->size());
+	else if (!hand_off_.stale(table()) && !queue_.write_state(schema_key(schema_, table_), *json, &why))
+	{
+		/* This frame comes once more. */
+		marker_.resize(header.record_offset);
+		schema_notice_.waiting(why, now);
+		schema_retry_ = now + kOriginRetry;
+		return false;
+	}
+	schema_notice_.over();
+	marker_.clear();
+	skip();
+	return true;
 }
 
 bool

@@ -77,6 +77,7 @@ private:
 	bool admit();
 	bool admit_package(bool resuming);
 	bool admit_marker(bool resuming);
+	bool admit_schema();
 	bool admit_removal();
 	bool admit_watermark(bool resuming);
 	bool admit_origin(bool resuming);
@@ -115,7 +116,9 @@ private:
 	Origin origin_{};
 	HandOff::Clock::time_point origin_retry_{};
 	WaitNotice origin_notice_;
-	std::string marker_; /* payload, as far as its frames were read */
+	HandOff::Clock::time_point schema_retry_{};
+	WaitNotice schema_notice_;
+	std::string marker_; /* of a marker or a schema: payload, as far as its frames were read */
 	Visibility marker_snapshot_;
 	bool marker_waits_ = false; /* all published, waits for its effect */
 	uint64_t marker_first_ = 0; /* sequences of its messages; 0: not known */

@@ -5,6 +5,7 @@
 #include "jetstream_api.h"
 #include "log.h"
 #include "nats_connection.h"
+#include "table_state.h"
 
 namespace siphon {
 
@@ -105,6 +106,8 @@ StateBucket::read(std::string *why)
 		std::string key = subject.substr(root.size());
 		std::optional<std::string> value;
 
+		if (!is_state_key(key))
+			continue;
 		if (!read_one(key, &value, why))
 			return std::nullopt;
 		if (value)

@@ -1,6 +1,7 @@
 /* See table_state.h. */
 #include "table_state.h"
 
+#include <algorithm>
 #include <charconv>
 #include <limits>
 
@@ -137,7 +138,7 @@ state_key(std::string_view schema, std::string_view table)
 bool
 is_state_key(std::string_view key)
 {
-	return key.find('.') != std::string_view::npos;
+	return std::count(key.begin(), key.end(), '.') == 1;
 }
 
 } // namespace siphon

@@ -50,7 +50,7 @@ struct TableState
  * and two upper-case hex digits.
  */
 std::string state_key(std::string_view schema, std::string_view table);
-/* Keys without a dot are for other things. */
+/* Keys without a dot, or with more than one, are for other things. */
 bool is_state_key(std::string_view key);
 
 } // namespace siphon

@@ -176,9 +176,22 @@ encode_row(Table *table, const Datum *attributes, const bool *isnull, XLogRecPtr
 	return partition;
 }
 
+static void
+add_to_all(Table *table, const Transaction &transaction, uint64 ordinal, Operation operation)
+{
+	for (int i = 0; i < table->npackages; i++)
+		add_event(table, i, transaction, {operation, ordinal, nullptr, nullptr, false});
+}
+
 void
 encode_truncate(Table *table, const Transaction &transaction, uint64 ordinal)
 {
-	for (int i = 0; i < table->npackages; i++)
-		add_event(table, i, transaction, {Operation::Truncate, ordinal, nullptr, nullptr, false});
+	add_to_all(table, transaction, ordinal, Operation::Truncate);
+}
+
+void
+encode_drop(Table *table, const Transaction &transaction, uint64 ordinal)
+{
+	table_forget_columns(table);
+	add_to_all(table, transaction, ordinal, Operation::Drop);
 }

@@ -47,16 +47,60 @@ on_begin(LogicalDecodingContext *, ReorderBufferTXN *txn)
 }
 
 static void
-on_commit(LogicalDecodingContext *, ReorderBufferTXN *txn, XLogRecPtr)
-{
-	decoder_transaction_end(txn->final_lsn, current.commit_time, with_events);
-}
-
-static void
 events_added(void)
 {
 	with_events = true;
 	decoder_events_added();
+}
+
+/* Has the transaction itself changed, or dropped, the relation? */
+static bool
+invalidates(const ReorderBufferTXN *txn, Oid relid)
+{
+	for (uint32 i = 0; i < txn->ninvalidations; i++)
+		if (txn->invalidations[i].id == SHAREDINVALRELCACHE_ID && txn->invalidations[i].rc.relId == relid)
+			return true;
+	return false;
+}
+
+/*
+ * Tables whose definition the transaction has changed: so that consumers hear of it now, and not with the next change
+ * of a row. The catalogs are still those of its end.
+ */
+static void
+look_at_changed_tables(const ReorderBufferTXN *txn)
+{
+	MemoryContext old = MemoryContextSwitchTo(change_context);
+	Table *table;
+
+	while ((table = tables_next_changed()) != nullptr)
+	{
+		Relation relation;
+
+		if (current.commit_lsn < table->start)
+			continue;
+		relation = RelationIdGetRelation(table->relid);
+		if (relation)
+		{
+			RelationClose(relation);
+			table_lookup(table->relid, current.commit_lsn);
+			continue;
+		}
+		if (!invalidates(txn, table->relid))
+			continue;
+		ordinal++;
+		events_added();
+		encode_drop(table, current, ordinal);
+	}
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(change_context);
+}
+
+static void
+on_commit(LogicalDecodingContext *, ReorderBufferTXN *txn, XLogRecPtr)
+{
+	look_at_changed_tables(txn);
+	decoder_transaction_end(txn->final_lsn, current.commit_time, with_events);
 }
 
 static void

@@ -125,6 +125,19 @@ packages_write_all(void)
 		package_write(dlist_head_element(Package, node, &open_packages));
 }
 
+void
+package_write_schema(const Table *table, const WireBuffer *schema)
+{
+	siphon::RecordInfo info = {};
+
+	info.kind = siphon::FrameKind::Schema;
+	info.generation = table->header_generation;
+	info.table = table->relid;
+	info.route = table->route;
+	info.route_length = static_cast<uint16>(table->route_length);
+	write_record(info, schema, 0);
+}
+
 /*
  * An event's length comes before it and is known after it. It is expected to take as many bytes as that of the event
  * before; where it does not, the event is moved.

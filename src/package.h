@@ -25,4 +25,7 @@ extern void package_end_event(Table *table, int partition, siphon::Position posi
 /* Writes all open packages to the ring. */
 extern void packages_write_all(void);
 
+/* Writes a siphon.v1.TableSchema to the ring: that of the table's packages from here on. */
+extern void package_write_schema(const Table *table, const siphon::WireBuffer *schema);
+
 #endif

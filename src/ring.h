@@ -58,7 +58,8 @@ enum class FrameKind : uint16_t {
 	SnapshotBegin = 5, /* payload: a siphon.v1.SnapshotBegin; partition: how many there are */
 	SnapshotEnd = 6,   /* payload: a siphon.v1.SnapshotEnd; partition: how many there are */
 	Removed = 7,       /* no payload: the table is not published any more; generation: its last */
-	Origin = 8         /* payload: an Origin, see origin.h */
+	Origin = 8,        /* payload: an Origin, see origin.h */
+	Schema = 9         /* payload: a siphon.v1.TableSchema; before the first package that uses it */
 };
 
 /* Where an event stands: start of the commit record, and the change's number in the transaction. */

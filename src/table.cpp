@@ -3,7 +3,9 @@
  */
 #include "table.h"
 
+#include "encoder.h"
 #include "package.h"
+#include "value.h"
 
 #define XXH_INLINE_ALL
 #include <xxhash.h>
@@ -16,6 +18,7 @@ static MemoryContext tables_context;
 static char *application_identifier;
 
 uint64 tables_epoch = 1;
+static bool any_changed;
 
 void
 buffer_grow(WireBuffer *buffer, size_t more)
@@ -72,6 +75,8 @@ invalidate_relation(Datum, Oid relid)
 	if (table)
 	{
 		table->valid = false;
+		table->changed = true;
+		any_changed = true;
 		tables_epoch++;
 	}
 }
@@ -108,6 +113,8 @@ set_table(const RegistryTable *listed)
 	{
 		memset(reinterpret_cast<char *>(table) + sizeof(Oid), 0, sizeof(Table) - sizeof(Oid));
 		table->settings_context = AllocSetContextCreate(tables_context, "siphon table", ALLOCSET_SMALL_SIZES);
+		strlcpy(table->schema, listed->schema, sizeof(table->schema));
+		strlcpy(table->name, listed->name, sizeof(table->name));
 	}
 	table->published = phase_publishes(listed->phase);
 	table->valid = false;
@@ -190,26 +197,46 @@ key_attributes(Relation relation, int *count)
 	return attributes;
 }
 
-static void
+void
 put_utf8(WireBuffer *out, uint32 field, const char *text)
 {
 	size_t length = strlen(text);
 	const char *utf8 = text_to_utf8(text, &length);
+
+	buffer_reserve(out, length + 16);
 	Wire wire(out);
 
 	wire.bytes_field(field, utf8, length);
 	wire.commit();
 }
 
-/* One siphon.v1.Column. */
+/* The value that rows have which were there when the column was added. */
 static void
-put_column(WireBuffer *out, Form_pg_attribute attribute, bool key)
+put_existing_rows(WireBuffer *out, Column *column, TupleDesc desc)
+{
+	bool missing_is_null;
+	Datum missing = getmissingattr(desc, column->attnum + 1, &missing_is_null);
+	Value value;
+
+	if (missing_is_null)
+		return;
+	value = value_from_datum(column, missing, false);
+	buffer_reserve(out, value_bound(value));
+	Wire wire(out);
+	value_write(&wire, siphon::field::kExistingRows, value);
+	wire.commit();
+}
+
+/* One siphon.v1.Column, without existing_rows. */
+static WireBuffer
+draft_column(Form_pg_attribute attribute, bool key)
 {
 	char *type_name = format_type_with_typemod(attribute->atttypid, attribute->atttypmod);
 	WireBuffer column;
 
-	buffer_init(&column, 32 + (strlen(NameStr(attribute->attname)) + strlen(type_name)) * MAX_CONVERSION_GROWTH);
+	buffer_init(&column, 64);
 	put_utf8(&column, siphon::field::kName, NameStr(attribute->attname));
+	buffer_reserve(&column, 32);
 	{
 		Wire wire(&column);
 
@@ -219,21 +246,18 @@ put_column(WireBuffer *out, Form_pg_attribute attribute, bool key)
 	put_utf8(&column, siphon::field::kTypeName, type_name);
 	if (key)
 	{
+		buffer_reserve(&column, 32);
 		Wire wire(&column);
 
 		wire.varint_field(siphon::field::kKey, 1);
 		wire.commit();
 	}
-	buffer_reserve(out, column.size + 16);
-	Wire wire(out);
-	wire.bytes_field(siphon::field::kColumns, column.data, column.size);
-	wire.commit();
-	pfree(column.data);
 	pfree(type_name);
+	return column;
 }
 
 static void
-build_columns(Table *table, Relation relation, WireBuffer *wire_columns)
+build_columns(Table *table, Relation relation, WireBuffer *wire_columns, ColumnDraft *drafts)
 {
 	TupleDesc desc = RelationGetDescr(relation);
 	int nkeys;
@@ -243,6 +267,7 @@ build_columns(Table *table, Relation relation, WireBuffer *wire_columns)
 	table->full = relation->rd_rel->relreplident == REPLICA_IDENTITY_FULL;
 	table->columns = static_cast<Column *>(palloc0(sizeof(Column) * static_cast<size_t>(Max(desc->natts, 1))));
 	table->ncolumns = 0;
+	table->fingerprint = 0;
 	for (int i = 0; i < desc->natts; i++)
 	{
 		Form_pg_attribute attribute = TupleDescAttr(desc, i);
@@ -258,6 +283,8 @@ build_columns(Table *table, Relation relation, WireBuffer *wire_columns)
 		if (attribute->attgenerated == ATTRIBUTE_GENERATED_VIRTUAL)
 			continue;
 #endif
+		ColumnDraft *draft = &drafts[table->ncolumns];
+
 		column_of[i + 1] = table->ncolumns++;
 		column->attnum = i;
 		column->attlen = attribute->attlen;
@@ -266,7 +293,15 @@ build_columns(Table *table, Relation relation, WireBuffer *wire_columns)
 			column->key |= keys[k] == i + 1;
 		getTypeOutputInfo(attribute->atttypid, &output, &varlena);
 		fmgr_info(output, &column->output);
-		put_column(wire_columns, attribute, column->key);
+		draft->attribute = attribute;
+		draft->wire = draft_column(attribute, column->key);
+		table->fingerprint = XXH3_64bits_withSeed(draft->wire.data, draft->wire.size, table->fingerprint);
+		if (attribute->atthasmissing)
+			put_existing_rows(&draft->wire, column, desc);
+		buffer_reserve(wire_columns, draft->wire.size + 16);
+		Wire wire(wire_columns);
+		wire.bytes_field(siphon::field::kColumns, draft->wire.data, draft->wire.size);
+		wire.commit();
 	}
 
 	table->key_columns = static_cast<int *>(palloc(sizeof(int) * static_cast<size_t>(Max(nkeys, 1))));
@@ -293,15 +328,9 @@ build_route(Table *table, const char *schema, const char *name)
 }
 
 static void
-build_header(Table *table, Relation relation, const WireBuffer *columns)
+build_header(Table *table, const char *schema, const char *name, const WireBuffer *columns)
 {
-	char *schema = get_namespace_name(RelationGetNamespace(relation));
-	const char *name = RelationGetRelationName(relation);
-
-	if (schema == nullptr)
-		elog(ERROR, "cache lookup failed for schema %u", RelationGetNamespace(relation));
 	build_route(table, schema, name);
-	table->fingerprint = XXH3_64bits(columns->data, columns->size);
 	buffer_init(&table->header, columns->size + 64 + strlen(application_identifier) +
 									(strlen(schema) + strlen(name)) * MAX_CONVERSION_GROWTH);
 	put_utf8(&table->header, siphon::field::kApplication, application_identifier);
@@ -345,6 +374,10 @@ build(Table *table, Relation relation)
 	Table fresh = *table;
 	MemoryContext caller;
 	WireBuffer columns;
+	WireBuffer schema;
+	ColumnDraft *drafts;
+	char *schema_name;
+	uint64 schema_hash;
 	bool had_identity = table->context == nullptr || table->nkeys > 0 || table->full;
 
 	/* First, so that whatever invalidates the table from here on gets it built once more. */
@@ -352,8 +385,18 @@ build(Table *table, Relation relation)
 	fresh.context = AllocSetContextCreate(tables_context, "siphon table columns", ALLOCSET_SMALL_SIZES);
 	caller = MemoryContextSwitchTo(fresh.context);
 	buffer_init(&columns, 1024);
-	build_columns(&fresh, relation, &columns);
-	build_header(&fresh, relation, &columns);
+	schema_name = get_namespace_name(RelationGetNamespace(relation));
+	if (schema_name == nullptr)
+		elog(ERROR, "cache lookup failed for schema %u", RelationGetNamespace(relation));
+	drafts = static_cast<ColumnDraft *>(
+		palloc(sizeof(ColumnDraft) * static_cast<size_t>(Max(RelationGetDescr(relation)->natts, 1))));
+	/* What a column's type does with the value in it is its own affair. */
+	encoder_converts = table->relid;
+	build_columns(&fresh, relation, &columns, drafts);
+	build_header(&fresh, schema_name, RelationGetRelationName(relation), &columns);
+	schema = table_schema(&fresh, relation, application_identifier, drafts);
+	encoder_converts = InvalidOid;
+	schema_hash = XXH3_64bits(schema.data, schema.size);
 	MemoryContextSwitchTo(caller);
 
 	/*
@@ -380,9 +423,63 @@ build(Table *table, Relation relation)
 	table->route = fresh.route;
 	table->route_length = fresh.route_length;
 	table->context = fresh.context;
+	strlcpy(table->schema, schema_name, sizeof(table->schema));
+	strlcpy(table->name, RelationGetRelationName(relation), sizeof(table->name));
 	/* Of a partitioned table, the leaves' identities count: see leaves.cpp. */
 	if (had_identity && table->nkeys == 0 && !table->full && relation->rd_rel->relkind != RELKIND_PARTITIONED_TABLE)
 		log_lost_identity(table, relation);
+	/* May wait, and the table be marked invalid meanwhile; but only we build it anew. */
+	if (schema_hash != table->schema_hash)
+	{
+		table->schema_hash = schema_hash;
+		package_write_schema(table, &schema);
+	}
+}
+
+Table *
+tables_next_changed(void)
+{
+	HASH_SEQ_STATUS status;
+	Table *table;
+
+	if (likely(!any_changed))
+		return nullptr;
+	hash_seq_init(&status, tables);
+	while ((table = static_cast<Table *>(hash_seq_search(&status))) != nullptr)
+	{
+		bool changed = table->changed;
+
+		table->changed = false;
+		if (!changed || !table->published)
+			continue;
+		hash_seq_term(&status);
+		return table;
+	}
+	any_changed = false;
+	return nullptr;
+}
+
+void
+table_forget_columns(Table *table)
+{
+	MemoryContext context = AllocSetContextCreate(tables_context, "siphon table columns", ALLOCSET_SMALL_SIZES);
+	MemoryContext caller;
+	WireBuffer none = {};
+
+	packages_write_all();
+	make_places(table);
+	table->ncolumns = 0;
+	table->nkeys = 0;
+	table->fingerprint = 0;
+	table->valid = false;
+	caller = MemoryContextSwitchTo(context);
+	build_header(table, table->schema, table->name, &none);
+	MemoryContextSwitchTo(caller);
+	if (table->context)
+		MemoryContextDelete(table->context);
+	table->context = context;
+	table->columns = nullptr;
+	table->key_columns = nullptr;
 }
 
 bool

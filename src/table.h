@@ -26,6 +26,12 @@ struct Table
 {
 	Oid relid; /* hash key */
 
+	bool changed; /* PostgreSQL said that the relation has, since tables_next_changed() */
+
+	/* As the table was called when it was built last, or, until it is, in the registry. */
+	char schema[NAMEDATALEN];
+	char name[NAMEDATALEN];
+
 	/* What the registry says. */
 	bool published;
 	XLogRecPtr start;
@@ -46,6 +52,7 @@ struct Table
 	int nkeys;
 	int *key_columns; /* indexes into columns, in the order of the key's index */
 	uint64 fingerprint;
+	uint64 schema_hash;        /* of the schema that was written last */
 	siphon::WireBuffer header; /* the fields of a Package that all packages of the table share */
 	char *route;               /* schema, NUL, table, in UTF-8: for the ring's frames */
 	int route_length;
@@ -55,6 +62,19 @@ struct Table
 	Package **packages; /* the open package of each partition, or NULL */
 	int npackages;
 };
+
+/* One column on its way into packages and the schema; `wire`: a siphon.v1.Column. */
+struct ColumnDraft
+{
+	Form_pg_attribute attribute;
+	siphon::WireBuffer wire;
+};
+
+/* The siphon.v1.TableSchema of a table that is built, from its columns, in the current memory context. */
+extern siphon::WireBuffer table_schema(const Table *table, Relation relation, const char *application,
+									   const ColumnDraft *columns);
+/* Writes text as UTF-8 into a field. Makes room for it. */
+extern void put_utf8(siphon::WireBuffer *out, uint32 field, const char *text);
 
 /* Called once, when the decoder starts. */
 extern void tables_init(const char *application);
@@ -66,6 +86,10 @@ extern bool table_known(Oid relid, uint32 generation);
 extern bool table_published(Oid relid);
 /* Changes when that may have, for any table, or when PostgreSQL says that a table in the registry changed. */
 extern uint64 tables_epoch;
+/* One of the published tables of which PostgreSQL said that the relation changed, each once. NULL: no more. */
+extern Table *tables_next_changed(void);
+/* Makes packages begin without columns: for what is said of a table that is gone. */
+extern void table_forget_columns(Table *table);
 /* The table, or NULL if it is not published at this commit. */
 extern Table *table_lookup(Oid relid, XLogRecPtr commit_lsn);
 

@@ -26,7 +26,20 @@ struct WireBuffer
 /* Field numbers of siphon.v1. */
 namespace field {
 enum Package : uint32_t { kApplication = 1, kSchema, kTable, kPartition, kGeneration, kFingerprint, kColumns, kEvents };
-enum Column : uint32_t { kName = 1, kTypeOid, kTypeName, kKey };
+enum Column : uint32_t { kName = 1, kTypeOid, kTypeName, kKey, kExistingRows };
+enum TableSchema : uint32_t {
+	kSchemaApplication = 1,
+	kSchemaSchema,
+	kSchemaTable,
+	kSchemaOid,
+	kSchemaPartitions,
+	kSchemaGeneration,
+	kSchemaFingerprint,
+	kSchemaColumns,
+	kSchemaComment
+};
+/* ColumnSchema begins with the fields of a Column. */
+enum ColumnSchema : uint32_t { kNullable = 6, kDefaultExpression, kGenerated, kIdentity, kColumnComment };
 enum Event : uint32_t { kOperation = 1, kCommitLsn, kOrdinal, kXid, kCommitTimestamp, kValues, kOldValues };
 enum Watermark : uint32_t { kWatermarkApplication = 1, kWatermarkLsn, kWatermarkTimestamp };
 /* SnapshotBegin and SnapshotEnd begin with the same fields as a Package, but for kMarkerPartitions. */
@@ -62,7 +75,7 @@ enum class ValueKind : uint8_t {
 };
 
 /* siphon.v1.Operation */
-enum class Operation : uint8_t { Insert = 1, Update = 2, Delete = 3, Truncate = 4, Snapshot = 5 };
+enum class Operation : uint8_t { Insert = 1, Update = 2, Delete = 3, Truncate = 4, Snapshot = 5, Drop = 6 };
 
 /* Most bytes that a Value without a payload of its own takes: field tag, length, kind tag, varint. */
 constexpr size_t kSmallValueMax = 1 + 1 + 2 + 10;

@@ -190,7 +190,7 @@ sub take
 		}
 		@$part{ 'lsn', 'ordinal' } = ($lsn, $ordinal);
 	}
-	return $self->empty($table, $partition) if $operation eq 'TRUNCATE';
+	return $self->empty($table, $partition) if $operation eq 'TRUNCATE' || $operation eq 'DROP';
 
 	my ($columns, $old, $unchanged) = images(substr $line, pos $line);
 

@@ -1,0 +1,138 @@
+# What the key-value bucket tells of a table's definition, before anything that uses it, and the end of a dropped table.
+use strict;
+use warnings FATAL => 'all';
+
+use JSON::PP qw(decode_json);
+use MIME::Base64 qw(decode_base64);
+use PostgreSQL::Test::Utils;
+use Siphon;
+use Siphon::NatsClient;
+use Test::More;
+
+my $node = siphon_node('primary');
+my $nats = siphon_nats();
+my $publisher = siphon_publisher($node, $nats);
+my $client = Siphon::NatsClient->new($nats->url);
+
+sub bucket
+{
+	my ($key) = @_;
+	my $answer = $client->api('STREAM.MSG.GET.KV_siphon_main', { last_by_subj => "\$KV.siphon_main.$key" });
+
+	return undef if $answer->{error};
+	return decode_json(decode_base64($answer->{message}{data}));
+}
+
+sub column
+{
+	my ($schema, $name) = @_;
+	my ($column) = grep { $_->{name} eq $name } @{ $schema->{columns} };
+
+	return $column;
+}
+
+# The fingerprint in the bucket, when the table's definition has come there.
+sub change
+{
+	my ($sql) = @_;
+
+	$node->safe_psql('postgres', $sql);
+	wait_confirmed($node);
+	return bucket('public.t.schema')->{schema_fingerprint};
+}
+
+$node->safe_psql(
+	'postgres', q{
+	CREATE TABLE t (a bigint GENERATED ALWAYS AS IDENTITY, b numeric(10,2) NOT NULL DEFAULT 1.5, c timestamptz DEFAULT now(),
+					d text, e int GENERATED ALWAYS AS (length(d)) STORED, secret text, PRIMARY KEY (b, a));
+	COMMENT ON TABLE t IS 'what it is for';
+	COMMENT ON COLUMN t.d IS 'text: öäü';
+	INSERT INTO t (d, secret) VALUES ('x', 'y')});
+$node->safe_psql('postgres', "SELECT siphon_add_table('t', partitions => 3, exclude_columns => '{secret}')");
+$node->poll_query_until('postgres', "SELECT state = 'streaming' FROM siphon_tables") or die 't does not stream';
+
+my $schema = bucket('public.t.schema');
+my $oid = $node->safe_psql('postgres', "SELECT 't'::regclass::oid");
+
+is(join(' ', @$schema{qw(application_identifier schema table oid partitions comment)}), "main public t $oid 3 what it is for",
+	'the table is there when its rows are');
+is(join(' ', map { $_->{name} } @{ $schema->{columns} }), 'a b c d e', 'its columns are, but for what is excluded');
+is_deeply(
+	column($schema, 'a'),
+	{ name => 'a', type_oid => 20, type_name => 'bigint', key => JSON::PP::true, identity => JSON::PP::true },
+	'an identity column of the key');
+is_deeply(column($schema, 'b'),
+	{ name => 'b', type_oid => 1700, type_name => 'numeric(10,2)', key => JSON::PP::true, default_expression => '1.5' }, 'a constant default');
+is_deeply(column($schema, 'c'),
+	{ name => 'c', type_oid => 1184, type_name => 'timestamp with time zone', nullable => JSON::PP::true, default_expression => 'now()' },
+	'a default that is a function');
+is(column($schema, 'd')->{comment}, "text: \x{f6}\x{e4}\x{fc}", 'a comment');
+is_deeply(column($schema, 'e'),
+	{ name => 'e', type_oid => 23, type_name => 'integer', nullable => JSON::PP::true, generated => JSON::PP::true }, 'a generated column');
+
+# The fingerprint changes exactly when the columns of packages do; what else changes is there all the same. No row changes.
+my $fingerprint = $schema->{schema_fingerprint};
+is(change('ALTER TABLE t ALTER b DROP DEFAULT, ALTER d SET NOT NULL, ALTER c SET DEFAULT clock_timestamp()'), $fingerprint,
+	'defaults and NOT NULL leave the fingerprint alone');
+$schema = bucket('public.t.schema');
+is(column($schema, 'b')->{default_expression}, undef, 'a default that was dropped is gone');
+is(column($schema, 'd')->{nullable}, undef, 'NOT NULL is seen');
+is(change('CREATE INDEX ON t (c); ANALYZE t; VACUUM FULL t; ALTER TABLE t DROP COLUMN secret'), $fingerprint,
+	'so do an index, statistics, a rewrite without a change, and a column that is not published');
+
+my %seen = ($fingerprint => 'the table as it was made');
+for my $sql (
+	'ALTER TABLE t ADD COLUMN f int DEFAULT 5',
+	'ALTER TABLE t RENAME COLUMN d TO dd',
+	'ALTER TABLE t ALTER f TYPE bigint',
+	'ALTER TABLE t ALTER b TYPE numeric(12,2)',
+	'ALTER TABLE t DROP COLUMN f',
+	'ALTER TABLE t DROP CONSTRAINT t_pkey, ADD PRIMARY KEY (a)')
+{
+	my $now = change($sql);
+
+	is($seen{$now}, undef, "another fingerprint: $sql");
+	$seen{$now} = $sql;
+	is_deeply(column(bucket('public.t.schema'), 'f')->{existing_rows}, { integer => '5' }, 'with the value of the rows that are there') if $sql =~ /ADD COLUMN f/;
+}
+
+# Under its new name, with the OID that tells that it is the same.
+$node->poll_query_until('postgres', "SELECT state = 'streaming' FROM siphon_tables") or die 't does not stream';
+$node->safe_psql('postgres', 'ALTER TABLE t RENAME TO "T 2"');
+wait_confirmed($node);
+is(bucket('public.T=202.schema')->{oid}, $oid, 'a renamed table is there under its new name');
+
+# It ends with the place where it was dropped, once in each partition, whatever is restarted.
+my $dropped = "SELECT siphon_remove_table(relid::oid) FROM siphon_tables WHERE state = 'dropped'";
+$node->safe_psql('postgres', 'CREATE TABLE other (id int PRIMARY KEY)');
+add_table($node, 'other');
+$publisher->stop;
+$node->safe_psql('postgres', qq{BEGIN; INSERT INTO other VALUES (1); DELETE FROM "T 2"; DROP TABLE "T 2"; INSERT INTO other VALUES (2); COMMIT;
+	CREATE TABLE "T 2" (id int PRIMARY KEY); INSERT INTO "T 2" VALUES (1); INSERT INTO other VALUES (3)});
+for (1 .. 2)
+{
+	$node->safe_psql('postgres', 'SELECT pg_terminate_backend(decoder_pid) FROM siphon_applications');
+	wait_until('another decoder streams', sub { application($node)->{restarts} == $_ && application($node)->{state} eq 'streaming' });
+	$publisher->start if $_ == 1;
+	wait_confirmed($node) if $_ == 1;
+}
+$node->restart;
+wait_for_state($node, 'streaming');
+$node->safe_psql('postgres', 'INSERT INTO other VALUES (4)');
+wait_confirmed($node);
+my @events = @{ replay($nats, table => 'public.T 2') };
+my @drops = grep { $_->{operation} eq 'DROP' } @events;
+is(scalar(@drops), 3, 'each partition hears once that the table was dropped');
+is(scalar(keys %{ { map { $_->{position} => 1 } @drops } }), 1, 'at one place');
+is(scalar(grep { $_->{operation} eq 'INSERT' } @events), 0, 'another table of the name is not published by itself');
+positions_increase(\@events, 'in order');
+is(scalar(@{ replay($nats, table => 'public.other') }), 4, 'other tables go on');
+$node->safe_psql('postgres', $dropped);
+$node->safe_psql('postgres', q{SELECT siphon_add_table('"T 2"')});
+$node->poll_query_until('postgres', "SELECT state = 'streaming' FROM siphon_tables WHERE table_name = 'T 2'") or die 'T 2 does not stream';
+$node->safe_psql('postgres', q{INSERT INTO "T 2" VALUES (2)});
+wait_confirmed($node);
+is(bucket('public.T=202.schema')->{oid}, $node->safe_psql('postgres', q{SELECT '"T 2"'::regclass::oid}), 'until it is added: then it has the name');
+is_replayed($nats, $node, ['T 2'], 'and its rows, and nothing of the other');
+
+done_testing();
