@@ -60,7 +60,7 @@ $(BUILDDIR)/siphon-publisher $(BUILDDIR)/siphon-tail:
 	$(say) "LINK $@"
 	$(Q)$(CXX) $(publisher_sanitize) -o $@ $^ $(PUBLISHER_LIBS)
 
-$(PUBLISHER_OBJDIR)/%.o: $(SRCDIR)/%.cpp | $(SIPHON_PB)
+$(PUBLISHER_OBJDIR)/%.o: $(SRCDIR)/%.cpp $(SIPHON_PB)
 	@mkdir -p $(@D)
 	$(say) "CXX  $<"
 	$(Q)$(publisher_compile) -c -o $@ $<
@@ -79,8 +79,8 @@ $(SIPHON_PB_OBJECT): $(BUILDDIR)/gen/siphon.pb.cc $(SIPHON_PB)
 #test / unit.mk builds the sources above once more, for each of its variants.
 UNIT_EXTRA_OBJS += $(SIPHON_PB_OBJECT)
 $(foreach variant,unit unit-tsan unit-asan,$(addprefix $(BUILDDIR)/$(variant)/,\
-	$(UNIT_PUBLISHER_SRCS:.cpp=.o) $(patsubst %.cpp,%.o,$(wildcard test/unit/*.cpp)))): | $(SIPHON_PB)
-$(addprefix $(BUILDDIR)/fuzz/,$(UNIT_PUBLISHER_SRCS:.cpp=.o) test/fuzz/fuzz_stream.o): | $(SIPHON_PB)
+	$(UNIT_PUBLISHER_SRCS:.cpp=.o) $(patsubst %.cpp,%.o,$(wildcard test/unit/*.cpp)))): $(SIPHON_PB)
+$(addprefix $(BUILDDIR)/fuzz/,$(UNIT_PUBLISHER_SRCS:.cpp=.o) test/fuzz/fuzz_stream.o): $(SIPHON_PB)
 
 install-publisher: publisher
 	install -d $(DESTDIR)$(PREFIX)/bin
