@@ -28,6 +28,16 @@ namespace field {
 enum Package : uint32_t { kApplication = 1, kSchema, kTable, kPartition, kGeneration, kFingerprint, kColumns, kEvents };
 enum Column : uint32_t { kName = 1, kTypeOid, kTypeName, kKey };
 enum Event : uint32_t { kOperation = 1, kCommitLsn, kOrdinal, kXid, kCommitTimestamp, kValues, kOldValues };
+enum Message : uint32_t {
+	kMessageApplication = 1,
+	kMessagePrefix,
+	kMessageContent,
+	kMessageCommitLsn,
+	kMessageOrdinal,
+	kMessageXid,
+	kMessageCommitTimestamp,
+	kMessageTransactional
+};
 enum Watermark : uint32_t { kWatermarkApplication = 1, kWatermarkLsn, kWatermarkTimestamp };
 /* SnapshotBegin and SnapshotEnd begin with the same fields as a Package, but for kMarkerPartitions. */
 enum SnapshotMarker : uint32_t {
