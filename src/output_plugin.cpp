@@ -66,6 +66,13 @@ publish(Table *table, const Leaf *leaf, Relation relation, ReorderBufferChange *
 	if (table == nullptr)
 		return;
 	events_added();
+	if (unlikely(leaf == nullptr && table->nkeys == 0 && !table->full && !table->nameless &&
+				 change->action != REORDER_BUFFER_CHANGE_INSERT))
+	{
+		table->nameless = true;
+		decoder_rows_changed(table->relid, "has a change of a row that nothing names, as it has no replica identity",
+							 false);
+	}
 	encode_change(table, leaf, change->action, relation, siphon_change_tuple(change->data.tp.oldtuple),
 				  siphon_change_tuple(change->data.tp.newtuple), current, ordinal);
 }

@@ -369,6 +369,7 @@ build(Table *table, Relation relation)
 	if (table->context)
 		MemoryContextDelete(table->context);
 	table->full = fresh.full;
+	table->nameless = false;
 	table->ncolumns = fresh.ncolumns;
 	table->columns = fresh.columns;
 	table->nkeys = fresh.nkeys;
