@@ -470,6 +470,7 @@ read_tail_config(int argc, const char *const *argv)
 					config.table = text;
 				});
 	line.flag("watermarks", "Print watermarks too", &config.watermarks);
+	line.flag("messages", "Print logical messages too", &config.messages);
 
 	line.group("From when, and until when");
 	line.flag("from-start", "Begin with the first message of the stream, not with the next one", &config.from_start);

@@ -41,6 +41,7 @@ struct TailConfig
 	bool from_start = false;
 	bool stop_at_end = false;
 	bool watermarks = false;
+	bool messages = false;
 	uint64_t count = 0; /* 0: no limit */
 };
 

@@ -38,8 +38,11 @@ FrameMessages::start(const Frame &frame, uint64_t epoch, uint32_t fragment_limit
 
 	if (!split_route(frame, &schema, &table))
 		return false;
-	subject_ = held ? held_subject(root_, schema, table, header.partition)
-					: events_subject(root_, schema, table, header.partition);
+	if (header.kind == static_cast<uint16_t>(FrameKind::Message))
+		subject_ = message_subject(root_, table);
+	else
+		subject_ = held ? held_subject(root_, schema, table, header.partition)
+						: events_subject(root_, schema, table, header.partition);
 	frame_ = frame;
 	plan_ = *plan;
 	epoch_ = epoch;
@@ -67,17 +70,21 @@ FrameMessages::build(Message *message)
 {
 	const FrameHeader &header = frame_.header;
 	bool snapshot = header.kind == static_cast<uint16_t>(FrameKind::Snapshot);
+	bool logical = header.kind == static_cast<uint16_t>(FrameKind::Message);
 	Compressor::Result result = compressor_.compress(piece());
 
 	message->subject = subject_;
 	message->id = MessageId{epoch_, header.position, part_}.format();
 	message->body = result.body;
 	message->headers.clear();
-	message->headers.push_back({"Siphon-Kind", snapshot ? "snapshot" : "changes"});
+	message->headers.push_back({"Siphon-Kind", logical ? "message" : snapshot ? "snapshot" : "changes"});
 	message->headers.push_back({"Siphon-First", format_position(header.first.lsn, header.first.ordinal)});
 	message->headers.push_back({"Siphon-Last", format_position(header.last.lsn, header.last.ordinal)});
-	message->headers.push_back({"Siphon-Events", std::to_string(header.events)});
-	message->headers.push_back({"Siphon-Generation", std::to_string(header.generation)});
+	if (!logical)
+	{
+		message->headers.push_back({"Siphon-Events", std::to_string(header.events)});
+		message->headers.push_back({"Siphon-Generation", std::to_string(header.generation)});
+	}
 	message->headers.push_back({"Siphon-Encoding", result.encoding});
 	if (plan_.total > 1)
 		message->headers.push_back({"Siphon-Part", format_part(part_, plan_.total)});

@@ -1,7 +1,7 @@
 /*
- * Turns one frame of the ring that carries (a part of) a package into the messages that are published: subject,
- * headers, body, identity. Knows the contract of proto/siphon.proto, and neither the ring nor the queue beyond their
- * data.
+ * Turns one frame of the ring that carries (a part of) a package, or of a logical message, into the messages that are
+ * published: subject, headers, body, identity. Knows the contract of proto/siphon.proto, and neither the ring nor the
+ * queue beyond their data.
  */
 #ifndef SIPHON_FRAME_MESSAGES_H
 #define SIPHON_FRAME_MESSAGES_H
@@ -64,7 +64,7 @@ private:
 	std::string subject_;
 };
 
-/* Names in a frame's route. False: it has none. */
+/* Names in a frame's route; of a logical message its prefix, as the table. False: it has none. */
 bool split_route(const Frame &frame, std::string_view *schema, std::string_view *table);
 
 /* The value of the header Siphon-Part. */

@@ -29,6 +29,13 @@ completes(const StoredMessage &message)
 	return slash == std::string::npos || message.part.substr(0, slash) == message.part.substr(slash + 1);
 }
 
+/* The greatest position that is less. */
+static Position
+before(const Position &position)
+{
+	return position.ordinal > 0 ? Position{position.lsn, position.ordinal - 1} : Position{position.lsn - 1, UINT64_MAX};
+}
+
 bool
 Published::load(Queue *queue, uint64_t since, uint64_t end, std::string *why)
 {
@@ -41,7 +48,7 @@ Published::load(Queue *queue, uint64_t since, uint64_t end, std::string *why)
 	{
 		bool watermark = message.kind == "watermark";
 
-		if (message.sequence <= since || (!watermark && message.kind != "changes"))
+		if (message.sequence <= since || (!watermark && message.kind != "changes" && message.kind != "message"))
 			continue;
 
 		bool complete = completes(message);
@@ -56,7 +63,7 @@ Published::load(Queue *queue, uint64_t since, uint64_t end, std::string *why)
 		{
 			/* Of one that was broken off the stream has no event, but all before it. */
 			if (!complete)
-				position->ordinal--;
+				position = before(*position);
 			subjects_[message.subject] = {message.sequence, message.generation, *position};
 		}
 		if (!(*position <= newest_))
@@ -87,6 +94,14 @@ Published::upto(std::string_view schema, std::string_view table, uint32_t partit
 	if (held_from)
 		count(held_subject(root_, schema, table, partition), *held_from);
 	return upto;
+}
+
+std::optional<Position>
+Published::messages_upto(std::string_view prefix) const
+{
+	auto found = subjects_.find(message_subject(root_, prefix));
+
+	return found == subjects_.end() ? std::nullopt : std::optional(found->second.position);
 }
 
 bool

@@ -45,6 +45,8 @@ public:
 	 */
 	std::optional<Position> upto(std::string_view schema, std::string_view table, uint32_t partition,
 								 uint32_t generation, std::optional<uint64_t> held_from) const;
+	/* The stream has the logical messages of a prefix up to here. nullopt: none. */
+	std::optional<Position> messages_upto(std::string_view prefix) const;
 	/* The stream has a watermark at or beyond this commit. */
 	bool has_watermark(uint64_t commit_lsn) const;
 	/* All events up to this commit have been dealt with. */

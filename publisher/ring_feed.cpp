@@ -191,6 +191,8 @@ RingFeed::admit()
 		return admit_origin(resuming);
 	if (kind() == FrameKind::Removed)
 		return admit_removal();
+	if (kind() == FrameKind::Message)
+		return admit_message(resuming);
 	return admit_package(resuming);
 }
 
@@ -313,6 +315,34 @@ RingFeed::admit_package(bool resuming)
 	held_ = route == HandOff::Route::Held;
 	if (!whole)
 		return admit_rest(*upto, resuming);
+	start_frame(resuming);
+	return true;
+}
+
+/* A logical message has one position, so the stream has it, or has not. */
+bool
+RingFeed::admit_message(bool resuming)
+{
+	std::optional<Position> upto;
+
+	held_ = false;
+	if (published_.active())
+		upto = published_.messages_upto(table_);
+	if (upto && frame_.header.last <= *upto)
+	{
+		resume_.reset();
+		set_closed();
+		skip();
+		return true;
+	}
+	start_frame(resuming);
+	return true;
+}
+
+/* Publishes the frame as it is; resuming: from where the stream ends. */
+void
+RingFeed::start_frame(bool resuming)
+{
 	if (!frame_messages_.start(frame_, ring_->reader().epoch(), ring_->reader().max_frame_payload(),
 							   queue_.body_limit(), held_))
 		corrupt();
@@ -322,7 +352,7 @@ RingFeed::admit_package(bool resuming)
 		record_total_ = 0;
 	check_total(frame_messages_.plan().total);
 	if (!resuming)
-		return true;
+		return;
 
 	uint32_t done = resume_->part;
 
@@ -336,7 +366,6 @@ RingFeed::admit_package(bool resuming)
 		frame_messages_.clear();
 		pass_over();
 	}
-	return true;
 }
 
 /* Publishes the events of the package that are beyond what the stream has. One of several events is one frame. */

@@ -76,6 +76,8 @@ private:
 	bool prepare_frames();
 	bool admit();
 	bool admit_package(bool resuming);
+	bool admit_message(bool resuming);
+	void start_frame(bool resuming);
 	bool admit_marker(bool resuming);
 	bool admit_schema();
 	bool admit_removal();

@@ -21,7 +21,8 @@ held_subjects(const StreamPlan &plan)
 static json
 subjects_of(const StreamPlan &plan)
 {
-	return json::array({plan.root + ".events.>", watermark_subject(plan.root), held_subjects(plan)});
+	return json::array(
+		{plan.root + ".events.>", message_subjects(plan.root), watermark_subject(plan.root), held_subjects(plan)});
 }
 
 /* The stream is this application's, and lacks nothing but what --update-stream adds. */
@@ -31,6 +32,27 @@ update_mends(const StreamPlan &plan, const json &config)
 	const json taken = config.value("subjects", json::array());
 
 	return plan.update && std::find(taken.begin(), taken.end(), plan.root + ".events.>") != taken.end();
+}
+
+static bool
+takes(const json &config, const std::string &subject)
+{
+	const json taken = config.value("subjects", json::array());
+
+	return std::any_of(taken.begin(), taken.end(),
+					   [&](const json &pattern) { return subject_covers(pattern.get<std::string>(), subject); });
+}
+
+/* A publisher before logical messages made the stream. */
+static bool
+lacks_messages_alone(const StreamPlan &plan, const json &config)
+{
+	const json wanted = subjects_of(plan);
+
+	return !takes(config, message_subjects(plan.root)) &&
+		   std::all_of(wanted.begin(), wanted.end(), [&](const json &subject) {
+			   return subject == message_subjects(plan.root) || takes(config, subject.get<std::string>());
+		   });
 }
 
 /* The settings that the user asked for, under JetStream's names. */
@@ -71,8 +93,8 @@ find_or_make_stream(natsConnection *connection, const StreamPlan &plan)
 
 	reply = jetstream_request(connection, "STREAM.CREATE." + plan.name, config);
 	if (reply.ok())
-		spdlog::info("made stream {} for {}, {} and {}", plan.name, plan.root + ".events.>", held_subjects(plan),
-					 watermark_subject(plan.root));
+		spdlog::info("made stream {} for {}, {}, {} and {}", plan.name, plan.root + ".events.>",
+					 message_subjects(plan.root), held_subjects(plan), watermark_subject(plan.root));
 	else if (reply.error_code == kErrorStreamNameInUse)
 	{
 		/* Somebody was faster; the next attempt sees it. */
@@ -114,12 +136,9 @@ check_usable(const StreamPlan &plan, const json &config)
 
 	for (const json &subject : subjects_of(plan))
 	{
-		bool covered = false;
-		bool held = subject == held_subjects(plan);
+		bool covered = takes(config, subject.get<std::string>());
 
-		for (const json &pattern : taken)
-			covered |= subject_covers(pattern.get<std::string>(), subject.get<std::string>());
-		if (!covered && held)
+		if (!covered && subject == held_subjects(plan))
 			throw Fatal(ExitCode::StreamRefused,
 						"stream " + plan.name + " does not take " + held_subjects(plan) +
 							", which snapshots need: start the publisher once with --update-stream");
@@ -164,16 +183,46 @@ say_what_is_not_exact(const StreamPlan &plan, const json &config)
 			plan.name);
 }
 
+/* False with *why: JetStream can't answer now. */
+static bool
+update_stream(natsConnection *connection, const StreamPlan &plan, const json &config, const std::string &changes,
+			  std::string *why)
+{
+	ApiReply reply = jetstream_request(connection, "STREAM.UPDATE." + plan.name, config);
+
+	if (!reply.answered)
+	{
+		*why = reply.error;
+		return false;
+	}
+	if (!reply.ok())
+		throw Fatal(ExitCode::StreamRefused,
+					"JetStream does not change stream " + plan.name + " (" + changes + "): " + reply.error);
+	spdlog::info("changed stream {}: {}", plan.name, changes);
+	return true;
+}
+
 bool
-check_stream(natsConnection *connection, const StreamPlan &plan, const json &config, std::string *why)
+check_stream(natsConnection *connection, const StreamPlan &plan, const json &existing_config, std::string *why)
 {
 	json wanted = settings_of(plan.settings);
-	json updated = config;
-	std::string changes;
+	json config = existing_config;
 
+	if (lacks_messages_alone(plan, config))
+	{
+		std::string subjects = message_subjects(plan.root);
+
+		config["subjects"].push_back(subjects);
+		if (!update_stream(connection, plan, config, "takes " + subjects + " too", why))
+			return false;
+	}
 	if (!update_mends(plan, config))
 		check_usable(plan, config);
 	say_what_is_not_exact(plan, config);
+
+	json updated = config;
+	std::string changes;
+
 	wanted["subjects"] = subjects_of(plan);
 	wanted["retention"] = "limits";
 	for (const auto &[key, value] : wanted.items())
@@ -197,19 +246,7 @@ check_stream(natsConnection *connection, const StreamPlan &plan, const json &con
 
 	if (max_age > 0 && updated.value("duplicate_window", int64_t{0}) > max_age)
 		updated["duplicate_window"] = max_age;
-
-	ApiReply reply = jetstream_request(connection, "STREAM.UPDATE." + plan.name, updated);
-
-	if (!reply.answered)
-	{
-		*why = reply.error;
-		return false;
-	}
-	if (!reply.ok())
-		throw Fatal(ExitCode::StreamRefused,
-					"JetStream does not change stream " + plan.name + " (" + changes + "): " + reply.error);
-	spdlog::info("changed stream {}: {}", plan.name, changes);
-	return true;
+	return update_stream(connection, plan, updated, changes, why);
 }
 
 } // namespace siphon

@@ -33,8 +33,9 @@ void check_usable(const StreamPlan &plan, const nlohmann::json &config);
 bool drops_messages(const nlohmann::json &config);
 
 /*
- * Compares a stream's configuration with the plan, when it is first seen: as check_usable() does, and A warning for
- * each difference, or an update if the plan says so. False with *why if JetStream can't answer now.
+ * Compares a stream's configuration with the plan, when it is first seen: as check_usable() does, and a warning for
+ * each difference, or an update if the plan says so. One that was made before there were logical messages gets their
+ * subjects. False with *why if JetStream can't answer now.
  */
 bool check_stream(natsConnection *connection, const StreamPlan &plan, const nlohmann::json &config, std::string *why);
 

@@ -65,6 +65,18 @@ held_subject(const std::string &root, std::string_view schema, std::string_view 
 }
 
 std::string
+message_subject(const std::string &root, std::string_view prefix)
+{
+	return root + ".messages." + encode_token(prefix);
+}
+
+std::string
+message_subjects(const std::string &root)
+{
+	return root + ".messages.>";
+}
+
+std::string
 watermark_subject(const std::string &root)
 {
 	return root + ".watermark";

@@ -25,6 +25,10 @@ std::string events_subject(const std::string &root, std::string_view schema, std
 /* The same with held instead of events: where changes wait for the end of the table's snapshot. */
 std::string held_subject(const std::string &root, std::string_view schema, std::string_view table,
 						 std::optional<uint32_t> partition);
+/* <prefix>.<application>.messages.<message prefix> */
+std::string message_subject(const std::string &root, std::string_view prefix);
+/* All of them. */
+std::string message_subjects(const std::string &root);
 std::string watermark_subject(const std::string &root);
 
 /* siphon_<application>, dots replaced: a stream's name can't hold them. */

@@ -58,6 +58,7 @@ private:
 	template <typename Marker>
 	bool print_marker(const std::string &subject, std::string_view payload);
 	bool print_watermark(std::string_view payload);
+	bool print_message(std::string_view payload);
 	void flush();
 
 	const TailConfig &config_;
@@ -91,7 +92,7 @@ Tail::Tail(const TailConfig &config)
 
 		events_ = events_subject(root, config.table.substr(0, dot), config.table.substr(dot + 1), std::nullopt);
 	}
-	filter_ = config.watermarks ? root + ".>" : events_;
+	filter_ = config.watermarks || config.messages ? root + ".>" : events_;
 
 	NatsPtr<natsOptions> options = nats_options(config.nats_url, "siphon-tail " + config.application);
 
@@ -233,11 +234,12 @@ Tail::print(natsMsg *message)
 	bool events = subject_covers(events_, subject);
 	bool package = events && (kind == "changes" || kind == "snapshot");
 	bool marker = events && (kind == "snapshot-begin" || kind == "snapshot-end");
-	bool watermark = kind == "watermark" && subject == watermarks_;
+	bool watermark = config_.watermarks && kind == "watermark" && subject == watermarks_;
+	bool logical = config_.messages && kind == "message";
 	std::string_view body(natsMsg_GetData(message), static_cast<size_t>(natsMsg_GetDataLength(message)));
 	std::string_view payload;
 
-	if (!package && !marker && !watermark)
+	if (!package && !marker && !watermark && !logical)
 		return !kind.empty();
 
 	switch (assembler_.add(subject, header(message, "Siphon-Part"), header(message, "Siphon-Encoding"), body, &payload))
@@ -258,6 +260,8 @@ Tail::print(natsMsg *message)
 			return print_package(payload);
 		if (watermark)
 			return print_watermark(payload);
+		if (logical)
+			return print_message(payload);
 		if (kind == "snapshot-begin")
 			return print_marker<v1::SnapshotBegin>(subject, payload);
 		return print_marker<v1::SnapshotEnd>(subject, payload);
@@ -311,6 +315,18 @@ Tail::print_watermark(std::string_view payload)
 	if (!watermark.ParseFromArray(payload.data(), static_cast<int>(payload.size())))
 		return false;
 	append_watermark(&output_, watermark);
+	lines_++;
+	return true;
+}
+
+bool
+Tail::print_message(std::string_view payload)
+{
+	v1::Message message;
+
+	if (!message.ParseFromArray(payload.data(), static_cast<int>(payload.size())))
+		return false;
+	append_message(&output_, message);
 	lines_++;
 	return true;
 }

@@ -5,6 +5,8 @@
 #include <cmath>
 #include <stdexcept>
 
+#include <nlohmann/json.hpp>
+
 #include "datetime.h"
 #include "subject.h"
 
@@ -275,6 +277,47 @@ append_watermark(std::string *out, const v1::Watermark &watermark)
 			append_string(out, table);
 		}
 		*out += ']';
+	}
+	*out += "}\n";
+}
+
+static bool
+is_utf8(const std::string &text)
+{
+	try
+	{
+		static_cast<void>(nlohmann::json(text).dump());
+		return true;
+	}
+	catch (const nlohmann::json::type_error &)
+	{
+		return false;
+	}
+}
+
+/* Content that is not text is printed as bytea is, under another name. */
+void
+append_message(std::string *out, const v1::Message &message)
+{
+	*out += '{';
+	append_field(out, "application", message.application_identifier());
+	append_field(out, "operation", "MESSAGE");
+	append_field(out, "prefix", message.prefix());
+	append_field(out, "position", format_position(message.commit_lsn(), message.ordinal()));
+	if (message.transactional())
+	{
+		append_field(out, "timestamp", format_timestamp(message.commit_timestamp(), true, true));
+		append_key(out, "xid");
+		append_number(out, message.xid());
+	}
+	append_key(out, "transactional");
+	*out += message.transactional() ? "true" : "false";
+	if (is_utf8(message.content()))
+		append_field(out, "content", message.content());
+	else
+	{
+		append_key(out, "bytes");
+		append_bytes(out, message.content());
 	}
 	*out += "}\n";
 }

@@ -19,6 +19,7 @@ namespace siphon {
  */
 void append_event(std::string *out, const v1::Package &package, const v1::Event &event);
 void append_watermark(std::string *out, const v1::Watermark &watermark);
+void append_message(std::string *out, const v1::Message &message);
 /* Markers, as they stand on the subject of a partition. */
 void append_marker(std::string *out, const v1::SnapshotBegin &marker, uint32_t partition);
 void append_marker(std::string *out, const v1::SnapshotEnd &marker, uint32_t partition);

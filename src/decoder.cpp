@@ -177,6 +177,19 @@ decoder_events_added(void)
 		pending_since = GetCurrentTimestamp();
 }
 
+void
+decoder_message_added(XLogRecPtr lsn)
+{
+	last_commit = lsn;
+	decoder_events_added();
+}
+
+const char *
+decoder_application(void)
+{
+	return app->name;
+}
+
 /*
  * Consumers that have the table's rows get them anew. A snapshot that is under way may end, and what follows it is the
  * next generation.

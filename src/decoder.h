@@ -28,6 +28,12 @@ extern void decoder_transaction_begin(XLogRecPtr end);
 extern void decoder_transaction_end(XLogRecPtr commit_lsn, TimestampTz commit_time, bool with_events);
 extern void decoder_events_added(void);
 
+/* A message that belongs to no transaction is in the ring. It has its place in the WAL, which the watermark names. */
+extern void decoder_message_added(XLogRecPtr lsn);
+
+/* Whose decoder this is. */
+extern const char *decoder_application(void);
+
 /*
  * Called by the output plugin: rows of the published table changed in a way that no event says. `what` goes behind the
  * table's name. If `resync`, they are brought out anew, where they were brought out at all; else the table says that it

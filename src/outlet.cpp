@@ -139,7 +139,8 @@ outlet_watermark(XLogRecPtr commit_lsn, TimestampTz commit_time, XLogRecPtr deco
 	siphon::Wire wire(&watermark);
 	wire.string_field(siphon::field::kWatermarkApplication, app->name);
 	wire.fixed64_field(siphon::field::kWatermarkLsn, commit_lsn);
-	wire.sint_field(siphon::field::kWatermarkTimestamp, unix_microseconds(commit_time));
+	if (commit_time != 0)
+		wire.sint_field(siphon::field::kWatermarkTimestamp, unix_microseconds(commit_time));
 	wire.commit();
 	info.kind = siphon::FrameKind::Watermark;
 	info.first = info.last = siphon::Position{commit_lsn, 0};

@@ -25,7 +25,8 @@ extern void outlet_origin(const siphon::Origin *origin);
 extern void outlet_write(const siphon::RecordInfo &info, const siphon::WireBuffer *payload, TimestampTz commit_time);
 
 /*
- * All events of all transactions up to commit_lsn are written: writes the watermark that says so. WAL up to
+ * All events of all transactions up to commit_lsn are written: writes the watermark that says so. commit_time: of the
+ * last of them, 0 if that is not known. WAL up to
  * `decoded` needs no decoding again once that is acknowledged.
  */
 extern void outlet_watermark(XLogRecPtr commit_lsn, TimestampTz commit_time, XLogRecPtr decoded);

@@ -7,6 +7,7 @@
  */
 #include "decoder.h"
 #include "encoder.h"
+#include "message.h"
 
 extern "C" {
 #include "catalog/partition.h"
@@ -109,6 +110,13 @@ publish(Table *table, const Leaf *leaf, Relation relation, ReorderBufferChange *
 	if (table == nullptr)
 		return;
 	events_added();
+	if (unlikely(leaf == nullptr && table->nkeys == 0 && !table->full && !table->nameless &&
+				 change->action != REORDER_BUFFER_CHANGE_INSERT))
+	{
+		table->nameless = true;
+		decoder_rows_changed(table->relid, "has a change of a row that nothing names, as it has no replica identity",
+							 false);
+	}
 	encode_change(table, leaf, change->action, relation, siphon_change_tuple(change->data.tp.oldtuple),
 				  siphon_change_tuple(change->data.tp.newtuple), current, ordinal);
 }
@@ -208,6 +216,36 @@ on_truncate(LogicalDecodingContext *, ReorderBufferTXN *, int nrelations, Relati
 	MemoryContextReset(change_context);
 }
 
+/*
+ * One that is not transactional comes when its record is read, which no commit record is: so its own LSN is a position
+ * between those of the transactions around it, and the same however often it is decoded.
+ */
+static void
+on_message(LogicalDecodingContext *, ReorderBufferTXN *, XLogRecPtr lsn, bool transactional, const char *prefix,
+		   Size length, const char *content)
+{
+	MemoryContext old;
+
+	if (transactional)
+		decoder_tick();
+	if (!message_is_ours(prefix))
+		return;
+	old = MemoryContextSwitchTo(change_context);
+	if (!transactional)
+	{
+		if (message_write(decoder_application(), prefix, content, length, nullptr, {lsn, 0}))
+			decoder_message_added(lsn);
+	}
+	else
+	{
+		ordinal++;
+		if (message_write(decoder_application(), prefix, content, length, &current, {current.commit_lsn, ordinal}))
+			events_added();
+	}
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(change_context);
+}
+
 void
 _PG_output_plugin_init(OutputPluginCallbacks *callbacks)
 {
@@ -215,5 +253,6 @@ _PG_output_plugin_init(OutputPluginCallbacks *callbacks)
 	callbacks->begin_cb = on_begin;
 	callbacks->change_cb = on_change;
 	callbacks->truncate_cb = on_truncate;
+	callbacks->message_cb = on_message;
 	callbacks->commit_cb = on_commit;
 }

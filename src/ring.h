@@ -37,7 +37,7 @@
 namespace siphon {
 
 constexpr uint64_t kRingMagic = 0x676e697270697300; /* "\0sipring" */
-constexpr uint32_t kRingVersion = 2;
+constexpr uint32_t kRingVersion = 3;
 constexpr size_t kRingPage = 4096;
 constexpr size_t kRingHeaderSize = 2 * kRingPage;
 constexpr size_t kFrameAlignment = 16;
@@ -59,7 +59,8 @@ enum class FrameKind : uint16_t {
 	SnapshotEnd = 6,   /* payload: a siphon.v1.SnapshotEnd; partition: how many there are */
 	Removed = 7,       /* no payload: the table is not published any more; generation: its last */
 	Origin = 8,        /* payload: an Origin, see origin.h */
-	Schema = 9         /* payload: a siphon.v1.TableSchema; before the first package that uses it */
+	Message = 9,       /* payload: (a part of) a siphon.v1.Message; route: a NUL, then its prefix */
+	Schema = 10        /* payload: a siphon.v1.TableSchema; before the first package that uses it */
 };
 
 /* Where an event stands: start of the commit record, and the change's number in the transaction. */

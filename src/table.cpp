@@ -412,6 +412,7 @@ build(Table *table, Relation relation)
 	if (table->context)
 		MemoryContextDelete(table->context);
 	table->full = fresh.full;
+	table->nameless = false;
 	table->ncolumns = fresh.ncolumns;
 	table->columns = fresh.columns;
 	table->nkeys = fresh.nkeys;

@@ -41,6 +41,16 @@ enum TableSchema : uint32_t {
 /* ColumnSchema begins with the fields of a Column. */
 enum ColumnSchema : uint32_t { kNullable = 6, kDefaultExpression, kGenerated, kIdentity, kColumnComment };
 enum Event : uint32_t { kOperation = 1, kCommitLsn, kOrdinal, kXid, kCommitTimestamp, kValues, kOldValues };
+enum Message : uint32_t {
+	kMessageApplication = 1,
+	kMessagePrefix,
+	kMessageContent,
+	kMessageCommitLsn,
+	kMessageOrdinal,
+	kMessageXid,
+	kMessageCommitTimestamp,
+	kMessageTransactional
+};
 enum Watermark : uint32_t { kWatermarkApplication = 1, kWatermarkLsn, kWatermarkTimestamp };
 /* SnapshotBegin and SnapshotEnd begin with the same fields as a Package, but for kMarkerPartitions. */
 enum SnapshotMarker : uint32_t {

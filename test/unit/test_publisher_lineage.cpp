@@ -207,6 +207,26 @@ TEST_F(PublishedTest, KnowsTheLastPositions)
 	EXPECT_FALSE(published.active());
 }
 
+/* A message that was broken off is not there, and where it has the ordinal 0, nothing of its LSN is. */
+TEST_F(PublishedTest, KnowsLogicalMessages)
+{
+	auto messages_upto = [&](std::string_view prefix) {
+		std::optional<Position> position = published.messages_upto(prefix);
+
+		return position ? format_position(position->lsn, position->ordinal) : "none";
+	};
+
+	add("siphon.main.messages.siphon", "message", 0, "0000000000001000/0", "0000000000001000/0");
+	add("siphon.main.messages.siphon%2Ejob", "message", 0, "0000000000002000/0", "0000000000002000/0", "1/2");
+	add("siphon.main.messages.siphon%2Ein", "message", 0, "0000000000003000/7", "0000000000003000/7", "2/3");
+	load();
+	EXPECT_EQ(messages_upto("siphon"), "0000000000001000/0");
+	EXPECT_EQ(messages_upto("siphon.job"), "0000000000001FFF/18446744073709551615");
+	EXPECT_EQ(messages_upto("siphon.in"), "0000000000003000/6");
+	EXPECT_EQ(messages_upto("siphon.other"), "none");
+	EXPECT_EQ(published.newest().lsn, 0x3000U);
+}
+
 TEST_F(PublishedTest, DoesNotCountAnEarlierHistory)
 {
 	add("siphon.main.events.public.t.0", "changes", 5, "0000000000001000/1", "0000000000001000/9");

@@ -38,6 +38,7 @@ TEST(Subject, Subjects)
 	EXPECT_EQ(root, "siphon.prd.cell1.main.1");
 	EXPECT_EQ(events_subject(root, "public", "a.b", 7), "siphon.prd.cell1.main.1.events.public.a%2Eb.7");
 	EXPECT_EQ(events_subject(root, "public", "issues", std::nullopt), "siphon.prd.cell1.main.1.events.public.issues.*");
+	EXPECT_EQ(message_subject(root, "siphon.a"), "siphon.prd.cell1.main.1.messages.siphon%2Ea");
 	EXPECT_EQ(watermark_subject(root), "siphon.prd.cell1.main.1.watermark");
 	EXPECT_EQ(stream_name("prd.cell1.main.1"), "siphon_prd_cell1_main_1");
 }

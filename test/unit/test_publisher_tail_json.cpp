@@ -217,6 +217,30 @@ TEST(TailJsonWatermark, NamesHeldTables)
 	EXPECT_NE(out.find(",\"held_tables\":[\"public.a\",\"public.b\"]}\n"), std::string::npos) << out;
 }
 
+TEST(TailJsonMessage, Lines)
+{
+	const std::string head = "{\"application\":\"main\",\"operation\":\"MESSAGE\",\"prefix\":\"siphon.a\",";
+	v1::Message message;
+	std::string out;
+
+	message.set_application_identifier("main");
+	message.set_prefix("siphon.a");
+	message.set_commit_lsn(0x16B3748);
+	message.set_content("\"\xc3\xbc\"");
+	append_message(&out, message);
+	EXPECT_EQ(out, head + "\"position\":\"00000000016B3748/0\",\"transactional\":false,"
+						  "\"content\":\"\\\"\xc3\xbc\\\"\"}\n");
+
+	out.clear();
+	message.set_ordinal(3);
+	message.set_xid(700);
+	message.set_transactional(true);
+	message.set_content("\xff\x41");
+	append_message(&out, message);
+	EXPECT_EQ(out, head + "\"position\":\"00000000016B3748/3\",\"timestamp\":\"1970-01-01T00:00:00.000000Z\","
+						  "\"xid\":700,\"transactional\":true,\"bytes\":\"\\\\xff41\"}\n");
+}
+
 TEST(TailJsonMarker, Lines)
 {
 	const std::string head = "{\"application\":\"main\",\"schema\":\"public\",\"table\":\"issues\",";

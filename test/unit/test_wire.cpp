@@ -222,4 +222,30 @@ TEST(Wire, PackageAndWatermark)
 	EXPECT_EQ(watermark.commit_timestamp(), 1);
 }
 
+TEST(Wire, Message)
+{
+	TestBuffer buffer(128);
+	Wire wire(&buffer);
+	siphon::v1::Message message;
+
+	wire.string_field(siphon::field::kMessageApplication, "main");
+	wire.string_field(siphon::field::kMessagePrefix, "siphon.a");
+	wire.bytes_field(siphon::field::kMessageContent, "\0\xff", 2);
+	wire.fixed64_field(siphon::field::kMessageCommitLsn, 0x0000000003006AB8);
+	wire.varint_field(siphon::field::kMessageOrdinal, 12);
+	wire.varint_field(siphon::field::kMessageXid, 4294967295U);
+	wire.sint_field(siphon::field::kMessageCommitTimestamp, -5);
+	wire.varint_field(siphon::field::kMessageTransactional, 1);
+	wire.commit();
+	ASSERT_TRUE(message.ParseFromString(buffer.text()));
+	EXPECT_EQ(message.application_identifier(), "main");
+	EXPECT_EQ(message.prefix(), "siphon.a");
+	EXPECT_EQ(message.content(), std::string("\0\xff", 2));
+	EXPECT_EQ(message.commit_lsn(), 0x0000000003006AB8U);
+	EXPECT_EQ(message.ordinal(), 12U);
+	EXPECT_EQ(message.xid(), 4294967295U);
+	EXPECT_EQ(message.commit_timestamp(), -5);
+	EXPECT_TRUE(message.transactional());
+}
+
 } // namespace

@@ -15,7 +15,7 @@ use Test::More;
 our @EXPORT = qw(replay first_of_each positions_increase is_replica is_replayed);
 
 # The application's whole stream, as siphon-tail reads it: a reference to an array of events, each with the line that it
-# was. Options: application, table, watermarks.
+# was. Options: application, table, watermarks, messages.
 sub replay
 {
 	my ($nats, %options) = @_;
@@ -25,7 +25,8 @@ sub replay
 		'--nats-url' => $nats->url,
 		'--application' => $options{application} // 'main',
 		$options{table} ? ('--table' => $options{table}) : (),
-		$options{watermarks} ? '--watermarks' : ());
+		$options{watermarks} ? '--watermarks' : (),
+		$options{messages} ? '--messages' : ());
 
 	IPC::Run::run(\@command, '<', \undef, '>', \$out, '2>', \$err)
 	  or die "siphon-tail failed: $err";
