@@ -43,6 +43,37 @@ AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION siphon_add_table(regclass, text, int, name[], boolean, int) IS
 'publish a table: its existing rows, then its changes; with snapshot => false, changes of transactions that commit after the call';
 
+CREATE FUNCTION siphon_add_tables(
+    schema name,
+    pattern text,
+    application text DEFAULT 'main',
+    partitions int DEFAULT 1,
+    snapshot boolean DEFAULT true,
+    workers int DEFAULT NULL,
+    OUT relation regclass,
+    OUT added boolean,
+    OUT reason text,
+    OUT hint text)
+RETURNS SETOF record
+LANGUAGE C VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME';
+
+COMMENT ON FUNCTION siphon_add_tables(name, text, text, int, boolean, int) IS
+'publish all tables of a schema whose names match a pattern of LIKE; returns each, and why it was left out';
+
+CREATE FUNCTION siphon_alter_table(
+    relation regclass,
+    application text DEFAULT 'main',
+    partitions int DEFAULT NULL,
+    exclude_columns name[] DEFAULT NULL,
+    workers int DEFAULT NULL)
+RETURNS void
+LANGUAGE C VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME';
+
+COMMENT ON FUNCTION siphon_alter_table(regclass, text, int, name[], int) IS
+'change what a published table excludes or is divided into, where not null; its rows come anew if that changes what is published';
+
 CREATE FUNCTION siphon_remove_table(relation regclass, application text DEFAULT 'main')
 RETURNS void
 LANGUAGE C VOLATILE PARALLEL UNSAFE
@@ -273,6 +304,8 @@ REVOKE ALL ON FUNCTION siphon_create_application(text, boolean) FROM PUBLIC;
 REVOKE ALL ON FUNCTION siphon_drop_application(text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION siphon_resync_application(text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION siphon_add_table(regclass, text, int, name[], boolean, int) FROM PUBLIC;
+REVOKE ALL ON FUNCTION siphon_add_tables(name, text, text, int, boolean, int) FROM PUBLIC;
+REVOKE ALL ON FUNCTION siphon_alter_table(regclass, text, int, name[], int) FROM PUBLIC;
 REVOKE ALL ON FUNCTION siphon_remove_table(regclass, text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION siphon_resync_table(regclass, text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION siphon_pause(regclass, text) FROM PUBLIC;

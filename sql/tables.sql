@@ -36,6 +36,52 @@ SELECT siphon_remove_table('issues');
 SELECT siphon_add_table('issues', partitions => 4, exclude_columns => '{secret,Odd Column}', snapshot => false);
 SELECT relid::regclass, partitions, exclude_columns FROM siphon_tables WHERE relid = 'issues'::regclass;
 
+-- its settings change; what stays null stays
+SELECT siphon_alter_table('issues', partitions => 8);
+SELECT siphon_alter_table('issues', exclude_columns => '{}');
+SELECT siphon_alter_table('issues', exclude_columns => '{title}', workers => 1);
+SELECT siphon_alter_table('issues', exclude_columns => '{title}', partitions => 4);
+SELECT siphon_alter_table('issues');
+SELECT siphon_alter_table('issues', exclude_columns => '{id}');
+SELECT siphon_alter_table('issues', exclude_columns => '{nothing}');
+SELECT siphon_alter_table('issues', partitions => 0);
+SELECT siphon_alter_table('issues', workers => 0);
+SELECT siphon_alter_table('keyless', partitions => 2);
+SELECT siphon_alter_table('named');
+SELECT siphon_alter_table('issues', NULL);
+SELECT relid::regclass, partitions, exclude_columns, state FROM siphon_tables WHERE relid = 'issues'::regclass;
+-- a column that is excluded under its old name is not another one
+ALTER TABLE issues RENAME COLUMN title TO heading;
+SELECT siphon_alter_table('issues', exclude_columns => '{heading}');
+ALTER TABLE issues RENAME COLUMN heading TO title;
+
+-- by a pattern of LIKE: one line for each table
+CREATE SCHEMA shop;
+CREATE TABLE shop.order_a (id int PRIMARY KEY);
+CREATE TABLE shop.order_b (v text);
+CREATE TABLE shop.order_c (id int PRIMARY KEY) PARTITION BY RANGE (id);
+CREATE TABLE shop.order_c_1 PARTITION OF shop.order_c FOR VALUES FROM (0) TO (10);
+CREATE TABLE shop.part_1 PARTITION OF shop.order_c FOR VALUES FROM (10) TO (20);
+CREATE UNLOGGED TABLE shop.order_d (id int PRIMARY KEY);
+CREATE VIEW shop.order_e AS SELECT 1 AS id;
+CREATE TABLE shop."order%_f" (id int PRIMARY KEY);
+CREATE TABLE shop.orders (id int PRIMARY KEY);
+SELECT siphon_add_table('shop.order_a', snapshot => false);
+SELECT * FROM siphon_add_tables('shop', 'order\_%', snapshot => false);
+SELECT relid::regclass FROM siphon_tables WHERE schema_name = 'shop' ORDER BY 1;
+SELECT * FROM siphon_add_tables('shop', '%', snapshot => false);
+SELECT * FROM siphon_add_tables('shop', 'nothing');
+SELECT * FROM siphon_add_tables('no_such_schema', '%');
+SELECT * FROM siphon_add_tables('shop', '%', partitions => 0);
+SELECT * FROM siphon_add_tables('shop', NULL);
+SELECT siphon_remove_table(relid) FROM siphon_tables WHERE schema_name = 'shop';
+-- nothing to add makes no application
+SELECT * FROM siphon_add_tables('shop', 'order_b', 'nothing.of.it');
+SELECT * FROM siphon_applications WHERE application = 'nothing.of.it';
+SET client_min_messages = warning;
+DROP SCHEMA shop CASCADE;
+RESET client_min_messages;
+
 -- one table in two applications
 SELECT siphon_add_table('issues', 'shop.eu.1', snapshot => false);
 SELECT application FROM siphon_tables WHERE relid = 'issues'::regclass ORDER BY 1;

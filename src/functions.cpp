@@ -4,18 +4,17 @@
  */
 #include "application.h"
 #include "checks.h"
+#include "listing.h"
 #include "mirror.h"
 #include "snapshot.h"
-
-extern "C" {
-#include "catalog/partition.h"
-}
 
 extern "C" {
 PG_FUNCTION_INFO_V1(siphon_create_application);
 PG_FUNCTION_INFO_V1(siphon_drop_application);
 PG_FUNCTION_INFO_V1(siphon_resync_application);
 PG_FUNCTION_INFO_V1(siphon_add_table);
+PG_FUNCTION_INFO_V1(siphon_add_tables);
+PG_FUNCTION_INFO_V1(siphon_alter_table);
 PG_FUNCTION_INFO_V1(siphon_remove_table);
 PG_FUNCTION_INFO_V1(siphon_resync_table);
 PG_FUNCTION_INFO_V1(siphon_pause);
@@ -132,76 +131,24 @@ name_list(ArrayType *array)
 	return names;
 }
 
-/*
- * Looks at the table and fills in what the registry keeps of it. The lock is given back at once: making a slot
- * waits for transactions, and those may wait for the table.
- */
-static void
-describe_table(Oid relid, int partitions, List *exclude_columns, RegistryTable *table)
+/* The application is made on first use. */
+static Registry *
+existing_or_new(const char *application)
 {
-	Relation relation = try_relation_open(relid, AccessShareLock);
-	ListCell *lc;
+	Registry *registry = registry_read(application);
 
-	if (relation == nullptr)
-		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE), errmsg("relation with OID %u does not exist", relid),
-						errhint("SELECT siphon_add_table('schema.table');")));
-	check_table(relation, partitions, exclude_columns);
-	table->relid = relid;
-	strlcpy(table->schema, get_namespace_name(RelationGetNamespace(relation)), sizeof(table->schema));
-	strlcpy(table->name, RelationGetRelationName(relation), sizeof(table->name));
-	table->partitions = partitions;
-	table->exclude_columns = exclude_columns;
-	foreach (lc, exclude_columns)
-		table->exclude_attributes =
-			lappend_int(table->exclude_attributes, get_attnum(relid, static_cast<char *>(lfirst(lc))));
-	relation_close(relation, AccessShareLock);
-}
-
-static void
-refuse_twice(const Registry *registry, const RegistryTable *table)
-{
-	if (registry_find(registry, table->relid) == nullptr)
-		return;
-	ereport(ERROR, (errcode(ERRCODE_DUPLICATE_OBJECT),
-					errmsg("table %s is already published by application \"%s\"",
-						   quote_qualified_identifier(table->schema, table->name), registry->application),
-					errhint("SELECT siphon_remove_table('%s', '%s') first to add it anew.",
-							quote_qualified_identifier(table->schema, table->name), registry->application)));
-}
-
-/* Nor a table whose rows are published as another's, or the other way round. */
-static void
-refuse_overlap(const Registry *registry, const RegistryTable *table)
-{
-	const char *name = quote_qualified_identifier(table->schema, table->name);
-	List *roots = get_rel_relispartition(table->relid) ? get_partition_ancestors(table->relid) : NIL;
-	ListCell *lc;
-
-	foreach (lc, registry->tables)
+	if (registry == nullptr)
 	{
-		const RegistryTable *listed = static_cast<RegistryTable *>(lfirst(lc));
-		const char *other = quote_qualified_identifier(listed->schema, listed->name);
-
-		if (list_member_oid(roots, listed->relid))
-			ereport(ERROR, (errcode(ERRCODE_DUPLICATE_OBJECT),
-							errmsg("table %s is already published under its root %s by application \"%s\"", name, other,
-								   registry->application),
-							errhint("SELECT siphon_remove_table('%s', '%s') first to publish partitions one by one.",
-									other, registry->application)));
-		if (get_rel_relispartition(listed->relid) &&
-			list_member_oid(get_partition_ancestors(listed->relid), table->relid))
-			ereport(ERROR, (errcode(ERRCODE_DUPLICATE_OBJECT),
-							errmsg("partition %s of table %s is already published by application \"%s\"", other, name,
-								   registry->application),
-							errhint("SELECT siphon_remove_table('%s', '%s') first to publish it under its root.", other,
-									registry->application)));
+		application_create(application, false);
+		registry = registry_read(application);
 	}
+	return checked(registry, application);
 }
 
 extern "C" Datum
 siphon_add_table(PG_FUNCTION_ARGS)
 {
-	RegistryTable *table = static_cast<RegistryTable *>(palloc0(sizeof(RegistryTable)));
+	RegistryTable *table;
 	Registry *registry;
 	char *application;
 	int partitions;
@@ -213,33 +160,157 @@ siphon_add_table(PG_FUNCTION_ARGS)
 	check_partitions(partitions);
 	workers = PG_ARGISNULL(5) ? siphon_snapshot_workers : PG_GETARG_INT32(5);
 	check_workers(workers);
-	describe_table(PG_GETARG_OID(0), partitions, name_list(PG_GETARG_ARRAYTYPE_P(3)), table);
-	registry = registry_read(application);
-	if (registry == nullptr)
-	{
-		application_create(application, false);
-		registry = registry_read(application);
-	}
-	checked(registry, application);
-	refuse_twice(registry, table);
-	refuse_overlap(registry, table);
-
-	/* Without a snapshot, transactions that commit from here on are published, and no earlier ones. */
-	table->start = siphon_newest_wal();
+	table = listing_describe(PG_GETARG_OID(0), partitions, name_list(PG_GETARG_ARRAYTYPE_P(3)));
+	registry = existing_or_new(application);
+	listing_refuse_listed(registry, table);
 	table->rows = PG_GETARG_BOOL(4);
-	table->phase = table->rows ? Phase::Waiting : Phase::Streaming;
 	table->workers = workers;
 	registry = checked(registry_begin_change(application), application);
-	if (table->phase == Phase::Streaming)
-		table->generation = registry_next_generation(registry);
-	registry->tables = lappend(registry->tables, table);
+	listing_add(registry, table);
 	registry_end_change(registry);
 	application_notify_or_warn(application);
 	shared_wake_launcher();
 	PG_RETURN_VOID();
 }
 
-/* The table that a call is about, in a registry that is open for a change: see registry_begin_change(). */
+/* OIDs of a schema's tables whose names match, and for each that is a partition of another of them its root. */
+static List *
+matching_tables(const char *schema, const char *pattern, List **roots)
+{
+	static const char query[] =
+		"WITH found AS MATERIALIZED (SELECT c.oid, c.relname, c.relispartition FROM pg_catalog.pg_class c"
+		" WHERE c.relnamespace = (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = $1)"
+		"   AND c.relkind IN ('r', 'p', 'f') AND c.relname LIKE $2)"
+		"SELECT f.oid, CASE WHEN f.relispartition THEN"
+		" (SELECT r.oid FROM pg_catalog.pg_partition_ancestors(f.oid) WITH ORDINALITY a JOIN found r ON r.oid = a.relid"
+		"   WHERE r.oid <> f.oid ORDER BY a.ordinality DESC LIMIT 1) END"
+		" FROM found f ORDER BY f.relname";
+	Oid types[] = {TEXTOID, TEXTOID};
+	Datum values[] = {CStringGetTextDatum(schema), CStringGetTextDatum(pattern)};
+	MemoryContext caller = CurrentMemoryContext;
+	List *found = NIL;
+
+	*roots = NIL;
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	if (SPI_execute_with_args(query, 2, types, values, nullptr, true, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not look for tables");
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		bool isnull;
+		MemoryContext old = MemoryContextSwitchTo(caller);
+		TupleDesc desc = SPI_tuptable->tupdesc;
+
+		found = lappend_oid(found, DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[i], desc, 1, &isnull)));
+		*roots = lappend_oid(*roots, DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[i], desc, 2, &isnull)));
+		MemoryContextSwitchTo(old);
+	}
+	SPI_finish();
+	return found;
+}
+
+/* Why a table is left out, of which siphon_add_table() would be an error. */
+struct Outcome
+{
+	Oid relid;
+	RegistryTable *table; /* NULL: left out */
+	char *reason;
+	char *hint;
+};
+
+static void
+put_outcome(ReturnSetInfo *result, const Outcome *outcome)
+{
+	Datum values[4] = {ObjectIdGetDatum(outcome->relid), BoolGetDatum(outcome->table != nullptr)};
+	bool nulls[4] = {false, false, outcome->reason == nullptr, outcome->hint == nullptr};
+
+	if (outcome->reason)
+		values[2] = CStringGetTextDatum(outcome->reason);
+	if (outcome->hint)
+		values[3] = CStringGetTextDatum(outcome->hint);
+	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+}
+
+/* What listing_describe() and listing_refuse_listed() say of each of the tables. */
+static List *
+consider_all(const Registry *registry, List *tables, List *roots, int partitions)
+{
+	List *outcomes = NIL;
+	ListCell *lc;
+	ListCell *root;
+
+	forboth(lc, tables, root, roots)
+	{
+		Outcome *outcome = static_cast<Outcome *>(palloc0(sizeof(Outcome)));
+
+		outcome->relid = lfirst_oid(lc);
+		if (OidIsValid(lfirst_oid(root)))
+			outcome->reason = psprintf("it is a partition of table %s", listing_name(lfirst_oid(root)));
+		else
+			outcome->table =
+				listing_try(registry, outcome->relid, partitions, NIL, &outcome->reason, &outcome->hint);
+		outcomes = lappend(outcomes, outcome);
+	}
+	return outcomes;
+}
+
+extern "C" Datum
+siphon_add_tables(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *result = reinterpret_cast<ReturnSetInfo *>(fcinfo->resultinfo);
+	const char *schema;
+	char *pattern;
+	char *application;
+	Registry *registry;
+	List *tables;
+	List *roots;
+	List *outcomes;
+	ListCell *lc;
+	int workers;
+	bool any = false;
+
+	check_no_nulls(fcinfo, "siphon_add_tables", 5);
+	schema = NameStr(*PG_GETARG_NAME(0));
+	pattern = text_to_cstring(PG_GETARG_TEXT_PP(1));
+	application = application_argument(fcinfo, 2);
+	check_partitions(PG_GETARG_INT32(3));
+	workers = PG_ARGISNULL(5) ? siphon_snapshot_workers : PG_GETARG_INT32(5);
+	check_workers(workers);
+	if (!OidIsValid(get_namespace_oid(schema, true)))
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_SCHEMA), errmsg("schema \"%s\" does not exist", schema),
+						errhint("SELECT * FROM siphon_add_tables('public', 'order_%%');")));
+	InitMaterializedSRF(fcinfo, 0);
+	registry = registry_read(application);
+	if (registry)
+		checked(registry, application);
+	tables = matching_tables(schema, pattern, &roots);
+	outcomes = consider_all(registry, tables, roots, PG_GETARG_INT32(3));
+	foreach (lc, outcomes)
+		any |= static_cast<Outcome *>(lfirst(lc))->table != nullptr;
+	if (any)
+	{
+		existing_or_new(application);
+		registry = checked(registry_begin_change(application), application);
+		foreach (lc, outcomes)
+		{
+			RegistryTable *table = static_cast<Outcome *>(lfirst(lc))->table;
+
+			if (table == nullptr)
+				continue;
+			table->rows = PG_GETARG_BOOL(4);
+			table->workers = workers;
+			listing_add(registry, table);
+		}
+		registry_end_change(registry);
+		application_notify_or_warn(application);
+		shared_wake_launcher();
+	}
+	foreach (lc, outcomes)
+		put_outcome(result, static_cast<Outcome *>(lfirst(lc)));
+	return static_cast<Datum>(0);
+}
+
+/* The table that a call is about. */
 struct Target
 {
 	char *application;
@@ -249,61 +320,50 @@ struct Target
 	char *name; /* for messages */
 };
 
-/*
- * From the arguments (relation, application) of a function. Catalogs are read first, as that may wait: a registry is
- * not kept from others meanwhile.
- */
+[[noreturn]] static void
+not_published(const Target *target)
+{
+	ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
+					errmsg("table %s is not published by application \"%s\"", target->name, target->application),
+					errhint("SELECT * FROM siphon_tables lists what is published.")));
+}
+
+/* From the arguments (relation, application) of a function, and as the registry is now. */
 static Target
-open_target(FunctionCallInfo fcinfo, const char *function)
+find_target(FunctionCallInfo fcinfo, const char *function, bool change = false)
 {
 	Target target = {};
 
 	check_no_nulls(fcinfo, function, 2);
 	target.relid = PG_GETARG_OID(0);
+	/* Catalogs are read first, as that may wait: a registry is not kept from others meanwhile. */
 	target.name = DatumGetCString(DirectFunctionCall1(regclassout, ObjectIdGetDatum(target.relid)));
 	target.application = application_argument(fcinfo, 1);
-	target.registry = checked(registry_begin_change(target.application), target.application);
+	target.registry = checked(change ? registry_begin_change(target.application) : registry_read(target.application),
+							  target.application);
 	target.table = registry_find(target.registry, target.relid);
 	if (target.table == nullptr)
-		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
-						errmsg("table %s is not published by application \"%s\"", target.name, target.application),
-						errhint("SELECT * FROM siphon_tables lists what is published.")));
+		not_published(&target);
 	return target;
 }
 
-/* Gives a removed table the names that it has now, if it still exists. */
-static void
-refresh_names(Oid relid, RegistryRemoved *removed)
+/* The same, in a registry that is open for a change: see registry_begin_change(). */
+static Target
+open_target(FunctionCallInfo fcinfo, const char *function)
 {
-	char *name = get_rel_name(relid);
-	char *schema = name ? get_namespace_name(get_rel_namespace(relid)) : nullptr;
-
-	if (schema == nullptr)
-		return;
-	strlcpy(removed->schema, schema, sizeof(removed->schema));
-	strlcpy(removed->name, name, sizeof(removed->name));
+	return find_target(fcinfo, function, true);
 }
 
 extern "C" Datum
 siphon_remove_table(PG_FUNCTION_ARGS)
 {
-	RegistryRemoved *removed = static_cast<RegistryRemoved *>(palloc0(sizeof(RegistryRemoved)));
 	Target target;
+	RegistryRemoved names = {};
 
 	check_no_nulls(fcinfo, "siphon_remove_table", 2);
-	refresh_names(PG_GETARG_OID(0), removed);
+	listing_names(PG_GETARG_OID(0), names.schema, names.name);
 	target = open_target(fcinfo, "siphon_remove_table");
-	target.registry->tables = list_delete_ptr(target.registry->tables, target.table);
-	removed->relid = target.relid;
-	removed->generation = target.table->generation;
-	if (removed->name[0] == '\0')
-	{
-		strlcpy(removed->schema, target.table->schema, sizeof(removed->schema));
-		strlcpy(removed->name, target.table->name, sizeof(removed->name));
-	}
-	/* One of which nothing was published yet is nobody's business. */
-	if (removed->generation != 0)
-		target.registry->removed = lappend(target.registry->removed, removed);
+	listing_remove(target.registry, target.table, &names);
 	registry_end_change(target.registry);
 	snapshot_cancel(target.application, target.relid);
 	application_notify_or_warn(target.application);
@@ -319,14 +379,76 @@ siphon_resync_table(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_IN_USE), errmsg("a snapshot of table %s is under way already", target.name),
 				 errhint("SELECT * FROM siphon_snapshot_progress shows it; siphon_remove_table() ends it.")));
-	target.table->phase = Phase::Waiting;
 	target.table->rows = true;
-	target.table->failures = 0;
-	target.table->retry_at = 0;
-	target.table->reason[0] = '\0';
+	listing_begin_anew(target.table);
 	registry_end_change(target.registry);
 	application_notify_or_warn(target.application);
 	shared_wake_launcher();
+	PG_RETURN_VOID();
+}
+
+/* Without rows there is nothing that would tell consumers which of their keys are in another partition now. */
+static void
+refuse_new_partitions(const RegistryTable *table, const char *application)
+{
+	const char *name = listing_name(table->relid);
+
+	ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					errmsg("partitions of table %s can't be changed: it was added without its rows", name),
+					errdetail("Keys would change their partition, and no rows come that say so."),
+					errhint("SELECT siphon_resync_table('%s', '%s') first to publish its rows, too.", name, application)));
+}
+
+extern "C" Datum
+siphon_alter_table(PG_FUNCTION_ARGS)
+{
+	RegistryTable *changed;
+	Target target;
+	Oid relid;
+	List *columns = NIL;
+	int partitions = 0;
+	Effect effect;
+
+	check_no_nulls(fcinfo, "siphon_alter_table", 2);
+	relid = PG_GETARG_OID(0);
+	if (!PG_ARGISNULL(3))
+		columns = name_list(PG_GETARG_ARRAYTYPE_P(3));
+	if (!PG_ARGISNULL(4))
+		check_workers(PG_GETARG_INT32(4));
+	target = find_target(fcinfo, "siphon_alter_table");
+	partitions = PG_ARGISNULL(2) ? target.table->partitions : PG_GETARG_INT32(2);
+	check_partitions(partitions);
+	changed = listing_describe(relid, partitions, columns);
+	if (PG_ARGISNULL(3))
+		listing_keep_columns(changed, target.table);
+	effect = listing_effect(target.table, changed);
+	if (partitions != target.table->partitions && !target.table->rows)
+		refuse_new_partitions(target.table, target.application);
+	changed->workers = PG_ARGISNULL(4) ? target.table->workers : PG_GETARG_INT32(4);
+	if (effect == Effect::None && changed->workers == target.table->workers)
+		PG_RETURN_VOID();
+
+	target.registry = checked(registry_begin_change(target.application), target.application);
+	target.table = registry_find(target.registry, relid);
+	if (target.table == nullptr)
+		not_published(&target);
+	listing_change(target.table, changed, effect);
+	registry_end_change(target.registry);
+	if (effect == Effect::Resync && target.table->rows)
+		snapshot_cancel(target.application, relid);
+	application_notify_or_warn(target.application);
+	shared_wake_launcher();
+	if (effect != Effect::Resync)
+		PG_RETURN_VOID();
+	if (target.table->rows)
+		ereport(NOTICE, (errmsg("the rows of table %s come anew", listing_name(relid)),
+						 errdetail("Its next generation replaces all that is in the stream."),
+						 errhint("SELECT * FROM siphon_snapshot_progress shows how far they are.")));
+	else
+		ereport(NOTICE, (errmsg("changes of table %s have other columns from here on", listing_name(relid)),
+						 errdetail("It was added without its rows; what is in the stream stays as it is."),
+						 errhint("SELECT siphon_resync_table('%s', '%s') brings its rows out.", listing_name(relid),
+								 target.application)));
 	PG_RETURN_VOID();
 }
 

@@ -18,6 +18,8 @@ INSERT INTO expected_function VALUES
 	('siphon_drop_application', '{text}', 'void'),
 	('siphon_resync_application', '{text}', 'void'),
 	('siphon_add_table', '{regclass,text,integer,name[],boolean,integer}', 'void'),
+	('siphon_add_tables', '{name,text,text,integer,boolean,integer}', 'setof record'),
+	('siphon_alter_table', '{regclass,text,integer,name[],integer}', 'void'),
 	('siphon_remove_table', '{regclass,text}', 'void'),
 	('siphon_resync_table', '{regclass,text}', 'void'),
 	('siphon_pause', '{regclass,text}', 'void'),

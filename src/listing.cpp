@@ -1,0 +1,241 @@
+/*
+ * Changes of the list of published tables: see listing.h.
+ */
+#include "listing.h"
+
+#include "checks.h"
+
+extern "C" {
+#include "catalog/partition.h"
+#include "utils/resowner.h"
+}
+
+/* The lock is given back at once: making a slot waits for transactions, and those may wait for the table. */
+RegistryTable *
+listing_describe(Oid relid, int partitions, List *exclude_columns)
+{
+	RegistryTable *table = static_cast<RegistryTable *>(palloc0(sizeof(RegistryTable)));
+	Relation relation = try_relation_open(relid, AccessShareLock);
+	ListCell *lc;
+
+	if (relation == nullptr)
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE), errmsg("relation with OID %u does not exist", relid),
+						errhint("SELECT siphon_add_table('schema.table');")));
+	check_table(relation, partitions, exclude_columns);
+	table->relid = relid;
+	strlcpy(table->schema, get_namespace_name(RelationGetNamespace(relation)), sizeof(table->schema));
+	strlcpy(table->name, RelationGetRelationName(relation), sizeof(table->name));
+	table->partitions = partitions;
+	table->exclude_columns = exclude_columns;
+	foreach (lc, exclude_columns)
+		table->exclude_attributes =
+			lappend_int(table->exclude_attributes, get_attnum(relid, static_cast<char *>(lfirst(lc))));
+	relation_close(relation, AccessShareLock);
+	return table;
+}
+
+static void
+refuse_twice(const Registry *registry, const RegistryTable *table)
+{
+	if (registry_find(registry, table->relid) == nullptr)
+		return;
+	ereport(ERROR, (errcode(ERRCODE_DUPLICATE_OBJECT),
+					errmsg("table %s is already published by application \"%s\"",
+						   quote_qualified_identifier(table->schema, table->name), registry->application),
+					errhint("SELECT siphon_alter_table('%s', '%s', ...) changes its columns or partitions.",
+							quote_qualified_identifier(table->schema, table->name), registry->application)));
+}
+
+/* Nor a table whose rows are published as another's, or the other way round. */
+static void
+refuse_overlap(const Registry *registry, const RegistryTable *table)
+{
+	const char *name = quote_qualified_identifier(table->schema, table->name);
+	List *roots = get_rel_relispartition(table->relid) ? get_partition_ancestors(table->relid) : NIL;
+	ListCell *lc;
+
+	foreach (lc, registry->tables)
+	{
+		const RegistryTable *listed = static_cast<RegistryTable *>(lfirst(lc));
+		const char *other = quote_qualified_identifier(listed->schema, listed->name);
+
+		if (list_member_oid(roots, listed->relid))
+			ereport(ERROR, (errcode(ERRCODE_DUPLICATE_OBJECT),
+							errmsg("table %s is already published under its root %s by application \"%s\"", name, other,
+								   registry->application),
+							errhint("SELECT siphon_remove_table('%s', '%s') first to publish partitions one by one.",
+									other, registry->application)));
+		if (get_rel_relispartition(listed->relid) &&
+			list_member_oid(get_partition_ancestors(listed->relid), table->relid))
+			ereport(ERROR, (errcode(ERRCODE_DUPLICATE_OBJECT),
+							errmsg("partition %s of table %s is already published by application \"%s\"", other, name,
+								   registry->application),
+							errhint("SELECT siphon_remove_table('%s', '%s') first to publish it under its root.", other,
+									registry->application)));
+	}
+}
+
+void
+listing_refuse_listed(const Registry *registry, const RegistryTable *table)
+{
+	refuse_twice(registry, table);
+	refuse_overlap(registry, table);
+}
+
+RegistryTable *
+listing_try(const Registry *registry, Oid relid, int partitions, List *exclude_columns, char **reason, char **hint)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	RegistryTable *volatile table = nullptr;
+
+	*reason = *hint = nullptr;
+	BeginInternalSubTransaction(nullptr);
+	MemoryContextSwitchTo(caller);
+	PG_TRY();
+	{
+		table = listing_describe(relid, partitions, exclude_columns);
+		if (registry)
+			listing_refuse_listed(registry, table);
+		ReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(caller);
+		CurrentResourceOwner = owner;
+	}
+	PG_CATCH();
+	{
+		ErrorData *error;
+
+		MemoryContextSwitchTo(caller);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(caller);
+		CurrentResourceOwner = owner;
+		/* That is about the whole of what is being done, not about the table. */
+		if (error->sqlerrcode == ERRCODE_QUERY_CANCELED || error->sqlerrcode == ERRCODE_ADMIN_SHUTDOWN ||
+			error->sqlerrcode == ERRCODE_OUT_OF_MEMORY)
+			ReThrowError(error);
+		table = nullptr;
+		*reason = error->message;
+		*hint = error->hint;
+	}
+	PG_END_TRY();
+	return table;
+}
+
+void
+listing_add(Registry *registry, RegistryTable *table)
+{
+	/* Without a snapshot, transactions that commit from here on are published, and no earlier ones. */
+	table->start = siphon_newest_wal();
+	table->phase = table->rows ? Phase::Waiting : Phase::Streaming;
+	if (!table->rows)
+		table->generation = registry_next_generation(registry);
+	registry->tables = lappend(registry->tables, table);
+}
+
+void
+listing_names(Oid relid, char *schema, char *name)
+{
+	char *name_now = get_rel_name(relid);
+	char *schema_now = name_now ? get_namespace_name(get_rel_namespace(relid)) : nullptr;
+
+	if (schema_now == nullptr)
+		return;
+	strlcpy(schema, schema_now, NAMEDATALEN);
+	strlcpy(name, name_now, NAMEDATALEN);
+}
+
+char *
+listing_name(Oid relid)
+{
+	char schema[NAMEDATALEN] = "";
+	char name[NAMEDATALEN] = "";
+
+	listing_names(relid, schema, name);
+	return name[0] ? quote_qualified_identifier(schema, name) : psprintf("%u", relid);
+}
+
+void
+listing_remove(Registry *registry, RegistryTable *table, const RegistryRemoved *names)
+{
+	/* The publisher knows it by the name that it had last. */
+	if (names->name[0])
+	{
+		strlcpy(table->schema, names->schema, sizeof(table->schema));
+		strlcpy(table->name, names->name, sizeof(table->name));
+	}
+	registry->tables = list_delete_ptr(registry->tables, table);
+	registry_forget_name(registry, table);
+}
+
+void
+listing_begin_anew(RegistryTable *table)
+{
+	table->phase = Phase::Waiting;
+	table->failures = 0;
+	table->retry_at = 0;
+	table->reason[0] = '\0';
+}
+
+void
+listing_keep_columns(RegistryTable *changed, const RegistryTable *table)
+{
+	changed->exclude_columns = table->exclude_columns;
+	changed->exclude_attributes = table->exclude_attributes;
+}
+
+/* Attributes of the table's present columns that are not published, in ascending order. */
+static List *
+hidden(const RegistryTable *table)
+{
+	List *attributes = NIL;
+	ListCell *lc;
+
+	foreach (lc, table->exclude_attributes)
+		if (get_attname(table->relid, static_cast<AttrNumber>(lfirst_int(lc)), true))
+			attributes = list_append_unique_int(attributes, lfirst_int(lc));
+	foreach (lc, table->exclude_columns)
+	{
+		AttrNumber attribute = get_attnum(table->relid, static_cast<char *>(lfirst(lc)));
+
+		if (attribute > 0)
+			attributes = list_append_unique_int(attributes, attribute);
+	}
+	list_sort(attributes, list_int_cmp);
+	return attributes;
+}
+
+static bool
+same_names(List *a, List *b)
+{
+	ListCell *lc;
+	ListCell *lc2;
+
+	if (list_length(a) != list_length(b))
+		return false;
+	forboth(lc, a, lc2, b)
+		if (strcmp(static_cast<char *>(lfirst(lc)), static_cast<char *>(lfirst(lc2))) != 0)
+			return false;
+	return true;
+}
+
+Effect
+listing_effect(const RegistryTable *table, const RegistryTable *changed)
+{
+	if (table->partitions != changed->partitions || !equal(hidden(table), hidden(changed)))
+		return Effect::Resync;
+	return same_names(table->exclude_columns, changed->exclude_columns) ? Effect::None : Effect::Names;
+}
+
+void
+listing_change(RegistryTable *table, const RegistryTable *changed, Effect effect)
+{
+	table->partitions = changed->partitions;
+	table->exclude_columns = changed->exclude_columns;
+	table->exclude_attributes = changed->exclude_attributes;
+	table->workers = changed->workers;
+	/* Without rows, other columns are to consumers as a change of the table's: no event is missing. */
+	if (effect == Effect::Resync && table->rows)
+		listing_begin_anew(table);
+}

@@ -1,0 +1,48 @@
+/*
+ * The list of published tables, and how it changes: what may be put on it, what a change of a table's settings takes,
+ * and what has to be noted of a table that leaves. Whoever changes it, a person by SQL or a publication that is
+ * followed, goes by the same rules.
+ */
+#ifndef SIPHON_LISTING_H
+#define SIPHON_LISTING_H
+
+#include "registry.h"
+
+/* A table as the registry has it, by the catalogs of now. ERROR, with a hint, if it can't be published. */
+extern RegistryTable *listing_describe(Oid relid, int partitions, List *exclude_columns);
+/* ERROR if the table is in the list, or its rows are, under a root or as partitions. */
+extern void listing_refuse_listed(const Registry *registry, const RegistryTable *table);
+/*
+ * Both of them, for one table of many: in place of an ERROR, NULL and what it would have said. In a transaction. The
+ * registry may be NULL.
+ */
+extern RegistryTable *listing_try(const Registry *registry, Oid relid, int partitions, List *exclude_columns,
+								  char **reason, char **hint);
+
+/* The next are for a registry that is open for a change. */
+
+/* `rows` and `workers` are filled in already. */
+extern void listing_add(Registry *registry, RegistryTable *table);
+/* `names`: as the table is called now, or nothing if it was dropped; see listing_names(). */
+extern void listing_remove(Registry *registry, RegistryTable *table, const RegistryRemoved *names);
+/* Has the table's rows come anew, with its next generation. */
+extern void listing_begin_anew(RegistryTable *table);
+
+enum class Effect {
+	None,
+	Names, /* what is published stays the same: excluded columns are called otherwise */
+	Resync /* consumers get other columns or partitions: rows come anew, of a table that has them */
+};
+
+/* Takes what the table excludes over to its changed description. */
+extern void listing_keep_columns(RegistryTable *changed, const RegistryTable *table);
+/* What it takes that the table becomes as `changed` describes it. Reads catalogs, so before the registry is opened. */
+extern Effect listing_effect(const RegistryTable *table, const RegistryTable *changed);
+extern void listing_change(RegistryTable *table, const RegistryTable *changed, Effect effect);
+
+/* A table's names now; they stay as they are if it does not exist. Each has NAMEDATALEN bytes. */
+extern void listing_names(Oid relid, char *schema, char *name);
+/* Its quoted name, for messages. */
+extern char *listing_name(Oid relid);
+
+#endif
