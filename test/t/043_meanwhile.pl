@@ -43,7 +43,10 @@ sub wait_in_rebuild
 		INSERT INTO t (v) SELECT '$old' || repeat('x', 300) FROM generate_series(1, 600);
 		ALTER TABLE t ADD COLUMN added_$columns int;
 		INSERT INTO t (v, added_$columns) VALUES ('middle', 1)});
-	wait_until('only the last transaction is missing', sub { application($node)->{transactions} == $before + 2 });
+	wait_until('the new column is looked at', sub { application($node)->{transactions} == $before + 1 });
+	$node->poll_query_until('postgres',
+		"SELECT wait_event LIKE '%Extension' OR wait_event = 'SiphonRingSpace' FROM pg_stat_activity WHERE backend_type = 'siphon decoder'")
+	  or die 'the decoder does not wait for room in the ring';
 	is(application($node)->{state}, 'streaming', "$old: the decoder waits");
 	return;
 }
