@@ -4,6 +4,7 @@
 #include "table.h"
 
 #include "package.h"
+#include "text.h"
 
 #define XXH_INLINE_ALL
 #include <xxhash.h>
@@ -31,19 +32,6 @@ buffer_grow(WireBuffer *buffer, size_t more)
 		capacity *= 2;
 	buffer->data = static_cast<char *>(repalloc_huge(buffer->data, capacity));
 	buffer->capacity = capacity;
-}
-
-char *
-text_to_utf8(const char *text, size_t *length)
-{
-	char *converted;
-
-	if (GetDatabaseEncoding() == PG_UTF8 || GetDatabaseEncoding() == PG_SQL_ASCII)
-		return const_cast<char *>(text);
-	converted = pg_server_to_any(text, static_cast<int>(*length), PG_UTF8);
-	if (converted != text)
-		*length = strlen(converted);
-	return converted;
 }
 
 static void
@@ -194,7 +182,7 @@ static void
 put_utf8(WireBuffer *out, uint32 field, const char *text)
 {
 	size_t length = strlen(text);
-	const char *utf8 = text_to_utf8(text, &length);
+	const char *utf8 = name_to_utf8(text, &length);
 	Wire wire(out);
 
 	wire.bytes_field(field, utf8, length);
@@ -247,8 +235,6 @@ build_columns(Table *table, Relation relation, WireBuffer *wire_columns)
 	{
 		Form_pg_attribute attribute = TupleDescAttr(desc, i);
 		Column *column = &table->columns[table->ncolumns];
-		Oid output;
-		bool varlena;
 
 		column_of[i + 1] = -1;
 		if (attribute->attisdropped || excluded(table, NameStr(attribute->attname), i + 1))
@@ -260,12 +246,9 @@ build_columns(Table *table, Relation relation, WireBuffer *wire_columns)
 #endif
 		column_of[i + 1] = table->ncolumns++;
 		column->attnum = i;
-		column->attlen = attribute->attlen;
-		column->encoding = type_encoding(attribute->atttypid);
 		for (int k = 0; k < nkeys; k++)
 			column->key |= keys[k] == i + 1;
-		getTypeOutputInfo(attribute->atttypid, &output, &varlena);
-		fmgr_info(output, &column->output);
+		type_mapping(attribute->atttypid, &column->type);
 		put_column(wire_columns, attribute, column->key);
 	}
 
@@ -282,8 +265,8 @@ build_route(Table *table, const char *schema, const char *name)
 {
 	size_t schema_length = strlen(schema);
 	size_t name_length = strlen(name);
-	const char *schema_utf8 = text_to_utf8(schema, &schema_length);
-	const char *name_utf8 = text_to_utf8(name, &name_length);
+	const char *schema_utf8 = name_to_utf8(schema, &schema_length);
+	const char *name_utf8 = name_to_utf8(name, &name_length);
 
 	table->route_length = static_cast<int>(schema_length + 1 + name_length);
 	table->route = static_cast<char *>(palloc(static_cast<size_t>(table->route_length)));
