@@ -462,7 +462,11 @@ sub array
 		else
 		{
 			$_[0] =~ s/^($STRING|[^],]++)// or die "not a list: $_[0]\n";
-			push @elements, $1 eq 'null' ? 'NULL' : quoted(JSON::PP->new->utf8(0)->allow_nonref->decode(my $value = $1 =~ /^"/ ? $1 : "\"$1\""));
+			my $element = $1;
+			my $is_null = $element eq 'null';
+
+			$element = JSON::PP->new->utf8(0)->allow_nonref->decode($element) if $element =~ /^"/;
+			push @elements, $is_null ? 'NULL' : quoted($element);
 		}
 		$_[0] =~ s/^,//;
 	}
