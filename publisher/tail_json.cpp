@@ -1,6 +1,7 @@
 /* See tail_json.h. */
 #include "tail_json.h"
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <stdexcept>
@@ -88,6 +89,64 @@ append_bytes(std::string *out, std::string_view bytes)
 	*out += '"';
 }
 
+/* PostgreSQL's own limit; whoever writes more must not take the stack. */
+constexpr int kMaxDimensions = 6;
+
+/* Elements from `*next` on as nested arrays, the dimensions from `dimension` on. */
+static void
+append_elements(std::string *out, const v1::List &list, int dimension, int *next)
+{
+	int count = list.dimensions_size() ? static_cast<int>(list.dimensions(dimension).length()) : list.values_size();
+
+	for (int i = 0; i < count; i++)
+	{
+		if (out->back() != '[')
+			*out += ',';
+		if (dimension + 1 < list.dimensions_size())
+		{
+			*out += '[';
+			append_elements(out, list, dimension + 1, next);
+			*out += ']';
+			continue;
+		}
+
+		const v1::Value &value = list.values((*next)++);
+		bool nested = value.kind_case() == v1::Value::kList;
+
+		*out += nested ? "{\"list\":" : "";
+		append_value(out, value);
+		*out += nested ? "}" : "";
+	}
+}
+
+/* Lower bounds other than 1 come first: [{"bounds":"[0:1]"},7,8], as PostgreSQL writes them. */
+static void
+append_list(std::string *out, const v1::List &list)
+{
+	std::string bounds;
+	uint64_t count = 1;
+	bool plain = true;
+	int next = 0;
+
+	for (const v1::Dimension &dimension : list.dimensions())
+	{
+		int64_t lower = dimension.lower_bound();
+
+		bounds += '[' + std::to_string(lower) + ':' + std::to_string(lower + dimension.length() - 1) + ']';
+		plain = plain && lower == 1;
+		/* Neither more than there are values, nor an overflow. */
+		count = std::min(count * dimension.length(), static_cast<uint64_t>(UINT32_MAX));
+	}
+	if (list.dimensions_size() > kMaxDimensions ||
+		(list.dimensions_size() && (count == 0 || count != static_cast<uint64_t>(list.values_size()))))
+		throw std::runtime_error("a list of " + std::to_string(list.values_size()) + " values with bounds " + bounds);
+	*out += '[';
+	if (!plain)
+		*out += "{\"bounds\":\"" + bounds + "\"}";
+	append_elements(out, list, 0, &next);
+	*out += ']';
+}
+
 void
 append_value(std::string *out, const v1::Value &value)
 {
@@ -137,6 +196,9 @@ append_value(std::string *out, const v1::Value &value)
 			return;
 		case v1::Value::kJson:
 			append_string(out, value.json());
+			return;
+		case v1::Value::kList:
+			append_list(out, value.list());
 			return;
 		case v1::Value::kUnchangedToast:
 		case v1::Value::KIND_NOT_SET:

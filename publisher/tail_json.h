@@ -1,6 +1,8 @@
 /*
  * Events as lines of JSON, for people and for tests. Exactness first: integers are JSON numbers of any
- * size, what JSON can't hold exactly (numeric, json, infinities) is a string as PostgreSQL prints it.
+ * size, what JSON can't hold exactly (numeric, json, infinities) is a string as PostgreSQL prints it. Lists are nested
+ * arrays. Where a lower bound is not 1, the first element says so: [{"bounds":"[0:1][1:2]"},[1,2],[3,4]]. An element
+ * that is itself a list is {"list":[...]}. No value of a column begins with a brace.
  */
 #ifndef SIPHON_TAIL_JSON_H
 #define SIPHON_TAIL_JSON_H

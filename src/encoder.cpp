@@ -46,7 +46,7 @@ row_values(Table *table, Relation relation, const AttrMap *map, HeapTuple tuple)
 		Column *column = &table->columns[i];
 		int attnum = map ? map->attnums[column->attnum] - 1 : column->attnum;
 
-		values[i] = value_from_datum(column, datums[attnum], nulls[attnum]);
+		values[i] = value_from_datum(&column->type, datums[attnum], nulls[attnum]);
 	}
 	encoder_converts = InvalidOid;
 	return values;
@@ -159,9 +159,9 @@ encode_row(Table *table, const Datum *attributes, const bool *isnull, XLogRecPtr
 		Datum datum = attributes[column->attnum];
 
 		/* Large values are at hand here, other than in the WAL. */
-		if (!isnull[column->attnum] && column->attlen == -1 && VARATT_IS_EXTERNAL(DatumGetPointer(datum)))
+		if (!isnull[column->attnum] && column->type.length == -1 && VARATT_IS_EXTERNAL(DatumGetPointer(datum)))
 			datum = PointerGetDatum(PG_DETOAST_DATUM_PACKED(datum));
-		row[i] = value_from_datum(column, datum, isnull[column->attnum]);
+		row[i] = value_from_datum(&column->type, datum, isnull[column->attnum]);
 		bound += value_bound(row[i]);
 	}
 	partition = key_partition(table, row, table->partitions, &hash_input);

@@ -5,6 +5,7 @@
 
 #include "ring_output.h"
 #include "table.h"
+#include "text.h"
 
 static constexpr uint64 kBeingWritten = PG_UINT64_MAX;
 
@@ -67,27 +68,18 @@ removals_load(const Registry *registry)
 	return next_unwritten() != nullptr;
 }
 
-/* Names in UTF-8, as build_route() has them. The decoder may be outside of a transaction, which converting needs. */
+/* Names in UTF-8, as build_route() has them. */
 static int
 route_of(const RegistryRemoved *table, char *route)
 {
-	MemoryContext caller = CurrentMemoryContext;
-	bool own_transaction = !IsTransactionState();
 	size_t schema_length = strlen(table->schema);
 	size_t name_length = strlen(table->name);
-	const char *schema;
-	const char *name;
+	const char *schema = name_to_utf8(table->schema, &schema_length);
+	const char *name = name_to_utf8(table->name, &name_length);
 
-	if (own_transaction)
-		StartTransactionCommand();
-	schema = text_to_utf8(table->schema, &schema_length);
-	name = text_to_utf8(table->name, &name_length);
 	memcpy(route, schema, schema_length);
 	route[schema_length] = '\0';
 	memcpy(route + schema_length + 1, name, name_length);
-	if (own_transaction)
-		CommitTransactionCommand();
-	MemoryContextSwitchTo(caller);
 	return static_cast<int>(schema_length + 1 + name_length);
 }
 

@@ -3,6 +3,8 @@
  */
 #include "session.h"
 
+#include "text.h"
+
 BackgroundWorkerHandle *
 worker_start(const char *kind, const char *name, int index)
 {
@@ -65,6 +67,7 @@ pin_settings(void)
 	StartTransactionCommand();
 	for (const auto &setting : settings)
 		SetConfigOption(setting[0], setting[1], PGC_SUSET, PGC_S_OVERRIDE);
+	text_init();
 	CommitTransactionCommand();
 }
 

@@ -5,6 +5,7 @@
 
 #include "encoder.h"
 #include "package.h"
+#include "text.h"
 #include "value.h"
 
 #define XXH_INLINE_ALL
@@ -34,19 +35,6 @@ buffer_grow(WireBuffer *buffer, size_t more)
 		capacity *= 2;
 	buffer->data = static_cast<char *>(repalloc_huge(buffer->data, capacity));
 	buffer->capacity = capacity;
-}
-
-char *
-text_to_utf8(const char *text, size_t *length)
-{
-	char *converted;
-
-	if (GetDatabaseEncoding() == PG_UTF8 || GetDatabaseEncoding() == PG_SQL_ASCII)
-		return const_cast<char *>(text);
-	converted = pg_server_to_any(text, static_cast<int>(*length), PG_UTF8);
-	if (converted != text)
-		*length = strlen(converted);
-	return converted;
 }
 
 static void
@@ -201,7 +189,7 @@ void
 put_utf8(WireBuffer *out, uint32 field, const char *text)
 {
 	size_t length = strlen(text);
-	const char *utf8 = text_to_utf8(text, &length);
+	const char *utf8 = name_to_utf8(text, &length);
 
 	buffer_reserve(out, length + 16);
 	Wire wire(out);
@@ -220,7 +208,7 @@ put_existing_rows(WireBuffer *out, Column *column, TupleDesc desc)
 
 	if (missing_is_null)
 		return;
-	value = value_from_datum(column, missing, false);
+	value = value_from_datum(&column->type, missing, false);
 	buffer_reserve(out, value_bound(value));
 	Wire wire(out);
 	value_write(&wire, siphon::field::kExistingRows, value);
@@ -272,8 +260,6 @@ build_columns(Table *table, Relation relation, WireBuffer *wire_columns, ColumnD
 	{
 		Form_pg_attribute attribute = TupleDescAttr(desc, i);
 		Column *column = &table->columns[table->ncolumns];
-		Oid output;
-		bool varlena;
 
 		column_of[i + 1] = -1;
 		if (attribute->attisdropped || excluded(table, NameStr(attribute->attname), i + 1))
@@ -287,12 +273,9 @@ build_columns(Table *table, Relation relation, WireBuffer *wire_columns, ColumnD
 
 		column_of[i + 1] = table->ncolumns++;
 		column->attnum = i;
-		column->attlen = attribute->attlen;
-		column->encoding = type_encoding(attribute->atttypid);
 		for (int k = 0; k < nkeys; k++)
 			column->key |= keys[k] == i + 1;
-		getTypeOutputInfo(attribute->atttypid, &output, &varlena);
-		fmgr_info(output, &column->output);
+		type_mapping(attribute->atttypid, &column->type);
 		draft->attribute = attribute;
 		draft->wire = draft_column(attribute, column->key);
 		table->fingerprint = XXH3_64bits_withSeed(draft->wire.data, draft->wire.size, table->fingerprint);
@@ -317,8 +300,8 @@ build_route(Table *table, const char *schema, const char *name)
 {
 	size_t schema_length = strlen(schema);
 	size_t name_length = strlen(name);
-	const char *schema_utf8 = text_to_utf8(schema, &schema_length);
-	const char *name_utf8 = text_to_utf8(name, &name_length);
+	const char *schema_utf8 = name_to_utf8(schema, &schema_length);
+	const char *name_utf8 = name_to_utf8(name, &name_length);
 
 	table->route_length = static_cast<int>(schema_length + 1 + name_length);
 	table->route = static_cast<char *>(palloc(static_cast<size_t>(table->route_length)));

@@ -16,10 +16,8 @@ struct Package;
 struct Column
 {
 	int attnum; /* from 0, index into deformed tuples */
-	Encoding encoding;
 	bool key;
-	int16 attlen;
-	FmgrInfo output;
+	TypeMapping type;
 };
 
 struct Table
@@ -103,8 +101,5 @@ extern int16 *key_attributes(Relation relation, int *count);
  */
 extern void tables_set_one(const RegistryTable *table);
 extern Table *table_for_snapshot(Relation relation);
-
-/* Text in UTF-8, converted from the server's encoding. Returned as it is when there is nothing to convert. */
-extern char *text_to_utf8(const char *text, size_t *length);
 
 #endif

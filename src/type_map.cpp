@@ -3,10 +3,22 @@
  */
 #include "type_map.h"
 
-Encoding
+/*
+ * The type of an array's elements, or InvalidOid if it is none. Types that only look like one (int2vector, oidvector)
+ * have a text of their own.
+ */
+static Oid
+element_type(Oid type)
+{
+	Oid element = get_element_type(type);
+
+	return OidIsValid(element) && get_array_type(element) == type ? element : InvalidOid;
+}
+
+static Encoding
 type_encoding(Oid type)
 {
-	switch (getBaseType(type))
+	switch (type)
 	{
 		case INT2OID:
 			return Encoding::Int16;
@@ -49,6 +61,27 @@ type_encoding(Oid type)
 		case JSONBOID:
 			return Encoding::Jsonb;
 		default:
-			return Encoding::Output;
+			return OidIsValid(element_type(type)) ? Encoding::List : Encoding::Output;
+	}
+}
+
+void
+type_mapping(Oid type, TypeMapping *mapping)
+{
+	Oid base = getBaseType(type);
+	Oid output;
+	bool varlena;
+
+	/* A domain over an array may be the element of another. */
+	check_stack_depth();
+	mapping->encoding = type_encoding(base);
+	get_typlenbyvalalign(base, &mapping->length, &mapping->by_value, &mapping->align);
+	getTypeOutputInfo(base, &output, &varlena);
+	fmgr_info(output, &mapping->output);
+	mapping->element = nullptr;
+	if (mapping->encoding == Encoding::List)
+	{
+		mapping->element = static_cast<TypeMapping *>(palloc(sizeof(TypeMapping)));
+		type_mapping(element_type(base), mapping->element);
 	}
 }

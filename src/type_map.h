@@ -29,10 +29,22 @@ enum class Encoding : uint8_t {
 	Uuid,
 	JsonText, /* json: text-like */
 	Jsonb,    /* by output function */
+	List,     /* arrays: see list.h */
 	Output    /* any other: the text of the type's output function */
 };
 
-/* Domains count as their base type. */
-extern Encoding type_encoding(Oid type);
+/* What it takes to make values of a type's datums. */
+struct TypeMapping
+{
+	Encoding encoding;
+	bool by_value;
+	char align;
+	int16 length;
+	FmgrInfo output;
+	TypeMapping *element; /* List: its elements' */
+};
+
+/* Domains count as their base type. Memory is taken from the current context. */
+extern void type_mapping(Oid type, TypeMapping *mapping);
 
 #endif

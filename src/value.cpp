@@ -3,6 +3,8 @@
  */
 #include "value.h"
 
+#include "text.h"
+
 extern "C" {
 #include "access/detoast.h"
 }
@@ -35,23 +37,30 @@ bytes_value(ValueKind kind, const char *data, size_t length)
 	return value;
 }
 
-/* Text in the server's encoding. Where that is SQL_ASCII it may be anything: what is not UTF-8 goes as bytes. */
+/* Text in the server's encoding. What can't be UTF-8 goes as bytes. */
 static Value
 text_value(ValueKind kind, const char *text, size_t length)
 {
-	if (GetDatabaseEncoding() == PG_SQL_ASCII &&
-		pg_encoding_verifymbstr(PG_UTF8, text, static_cast<int>(length)) != static_cast<int>(length))
-		return bytes_value(ValueKind::Bytes, text, length);
-	text = text_to_utf8(text, &length);
-	return bytes_value(kind, text, length);
+	return bytes_value(text_to_utf8(&text, &length) ? kind : ValueKind::Bytes, text, length);
 }
 
 static Value
-output_value(ValueKind kind, Column *column, Datum datum)
+output_value(ValueKind kind, TypeMapping *type, Datum datum)
 {
-	char *text = OutputFunctionCall(&column->output, datum);
+	const char *text = OutputFunctionCall(&type->output, datum);
 
 	return text_value(kind, text, strlen(text));
+}
+
+/* A type's own function may print anything: before 16, "char" does. */
+static Value
+foreign_output_value(TypeMapping *type, Datum datum)
+{
+	Value value = output_value(ValueKind::String, type, datum);
+
+	if (value.kind == ValueKind::String && !text_is_utf8(value.bytes.data, value.bytes.length))
+		value.kind = ValueKind::Bytes;
+	return value;
 }
 
 static Value
@@ -91,14 +100,14 @@ date_value(DateADT date)
 }
 
 static Value
-timestamp_value(ValueKind kind, Column *column, Timestamp timestamp)
+timestamp_value(ValueKind kind, TypeMapping *type, Timestamp timestamp)
 {
 	int64 unix_time;
 
 	if (TIMESTAMP_NOT_FINITE(timestamp))
 		return integer_value(kind, TIMESTAMP_IS_NOBEGIN(timestamp) ? PG_INT64_MIN : PG_INT64_MAX);
 	if (__builtin_add_overflow(timestamp, kEpochMicroseconds, &unix_time))
-		return output_value(ValueKind::String, column, TimestampGetDatum(timestamp));
+		return output_value(ValueKind::String, type, TimestampGetDatum(timestamp));
 	return integer_value(kind, unix_time);
 }
 
@@ -115,18 +124,18 @@ follow_indirection(Datum datum)
 }
 
 Value
-value_from_datum(Column *column, Datum datum, bool isnull)
+value_from_datum(TypeMapping *type, Datum datum, bool isnull)
 {
 	Value value;
 
 	if (isnull)
 		return integer_value(ValueKind::Null, 1);
-	if (column->attlen == -1)
+	if (type->length == -1)
 		datum = follow_indirection(datum);
-	if (column->attlen == -1 && VARATT_IS_EXTERNAL_ONDISK(DatumGetPointer(datum)))
+	if (type->length == -1 && VARATT_IS_EXTERNAL_ONDISK(DatumGetPointer(datum)))
 		return integer_value(ValueKind::UnchangedToast, 1);
 
-	switch (column->encoding)
+	switch (type->encoding)
 	{
 		case Encoding::Int16:
 			return integer_value(ValueKind::Integer, DatumGetInt16(datum));
@@ -155,23 +164,25 @@ value_from_datum(Column *column, Datum datum, bool isnull)
 		case Encoding::Name:
 			return text_value(ValueKind::String, NameStr(*DatumGetName(datum)), strlen(NameStr(*DatumGetName(datum))));
 		case Encoding::Numeric:
-			return output_value(ValueKind::Numeric, column, datum);
+			return output_value(ValueKind::Numeric, type, datum);
 		case Encoding::Date:
 			return date_value(DatumGetDateADT(datum));
 		case Encoding::Time:
 			return integer_value(ValueKind::Time, DatumGetTimeADT(datum));
 		case Encoding::Timestamp:
-			return timestamp_value(ValueKind::Timestamp, column, DatumGetTimestamp(datum));
+			return timestamp_value(ValueKind::Timestamp, type, DatumGetTimestamp(datum));
 		case Encoding::Timestamptz:
-			return timestamp_value(ValueKind::Timestamptz, column, DatumGetTimestampTz(datum));
+			return timestamp_value(ValueKind::Timestamptz, type, DatumGetTimestampTz(datum));
 		case Encoding::Uuid:
 			return uuid_value(datum);
 		case Encoding::JsonText:
 			return varlena_value(ValueKind::Json, datum);
 		case Encoding::Jsonb:
-			return output_value(ValueKind::Json, column, datum);
+			return output_value(ValueKind::Json, type, datum);
 		case Encoding::Output:
-			return output_value(ValueKind::String, column, datum);
+			return foreign_output_value(type, datum);
+		case Encoding::List:
+			return list_value(type, datum);
 	}
-	elog(ERROR, "unknown encoding %d", static_cast<int>(column->encoding));
+	elog(ERROR, "unknown encoding %d", static_cast<int>(type->encoding));
 }

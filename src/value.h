@@ -7,6 +7,8 @@
 
 #include "table.h"
 
+struct ListValue;
+
 struct Value
 {
 	siphon::ValueKind kind;
@@ -20,14 +22,26 @@ struct Value
 			const char *data;
 			size_t length;
 		} bytes; /* String, Bytes, Numeric, Uuid, Json */
+		const ListValue *list;
 	};
 };
 
+/* An array. It may have many elements, which is why they are on the wire at once and not values first. */
+struct ListValue
+{
+	siphon::WireBuffer message; /* a siphon.v1.List */
+	const ArrayType *array;     /* what it was made of, for the key hash */
+	TypeMapping *element;
+};
+
 /*
- * Converts a column's datum; memory is taken from the current context. A large value that the WAL does not
- * hold becomes UnchangedToast.
+ * Converts a datum; memory is taken from the current context. A large value that the WAL does not hold becomes
+ * UnchangedToast.
  */
-extern Value value_from_datum(Column *column, Datum datum, bool isnull);
+extern Value value_from_datum(TypeMapping *type, Datum datum, bool isnull);
+
+/* Converts an array; see list.cpp. */
+extern Value list_value(TypeMapping *type, Datum datum);
 
 /* Most bytes that value_write() takes for it. */
 static inline size_t
@@ -41,12 +55,14 @@ value_bound(const Value &value)
 		case siphon::ValueKind::Uuid:
 		case siphon::ValueKind::Json:
 			return siphon::kPayloadValueOverhead + value.bytes.length;
+		case siphon::ValueKind::List:
+			return siphon::kPayloadValueOverhead + value.list->message.size;
 		default:
 			return siphon::kSmallValueMax;
 	}
 }
 
-/* Writes it as a siphon.v1.Value in Event's field `field` (kValues or kOldValues). Its room is reserved. */
+/* Writes it as a siphon.v1.Value in the field `field` of an Event or a List. Its room is reserved. */
 static inline void
 value_write(siphon::Wire *wire, uint32 field, const Value &value)
 {
@@ -82,10 +98,17 @@ value_write(siphon::Wire *wire, uint32 field, const Value &value)
 		case siphon::ValueKind::Json:
 			wire->value_payload(field, value.kind, value.bytes.data, value.bytes.length);
 			break;
+		case siphon::ValueKind::List:
+			wire->value_list(field, value.list->message.data, value.list->message.size);
+			break;
 	}
 }
 
 /* The partition of a key, see proto/siphon.proto. `scratch` is overwritten. */
 extern int key_partition(const Table *table, const Value *values, int partitions, siphon::WireBuffer *scratch);
+
+/* Appends what a value, and the list in it, adds to the input of the key's hash. */
+extern void hash_value(siphon::WireBuffer *out, const Value &value);
+extern void hash_list(siphon::WireBuffer *out, const ListValue *list);
 
 #endif

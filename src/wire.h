@@ -51,6 +51,8 @@ enum Message : uint32_t {
 	kMessageCommitTimestamp,
 	kMessageTransactional
 };
+enum List : uint32_t { kListValues = 1, kListDimensions };
+enum Dimension : uint32_t { kDimensionLength = 1, kDimensionLowerBound };
 enum Watermark : uint32_t { kWatermarkApplication = 1, kWatermarkLsn, kWatermarkTimestamp };
 /* SnapshotBegin and SnapshotEnd begin with the same fields as a Package, but for kMarkerPartitions. */
 enum SnapshotMarker : uint32_t {
@@ -81,7 +83,8 @@ enum class ValueKind : uint8_t {
 	Timestamptz = 13,
 	Uuid = 14,
 	Json = 15,
-	UnchangedToast = 16
+	UnchangedToast = 16,
+	List = 17
 };
 
 /* siphon.v1.Operation */
@@ -89,8 +92,10 @@ enum class Operation : uint8_t { Insert = 1, Update = 2, Delete = 3, Truncate = 
 
 /* Most bytes that a Value without a payload of its own takes: field tag, length, kind tag, varint. */
 constexpr size_t kSmallValueMax = 1 + 1 + 2 + 10;
-/* Bytes around a payload in a Value: field tag, length, kind tag, payload length. */
-constexpr size_t kPayloadValueOverhead = 1 + 5 + 1 + 5;
+/* Most bytes around a payload in a Value: field tag, length, kind tag, payload length. */
+constexpr size_t kPayloadValueOverhead = 1 + 5 + 2 + 5;
+/* Most bytes that a Dimension takes in a List: field tag, length, its two numbers. */
+constexpr size_t kDimensionMax = 1 + 1 + 1 + 5 + 1 + 5;
 
 /* The writers. Each needs its bytes to be reserved. */
 class Wire
@@ -130,7 +135,7 @@ public:
 		varint(length);
 	}
 
-	/* Values: `field` is Event.values or Event.old_values. */
+	/* Values: `field` is Event.values, Event.old_values or List.values. */
 	void value_true(uint32_t field, ValueKind kind) { value_varint(field, kind, 1); }
 	void value_sint(uint32_t field, ValueKind kind, int64_t value)
 	{
@@ -158,6 +163,22 @@ public:
 	{
 		length_field(field, 1 + static_cast<size_t>(protozero::length_of_varint(length)) + length);
 		bytes_field(static_cast<uint32_t>(kind), data, length);
+	}
+	/* `message` is a List. Other than for the payloads above, the kind's tag takes two bytes. */
+	void value_list(uint32_t field, const void *message, size_t length)
+	{
+		length_field(field, 2 + static_cast<size_t>(protozero::length_of_varint(length)) + length);
+		bytes_field(static_cast<uint32_t>(ValueKind::List), message, length);
+	}
+	void dimension(uint32_t length, int32_t lower_bound)
+	{
+		tag(field::kListDimensions, protozero::pbf_wire_type::length_delimited);
+
+		char *size = at_++;
+
+		varint_field(field::kDimensionLength, length);
+		sint_field(field::kDimensionLowerBound, lower_bound);
+		*size = static_cast<char>(at_ - size - 1);
 	}
 
 private:

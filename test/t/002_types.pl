@@ -3,6 +3,7 @@
 use strict;
 use warnings FATAL => 'all';
 
+use JSON::PP;
 use PostgreSQL::Test::Utils;
 use Siphon;
 use Test::More;
@@ -56,8 +57,17 @@ my @samples = (
 		"'-infinity'" => '-infinity'
 	],
 	[ 'interval', "'1 day 02:03'" => '1 day 02:03:00' ],
-	[ 'integer[]', "'{1,NULL,3}'" => '{1,NULL,3}', "'{{1,2},{3,4}}'" => '{{1,2},{3,4}}', "'{}'" => '{}' ],
-	[ 'text[]', q('{"a,b",NULL,"NULL"}') => '{"a,b",NULL,"NULL"}' ],
+	[
+		'integer[]',
+		"'{1,NULL,3}'" => '[1,null,3]',
+		"'{{1,2},{3,4}}'" => '[[1,2],[3,4]]',
+		"'[-1:0][2:2]={{1},{2}}'" => '[{"bounds":"[-1:0][2:2]"},[1],[2]]',
+		"'{}'" => '[]'
+	],
+	[ 'text[]', q('{"a,b",NULL,"NULL"}') => '["a,b",null,"NULL"]' ],
+	[ 'bytea[]', "ARRAY['\\x00ff'::bytea]" => '["\\\\x00ff"]' ],
+	[ 'positives[]', q('{"{1,2}",NULL,"{}"}') => '[{"list":[1,2]},null,{"list":[]}]' ],
+	[ 'int2vector', "'1 -2'" => '1 -2' ],
 	[ 'mood', "'happy'" => 'happy' ],
 	[ 'positive', '7' => 7 ],
 	[ 'point3', "'(1,2,\"x y\")'" => '(1,2,"x y")' ],
@@ -66,6 +76,7 @@ my @samples = (
 	[ 'bit varying(8)', "B'101'" => '101' ],
 	[ 'tsvector', "'a b'" => "'a' 'b'" ]);
 
+my $json = JSON::PP->new->allow_nonref;
 my $node = siphon_node('primary');
 my $nats = siphon_nats();
 my $publisher = siphon_publisher($node, $nats);
@@ -75,6 +86,7 @@ $node->safe_psql(
 	'postgres', qq{
 	CREATE TYPE mood AS ENUM ('sad', 'happy');
 	CREATE DOMAIN positive AS int CHECK (value > 0);
+	CREATE DOMAIN positives AS positive[];
 	CREATE TYPE point3 AS (x int, y int, label text);
 	CREATE TABLE samples (id int PRIMARY KEY, $columns);
 	CREATE TABLE large (id int PRIMARY KEY, big text, small int);
@@ -110,7 +122,9 @@ for my $id (0 .. $#expected)
 	my ($column, $literal, $value) = @{ $expected[$id] };
 	my $name = "$samples[$column][0] " . ($literal =~ s/[^ -~]/?/gr);
 
-	is($row{$id}{"c$column"}, $value, $name);
+	my $came = $row{$id}{"c$column"};
+
+	is(ref $came eq 'ARRAY' ? $json->encode($came) : $came, $value, $name);
 }
 is(scalar(keys %row), scalar(@expected), 'each row arrived');
 is(scalar(grep { defined } map { values %$_ } values %row), 2 * @expected, 'all else is NULL');

@@ -4,6 +4,7 @@ use strict;
 use warnings FATAL => 'all';
 
 use FindBin;
+use JSON::PP;
 use PostgreSQL::Test::Utils;
 use Siphon;
 use Test::More;
@@ -15,7 +16,8 @@ my %hash_of = $lines =~ /(?:\/\/ |\G) +(\S.*?) +([0-9A-F]{16})/g;
 
 is_deeply(
 	[ sort keys %hash_of ],
-	[ sort 'bigint 1', 'bigint -1', 'bigint 42', 'text abc', 'text (empty)', '(bigint 7, text bug)' ],
+	[ sort 'bigint 1', 'bigint -1', 'bigint 42', 'text abc', 'text (empty)', '(bigint 7, text bug)',
+		'list {}', 'list {1,NULL}', 'list [0:0]={a}', 'list {{1},{2}}' ],
 	'the wire contract has test vectors');
 
 # A table for each kind of key. The key of the composite one is in another order than its columns; smaller integers are
@@ -26,12 +28,16 @@ my %tables = (
 	smallints => 'k smallint PRIMARY KEY',
 	texts => 'v text, k text PRIMARY KEY',
 	varchars => 'k varchar(10) PRIMARY KEY',
+	lists => 'k int[] PRIMARY KEY',
+	text_lists => 'k text[] PRIMARY KEY',
 	composites => 't text, v text, n bigint, PRIMARY KEY (n, t)',
 	identities => 'k bigint PRIMARY KEY, t text NOT NULL UNIQUE');
 my @rows = (
 	# table, row, what names it, vector
 	(map { my $table = $_; map { [ $table, "(k) VALUES ($_)", $_, "bigint $_" ] } 1, -1, 42 } qw(bigints ints smallints)),
 	(map { [ $_, "(k) VALUES ('abc')", 'abc', 'text abc' ], [ $_, "(k) VALUES ('')", '', 'text (empty)' ] } qw(texts varchars)),
+	(map { [ 'lists', "(k) VALUES ('$_->[0]')", $_->[1], "list $_->[0]" ] } [ '{}', '[]' ], [ '{1,NULL}', '[1,null]' ], [ '{{1},{2}}', '[[1],[2]]' ]),
+	[ 'text_lists', "(k) VALUES ('[0:0]={a}')", '[{"bounds":"[0:0]"},"a"]', 'list [0:0]={a}' ],
 	[ 'composites', "(n, t) VALUES (7, 'bug')", '7', '(bigint 7, text bug)' ],
 	[ 'identities', "(k, t) VALUES (5, 'abc')", '5', 'text abc' ]);
 
@@ -45,6 +51,7 @@ sub partition_of
 	return $rest;
 }
 
+my $json = JSON::PP->new;
 my $node = siphon_node('primary');
 my $nats = siphon_nats();
 
@@ -66,6 +73,8 @@ for my $partitions (4, 1000)
 	for my $event (@{ replay($nats, application => $application) })
 	{
 		my $name = $event->{columns}{k} // $event->{columns}{n};
+
+		$name = $json->encode($name) if ref $name;
 
 		$partition{"$event->{table} $name"} = $event->{partition} // 0;
 	}

@@ -6,8 +6,10 @@
 
 #include <cmath>
 #include <cstdint>
+#include <initializer_list>
 #include <limits>
 #include <string>
+#include <utility>
 
 using namespace siphon;
 
@@ -57,6 +59,57 @@ TEST(TailJson, OtherValues)
 	EXPECT_EQ(printed([](v1::Value &v) { v.set_uuid("a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"); }),
 			  "\"a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11\"");
 	EXPECT_THROW(printed([](v1::Value &) {}), std::runtime_error);
+}
+
+/* A list of integers, with as many dimensions as there are pairs of length and lower bound. */
+v1::List
+integers(int count, std::initializer_list<std::pair<uint32_t, int32_t>> dimensions = {})
+{
+	v1::List list;
+
+	for (int i = 1; i <= count; i++)
+		list.add_values()->set_integer(i);
+	for (const auto &[length, lower_bound] : dimensions)
+	{
+		v1::Dimension *dimension = list.add_dimensions();
+
+		dimension->set_length(length);
+		dimension->set_lower_bound(lower_bound);
+	}
+	return list;
+}
+
+std::string
+printed_list(const v1::List &list)
+{
+	return printed([&](v1::Value &v) { *v.mutable_list() = list; });
+}
+
+TEST(TailJson, Lists)
+{
+	v1::List list = integers(1);
+
+	EXPECT_EQ(printed_list({}), "[]");
+	EXPECT_EQ(printed_list(integers(3)), "[1,2,3]");
+	EXPECT_EQ(printed_list(integers(4, {{2, 1}, {2, 1}})), "[[1,2],[3,4]]");
+	EXPECT_EQ(printed_list(integers(2, {{1, 1}, {2, 1}, {1, 1}})), "[[[1],[2]]]");
+	EXPECT_EQ(printed_list(integers(2, {{2, -1}})), "[{\"bounds\":\"[-1:0]\"},1,2]");
+	EXPECT_EQ(printed_list(integers(2, {{2, 1}, {1, INT32_MAX}})), "[{\"bounds\":\"[1:2][2147483647:2147483647]\"},[1],[2]]");
+	list.add_values()->set_null(true);
+	list.add_values()->set_string("a[\"");
+	EXPECT_EQ(printed_list(list), "[1,null,\"a[\\\"\"]");
+	list.clear_values();
+	*list.add_values()->mutable_list() = integers(2);
+	list.add_values()->mutable_list();
+	EXPECT_EQ(printed_list(list), "[{\"list\":[1,2]},{\"list\":[]}]");
+}
+
+TEST(TailJson, ListsThatDoNotFitTheirDimensions)
+{
+	EXPECT_THROW(printed_list(integers(3, {{2, 1}, {2, 1}})), std::runtime_error);
+	EXPECT_THROW(printed_list(integers(0, {{0, 1}})), std::runtime_error);
+	EXPECT_THROW(printed_list(integers(0, {{UINT32_MAX, 1}, {UINT32_MAX, 1}, {UINT32_MAX, 1}})), std::runtime_error);
+	EXPECT_THROW(printed_list(integers(1, {{1, 1}, {1, 1}, {1, 1}, {1, 1}, {1, 1}, {1, 1}, {1, 1}})), std::runtime_error);
 }
 
 TEST(TailJson, Dates)

@@ -142,6 +142,60 @@ TEST(Wire, Payloads)
 	}
 }
 
+TEST(Wire, List)
+{
+	siphon::v1::Value value = round_trip(200, [](Wire &wire) {
+		TestBuffer buffer(2 * siphon::kSmallValueMax + 2 * siphon::kDimensionMax);
+		Wire list(&buffer);
+
+		list.value_sint(siphon::field::kListValues, ValueKind::Integer, -7);
+		list.value_true(siphon::field::kListValues, ValueKind::Null);
+		list.dimension(2, std::numeric_limits<int32_t>::min());
+		list.dimension(1, std::numeric_limits<int32_t>::max());
+		list.commit();
+		wire.value_list(siphon::field::kValues, buffer.data, buffer.size);
+	});
+
+	ASSERT_EQ(value.list().values_size(), 2);
+	EXPECT_EQ(value.list().values(0).integer(), -7);
+	EXPECT_TRUE(value.list().values(1).null());
+	ASSERT_EQ(value.list().dimensions_size(), 2);
+	EXPECT_EQ(value.list().dimensions(0).length(), 2U);
+	EXPECT_EQ(value.list().dimensions(0).lower_bound(), std::numeric_limits<int32_t>::min());
+	EXPECT_EQ(value.list().dimensions(1).length(), 1U);
+	EXPECT_EQ(value.list().dimensions(1).lower_bound(), std::numeric_limits<int32_t>::max());
+}
+
+TEST(Wire, ListsOfAnyLength)
+{
+	for (int count : {0, 1, 30, 31, 32, 33, 4000, 5000, 100000})
+	{
+		TestBuffer buffer(siphon::kSmallValueMax * static_cast<size_t>(count));
+		Wire list(&buffer);
+
+		for (int i = 0; i < count; i++)
+			list.value_varint(siphon::field::kListValues, ValueKind::Boolean, 1);
+		list.commit();
+
+		siphon::v1::Value value =
+			round_trip(siphon::kPayloadValueOverhead + buffer.size,
+					   [&](Wire &wire) { wire.value_list(siphon::field::kValues, buffer.data, buffer.size); });
+
+		EXPECT_EQ(value.kind_case(), siphon::v1::Value::kList);
+		EXPECT_EQ(value.list().values_size(), count);
+	}
+}
+
+TEST(Wire, DimensionsFit)
+{
+	TestBuffer buffer(siphon::kDimensionMax);
+	Wire wire(&buffer);
+
+	wire.dimension(std::numeric_limits<uint32_t>::max(), std::numeric_limits<int32_t>::min());
+	wire.commit();
+	EXPECT_EQ(buffer.size, siphon::kDimensionMax);
+}
+
 TEST(Wire, Event)
 {
 	TestBuffer buffer(256);

@@ -13,9 +13,11 @@ use warnings FATAL => 'all';
 use File::Temp;
 use JSON::PP;
 
-# A string in JSON, and any value that is no object or array.
+# A string in JSON, a list with all that is in it, and any value of a column.
 my $STRING = qr/"(?:[^"\\]++|\\.)*+"/;
-my $VALUE = qr/(?:$STRING|[^,}]++)/;
+my $LIST;
+$LIST = qr/\[(?:[^\[\]"]++|$STRING|(??{ $LIST }))*+\]/;
+my $VALUE = qr/(?:$STRING|$LIST|[^,}]++)/;
 my $HEAD = qr/^\{"application":$STRING,"schema":($STRING),"table":($STRING),(?:"partition":(\d+),)?"operation":"([A-Z-]+)"(?:,"generation":(\d+))?/;
 my $PLACE = qr/\G,"position":"([0-9A-F]{16})\/(\d+)","timestamp":$STRING,"xid":\d+/;
 
@@ -73,8 +75,11 @@ sub add_table
 		SELECT pg_catalog.json_build_object(
 			'name', (SELECT pg_catalog.format('%I.%I', $schema_literal, $table_literal)),
 			'columns', (SELECT pg_catalog.json_agg(pg_catalog.json_build_array(attname, pg_catalog.quote_ident(attname),
-							pg_catalog.format_type(atttypid, atttypmod)) ORDER BY attnum)
+							pg_catalog.format_type(atttypid, atttypmod),
+							(SELECT typdelim FROM pg_catalog.pg_type e WHERE e.oid = coalesce(d.typelem, y.typelem))) ORDER BY attnum)
 						  FROM pg_catalog.pg_attribute
+						  JOIN pg_catalog.pg_type y ON y.oid = atttypid
+						  LEFT JOIN pg_catalog.pg_type d ON d.oid = y.typbasetype
 						 WHERE attrelid = t.oid AND attnum > 0 AND NOT attisdropped AND attgenerated <> 'v'),
 			'key', (SELECT pg_catalog.json_agg(attname ORDER BY n)
 					  FROM (SELECT * FROM pg_catalog.pg_index
@@ -219,21 +224,21 @@ sub take
 }
 
 # The end of a line is ,"columns":{...},"unchanged":[...],"old":{...}} and not all of them are there. What is looked
-# for is nowhere else: in a string quotes would be escaped, and no column's value is an object or an array.
+# for is nowhere else: in a string quotes would be escaped, and no column's value begins or ends with a brace.
 sub images
 {
 	my ($rest) = @_;
 	my %image = (columns => undef, unchanged => undef, old => undef);
 
 	$rest =~ s/\}\n?\z//;
-	for my $part ([ old => ',"old":{' ], [ unchanged => ',"unchanged":[' ], [ columns => ',"columns":{' ])
+	for my $part ([ old => ',"old":{' ], [ unchanged => '},"unchanged":[' ], [ columns => ',"columns":{' ])
 	{
 		my ($name, $beginning) = @$part;
 		my $at = index $rest, $beginning;
 
 		next if $at < 0;
 		$image{$name} = substr $rest, $at + length($beginning) - 1;
-		$rest = substr $rest, 0, $at;
+		$rest = substr $rest, 0, $at + ($name eq 'unchanged');
 	}
 	return @image{qw(columns old unchanged)};
 }
@@ -424,6 +429,57 @@ sub check_end
 	return;
 }
 
+# A row, whose lists are strings now as PostgreSQL writes arrays: its input function alone makes any type of them.
+sub with_arrays
+{
+	my ($table, $row) = @_;
+	my %delimiter = map { json_string($_->[0]) => $_->[3] } @{ $table->{columns} };
+
+	return $row if index($row, ':[') < 0;
+	$row =~ s/\G([{,])($STRING):($VALUE)/"$1$2:" . (substr($3, 0, 1) eq '[' ? json_string(array(my $list = $3, $delimiter{$2})) : $3)/ge;
+	return $row;
+}
+
+# Takes a list off the text's beginning.
+sub array
+{
+	my (undef, $delimiter) = @_;
+	my ($bounds, @elements) = ('');
+
+	$_[0] =~ s/^\[(?:\{"bounds":"([^"]*)"\},?)?// or die "not a list: $_[0]\n";
+	$bounds = "$1=" if defined $1;
+	until ($_[0] =~ s/^\]//)
+	{
+		if ($_[0] =~ s/^\{"list"://)
+		{
+			push @elements, quoted(array($_[0], $delimiter));
+			$_[0] =~ s/^\}// or die "not a list: $_[0]\n";
+		}
+		elsif ($_[0] =~ /^\[/)
+		{
+			push @elements, array($_[0], $delimiter);
+		}
+		else
+		{
+			$_[0] =~ s/^($STRING|[^],]++)// or die "not a list: $_[0]\n";
+			my $element = $1;
+			my $is_null = $element eq 'null';
+
+			$element = JSON::PP->new->utf8(0)->allow_nonref->decode($element) if $element =~ /^"/;
+			push @elements, $is_null ? 'NULL' : quoted($element);
+		}
+		$_[0] =~ s/^,//;
+	}
+	return $bounds . '{' . join($delimiter, @elements) . '}';
+}
+
+sub quoted
+{
+	my ($text) = @_;
+
+	return '"' . ($text =~ s/(["\\])/\\$1/gr) . '"';
+}
+
 # The server makes rows of the columns' types of what was printed, some at a time, and compares their texts with those
 # of the table's rows: 1.0 is not 1.00. All keys came once, so that it is enough when all rows that came are there, and
 # none is missing.
@@ -460,6 +516,7 @@ sub compare_table
 		SET client_min_messages = warning;
 		BEGIN ISOLATION LEVEL REPEATABLE READ;
 		SET LOCAL TimeZone = 'UTC';
+		SET LOCAL lc_monetary = 'C';
 		CREATE TEMP TABLE incoming (line json) ON COMMIT DROP;
 		CREATE TEMP TABLE replica ON COMMIT DROP AS SELECT $columns FROM $table->{name} LIMIT 0;
 		CREATE TEMP TABLE came ON COMMIT DROP AS SELECT $keys FROM $table->{name} LIMIT 0;
@@ -467,7 +524,7 @@ sub compare_table
 	$self->each_batch(
 		$table,
 		sub {
-			print $psql "COPY incoming FROM STDIN;\n", (map { s/\\/\\\\/gr } @_), "\\.\n", qq{
+			print $psql "COPY incoming FROM STDIN;\n", (map { with_arrays($table, $_) =~ s/\\/\\\\/gr } @_), "\\.\n", qq{
 				INSERT INTO replica SELECT $values FROM incoming, json_to_record(line) AS x ($texts);
 				INSERT INTO came SELECT $keys FROM replica;
 				-- Some rows among many are found by the index.
