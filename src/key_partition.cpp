@@ -35,6 +35,9 @@ key_partition(const Table *table, const Value *values, int partitions, WireBuffe
 	{
 		const Value &value = values[table->key_columns[i]];
 		uint8 boolean = value.integer != 0;
+		float4 single;
+		float8 number;
+		std::string_view text;
 
 		switch (value.kind)
 		{
@@ -49,10 +52,12 @@ key_partition(const Table *table, const Value *values, int partitions, WireBuffe
 				put(scratch, &value.unsigned_, sizeof(value.unsigned_));
 				break;
 			case ValueKind::Float:
-				put(scratch, &value.float_, sizeof(value.float_));
+				single = siphon::key_of_float(value.float_);
+				put(scratch, &single, sizeof(single));
 				break;
 			case ValueKind::Double:
-				put(scratch, &value.double_, sizeof(value.double_));
+				number = siphon::key_of_float(value.double_);
+				put(scratch, &number, sizeof(number));
 				break;
 			case ValueKind::Boolean:
 				put(scratch, &boolean, 1);
@@ -62,7 +67,12 @@ key_partition(const Table *table, const Value *values, int partitions, WireBuffe
 			case ValueKind::Numeric:
 			case ValueKind::Uuid:
 			case ValueKind::Json:
-				put(scratch, value.bytes.data, static_cast<uint32>(value.bytes.length));
+				text = {value.bytes.data, value.bytes.length};
+				if (value.kind == ValueKind::Numeric)
+					text = siphon::key_of_numeric(text);
+				else if (table->columns[table->key_columns[i]].padded)
+					text = siphon::key_of_character(text);
+				put(scratch, text.data(), static_cast<uint32>(text.size()));
 				break;
 			case ValueKind::Null:
 			case ValueKind::UnchangedToast:

@@ -288,6 +288,7 @@ build_columns(Table *table, Relation relation, WireBuffer *wire_columns, ColumnD
 		column_of[i + 1] = table->ncolumns++;
 		column->attnum = i;
 		column->attlen = attribute->attlen;
+		column->padded = getBaseType(attribute->atttypid) == BPCHAROID;
 		column->encoding = type_encoding(attribute->atttypid);
 		for (int k = 0; k < nkeys; k++)
 			column->key |= keys[k] == i + 1;

@@ -18,6 +18,7 @@ struct Column
 	int attnum; /* from 0, index into deformed tuples */
 	Encoding encoding;
 	bool key;
+	bool padded; /* character(n): trailing spaces make no difference */
 	int16 attlen;
 	FmgrInfo output;
 };
