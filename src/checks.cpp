@@ -10,6 +10,8 @@
 
 extern "C" {
 #include "access/heapam.h"
+#include "access/nbtree.h"
+#include "catalog/pg_am.h"
 #include "commands/defrem.h"
 #include "replication/walreceiver.h"
 #include "utils/varlena.h"
@@ -306,6 +308,51 @@ identity_index(Relation relation)
 	return relation->rd_replidindex;
 }
 
+/* Are values of the index's column that are equal also alike on the wire, or made so by key_partition()? */
+static bool
+equal_is_alike(Relation index, int column)
+{
+	Oid type = index->rd_opcintype[column];
+	Oid function;
+
+	if (type == NUMERICOID || type == FLOAT4OID || type == FLOAT8OID)
+		return true;
+	if (type == BPCHAROID)
+		return get_collation_isdeterministic(index->rd_indcollation[column]);
+	if (index->rd_rel->relam != BTREE_AM_OID)
+		return false;
+	/* PostgreSQL asks the same before it keeps equal entries of an index once. */
+	function = get_opfamily_proc(index->rd_opfamily[column], type, type, BTEQUALIMAGE_PROC);
+	return OidIsValid(function) &&
+		   DatumGetBool(OidFunctionCall1Coll(function, index->rd_indcollation[column], ObjectIdGetDatum(type)));
+}
+
+/* Keys that are equal must not fall into different partitions. */
+static void
+check_key_types(Relation relation, Oid index_oid)
+{
+	Relation index = index_open(index_oid, AccessShareLock);
+
+	for (int i = 0; i < index->rd_index->indnkeyatts; i++)
+	{
+		AttrNumber attnum = index->rd_index->indkey.values[i];
+
+		if (equal_is_alike(index, i))
+			continue;
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("table %s can't be divided by its key",
+						quote_qualified_identifier(get_namespace_name(RelationGetNamespace(relation)),
+												   RelationGetRelationName(relation))),
+				 errdetail("Values of column \"%s\" can be equal and written differently, and so would not always "
+						   "be in the same partition.",
+						   get_attname(RelationGetRelid(relation), attnum, false)),
+				 errhint("Call siphon_add_table() with partitions => 1, or use ALTER TABLE ... REPLICA IDENTITY "
+						 "USING INDEX with an index of other columns.")));
+	}
+	index_close(index, AccessShareLock);
+}
+
 static void
 check_identity(Relation relation, int partitions)
 {
@@ -325,6 +372,8 @@ check_identity(Relation relation, int partitions)
 				 errmsg("table %s has no key to divide it into %d partitions by", qualified, partitions),
 				 errhint("ALTER TABLE %s ADD PRIMARY KEY (...), or call siphon_add_table() with partitions => 1.",
 						 qualified)));
+	if (partitions > 1)
+		check_key_types(relation, index);
 }
 
 /* The leaves of a partitioned table. The root's key names their rows, so their replica identities must hold it. */

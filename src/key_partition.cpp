@@ -25,10 +25,13 @@ put_null(WireBuffer *out)
 	out->size += siphon::kKeyLengthSize;
 }
 
-void
-hash_value(WireBuffer *out, const Value &value)
+static void
+hash_value(WireBuffer *out, const Value &value, bool padded)
 {
 	uint8 boolean;
+	float4 single;
+	float8 number;
+	std::string_view text;
 
 	switch (value.kind)
 	{
@@ -43,10 +46,12 @@ hash_value(WireBuffer *out, const Value &value)
 			put(out, &value.unsigned_, sizeof(value.unsigned_));
 			break;
 		case ValueKind::Float:
-			put(out, &value.float_, sizeof(value.float_));
+			single = siphon::key_of_float(value.float_);
+			put(out, &single, sizeof(single));
 			break;
 		case ValueKind::Double:
-			put(out, &value.double_, sizeof(value.double_));
+			number = siphon::key_of_float(value.double_);
+			put(out, &number, sizeof(number));
 			break;
 		case ValueKind::Boolean:
 			boolean = value.integer != 0;
@@ -57,10 +62,16 @@ hash_value(WireBuffer *out, const Value &value)
 		case ValueKind::Numeric:
 		case ValueKind::Uuid:
 		case ValueKind::Json:
-			put(out, value.bytes.data, static_cast<uint32>(value.bytes.length));
+			text = {value.bytes.data, value.bytes.length};
+			if (value.kind == ValueKind::Numeric)
+				text = siphon::key_of_numeric(text);
+			else if (padded)
+				text = siphon::key_of_character(text);
+			put(out, text.data(), static_cast<uint32>(text.size()));
 			break;
 		case ValueKind::List:
-			hash_list(out, value.list);
+			/* No table is divided by one, but its key may come to be one. */
+			put(out, value.bytes.data, static_cast<uint32>(value.bytes.length));
 			break;
 		case ValueKind::Null:
 		case ValueKind::UnchangedToast:
@@ -76,6 +87,6 @@ key_partition(const Table *table, const Value *values, int partitions, WireBuffe
 		return 0;
 	scratch->size = 0;
 	for (int i = 0; i < table->nkeys; i++)
-		hash_value(scratch, values[table->key_columns[i]]);
+		hash_value(scratch, values[table->key_columns[i]], table->columns[table->key_columns[i]].padded);
 	return static_cast<int>(siphon::key_hash_partition(scratch->data, scratch->size, static_cast<uint32>(partitions)));
 }

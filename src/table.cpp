@@ -273,6 +273,7 @@ build_columns(Table *table, Relation relation, WireBuffer *wire_columns, ColumnD
 
 		column_of[i + 1] = table->ncolumns++;
 		column->attnum = i;
+		column->padded = getBaseType(attribute->atttypid) == BPCHAROID;
 		for (int k = 0; k < nkeys; k++)
 			column->key |= keys[k] == i + 1;
 		type_mapping(attribute->atttypid, &column->type);

@@ -17,6 +17,7 @@ struct Column
 {
 	int attnum; /* from 0, index into deformed tuples */
 	bool key;
+	bool padded; /* character(n): trailing spaces make no difference */
 	TypeMapping type;
 };
 

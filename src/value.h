@@ -7,8 +7,6 @@
 
 #include "table.h"
 
-struct ListValue;
-
 struct Value
 {
 	siphon::ValueKind kind;
@@ -21,17 +19,8 @@ struct Value
 		{
 			const char *data;
 			size_t length;
-		} bytes; /* String, Bytes, Numeric, Uuid, Json */
-		const ListValue *list;
+		} bytes; /* String, Bytes, Numeric, Uuid, Json; List: a siphon.v1.List, as it may have many elements */
 	};
-};
-
-/* An array. It may have many elements, which is why they are on the wire at once and not values first. */
-struct ListValue
-{
-	siphon::WireBuffer message; /* a siphon.v1.List */
-	const ArrayType *array;     /* what it was made of, for the key hash */
-	TypeMapping *element;
 };
 
 /*
@@ -54,9 +43,8 @@ value_bound(const Value &value)
 		case siphon::ValueKind::Numeric:
 		case siphon::ValueKind::Uuid:
 		case siphon::ValueKind::Json:
-			return siphon::kPayloadValueOverhead + value.bytes.length;
 		case siphon::ValueKind::List:
-			return siphon::kPayloadValueOverhead + value.list->message.size;
+			return siphon::kPayloadValueOverhead + value.bytes.length;
 		default:
 			return siphon::kSmallValueMax;
 	}
@@ -99,16 +87,12 @@ value_write(siphon::Wire *wire, uint32 field, const Value &value)
 			wire->value_payload(field, value.kind, value.bytes.data, value.bytes.length);
 			break;
 		case siphon::ValueKind::List:
-			wire->value_list(field, value.list->message.data, value.list->message.size);
+			wire->value_list(field, value.bytes.data, value.bytes.length);
 			break;
 	}
 }
 
 /* The partition of a key, see proto/siphon.proto. `scratch` is overwritten. */
 extern int key_partition(const Table *table, const Value *values, int partitions, siphon::WireBuffer *scratch);
-
-/* Appends what a value, and the list in it, adds to the input of the key's hash. */
-extern void hash_value(siphon::WireBuffer *out, const Value &value);
-extern void hash_list(siphon::WireBuffer *out, const ListValue *list);
 
 #endif

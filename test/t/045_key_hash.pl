@@ -1,45 +1,46 @@
 # The partition of a key is the one that the wire contract documents, so that a consumer can compute it: the test vectors
-# of proto/siphon.proto, published.
+# of proto/siphon.proto, in snapshots and in changes. Keys that PostgreSQL holds for equal are in one partition.
 use strict;
 use warnings FATAL => 'all';
 
 use FindBin;
-use JSON::PP;
 use PostgreSQL::Test::Utils;
 use Siphon;
 use Test::More;
 
-# What is documented: "bigint -1       0C4E8605C55716F7     text abc              565CF3688C6EBE4C", two to a line.
+# What is documented: "bigint -1       0C4E8605C55716F7     text abc              565CF3688C6EBE4C", some to a line.
 my $contract = slurp_file("$FindBin::RealBin/../../proto/siphon.proto");
 my ($lines) = $contract =~ /Test vectors[^\n]*\n((?:\/\/ +.*[0-9A-F]{16}\n)+)/;
 my %hash_of = $lines =~ /(?:\/\/ |\G) +(\S.*?) +([0-9A-F]{16})/g;
 
-is_deeply(
-	[ sort keys %hash_of ],
-	[ sort 'bigint 1', 'bigint -1', 'bigint 42', 'text abc', 'text (empty)', '(bigint 7, text bug)',
-		'list {}', 'list {1,NULL}', 'list [0:0]={a}', 'list {{1},{2}}' ],
-	'the wire contract has test vectors');
-
 # A table for each kind of key. The key of the composite one is in another order than its columns; smaller integers are
 # hashed as bigint is; a replica identity that is not the primary key is the key.
 my %tables = (
-	bigints => 'k bigint PRIMARY KEY',
-	ints => 'v text, k int PRIMARY KEY',
+	ints => 'k int PRIMARY KEY',
 	smallints => 'k smallint PRIMARY KEY',
-	texts => 'v text, k text PRIMARY KEY',
 	varchars => 'k varchar(10) PRIMARY KEY',
-	lists => 'k int[] PRIMARY KEY',
-	text_lists => 'k text[] PRIMARY KEY',
-	composites => 't text, v text, n bigint, PRIMARY KEY (n, t)',
-	identities => 'k bigint PRIMARY KEY, t text NOT NULL UNIQUE');
+	composites => 't text, n bigint, PRIMARY KEY (n, t)',
+	identities => 'n bigint PRIMARY KEY, k text NOT NULL UNIQUE');
 my @rows = (
-	# table, row, what names it, vector
-	(map { my $table = $_; map { [ $table, "(k) VALUES ($_)", $_, "bigint $_" ] } 1, -1, 42 } qw(bigints ints smallints)),
-	(map { [ $_, "(k) VALUES ('abc')", 'abc', 'text abc' ], [ $_, "(k) VALUES ('')", '', 'text (empty)' ] } qw(texts varchars)),
-	(map { [ 'lists', "(k) VALUES ('$_->[0]')", $_->[1], "list $_->[0]" ] } [ '{}', '[]' ], [ '{1,NULL}', '[1,null]' ], [ '{{1},{2}}', '[[1],[2]]' ]),
-	[ 'text_lists', "(k) VALUES ('[0:0]={a}')", '[{"bounds":"[0:0]"},"a"]', 'list [0:0]={a}' ],
-	[ 'composites', "(n, t) VALUES (7, 'bug')", '7', '(bigint 7, text bug)' ],
-	[ 'identities', "(k, t) VALUES (5, 'abc')", '5', 'text abc' ]);
+	# table, what names the vector, row
+	(map { [ $_->[0], "bigint $_->[1]", "(k) VALUES ($_->[1])" ] } map { my $table = $_; map { [ $table, $_ ] } 1, -1, 42 } qw(ints smallints)),
+	[ 'varchars', 'text abc', "(k) VALUES ('abc')" ],
+	[ 'varchars', 'text (empty)', "(k) VALUES ('')" ],
+	[ 'composites', '(bigint 7, text bug)', "(n, t) VALUES (7, 'bug')" ],
+	[ 'identities', 'text abc', "(n, k) VALUES (5, 'abc')" ]);
+
+# All others are of one column of the type that their name begins with. A key is never NULL.
+for my $vector (grep { !/^\(/ } sort keys %hash_of)
+{
+	my ($type, $value) = split / /, $vector, 2;
+	my $table = 't_' . ($type =~ s/\W/_/gr);
+	# Of two equal ones there can be one in a table.
+	$table .= '_' . ($value =~ s/\W/_/gr) if $vector =~ /^(?:numeric 1\.5|double -?0)/;
+
+	$tables{$table} = 'k ' . ($type =~ s/^double$/double precision/r) . ' PRIMARY KEY';
+	push @rows, [ $table, $vector, "(k) VALUES ('" . ($value eq '(empty)' ? '' : $value) . "')" ];
+}
+cmp_ok(scalar(@rows), '>=', 30, 'the wire contract has test vectors');
 
 # Of a hash in hexadecimal, where a Perl without 64-bit integers would do as well.
 sub partition_of
@@ -51,36 +52,124 @@ sub partition_of
 	return $rest;
 }
 
-my $json = JSON::PP->new;
-my $node = siphon_node('primary');
+my $node = siphon_node('primary', conf => 'siphon.max_snapshots = 3');
 my $nats = siphon_nats();
 
-# Few partitions; and many, of which more of the hash's bits decide.
-for my $partitions (4, 1000)
+# Few partitions, of rows that are there already and then change; and many, of which more of the hash's bits decide.
+for my $partitions (7, 1000)
 {
 	my $application = "of_$partitions";
 	my $schema = "s$partitions";
-
 	my $publisher = siphon_publisher($node, $nats, application => $application, name => "publisher_$partitions");
+	my $insert = join ';', map { "INSERT INTO $schema.$_->[0] " . ($_->[2] =~ s/\((.*?)\) VALUES \(/($1, vector) VALUES (/r =~ s/\)$/, '$_->[1]')/r) } @rows;
+	my $add = sub {
+		my ($snapshot) = @_;
+
+		$node->safe_psql('postgres',
+			"SELECT siphon_add_table(oid, '$application', $partitions, snapshot => $snapshot, workers => 1)"
+			  . " FROM pg_class WHERE relnamespace = '$schema'::regnamespace AND relkind = 'r'");
+	};
+
 	$node->safe_psql('postgres', "CREATE SCHEMA $schema;"
-		  . join(';', map { "CREATE TABLE $schema.$_ ($tables{$_})" } sort keys %tables)
-		  . ";ALTER TABLE $schema.identities REPLICA IDENTITY USING INDEX identities_t_key");
-	add_table($node, "$schema.$_", application => "'$application'", partitions => $partitions) for sort keys %tables;
-	$node->safe_psql('postgres', join ';', map { "INSERT INTO $schema.$_->[0] $_->[1]" } @rows);
+		  . join(';', map { "CREATE TABLE $schema.$_ (v int, $tables{$_}, vector text)" } sort keys %tables)
+		  . ";ALTER TABLE $schema.identities REPLICA IDENTITY USING INDEX identities_k_key");
+	if ($partitions == 1000)
+	{
+		$add->('false');
+		$node->safe_psql('postgres', $insert);
+	}
+	else
+	{
+		$node->safe_psql('postgres', $insert);
+		$add->('true');
+		$node->poll_query_until('postgres', "SELECT bool_and(state = 'streaming') FROM siphon_tables WHERE application = '$application'")
+		  or die 'the snapshots do not end';
+		$node->safe_psql('postgres', join ';', map { "UPDATE $schema.$_ SET v = 1" } sort keys %tables);
+	}
 	wait_confirmed($node, application => $application);
 
-	my %partition;
-	for my $event (@{ replay($nats, application => $application) })
+	my %came;
+	for my $event (grep { $_->{columns} } @{ replay($nats, application => $application) })
 	{
-		my $name = $event->{columns}{k} // $event->{columns}{n};
-
-		$name = $json->encode($name) if ref $name;
-
-		$partition{"$event->{table} $name"} = $event->{partition} // 0;
+		push @{ $came{"$event->{table}: $event->{columns}{vector}"} }, $event->{operation} . ' ' . ($event->{partition} // 0);
 	}
-	is($partition{"$_->[0] $_->[2]"}, partition_of($hash_of{ $_->[3] }, $partitions),
-		"$_->[3] of $_->[0], $partitions partitions")
-	  for @rows;
+	is_deeply(
+		\%came,
+		{
+			map {
+				my $partition = partition_of($hash_of{ $_->[1] }, $partitions);
+
+				("$_->[0]: $_->[1]" =>
+					  [ map { "$_ $partition" } $partitions == 1000 ? ('INSERT') : ('SNAPSHOT', 'UPDATE') ])
+			} @rows
+		},
+		"all vectors, $partitions partitions");
+}
+
+# ---- equal keys -----------------------------------------------------------------------------------------------------
+
+my $publisher = siphon_publisher($node, $nats);
+my $key = "(SELECT string_agg(md5(g::text), '') FROM generate_series(1, 80) g)";
+
+$node->safe_psql(
+	'postgres', qq{
+	CREATE DOMAIN amount AS numeric CHECK (value >= 0);
+	CREATE TABLE numerics (k amount PRIMARY KEY, v int);
+	CREATE TABLE doubles (k float8 PRIMARY KEY, v int);
+	CREATE TABLE chars (k bpchar PRIMARY KEY, v int);
+	CREATE TABLE long_keys (k text PRIMARY KEY, v int);
+	ALTER TABLE long_keys ALTER k SET STORAGE EXTERNAL});
+add_table($node, $_, partitions => 8) for qw(numerics doubles chars long_keys);
+$node->safe_psql(
+	'postgres', qq{
+	INSERT INTO numerics SELECT g, g FROM generate_series(0, 40) g;
+	UPDATE numerics SET k = k::numeric(10, 2);
+	DELETE FROM numerics;
+	INSERT INTO numerics SELECT g::numeric(10, 3), g FROM generate_series(0, 40) g;
+	INSERT INTO doubles VALUES (0, 0);
+	UPDATE doubles SET k = '-0' WHERE k = 0;
+	INSERT INTO chars VALUES ('a', 0);
+	UPDATE chars SET k = 'a  ' WHERE k = 'a';
+	INSERT INTO long_keys SELECT g || $key, g FROM generate_series(1, 20) g;
+	UPDATE long_keys SET v = v + 100;
+	DELETE FROM long_keys WHERE v % 2 = 0});
+wait_confirmed($node);
+
+my $events = replay($nats);
+my %in;
+$in{"$_->{table} $_->{columns}{v}"}{ $_->{partition} // 0 } = 1 for grep { $_->{columns} && $_->{table} =~ /^(?:numerics|doubles|chars)$/ } @$events;
+is(scalar(keys %in), 43, 'keys that are equal and written differently:');
+is(join(' ', grep { keys %{ $in{$_} } != 1 } sort keys %in), '', 'each is in one partition');
+is_deeply(
+	[ map { [ $_->{operation}, $_->{old}{k} ] } grep { $_->{operation} =~ /UPDATE/ && $_->{table} eq 'doubles' } @$events ],
+	[ [ 'UPDATE', 0 ] ],
+	'so an UPDATE from one to the other stays one, and says which was there');
+is(scalar(grep { $_->{table} eq 'long_keys' && $_->{operation} eq 'UPDATE' && length $_->{columns}{k} > 2500 && $_->{old} } @$events),
+	20, 'a key that is large enough to be stored apart comes with each UPDATE, and so does the old one');
+is_replayed($nats, $node, ['long_keys'], 'and names its row');
+
+# Where it can't be promised, no table is divided.
+$node->safe_psql(
+	'postgres', q{
+	CREATE TYPE mood AS ENUM ('sad', 'happy');
+	CREATE TABLE fine (a mood, b inet, c "char", d name, e macaddr, f timetz, g money, h bit varying, i pg_lsn, j cidr,
+		PRIMARY KEY (a, b, c, d, e, f, g, h, i, j));
+	CREATE COLLATION anycase (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+	CREATE TABLE n_collation (k text COLLATE anycase PRIMARY KEY);
+	CREATE TABLE n_character (k char(5) COLLATE anycase PRIMARY KEY);
+	CREATE TABLE n_interval (v int, k interval, PRIMARY KEY (v, k));
+	CREATE TABLE n_jsonb (k jsonb PRIMARY KEY);
+	CREATE TABLE n_array (k numeric[] PRIMARY KEY);
+	CREATE TABLE n_range (k numrange PRIMARY KEY)});
+add_table($node, 'fine', partitions => 2);
+for my $table (qw(n_collation n_character n_interval n_jsonb n_array n_range))
+{
+	fails_with(
+		$node, "SELECT siphon_add_table('$table', partitions => 2)", $table,
+		error => qr/table public\.$table can't be divided by its key/,
+		detail => qr/Values of column "k" can be equal and written differently/,
+		hint => qr/Call siphon_add_table\(\) with partitions => 1/);
+	add_table($node, $table);
 }
 
 done_testing();

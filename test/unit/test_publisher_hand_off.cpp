@@ -65,13 +65,15 @@ public:
 	/* Writes a frame, if there is one and room for it. True: all is written. */
 	bool step()
 	{
-		static const std::string route("public\0t", 8);
+		static const std::string table("public\0t", 8);
+		static const std::string prefix("\0siphon", 7);
 
 		if (next_ == records_.size())
 			return true;
 
 		const Record &record = records_[next_];
 		bool routed = record.kind != FrameKind::Watermark && record.kind != FrameKind::Origin;
+		const std::string &route = record.kind == FrameKind::Message ? prefix : table;
 		RecordInfo info{record.kind,       routed ? 16384u : 0u, record.partition,
 						record.generation, record.events,        record.first,
 						record.last,       route.data(),         static_cast<uint16_t>(routed ? route.size() : 0)};
@@ -210,6 +212,16 @@ public:
 	const Visibility &snapshot() const { return snapshot_; }
 	/* All that was decoded since the table's changes are held, of the last generation. */
 	const std::vector<Change> &changes() const { return changes_; }
+	/* All logical messages, as positions and contents. */
+	std::vector<std::string> messages() const
+	{
+		std::vector<std::string> all;
+
+		for (const auto &[transaction, messages] : messages_)
+			for (const auto &[position, text] : messages)
+				all.push_back(format_position(position.lsn, position.ordinal) + " " + text);
+		return all;
+	}
 
 private:
 	enum class Phase { Begin, Rows, End, Streaming };
@@ -361,7 +373,26 @@ private:
 			events.push_back({change, noise(dice_.percent(5) ? 20000 : dice_.below(400))});
 			changes_.push_back(change);
 		}
+		/* One outside of a transaction, which is a bit older, and one in it; large ones go in parts. */
+		for (Position position : {Position{lsn(transaction_) - 1, 0}, Position{lsn(transaction_), ++ordinal}})
+		{
+			if (dice_.percent(20))
+				messages_[transaction_].push_back({position, noise(dice_.percent(10) ? 20000 : dice_.below(500))});
+		}
 		transaction_++;
+	}
+
+	void write_messages()
+	{
+		for (const auto &[position, text] : messages_[next_])
+		{
+			v1::Message message;
+
+			message.set_content(text);
+			message.set_commit_lsn(position.lsn);
+			message.set_ordinal(position.ordinal);
+			decoder_->add({FrameKind::Message, 0, 0, 1, position, position, message.SerializeAsString()});
+		}
 	}
 
 	void write_package(uint32_t partition)
@@ -404,6 +435,7 @@ private:
 			write_packages();
 		packages_kind_ = kind;
 		packages_generation_ = generation_;
+		write_messages();
 		for (const auto &[change, text] : history_[next_])
 		{
 			v1::Package &package = packages_[change.partition];
@@ -459,6 +491,7 @@ private:
 	std::unique_ptr<Worker> decoder_;
 	std::vector<uint64_t> epochs_;
 	std::map<uint32_t, std::vector<std::pair<Change, std::string>>> history_; /* by transaction */
+	std::map<uint32_t, std::vector<std::pair<Position, std::string>>> messages_;
 	uint32_t next_ = 0;                                                       /* to be decoded */
 	uint32_t next_confirmed_ = 0;
 	std::map<uint32_t, v1::Package> packages_; /* open ones, by partition */
@@ -528,6 +561,32 @@ read_subject(const MemoryQueue &queue, uint32_t partition, uint32_t generation)
 	return copy;
 }
 
+/* The logical messages, as positions and contents. */
+std::vector<std::string>
+read_messages(const MemoryQueue &queue)
+{
+	std::vector<std::string> messages;
+	PackageAssembler assembler;
+
+	for (const auto &[sequence, message] : queue.log)
+	{
+		std::string_view payload;
+		auto part = message.headers.find("Siphon-Part");
+		v1::Message logical;
+
+		if (message.headers.at("Siphon-Kind") == "history")
+			messages.clear();
+		if (message.subject != "siphon.main.messages.siphon" ||
+			assembler.add(message.subject, part == message.headers.end() ? "" : part->second,
+						  message.headers.at("Siphon-Encoding"), message.body,
+						  &payload) != PackageAssembler::Result::Complete)
+			continue;
+		EXPECT_TRUE(logical.ParseFromArray(payload.data(), static_cast<int>(payload.size())));
+		messages.push_back(format_position(logical.commit_lsn(), logical.ordinal()) + " " + logical.content());
+	}
+	return messages;
+}
+
 TablePhase
 phase(const MemoryQueue &queue)
 {
@@ -552,6 +611,7 @@ check(const MemoryQueue &queue, const World &world)
 		ASSERT_EQ(copy.changes.size(), expected.size());
 		ASSERT_TRUE(copy.changes == expected);
 	}
+	ASSERT_TRUE(read_messages(queue) == world.messages());
 }
 
 void
