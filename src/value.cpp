@@ -41,7 +41,9 @@ bytes_value(ValueKind kind, const char *data, size_t length)
 static Value
 text_value(ValueKind kind, const char *text, size_t length)
 {
-	return bytes_value(text_to_utf8(&text, &length) ? kind : ValueKind::Bytes, text, length);
+	if (!text_to_utf8(&text, &length))
+		kind = ValueKind::Bytes;
+	return bytes_value(kind, text, length);
 }
 
 static Value
