@@ -5,7 +5,6 @@
 
 #include "application.h"
 #include "listing.h"
-#include "mirror.h"
 #include "session.h"
 #include "snapshot.h"
 
@@ -118,7 +117,11 @@ read_members(const char *publication)
 		" JOIN pg_catalog.pg_namespace n ON n.nspname = t.schemaname"
 		" JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = t.tablename"
 		" LEFT JOIN pg_catalog.pg_publication_rel r ON r.prpubid = p.oid AND r.prrelid = c.oid AND NOT p.puballtables"
-		" WHERE t.pubname = $1 ORDER BY c.oid";
+		" WHERE t.pubname = $1 AND NOT EXISTS (" /* siphon's own table */
+		"  SELECT FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid"
+		"   WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid AND d.deptype = 'e'"
+		"     AND d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass AND e.extname = 'siphon')"
+		" ORDER BY c.oid";
 	Oid types[] = {TEXTOID};
 	Datum values[] = {CStringGetTextDatum(publication)};
 	MemoryContext caller = CurrentMemoryContext;
@@ -142,8 +145,7 @@ read_members(const char *publication)
 		columns = SPI_getbinval(tuple, desc, 3, &isnull);
 		if (!isnull)
 			read_columns(member, columns);
-		if (member->relid != mirror_table())
-			members = lappend(members, member);
+		members = lappend(members, member);
 		MemoryContextSwitchTo(old);
 	}
 	SPI_finish();
@@ -280,17 +282,15 @@ same_left_out(List *a, List *b)
 
 	if (list_length(a) != list_length(b))
 		return false;
-	forboth(lc, a, lc2, b)
-		if (memcmp(lfirst(lc), lfirst(lc2), sizeof(RegistryLeftOut)) != 0)
-			return false;
+	forboth(lc, a, lc2, b) if (memcmp(lfirst(lc), lfirst(lc2), sizeof(RegistryLeftOut)) != 0) return false;
 	return true;
 }
 
 static void
 say(const char *what, const char *schema, const char *name, const char *reason)
 {
-	ereport(LOG, (errmsg("siphon: application \"%s\" follows its publication: table \"%s.%s\" %s", app->name, schema, name,
-						 what),
+	ereport(LOG, (errmsg("siphon: application \"%s\" follows its publication: table \"%s.%s\" %s", app->name, schema,
+						 name, what),
 				  reason ? errdetail("%s", reason) : 0));
 }
 

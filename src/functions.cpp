@@ -169,10 +169,10 @@ siphon_follow_publication(PG_FUNCTION_ARGS)
 	if (strcmp(registry->publication, publication) == 0)
 		PG_RETURN_VOID();
 	if (registry->publication[0])
-		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-						errmsg("application \"%s\" follows publication \"%s\" already", application,
-							   registry->publication),
-						errhint("SELECT siphon_unfollow_publication('%s') first.", application)));
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("application \"%s\" follows publication \"%s\" already", application, registry->publication),
+				 errhint("SELECT siphon_unfollow_publication('%s') first.", application)));
 	registry = checked(registry_begin_change(application), application);
 	strlcpy(registry->publication, publication, sizeof(registry->publication));
 	registry_end_change(registry);
@@ -308,8 +308,7 @@ consider_all(const Registry *registry, List *tables, List *roots, int partitions
 		if (OidIsValid(lfirst_oid(root)))
 			outcome->reason = psprintf("it is a partition of table %s", listing_name(lfirst_oid(root)));
 		else
-			outcome->table =
-				listing_try(registry, outcome->relid, partitions, NIL, &outcome->reason, &outcome->hint);
+			outcome->table = listing_try(registry, outcome->relid, partitions, NIL, &outcome->reason, &outcome->hint);
 		outcomes = lappend(outcomes, outcome);
 	}
 	return outcomes;
@@ -470,10 +469,11 @@ refuse_new_partitions(const RegistryTable *table, const char *application)
 {
 	const char *name = listing_name(table->relid);
 
-	ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					errmsg("partitions of table %s can't be changed: it was added without its rows", name),
-					errdetail("Keys would change their partition, and no rows come that say so."),
-					errhint("SELECT siphon_resync_table('%s', '%s') first to publish its rows, too.", name, application)));
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("partitions of table %s can't be changed: it was added without its rows", name),
+			 errdetail("Keys would change their partition, and no rows come that say so."),
+			 errhint("SELECT siphon_resync_table('%s', '%s') first to publish its rows, too.", name, application)));
 }
 
 extern "C" Datum
