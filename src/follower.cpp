@@ -282,7 +282,11 @@ same_left_out(List *a, List *b)
 
 	if (list_length(a) != list_length(b))
 		return false;
-	forboth(lc, a, lc2, b) if (memcmp(lfirst(lc), lfirst(lc2), sizeof(RegistryLeftOut)) != 0) return false;
+	forboth(lc, a, lc2, b)
+	{
+		if (memcmp(lfirst(lc), lfirst(lc2), sizeof(RegistryLeftOut)) != 0)
+			return false;
+	}
 	return true;
 }
 

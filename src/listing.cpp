@@ -215,8 +215,11 @@ same_names(List *a, List *b)
 
 	if (list_length(a) != list_length(b))
 		return false;
-	forboth(lc, a, lc2,
-			b) if (strcmp(static_cast<char *>(lfirst(lc)), static_cast<char *>(lfirst(lc2))) != 0) return false;
+	forboth(lc, a, lc2, b)
+	{
+		if (strcmp(static_cast<char *>(lfirst(lc)), static_cast<char *>(lfirst(lc2))) != 0)
+			return false;
+	}
 	return true;
 }
 
