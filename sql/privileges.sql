@@ -56,6 +56,23 @@ SELECT siphon_add_table('issues', snapshot => false);
 SELECT siphon_add_table('other', snapshot => false);
 RESET ROLE;
 
+-- to follow a publication is to publish what its owner will say
+GRANT EXECUTE ON FUNCTION siphon_follow_publication TO regress_siphon_user;
+SET ROLE regress_siphon_user;
+SELECT siphon_follow_publication('p');
+RESET ROLE;
+GRANT pg_read_all_data TO regress_siphon_user;
+SET ROLE regress_siphon_user;
+SELECT siphon_follow_publication('p');
+RESET ROLE;
+ALTER ROLE regress_siphon_user BYPASSRLS;
+SET ROLE regress_siphon_user;
+SELECT siphon_follow_publication('p');
+RESET ROLE;
+ALTER ROLE regress_siphon_user NOBYPASSRLS;
+REVOKE pg_read_all_data FROM regress_siphon_user;
+REVOKE EXECUTE ON FUNCTION siphon_follow_publication FROM regress_siphon_user;
+
 -- the views can be granted
 GRANT SELECT ON siphon_tables, siphon_applications TO regress_siphon_user;
 GRANT EXECUTE ON FUNCTION siphon_get_tables, siphon_get_applications TO regress_siphon_user;

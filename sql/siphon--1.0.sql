@@ -74,6 +74,22 @@ AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION siphon_alter_table(regclass, text, int, name[], int) IS
 'change what a published table excludes or is divided into, where not null; its rows come anew if that changes what is published';
 
+CREATE FUNCTION siphon_follow_publication(publication name, application text DEFAULT 'main')
+RETURNS void
+LANGUAGE C VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME';
+
+COMMENT ON FUNCTION siphon_follow_publication(name, text) IS
+'have an application publish the tables that a publication has: those that enter it are added, with their rows, those that leave it removed';
+
+CREATE FUNCTION siphon_unfollow_publication(application text DEFAULT 'main')
+RETURNS void
+LANGUAGE C VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME';
+
+COMMENT ON FUNCTION siphon_unfollow_publication(text) IS
+'stop following a publication; the tables stay published, as if added one by one';
+
 CREATE FUNCTION siphon_remove_table(relation regclass, application text DEFAULT 'main')
 RETURNS void
 LANGUAGE C VOLATILE PARALLEL UNSAFE
@@ -127,7 +143,8 @@ CREATE FUNCTION siphon_get_applications(
     OUT packages bigint,
     OUT bytes bigint,
     OUT last_event timestamptz,
-    OUT restarts bigint)
+    OUT restarts bigint,
+    OUT publication text)
 RETURNS SETOF record
 LANGUAGE C VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME';
@@ -163,7 +180,8 @@ SELECT r.application,
                               'server still publishes them: SELECT siphon_drop_application(%L).',
                               r.application, r.application) END,
        pg_catalog.json_array_length(r.content::json -> 'tables'),
-       NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+       NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+       r.content::json ->> 'publication'
   FROM (SELECT *,
                pg_catalog.pg_is_in_recovery() AS standby,
                EXISTS (SELECT FROM pg_catalog.pg_replication_slots p
@@ -193,6 +211,7 @@ COMMENT ON COLUMN siphon_applications.packages IS 'packages written to the ring'
 COMMENT ON COLUMN siphon_applications.bytes IS 'bytes of packages written to the ring, uncompressed';
 COMMENT ON COLUMN siphon_applications.last_event IS 'commit time of the last event written';
 COMMENT ON COLUMN siphon_applications.restarts IS 'how often the decoder was started again after it ended';
+COMMENT ON COLUMN siphon_applications.publication IS 'publication whose tables it follows, see siphon_follow_publication()';
 
 CREATE FUNCTION siphon_get_tables(
     OUT application text,
@@ -237,8 +256,8 @@ COMMENT ON COLUMN siphon_tables.schema_name IS 'schema; in another database than
 COMMENT ON COLUMN siphon_tables.table_name IS 'name; likewise';
 COMMENT ON COLUMN siphon_tables.partitions IS 'number of partitions that its keys are divided into';
 COMMENT ON COLUMN siphon_tables.exclude_columns IS 'columns that are not published';
-COMMENT ON COLUMN siphon_tables.state IS 'state of the application; or waiting for snapshot, snapshot, paused; resync needed if the application was given up; or dropped';
-COMMENT ON COLUMN siphon_tables.reason IS 'why its last snapshot failed';
+COMMENT ON COLUMN siphon_tables.state IS 'state of the application; or waiting for snapshot, snapshot, paused; resync needed if the application was given up; dropped; or left out, if it is in the publication that is followed and can''t be published';
+COMMENT ON COLUMN siphon_tables.reason IS 'why its last snapshot failed, or why it is left out';
 COMMENT ON COLUMN siphon_tables.generation IS 'grows each time the table is added or its rows are brought out anew, about the seconds since 1970 then; 0 if nothing was published yet';
 COMMENT ON COLUMN siphon_tables.start_lsn IS 'transactions whose commit record lies at or behind it are captured';
 
@@ -306,6 +325,8 @@ REVOKE ALL ON FUNCTION siphon_resync_application(text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION siphon_add_table(regclass, text, int, name[], boolean, int) FROM PUBLIC;
 REVOKE ALL ON FUNCTION siphon_add_tables(name, text, text, int, boolean, int) FROM PUBLIC;
 REVOKE ALL ON FUNCTION siphon_alter_table(regclass, text, int, name[], int) FROM PUBLIC;
+REVOKE ALL ON FUNCTION siphon_follow_publication(name, text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION siphon_unfollow_publication(text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION siphon_remove_table(regclass, text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION siphon_resync_table(regclass, text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION siphon_pause(regclass, text) FROM PUBLIC;

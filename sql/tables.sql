@@ -82,6 +82,29 @@ SET client_min_messages = warning;
 DROP SCHEMA shop CASCADE;
 RESET client_min_messages;
 
+-- following a publication: see also test/t/048_follow_publication.pl
+SET client_min_messages = error;
+CREATE PUBLICATION p FOR TABLE issues;
+RESET client_min_messages;
+SELECT siphon_follow_publication(NULL);
+SELECT siphon_follow_publication('p', NULL);
+SELECT siphon_follow_publication('p', 'No Name');
+SELECT siphon_follow_publication('no_such_publication');
+SELECT siphon_unfollow_publication();
+SELECT siphon_unfollow_publication('no_such_application');
+SELECT siphon_unfollow_publication(NULL);
+SELECT siphon_follow_publication('p');
+SELECT siphon_follow_publication('p');
+SELECT application, publication FROM siphon_applications ORDER BY 1;
+ALTER PUBLICATION p SET (publish = 'insert, update');
+SELECT siphon_follow_publication('p', 'another');
+ALTER PUBLICATION p SET (publish = 'insert, update, delete, truncate');
+ALTER PUBLICATION p RENAME TO "P 2";
+SELECT siphon_follow_publication('P 2');
+SELECT siphon_unfollow_publication();
+SELECT siphon_unfollow_publication();
+DROP PUBLICATION "P 2";
+
 -- one table in two applications
 SELECT siphon_add_table('issues', 'shop.eu.1', snapshot => false);
 SELECT application FROM siphon_tables WHERE relid = 'issues'::regclass ORDER BY 1;

@@ -12,6 +12,7 @@ extern "C" {
 #include "access/heapam.h"
 #include "access/nbtree.h"
 #include "catalog/pg_am.h"
+#include "catalog/pg_authid.h"
 #include "commands/defrem.h"
 #include "replication/walreceiver.h"
 #include "utils/varlena.h"
@@ -279,6 +280,20 @@ check_table_kind(Relation relation)
 		default:
 			break;
 	}
+}
+
+void
+check_may_publish_all(void)
+{
+	const char *user;
+
+	if (has_privs_of_role(GetUserId(), ROLE_PG_READ_ALL_DATA) && has_bypassrls_privilege(GetUserId()))
+		return;
+	user = quote_identifier(GetUserNameFromId(GetUserId(), false));
+	ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+					errmsg("permission denied to follow a publication"),
+					errdetail("Whoever owns it decides later which tables and rows are published."),
+					errhint("GRANT pg_read_all_data TO %s; ALTER ROLE %s BYPASSRLS;", user, user)));
 }
 
 static void

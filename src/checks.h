@@ -18,6 +18,8 @@ extern void check_failover(const char *application);
 extern void check_transaction(void);
 extern void check_partitions(int partitions);
 extern void check_workers(int workers);
+/* The caller may have all tables published, whatever others put into a publication. */
+extern void check_may_publish_all(void);
 /* A table whose rows can be read and whose changes are in the WAL. The relation is open. */
 extern void check_table_kind(Relation relation);
 /* Everything about a table that is to be published. The relation is open. */

@@ -4,6 +4,7 @@
  */
 #include "application.h"
 #include "checks.h"
+#include "follower.h"
 #include "listing.h"
 #include "mirror.h"
 #include "snapshot.h"
@@ -16,6 +17,8 @@ PG_FUNCTION_INFO_V1(siphon_add_table);
 PG_FUNCTION_INFO_V1(siphon_add_tables);
 PG_FUNCTION_INFO_V1(siphon_alter_table);
 PG_FUNCTION_INFO_V1(siphon_remove_table);
+PG_FUNCTION_INFO_V1(siphon_follow_publication);
+PG_FUNCTION_INFO_V1(siphon_unfollow_publication);
 PG_FUNCTION_INFO_V1(siphon_resync_table);
 PG_FUNCTION_INFO_V1(siphon_pause);
 PG_FUNCTION_INFO_V1(siphon_resume);
@@ -146,6 +149,64 @@ existing_or_new(const char *application)
 }
 
 extern "C" Datum
+siphon_follow_publication(PG_FUNCTION_ARGS)
+{
+	const char *publication;
+	const char *reason;
+	char *application;
+	Registry *registry;
+
+	check_no_nulls(fcinfo, "siphon_follow_publication", 2);
+	publication = NameStr(*PG_GETARG_NAME(0));
+	application = application_argument(fcinfo, 1);
+	check_may_publish_all();
+	reason = follow_problem(publication);
+	if (reason)
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("can't follow publication \"%s\": %s", publication, reason),
+						errhint("%s", follow_hint(publication, reason))));
+	registry = existing_or_new(application);
+	if (strcmp(registry->publication, publication) == 0)
+		PG_RETURN_VOID();
+	if (registry->publication[0])
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("application \"%s\" follows publication \"%s\" already", application, registry->publication),
+				 errhint("SELECT siphon_unfollow_publication('%s') first.", application)));
+	registry = checked(registry_begin_change(application), application);
+	strlcpy(registry->publication, publication, sizeof(registry->publication));
+	registry_end_change(registry);
+	application_notify_or_warn(application);
+	shared_wake_launcher();
+	PG_RETURN_VOID();
+}
+
+extern "C" Datum
+siphon_unfollow_publication(PG_FUNCTION_ARGS)
+{
+	char *application;
+	Registry *registry;
+	ListCell *lc;
+
+	check_no_nulls(fcinfo, "siphon_unfollow_publication", 1);
+	application = application_argument(fcinfo, 0);
+	registry = checked(registry_read(application), application);
+	if (registry->publication[0] == '\0')
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("application \"%s\" follows no publication", application),
+						errhint("SELECT application, publication FROM siphon_applications;")));
+	registry = checked(registry_begin_change(application), application);
+	registry->publication[0] = registry->follow_reason[0] = '\0';
+	registry->left_out = NIL;
+	foreach (lc, registry->tables)
+		static_cast<RegistryTable *>(lfirst(lc))->followed = false;
+	registry_end_change(registry);
+	application_notify_or_warn(application);
+	shared_wake_launcher();
+	PG_RETURN_VOID();
+}
+
+extern "C" Datum
 siphon_add_table(PG_FUNCTION_ARGS)
 {
 	RegistryTable *table;
@@ -247,8 +308,7 @@ consider_all(const Registry *registry, List *tables, List *roots, int partitions
 		if (OidIsValid(lfirst_oid(root)))
 			outcome->reason = psprintf("it is a partition of table %s", listing_name(lfirst_oid(root)));
 		else
-			outcome->table =
-				listing_try(registry, outcome->relid, partitions, NIL, &outcome->reason, &outcome->hint);
+			outcome->table = listing_try(registry, outcome->relid, partitions, NIL, &outcome->reason, &outcome->hint);
 		outcomes = lappend(outcomes, outcome);
 	}
 	return outcomes;
@@ -354,6 +414,20 @@ open_target(FunctionCallInfo fcinfo, const char *function)
 	return find_target(fcinfo, function, true);
 }
 
+/* What a publication says of a table, it would say again. */
+static void
+refuse_followed(const Target *target, const char *what, const char *clause)
+{
+	if (!target->table->followed)
+		return;
+	ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					errmsg("table %s can't be %s: application \"%s\" follows publication \"%s\"", target->name, what,
+						   target->application, target->registry->publication),
+					errhint("ALTER PUBLICATION %s %s; or SELECT siphon_unfollow_publication('%s') first.",
+							quote_identifier(target->registry->publication), psprintf(clause, target->name),
+							target->application)));
+}
+
 extern "C" Datum
 siphon_remove_table(PG_FUNCTION_ARGS)
 {
@@ -362,6 +436,8 @@ siphon_remove_table(PG_FUNCTION_ARGS)
 
 	check_no_nulls(fcinfo, "siphon_remove_table", 2);
 	listing_names(PG_GETARG_OID(0), names.schema, names.name);
+	target = find_target(fcinfo, "siphon_remove_table");
+	refuse_followed(&target, "removed", "DROP TABLE %s");
 	target = open_target(fcinfo, "siphon_remove_table");
 	listing_remove(target.registry, target.table, &names);
 	registry_end_change(target.registry);
@@ -393,10 +469,11 @@ refuse_new_partitions(const RegistryTable *table, const char *application)
 {
 	const char *name = listing_name(table->relid);
 
-	ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					errmsg("partitions of table %s can't be changed: it was added without its rows", name),
-					errdetail("Keys would change their partition, and no rows come that say so."),
-					errhint("SELECT siphon_resync_table('%s', '%s') first to publish its rows, too.", name, application)));
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("partitions of table %s can't be changed: it was added without its rows", name),
+			 errdetail("Keys would change their partition, and no rows come that say so."),
+			 errhint("SELECT siphon_resync_table('%s', '%s') first to publish its rows, too.", name, application)));
 }
 
 extern "C" Datum
@@ -416,6 +493,8 @@ siphon_alter_table(PG_FUNCTION_ARGS)
 	if (!PG_ARGISNULL(4))
 		check_workers(PG_GETARG_INT32(4));
 	target = find_target(fcinfo, "siphon_alter_table");
+	if (!PG_ARGISNULL(3))
+		refuse_followed(&target, "given other columns", "SET TABLE %s (...)");
 	partitions = PG_ARGISNULL(2) ? target.table->partitions : PG_GETARG_INT32(2);
 	check_partitions(partitions);
 	changed = listing_describe(relid, partitions, columns);

@@ -2,6 +2,7 @@
  * The launcher: one background worker that keeps a decoder running for each application in the registry, on a
  * primary and on a hot standby, and starts it again after failures, later each time.
  */
+#include "follower.h"
 #include "mirror.h"
 #include "retention.h"
 #include "session.h"
@@ -19,6 +20,7 @@ struct Charge
 	bool complained;      /* of a damaged file or a missing worker, so as to log it once */
 	uint64 registry_seen; /* version in which snapshots were looked for last, */
 	bool snapshots_open;  /* and whether there were any to look after */
+	Follower follower;
 	Retention retention;
 	bool file_seen; /* on a standby, and that it is */
 	bool failover;  /* an application with failover */
@@ -120,21 +122,26 @@ read_or_complain(Charge *charge, const char *name)
 	return registry;
 }
 
-/* Reads the application's file only where something may have to be done. */
+/*
+ * Looks after what there is beside a decoder that runs. Reads the application's file only where something may have to be
+ * done.
+ */
 static long
-look_after_snapshots(Charge *charge, const char *name)
+look_after_streaming(Charge *charge, const char *name)
 {
 	uint64 version = pg_atomic_read_u64(&charge->app->registry_wanted);
 	Registry *registry;
 
 	if (!charge->snapshots_open && charge->registry_seen == version)
-		return kScanIntervalMs;
+		return Min(kScanIntervalMs, follower_look_after(&charge->follower, charge->app));
 	registry = read_or_complain(charge, name);
 	if (registry == nullptr)
 		return kScanIntervalMs;
 	charge->complained = false;
 	charge->registry_seen = version;
-	return Min(kScanIntervalMs, snapshots_look_after(charge->app, registry, &charge->snapshots_open));
+	charge->follower.wanted = registry->publication[0] != '\0';
+	return Min(follower_look_after(&charge->follower, charge->app),
+			   Min(kScanIntervalMs, snapshots_look_after(charge->app, registry, &charge->snapshots_open)));
 }
 
 /*
@@ -198,7 +205,7 @@ look_after(Charge *charge, const char *name)
 	bool skip;
 
 	if (decoder_alive(charge, now))
-		return look_after_snapshots(charge, name);
+		return look_after_streaming(charge, name);
 	LWLockAcquire(siphon_shared->lock, LW_SHARED);
 	running = app->decoder_pid != 0 && !app->stop;
 	/* A failed application waits for somebody to act; a damaged file is looked at again, as that may be mended. */
@@ -206,7 +213,7 @@ look_after(Charge *charge, const char *name)
 	LWLockRelease(siphon_shared->lock);
 	/* It was started by an earlier launcher, or before somebody changed his mind. */
 	if (running)
-		return look_after_snapshots(charge, name);
+		return look_after_streaming(charge, name);
 	if (skip)
 		return kScanIntervalMs;
 	if (charge->next_start > now)
@@ -250,6 +257,8 @@ charge_of(const char *name)
 	{
 		if (charge->handle)
 			pfree(charge->handle);
+		if (charge->follower.handle)
+			pfree(charge->follower.handle);
 		memset(charge, 0, sizeof(*charge));
 		charge->app = app;
 		charge->incarnation = app->incarnation;

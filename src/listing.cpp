@@ -183,6 +183,7 @@ listing_keep_columns(RegistryTable *changed, const RegistryTable *table)
 {
 	changed->exclude_columns = table->exclude_columns;
 	changed->exclude_attributes = table->exclude_attributes;
+	changed->only_attributes = table->only_attributes;
 }
 
 /* Attributes of the table's present columns that are not published, in ascending order. */
@@ -215,15 +216,19 @@ same_names(List *a, List *b)
 	if (list_length(a) != list_length(b))
 		return false;
 	forboth(lc, a, lc2, b)
+	{
 		if (strcmp(static_cast<char *>(lfirst(lc)), static_cast<char *>(lfirst(lc2))) != 0)
 			return false;
+	}
 	return true;
 }
 
 Effect
 listing_effect(const RegistryTable *table, const RegistryTable *changed)
 {
-	if (table->partitions != changed->partitions || !equal(hidden(table), hidden(changed)))
+	/* A column that is new is not in a publication's list of columns, and changes nothing. */
+	if (table->partitions != changed->partitions || !equal(table->only_attributes, changed->only_attributes) ||
+		(changed->only_attributes == NIL && !equal(hidden(table), hidden(changed))))
 		return Effect::Resync;
 	return same_names(table->exclude_columns, changed->exclude_columns) ? Effect::None : Effect::Names;
 }
@@ -234,6 +239,7 @@ listing_change(RegistryTable *table, const RegistryTable *changed, Effect effect
 	table->partitions = changed->partitions;
 	table->exclude_columns = changed->exclude_columns;
 	table->exclude_attributes = changed->exclude_attributes;
+	table->only_attributes = changed->only_attributes;
 	table->workers = changed->workers;
 	/* Without rows, other columns are to consumers as a change of the table's: no event is missing. */
 	if (effect == Effect::Resync && table->rows)

@@ -100,6 +100,48 @@ write_removed(StringInfo json, List *removed)
 	appendStringInfoString(json, "]");
 }
 
+/* What is not there of an application that follows no publication: also in files of before there was this. */
+static void
+write_followed(StringInfo json, const Registry *registry)
+{
+	ListCell *lc;
+
+	if (registry->publication[0] == '\0')
+		return;
+	appendStringInfoString(json, ",\n ");
+	json_string(json, "publication", registry->publication);
+	appendStringInfoString(json, ", ");
+	json_string(json, "follow_reason", registry->follow_reason);
+	appendStringInfoString(json, ", \"left_out\": [");
+	foreach (lc, registry->left_out)
+	{
+		const RegistryLeftOut *table = static_cast<RegistryLeftOut *>(lfirst(lc));
+
+		appendStringInfo(json, "%s\n  {\"relation_oid\": %u, ", lc == list_head(registry->left_out) ? "" : ",",
+						 table->relid);
+		json_string(json, "schema", table->schema);
+		appendStringInfoString(json, ", ");
+		json_string(json, "table", table->name);
+		appendStringInfoString(json, ", ");
+		json_string(json, "reason", table->reason);
+		appendStringInfoString(json, "}");
+	}
+	appendStringInfoString(json, "]");
+}
+
+static void
+write_followed_table(StringInfo json, const RegistryTable *table)
+{
+	ListCell *lc;
+
+	if (!table->followed && table->only_attributes == NIL)
+		return;
+	appendStringInfo(json, ", \"followed\": %d, \"only_attributes\": [", table->followed ? 1 : 0);
+	foreach (lc, table->only_attributes)
+		appendStringInfo(json, "%s%d", lc == list_head(table->only_attributes) ? "" : ", ", lfirst_int(lc));
+	appendStringInfoString(json, "]");
+}
+
 char *
 registry_to_json(const Registry *registry)
 {
@@ -120,6 +162,7 @@ registry_to_json(const Registry *registry)
 	appendStringInfoString(&json, ",\n ");
 	json_string(&json, "given_up", registry->given_up);
 	write_removed(&json, registry->removed);
+	write_followed(&json, registry);
 	appendStringInfoString(&json, ",\n \"tables\": [");
 	foreach (lc, registry->tables)
 	{
@@ -148,6 +191,7 @@ registry_to_json(const Registry *registry)
 						 phase_name(table->phase), table->generation, table->rows ? 1 : 0, table->workers,
 						 table->paused ? 1 : 0, table->failures, static_cast<long long>(table->retry_at));
 		json_string(&json, "reason", table->reason);
+		write_followed_table(&json, table);
 		appendStringInfoString(&json, "}");
 	}
 	appendStringInfoString(&json, "]}\n");
@@ -303,6 +347,16 @@ phase_member(const char *path, const Json *object)
 	damaged(path, psprintf("\"%s\" is no phase of a table.", name));
 }
 
+static void
+parse_followed_table(const char *path, const Json *object, RegistryTable *table)
+{
+	if (json_member(object, "followed") == nullptr)
+		return;
+	table->followed = number_member(path, object, "followed") != 0;
+	for (const Json *item = items_of(path, object, "only_attributes", JsonKind::Number); item; item = item->next)
+		table->only_attributes = lappend_int(table->only_attributes, static_cast<int>(item->number));
+}
+
 static RegistryTable *
 parse_table(const char *path, const Json *object)
 {
@@ -326,6 +380,7 @@ parse_table(const char *path, const Json *object)
 		table->exclude_columns = lappend(table->exclude_columns, pstrdup(item->text));
 	for (const Json *item = items_of(path, object, "exclude_attributes", JsonKind::Number); item; item = item->next)
 		table->exclude_attributes = lappend_int(table->exclude_attributes, static_cast<int>(item->number));
+	parse_followed_table(path, object, table);
 	return table;
 }
 
@@ -339,6 +394,25 @@ parse_removed(const char *path, const Json *object)
 	copy_member(path, object, "table", table->name, sizeof(table->name));
 	table->generation = static_cast<uint32>(number_member(path, object, "generation"));
 	return table;
+}
+
+static void
+parse_followed(const char *path, const Json *object, Registry *registry)
+{
+	if (json_member(object, "publication") == nullptr)
+		return;
+	copy_member(path, object, "publication", registry->publication, sizeof(registry->publication));
+	copy_member(path, object, "follow_reason", registry->follow_reason, sizeof(registry->follow_reason));
+	for (const Json *item = items_of(path, object, "left_out", JsonKind::Object); item; item = item->next)
+	{
+		RegistryLeftOut *table = static_cast<RegistryLeftOut *>(palloc0(sizeof(RegistryLeftOut)));
+
+		table->relid = static_cast<Oid>(number_member(path, item, "relation_oid"));
+		copy_member(path, item, "schema", table->schema, sizeof(table->schema));
+		copy_member(path, item, "table", table->name, sizeof(table->name));
+		copy_member(path, item, "reason", table->reason, sizeof(table->reason));
+		registry->left_out = lappend(registry->left_out, table);
+	}
 }
 
 /* The file's bytes, NUL-terminated; NULL if there is no such file. */
@@ -408,6 +482,7 @@ registry_from_json(const char *path, const char *application, char *text)
 		registry->tables = lappend(registry->tables, parse_table(path, item));
 	for (const Json *item = items_of(path, json, "removed", JsonKind::Object); item; item = item->next)
 		registry->removed = lappend(registry->removed, parse_removed(path, item));
+	parse_followed(path, json, registry);
 	return registry;
 }
 

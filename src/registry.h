@@ -35,6 +35,8 @@ struct RegistryTable
 	int partitions;
 	List *exclude_columns;    /* of char *: what has one of these names is not published, */
 	List *exclude_attributes; /* of int: nor what had one when the table was added, should it be renamed */
+	bool followed;            /* it is here because a publication has it: see follower.h */
+	List *only_attributes;    /* of int: if there are any, they are what is published, and exclude_columns is for people */
 	XLogRecPtr start;         /* transactions whose commit record starts at or behind it are published */
 	Phase phase;
 	uint32 generation;    /* what is published carries it; 0: nothing was yet */
@@ -60,6 +62,15 @@ struct RegistryRemoved
 	uint32 generation;
 };
 
+/* A table that a publication has and that can't be published, kept for people to see. */
+struct RegistryLeftOut
+{
+	Oid relid;
+	char schema[NAMEDATALEN];
+	char name[NAMEDATALEN];
+	char reason[256];
+};
+
 struct Registry
 {
 	char application[kApplicationLength];
@@ -82,6 +93,10 @@ struct Registry
 	List *epochs;  /* of uint64 *: of the rings that the history's decoders had, the newest last, kMaxEpochs at most */
 	List *tables;  /* of RegistryTable * */
 	List *removed; /* of RegistryRemoved * */
+
+	char publication[NAMEDATALEN];     /* whose tables the application follows, or empty; see follower.h */
+	char follow_reason[kReasonLength]; /* why it can't, for now */
+	List *left_out;                    /* of RegistryLeftOut * */
 };
 
 /* True if `name` may name an application: [a-z0-9_]+ tokens with single dots between, not too long. */

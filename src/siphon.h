@@ -143,6 +143,7 @@ extern PGDLLEXPORT void siphon_launcher_main(Datum arg);
 extern PGDLLEXPORT void siphon_decoder_main(Datum arg);
 extern PGDLLEXPORT void siphon_snapshot_main(Datum arg);
 extern PGDLLEXPORT void siphon_mirror_main(Datum arg);
+extern PGDLLEXPORT void siphon_follower_main(Datum arg);
 }
 
 #endif

@@ -116,6 +116,7 @@ set_table(const RegistryTable *listed)
 	foreach (name, listed->exclude_columns)
 		table->exclude_columns = lappend(table->exclude_columns, pstrdup(static_cast<char *>(lfirst(name))));
 	table->exclude_attributes = list_copy(listed->exclude_attributes);
+	table->only_attributes = list_copy(listed->only_attributes);
 	MemoryContextSwitchTo(old);
 	return table;
 }
@@ -154,6 +155,8 @@ excluded(const Table *table, const char *column, int attnum)
 {
 	ListCell *lc;
 
+	if (table->only_attributes != NIL)
+		return !list_member_int(table->only_attributes, attnum);
 	if (list_member_int(table->exclude_attributes, attnum))
 		return true;
 	foreach (lc, table->exclude_columns)

@@ -39,6 +39,7 @@ struct Table
 	int wanted_partitions;
 	List *exclude_columns;    /* of char *, in settings_context */
 	List *exclude_attributes; /* of int, likewise */
+	List *only_attributes;    /* of int, likewise; if there are any, they alone count */
 	MemoryContext settings_context;
 
 	/* What the catalogs say; rebuilt when not valid. In context, but for the packages. */

@@ -4,6 +4,7 @@
  */
 #include "application.h"
 #include "checks.h"
+#include "follower.h"
 #include "retention.h"
 #include "snapshot.h"
 
@@ -161,6 +162,7 @@ put_live(Row *row, const Live *live, const Registry *registry)
 	else
 		put_null(row);
 	put_count(row, figure(live, Figure::Restarts));
+	put_text(row, registry ? registry->publication : nullptr);
 }
 
 extern "C" Datum
@@ -197,9 +199,15 @@ siphon_get_applications(PG_FUNCTION_ARGS)
 		{
 			const char *warning = registry && known && live.reason[0] == '\0' ? retention_warning(registry) : nullptr;
 
+			const char *reason = known ? live.reason : "";
+
 			put_text(&row, error ? "failed" : known ? app_state_name(live.state) : "starting");
-			put_text(&row, error ? error : warning ? warning : known ? live.reason : nullptr);
-			put_text(&row, warning ? kRetentionHint : known ? live.hint : nullptr);
+			put_text(&row, error ? error : warning ? warning : reason[0] || !registry ? reason : registry->follow_reason);
+			put_text(&row, warning ? kRetentionHint
+						   : reason[0] || !registry || registry->follow_reason[0] == '\0'
+							   ? (known ? live.hint : nullptr)
+							   : psprintf("%s Or: SELECT siphon_unfollow_publication('%s');",
+										  follow_hint(registry->publication, registry->follow_reason), name));
 		}
 		put_count(&row, registry ? static_cast<uint64>(list_length(registry->tables)) : 0);
 		if (!known)
@@ -265,6 +273,24 @@ siphon_get_tables(PG_FUNCTION_ARGS)
 
 		if (registry == nullptr)
 			continue; /* siphon_applications tells why */
+		foreach (lc2, registry->left_out)
+		{
+			const RegistryLeftOut *table = static_cast<RegistryLeftOut *>(lfirst(lc2));
+			Row row = {};
+
+			put_text(&row, name);
+			put_text(&row, registry->database_name);
+			put(&row, ObjectIdGetDatum(table->relid));
+			put_text(&row, table->schema);
+			put_text(&row, table->name);
+			put_null(&row);
+			put_null(&row);
+			put_text(&row, "left out");
+			put_text(&row, table->reason);
+			put_null(&row);
+			put_null(&row);
+			tuplestore_putvalues(result->setResult, result->setDesc, row.values, row.nulls);
+		}
 		foreach (lc2, registry->tables)
 		{
 			const RegistryTable *table = static_cast<RegistryTable *>(lfirst(lc2));

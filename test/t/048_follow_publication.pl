@@ -1,0 +1,154 @@
+# An application follows a publication: ALTER PUBLICATION on the primary says what its standby publishes, or the primary
+# itself where standbys can't decode.
+use strict;
+use warnings FATAL => 'all';
+
+use PostgreSQL::Test::Utils;
+use Siphon;
+use Test::More;
+
+my $primary = siphon_node('primary');
+my $nats = siphon_nats();
+
+$primary->safe_psql(
+	'postgres', q{
+	CREATE SCHEMA shop;
+	CREATE TABLE a (id int PRIMARY KEY, v text, secret text);
+	CREATE TABLE b (id int PRIMARY KEY, v text);
+	CREATE TABLE keyless (v text);
+	CREATE TABLE by_hand (id int PRIMARY KEY);
+	CREATE TABLE shop.c (id int PRIMARY KEY, v text);
+	CREATE TABLE root (id int PRIMARY KEY, v text) PARTITION BY RANGE (id);
+	CREATE TABLE leaf_1 PARTITION OF root FOR VALUES FROM (0) TO (10);
+	CREATE TABLE leaf_2 PARTITION OF root FOR VALUES FROM (10) TO (20);
+	INSERT INTO a VALUES (1, 'one', 'hidden'); INSERT INTO b VALUES (1, 'one'); INSERT INTO shop.c VALUES (1, 'one');
+	INSERT INTO root SELECT g, 'r' FROM generate_series(0, 19) g;
+	CREATE PUBLICATION p FOR TABLE a (id, v), keyless;
+	CREATE PUBLICATION inserts FOR TABLE a WITH (publish = 'insert')});
+
+my $node = standby_supported($primary) ? siphon_standby($primary, 'standby') : $primary;
+my $publisher = siphon_publisher($node, $nats);
+
+fails_with($node, "SELECT siphon_follow_publication('none')", 'no such publication',
+	error => 'can\'t follow publication "none": the publication does not exist', hint => 'CREATE PUBLICATION "none" FOR TABLE ');
+fails_with($node, "SELECT siphon_follow_publication('inserts')", 'inserts alone',
+	error => 'can\'t follow publication "inserts": the publication does not publish all',
+	hint => 'ALTER PUBLICATION inserts SET \(publish = ');
+
+add_table($node, 'by_hand', $node == $primary ? () : (primary => $primary));
+$node->safe_psql('postgres', "SELECT siphon_follow_publication('p')");
+
+# What siphon_tables has, as soon as it is this; a snapshot does not stay for long.
+sub tables_are
+{
+	my ($expected, $name) = @_;
+	my $tables;
+	my $same = eval {
+		wait_until(
+			$name,
+			sub {
+				$tables = $node->safe_psql('postgres',
+					"SELECT string_agg(table_name || ' ' || state || coalesce(' ' || nullif(exclude_columns::text, '{}'), ''), ', '"
+					  . " ORDER BY table_name) FROM siphon_tables");
+				return $tables eq $expected;
+			});
+	};
+
+	is($tables, $expected, $name);
+	return;
+}
+
+sub columns_of
+{
+	my ($table) = @_;
+	my %columns = map { join(' ', sort keys %{ $_->{columns} }) => 1 } grep { $_->{columns} } @{ replay($nats, table => $table) };
+
+	return join ', ', sort keys %columns;
+}
+
+sub primary_does
+{
+	$primary->safe_psql('postgres', $_[0]);
+	return;
+}
+
+tables_are('a streaming {secret}, by_hand streaming, keyless left out', 'the tables of the publication, beside what a person added');
+is($node->safe_psql('postgres', "SELECT publication, tables, state, reason FROM siphon_applications"), 'p|2|streaming|',
+	'siphon_applications tells what it follows');
+like($node->safe_psql('postgres', "SELECT reason FROM siphon_tables WHERE state = 'left out'"),
+	qr/table public.keyless has no usable replica identity; ALTER TABLE public.keyless ADD PRIMARY KEY/, 'and siphon_tables why one is left out');
+
+# A column that is new is not in the list, and the rows do not come anew for it.
+my $generation = $node->safe_psql('postgres', "SELECT generation FROM siphon_tables WHERE table_name = 'a'");
+primary_does("ALTER TABLE a ADD COLUMN more text; INSERT INTO a VALUES (2, 'two', 'hidden', 'hidden')");
+tables_are('a streaming {secret}, by_hand streaming, keyless left out', 'the list of columns is as it was');
+wait_confirmed($node, primary => $primary);
+is(columns_of('public.a'), 'id v', 'rows and changes have the columns of the list');
+is($node->safe_psql('postgres', "SELECT generation FROM siphon_tables WHERE table_name = 'a'"), $generation, 'in one generation');
+
+# Tables enter, are mended, get other columns.
+primary_does('ALTER PUBLICATION p ADD TABLE b; ALTER TABLE keyless REPLICA IDENTITY FULL');
+tables_are('a streaming {secret}, b streaming, by_hand streaming, keyless streaming', 'tables enter');
+primary_does("ALTER PUBLICATION p SET TABLE a (id, v, more), b, keyless, root");
+tables_are('a streaming {secret}, b streaming, by_hand streaming, keyless streaming, leaf_1 streaming, leaf_2 streaming',
+	'columns change, and partitions come one by one');
+wait_confirmed($node, primary => $primary);
+is(columns_of('public.a'), 'id more v', 'rows come anew with the new columns');
+is_replayed($nats, $primary, [ 'b', 'leaf_1' ], 'the rows are there');
+
+# The root takes the place of its partitions, and the other way round.
+primary_does('ALTER PUBLICATION p SET (publish_via_partition_root = true)');
+tables_are('a streaming {secret}, b streaming, by_hand streaming, keyless streaming, root streaming', 'under its root');
+primary_does('DELETE FROM root WHERE id = 3');
+wait_confirmed($node, primary => $primary);
+is_replayed($nats, $primary, ['root'], 'all its rows');
+
+# Row filters are refused: what they hide must not come out.
+primary_does('ALTER PUBLICATION p SET TABLE a (id, v), b WHERE (id > 5)');
+tables_are('a streaming {secret,more}, b left out, by_hand streaming', 'a table with a row filter is left out, others leave');
+like($node->safe_psql('postgres', "SELECT reason FROM siphon_tables WHERE state = 'left out'"), qr/row filter/, 'and why');
+
+# What a publication says can't be said otherwise.
+fails_with($node, "SELECT siphon_remove_table('a')", 'removing', error => 'table a can\'t be removed: application "main" follows publication "p"',
+	hint => 'ALTER PUBLICATION p DROP TABLE a; or SELECT siphon_unfollow_publication\(\'main\'\)');
+fails_with($node, "SELECT siphon_alter_table('a', exclude_columns => '{v}')", 'altering',
+	error => 'table a can\'t be given other columns', hint => 'ALTER PUBLICATION p SET TABLE a \(...\)');
+$node->safe_psql('postgres', "SELECT siphon_alter_table('a', partitions => 2)");
+tables_are('a streaming {secret,more}, b left out, by_hand streaming', 'its partitions are another matter');
+
+# A publication that can't be followed takes nothing away.
+my $reason = sub { $node->safe_psql('postgres', 'SELECT reason FROM siphon_applications') };
+
+primary_does("ALTER PUBLICATION p SET (publish = 'insert')");
+wait_until('the reason is there', sub { $reason->() =~ /does not publish all of insert, update, delete and truncate/ });
+like(application($node)->{hint}, qr/^ALTER PUBLICATION p SET \(publish = 'insert, update, delete, truncate'\)/, 'with what mends it');
+primary_does('DROP PUBLICATION p');
+wait_until('the reason is there', sub { $reason->() =~ /the publication does not exist/ });
+tables_are('a streaming {secret,more}, b left out, by_hand streaming', 'nothing is removed with the publication');
+
+# A restart of the server does not change what is followed; all tables of a schema, then all tables.
+primary_does('CREATE PUBLICATION p FOR TABLES IN SCHEMA shop');
+tables_are('by_hand streaming, c streaming', 'tables in a schema');
+is($reason->(), '', 'there is no reason any more');
+$node->restart;
+wait_for_state($node, 'streaming');
+primary_does('CREATE TABLE shop.d (id int PRIMARY KEY); INSERT INTO shop.d VALUES (1)');
+tables_are('by_hand streaming, c streaming, d streaming', 'and those that are made there, after a restart');
+primary_does('DROP TABLE shop.c');
+tables_are('by_hand streaming, d streaming', 'a table that is dropped leaves');
+primary_does('DROP PUBLICATION p; CREATE PUBLICATION p FOR ALL TABLES WITH (publish_via_partition_root = true)');
+tables_are('a streaming, b streaming, by_hand streaming, d streaming, keyless streaming, root streaming', 'all tables, with all columns');
+wait_confirmed($node, primary => $primary);
+is_replayed($nats, $primary, [qw(a b root shop.d)], 'and their rows');
+
+# No longer.
+$node->safe_psql('postgres', 'SELECT siphon_unfollow_publication()');
+primary_does('DROP PUBLICATION p; CREATE TABLE e (id int PRIMARY KEY)');
+wait_until('the follower ends', sub { $node->safe_psql('postgres', "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'siphon follower'") eq '0' });
+tables_are('a streaming, b streaming, by_hand streaming, d streaming, keyless streaming, root streaming', 'the tables stay');
+$node->safe_psql('postgres', "SELECT siphon_remove_table('b')");
+tables_are('a streaming, by_hand streaming, d streaming, keyless streaming, root streaming', 'and are removed by hand');
+is(application($node)->{publication}, undef, 'nothing is followed');
+is(application($node)->{restarts}, 0, 'the decoder ran all the while');
+
+done_testing();
