@@ -11,12 +11,6 @@
 namespace {
 
 std::string
-number(int32_t value)
-{
-	return std::string(reinterpret_cast<const char *>(&value), sizeof(value));
-}
-
-std::string
 key(const std::string &value)
 {
 	uint32_t length = static_cast<uint32_t>(value.size());
