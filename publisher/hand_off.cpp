@@ -79,12 +79,43 @@ HandOff::load(std::string *why)
 	return true;
 }
 
+/*
+ * A held message of a publisher before us, or of a lost connection, may have arrived when its table had just come to
+ * stream, as nothing of ours was stored yet that would have kept it out. It is moved before anything follows.
+ */
 bool
-HandOff::settle(const Cursors &cursors, uint64_t since, std::string *why)
+HandOff::find_late(uint64_t end, std::string *why)
+{
+	std::optional<std::vector<StoredMessage>> messages = queue_.last_of_each(root_ + ".held.>", end, why);
+
+	if (!messages)
+		return false;
+	for (const StoredMessage &message : *messages)
+	{
+		for (auto &[key, entry] : entries_)
+		{
+			TableState state = entry.state;
+
+			if (state.phase != TablePhase::Streaming || message.generation != state.generation ||
+				message.sequence < state.from || !subject_covers(held(state), message.subject))
+				continue;
+			state.phase = TablePhase::Moving;
+			if (!queue_.write_state(state_key(state.schema, state.table), state.to_json(), why))
+				return false;
+			entry.state = state;
+		}
+	}
+	return true;
+}
+
+bool
+HandOff::settle(const Cursors &cursors, uint64_t since, uint64_t end, std::string *why)
 {
 	if (!loaded_ && !load(why))
 		return false;
 	forget(since);
+	if (!find_late(end, why))
+		return false;
 	for (auto &[key, entry] : entries_)
 	{
 		entry.closing = false;
@@ -333,6 +364,7 @@ HandOff::finish_moving(Entry *entry, Clock::time_point now)
 	std::string why;
 
 	state.phase = TablePhase::Streaming;
+	state.from = next_possible();
 	if (!save(entry, state, now))
 		return;
 	entry->mover.reset();

@@ -339,7 +339,7 @@ Publisher::settle()
 	Cursors cursors = parse_cursors(end->cursors);
 
 	pass_on_acks();
-	if (!learn_published(*end, &why) || !hand_off_.settle(cursors, lineage_.since(), &why))
+	if (!learn_published(*end, &why) || !hand_off_.settle(cursors, lineage_.since(), end->sequence, &why))
 	{
 		retry_later(why);
 		return false;

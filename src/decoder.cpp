@@ -231,6 +231,7 @@ about_data(const ErrorData *error)
 {
 	switch (ERRCODE_TO_CATEGORY(error->sqlerrcode))
 	{
+		case ERRCODE_TRANSACTION_ROLLBACK: /* such as a conflict with recovery */
 		case ERRCODE_INSUFFICIENT_RESOURCES:
 		case ERRCODE_OPERATOR_INTERVENTION:
 		case ERRCODE_SYSTEM_ERROR:
@@ -250,7 +251,8 @@ stop_table(Oid relid, const ErrorData *error)
 	Registry *registry = registry_begin_change(app->name);
 	RegistryTable *table = registry ? registry_find(registry, relid) : nullptr;
 
-	if (table)
+	/* Unless its rows are to come anew already. */
+	if (table && phase_publishes(table->phase))
 	{
 		table->phase = Phase::Stopped;
 		snprintf(table->reason, sizeof(table->reason), "a row can't be published: %s", error->message);
