@@ -86,7 +86,7 @@ HandOff::load(std::string *why)
 bool
 HandOff::find_late(uint64_t end, std::string *why)
 {
-	std::optional<std::vector<StoredMessage>> messages = queue_.last_of_each(root_ + ".held.>", end, why);
+	std::optional<std::vector<StoredMessage>> messages = queue_.last_of_each(root_ + ".>", end, why);
 
 	if (!messages)
 		return false;

@@ -83,17 +83,17 @@ is_replica(first_of_each(replay($nats)), $node, 't', ['id'], 'the transaction ar
 
 # Type, literal, and what must arrive.
 my @samples = (
-	[ 'float8[]', "'{0.1,1e-7,123456789.123456789}'" => '{0.1,1e-07,123456789.12345679}' ],
-	[ 'float4[]', "'{0.1,16777216}'" => '{0.1,1.6777216e+07}' ],
+	[ 'float8[]', "'{0.1,1e-7,123456789.123456789}'" => [ 0.1, 1e-7, 123456789.12345679 ] ],
+	[ 'float4[]', "'{0.1,16777216}'" => [ 0.1, 16777216 ] ],
 	[ 'point', "'(0.3333333333333333,0.1)'" => '(0.3333333333333333,0.1)' ],
-	[ 'date[]', "'{2024-02-29,1999-12-31}'" => '{2024-02-29,1999-12-31}' ],
-	[ 'timestamp[]', "'{2024-02-29 13:14:15}'" => '{"2024-02-29 13:14:15"}' ],
-	[ 'timestamptz[]', "'{2024-02-29 13:14:15+02}'" => '{"2024-02-29 11:14:15+00"}' ],
+	[ 'date[]', "'{2024-02-29,1999-12-31}'" => [ '2024-02-29', '1999-12-31' ] ],
+	[ 'timestamp[]', "'{2024-02-29 13:14:15}'" => ['2024-02-29 13:14:15'] ],
+	[ 'timestamptz[]', "'{2024-02-29 13:14:15+02}'" => ['2024-02-29 11:14:15+00'] ],
 	[ 'tstzrange', "'[2024-02-29 13:14:15+02,)'" => '["2024-02-29 11:14:15+00",)' ],
-	[ 'bytea[]', q('{"\\\\x00ff10"}') => '{"\\\\x00ff10"}' ],
+	[ 'bytea[]', q('{"\\\\x00ff10"}') => ['\\x00ff10'] ],
 	[ 'interval', "make_interval(1, 2, 0, 3, 4, 5, 6)" => '1 year 2 mons 3 days 04:05:06' ],
-	[ 'interval[]', "ARRAY[make_interval(days => -1, hours => 2)]" => '{"-1 days +02:00:00"}' ],
-	[ 'regclass[]', "'{public.t}'" => '{public.t}' ],
+	[ 'interval[]', "ARRAY[make_interval(days => -1, hours => 2)]" => ['-1 days +02:00:00'] ],
+	[ 'regclass[]', "'{public.t}'" => ['public.t'] ],
 	[ 'regtype', "'public.mood'::regtype" => 'public.mood' ],
 	[ 'text', "E'\\u00fc'" => "\x{fc}" ]);
 
@@ -125,7 +125,7 @@ sub as_pinned
 	}
 	wait_confirmed($node);
 	my ($row) = grep { $_->{columns}{id} == $id } @{ replay($nats, table => 'public.texts') };
-	is($row->{columns}{"c$_"}, $samples[$_][2], "$what: $samples[$_][0]") for 0 .. $#samples;
+	is_deeply($row->{columns}{"c$_"}, $samples[$_][2], "$what: $samples[$_][0]") for 0 .. $#samples;
 	return;
 }
 

@@ -51,7 +51,7 @@ is(table_state($node, 'second')->{state}, 'paused', 'siphon_tables says so too')
 fails_with(
 	$node, "SELECT siphon_add_table('big')", 'added twice',
 	error => 'table public.big is already published by application "main"',
-	hint => q{SELECT siphon_remove_table\('public.big', 'main'\)});
+	hint => q{SELECT siphon_alter_table\('public.big', 'main', ...\) changes its columns or partitions});
 for my $table (qw(big second third))
 {
 	fails_with(
