@@ -84,21 +84,22 @@ HandOff::load(std::string *why)
  * stream, as nothing of ours was stored yet that would have kept it out. It is moved before anything follows.
  */
 bool
-HandOff::find_late(uint64_t end, std::string *why)
+HandOff::find_late(const std::vector<StoredMessage> &messages, std::string *why)
 {
-	std::optional<std::vector<StoredMessage>> messages = queue_.last_of_each(root_ + ".>", end, why);
+	const std::string held_subjects = root_ + ".held.>";
 
-	if (!messages)
-		return false;
-	for (const StoredMessage &message : *messages)
+	for (const StoredMessage &message : messages)
 	{
+		if (!subject_covers(held_subjects, message.subject))
+			continue;
 		for (auto &[key, entry] : entries_)
 		{
+			if (entry.state.phase != TablePhase::Streaming || message.generation != entry.state.generation ||
+				message.sequence < entry.state.from || !subject_covers(held(entry.state), message.subject))
+				continue;
+
 			TableState state = entry.state;
 
-			if (state.phase != TablePhase::Streaming || message.generation != state.generation ||
-				message.sequence < state.from || !subject_covers(held(state), message.subject))
-				continue;
 			state.phase = TablePhase::Moving;
 			if (!queue_.write_state(state_key(state.schema, state.table), state.to_json(), why))
 				return false;
@@ -109,12 +110,12 @@ HandOff::find_late(uint64_t end, std::string *why)
 }
 
 bool
-HandOff::settle(const Cursors &cursors, uint64_t since, uint64_t end, std::string *why)
+HandOff::settle(const Cursors &cursors, uint64_t since, const std::vector<StoredMessage> &messages, std::string *why)
 {
 	if (!loaded_ && !load(why))
 		return false;
 	forget(since);
-	if (!find_late(end, why))
+	if (!find_late(messages, why))
 		return false;
 	for (auto &[key, entry] : entries_)
 	{

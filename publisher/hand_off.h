@@ -52,10 +52,10 @@ public:
 	}
 
 	/*
-	 * The log was read up to this end, its history begins behind `since`, and these are its cursors: forgets what was
-	 * under way. False with *why: not now.
+	 * The log was read up to its end: its history begins behind `since`, these are its cursors, and the last message on
+	 * each subject. Forgets what was under way. False with *why: not now.
 	 */
-	bool settle(const Cursors &cursors, uint64_t since, uint64_t end, std::string *why);
+	bool settle(const Cursors &cursors, uint64_t since, const std::vector<StoredMessage> &messages, std::string *why);
 	/* A new history has begun behind this place: what was kept of tables before counts no more. */
 	void forget(uint64_t since);
 
@@ -107,7 +107,7 @@ private:
 	Entry *find(const TableFrame &table);
 	const Entry *find(const TableFrame &table) const;
 	bool load(std::string *why);
-	bool find_late(uint64_t end, std::string *why);
+	bool find_late(const std::vector<StoredMessage> &messages, std::string *why);
 	bool save(Entry *entry, const TableState &state, Clock::time_point now);
 	bool begin_generation(const TableFrame &table, Clock::time_point now);
 	bool begin_without_snapshot(Entry *entry, const TableFrame &table, Clock::time_point now);

@@ -43,8 +43,15 @@ Published::load(Queue *queue, uint64_t since, uint64_t end, std::string *why)
 
 	if (!messages)
 		return false;
+	take(*messages, since, queue->describe());
+	return true;
+}
+
+void
+Published::take(const std::vector<StoredMessage> &messages, uint64_t since, const std::string &log)
+{
 	clear();
-	for (const StoredMessage &message : *messages)
+	for (const StoredMessage &message : messages)
 	{
 		bool watermark = message.kind == "watermark";
 
@@ -56,7 +63,7 @@ Published::load(Queue *queue, uint64_t since, uint64_t end, std::string *why)
 
 		if (!position)
 			throw Fatal(ExitCode::StreamRefused, "message " + std::to_string(message.sequence) + " of " +
-													 queue->describe() + " is not what a publisher writes");
+													 log + " is not what a publisher writes");
 		if (watermark)
 			watermark_ = complete ? position->lsn : position->lsn - 1;
 		else
@@ -71,9 +78,8 @@ Published::load(Queue *queue, uint64_t since, uint64_t end, std::string *why)
 	}
 	active_ = newest_.lsn != 0;
 	if (active_)
-		spdlog::debug("{} has events up to {} on {} subjects", queue->describe(),
+		spdlog::debug("{} has events up to {} on {} subjects", log,
 					  format_position(newest_.lsn, newest_.ordinal), subjects_.size());
-	return true;
 }
 
 std::optional<Position>

@@ -34,6 +34,8 @@ public:
 	 * does not count. False with *why: not now.
 	 */
 	bool load(Queue *queue, uint64_t since, uint64_t end, std::string *why);
+	/* The same, where the last message on each subject was read already. `log` names the stream. */
+	void take(const std::vector<StoredMessage> &messages, uint64_t since, const std::string &log);
 	/* Nothing was published. */
 	void clear();
 

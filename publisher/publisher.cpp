@@ -339,7 +339,14 @@ Publisher::settle()
 	Cursors cursors = parse_cursors(end->cursors);
 
 	pass_on_acks();
-	if (!learn_published(*end, &why) || !hand_off_.settle(cursors, lineage_.since(), end->sequence, &why))
+
+	/* Each time, as what was under way may have arrived since. */
+	std::optional<std::vector<StoredMessage>> last =
+		queue_.last_of_each(feed_context_.subject_root + ".>", end->sequence, &why);
+
+	if (last)
+		learn_published(*last);
+	if (!last || !hand_off_.settle(cursors, lineage_.since(), *last, &why))
 	{
 		retry_later(why);
 		return false;
@@ -392,16 +399,14 @@ Publisher::check_log_end(const LogEnd &end) const
 					 queue_.describe(), end.sequence);
 }
 
-/* Each time, as what was under way may have arrived since. False: not now. */
-bool
-Publisher::learn_published(const LogEnd &end, std::string *why)
+void
+Publisher::learn_published(const std::vector<StoredMessage> &last)
 {
 	const RingFeed *feed = decoder();
 
 	/* In front of an origin it is its feed's business. */
-	if (feed == nullptr || !feed->accepted())
-		return true;
-	return published_.load(&queue_, lineage_.since(), end.sequence, why);
+	if (feed != nullptr && feed->accepted())
+		published_.take(last, lineage_.since(), queue_.describe());
 }
 
 /* Acknowledges to the rings what the queue has, and goes on with the first messages that it has not. */

@@ -61,7 +61,7 @@ private:
 	void unsettle(Clock::duration patience);
 	bool settle();
 	void check_log_end(const LogEnd &end) const;
-	bool learn_published(const LogEnd &end, std::string *why);
+	void learn_published(const std::vector<StoredMessage> &last);
 	void resume_after(const LogEnd &end, const Cursors &cursors);
 	bool open() const;
 	bool may_read(const RingFeed &feed) const;

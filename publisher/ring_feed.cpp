@@ -196,6 +196,29 @@ RingFeed::admit()
 	return admit_package(resuming);
 }
 
+/* A record that is put together in memory stays in the ring meanwhile, and must leave room for others. */
+void
+RingFeed::check_fits(const char *what) const
+{
+	if (frame_.header.record_length > ring_->reader().capacity() / 2)
+		throw Fatal(ExitCode::RingRefused, ring_->path() + " is too small for a " + what + " of " +
+											   std::to_string(frame_.header.record_length) +
+											   " bytes: make siphon.ring_size larger");
+}
+
+/* Adds a frame to the record in memory. True: it is complete. */
+bool
+RingFeed::gather()
+{
+	if (frame_.first_of_record())
+		marker_.clear();
+	if (marker_.size() != frame_.header.record_offset)
+		corrupt();
+	marker_.append(frame_.payload, frame_.header.payload_length);
+	check_intact();
+	return frame_.last_of_record();
+}
+
 /*
  * Puts the table's schema into the bucket before anything that follows is published. Written a second time, after a
  * restart, it does no harm. Like a marker, it is passed when all its frames are.
@@ -203,23 +226,13 @@ RingFeed::admit()
 bool
 RingFeed::admit_schema()
 {
-	const FrameHeader &header = frame_.header;
 	HandOff::Clock::time_point now = HandOff::Clock::now();
 	std::string why;
 
-	if (header.record_length > ring_->reader().capacity() / 2)
-		throw Fatal(ExitCode::RingRefused, ring_->path() + " is too small for a schema of " +
-											   std::to_string(header.record_length) +
-											   " bytes: make siphon.ring_size larger");
+	check_fits("schema");
 	if (now < schema_retry_)
 		return false;
-	if (frame_.first_of_record())
-		marker_.clear();
-	if (marker_.size() != header.record_offset)
-		corrupt();
-	marker_.append(frame_.payload, header.payload_length);
-	check_intact();
-	if (!frame_.last_of_record())
+	if (!gather())
 		return true;
 
 	std::optional<std::string> json = schema_json(marker_);
@@ -232,7 +245,7 @@ RingFeed::admit_schema()
 	else if (!hand_off_.stale(table()) && !queue_.write_state(schema_key(schema_, table_), *json, &why))
 	{
 		/* This frame comes once more. */
-		marker_.resize(header.record_offset);
+		marker_.resize(frame_.header.record_offset);
 		schema_notice_.waiting(why, now);
 		schema_retry_ = now + kOriginRetry;
 		return false;
@@ -511,10 +524,7 @@ RingFeed::admit_marker(bool resuming)
 {
 	const FrameHeader &header = frame_.header;
 
-	if (header.record_length > ring_->reader().capacity() / 2)
-		throw Fatal(ExitCode::RingRefused, ring_->path() + " is too small for a marker of " +
-											   std::to_string(header.record_length) +
-											   " bytes: make siphon.ring_size larger");
+	check_fits("marker");
 	if (hand_off_.stale(table()))
 	{
 		if (frame_.last_of_record())
@@ -528,13 +538,7 @@ RingFeed::admit_marker(bool resuming)
 	}
 	if (kind() == FrameKind::SnapshotBegin && !hand_off_.begin(table(), HandOff::Clock::now()))
 		return false;
-	if (frame_.first_of_record())
-		marker_.clear();
-	if (marker_.size() != header.record_offset)
-		corrupt();
-	marker_.append(frame_.payload, header.payload_length);
-	check_intact();
-	if (!frame_.last_of_record())
+	if (!gather())
 		return true;
 	if (resume_ && !resuming)
 	{

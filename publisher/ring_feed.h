@@ -79,6 +79,8 @@ private:
 	bool admit_message(bool resuming);
 	void start_frame(bool resuming);
 	bool admit_marker(bool resuming);
+	void check_fits(const char *what) const;
+	bool gather();
 	bool admit_schema();
 	bool admit_removal();
 	bool admit_watermark(bool resuming);

@@ -57,8 +57,8 @@ private:
 	bool print_package(std::string_view payload);
 	template <typename Marker>
 	bool print_marker(const std::string &subject, std::string_view payload);
-	bool print_watermark(std::string_view payload);
-	bool print_message(std::string_view payload);
+	template <typename Body>
+	bool print_body(std::string_view payload, void (*append)(std::string *out, const Body &body));
 	void flush();
 
 	const TailConfig &config_;
@@ -259,9 +259,9 @@ Tail::print(natsMsg *message)
 		if (package)
 			return print_package(payload);
 		if (watermark)
-			return print_watermark(payload);
+			return print_body(payload, append_watermark);
 		if (logical)
-			return print_message(payload);
+			return print_body(payload, append_message);
 		if (kind == "snapshot-begin")
 			return print_marker<v1::SnapshotBegin>(subject, payload);
 		return print_marker<v1::SnapshotEnd>(subject, payload);
@@ -307,26 +307,15 @@ Tail::print_marker(const std::string &subject, std::string_view payload)
 	return true;
 }
 
+template <typename Body>
 bool
-Tail::print_watermark(std::string_view payload)
+Tail::print_body(std::string_view payload, void (*append)(std::string *out, const Body &body))
 {
-	v1::Watermark watermark;
+	Body body;
 
-	if (!watermark.ParseFromArray(payload.data(), static_cast<int>(payload.size())))
+	if (!body.ParseFromArray(payload.data(), static_cast<int>(payload.size())))
 		return false;
-	append_watermark(&output_, watermark);
-	lines_++;
-	return true;
-}
-
-bool
-Tail::print_message(std::string_view payload)
-{
-	v1::Message message;
-
-	if (!message.ParseFromArray(payload.data(), static_cast<int>(payload.size())))
-		return false;
-	append_message(&output_, message);
+	append(&output_, body);
 	lines_++;
 	return true;
 }
