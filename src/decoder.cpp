@@ -8,6 +8,7 @@
 
 #include "encoder.h"
 #include "leaves.h"
+#include "listing.h"
 #include "mirror.h"
 #include "outlet.h"
 #include "package.h"
@@ -202,15 +203,11 @@ decoder_rows_changed(Oid relid, const char *what, bool resync)
 	RegistryTable *table = registry ? registry_find(registry, relid) : nullptr;
 	bool anew = table && table->rows && resync;
 
-	if (table)
-		strlcpy(table->reason, what, sizeof(table->reason));
 	/* If it begins or began anew already, that may have been before this. */
 	if (anew)
-	{
-		table->phase = Phase::Waiting;
-		table->failures = 0;
-		table->retry_at = 0;
-	}
+		listing_begin_anew(table);
+	if (table)
+		strlcpy(table->reason, what, sizeof(table->reason));
 	if (registry)
 		registry_end_change(registry);
 	ereport(LOG, (errmsg("siphon: table %s %s, which no event can express", name, what),

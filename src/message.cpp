@@ -1,8 +1,7 @@
 /*
  * Logical messages: see message.h.
  *
- * One that is not transactional is decoded outside of any transaction, where catalogs can't be read, and so no encoding
- * be converted. A prefix is ASCII therefore, and the content is bytes.
+ * A prefix is ASCII, so that its subject is the same whatever the server's encoding, and the content is bytes.
  */
 #include "message.h"
 

@@ -13,8 +13,8 @@
 typedef void (*RingServe)(TimestampTz now);
 
 /*
- * Makes a new ring of `capacity` bytes in place of an older one of that name ("decoder"). History: that of the events
- * in a decoder's, 0 in a snapshot's. Called once in a process.
+ * Makes a new ring of `capacity` bytes in place of an older one of that name ("decoder"). History: that of the
+ * application, to which what it holds belongs. Called once in a process.
  */
 extern void ring_output_open(const char *application, const char *ring, uint64 capacity, uint64 history,
 							 RingServe serve);
