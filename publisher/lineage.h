@@ -59,6 +59,8 @@ public:
 	 */
 	bool enter(const Origin &origin, uint64_t epoch, uint64_t last_sequence, std::string *why);
 
+	/* The history is the stream's, and was published from another ring than this last. */
+	bool left(uint64_t history, uint64_t epoch) const { return current(history) && record_->epoch != epoch; }
 	bool current(uint64_t history) const { return record_ && record_->history == history; }
 	/* The stream holds the history behind this place. */
 	uint64_t since() const { return record_ ? record_->since : 0; }

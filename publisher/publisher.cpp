@@ -334,6 +334,11 @@ Publisher::settle()
 		retry_later(why);
 		return false;
 	}
+	if (!believes_ring())
+	{
+		retry_at_ = now_ + kRetry;
+		return false;
+	}
 	check_log_end(*end);
 
 	Cursors cursors = parse_cursors(end->cursors);
@@ -370,6 +375,22 @@ Publisher::settle()
 	}
 	greeted_ = true;
 	return true;
+}
+
+/*
+ * Of a ring from which something is acknowledged, its origin was dealt with. One from which we know of nothing may say so
+ * because somebody wrote over it: the next ring begins with an origin, which tells a damaged ring from another server.
+ */
+bool
+Publisher::believes_ring()
+{
+	RingFeed *feed = decoder();
+
+	if (feed == nullptr || chained_ || !feed->accepted() ||
+		!lineage_.left(feed->ring().reader().history(), feed->epoch()))
+		return true;
+	feed->disown();
+	return false;
 }
 
 /* Is the log still what this publisher, and nobody else, wrote? */

@@ -60,6 +60,7 @@ private:
 	void pass_on_acks();
 	void unsettle(Clock::duration patience);
 	bool settle();
+	bool believes_ring();
 	void check_log_end(const LogEnd &end) const;
 	void learn_published(const std::vector<StoredMessage> &last);
 	void resume_after(const LogEnd &end, const Cursors &cursors);

@@ -57,6 +57,13 @@ RingFeed::refuse(const std::string &what)
 	ring_->refuse();
 }
 
+void
+RingFeed::disown()
+{
+	if (!refused_)
+		refuse("in front of position " + std::to_string(ring_->reader().acked()));
+}
+
 /* Once the frame is acknowledged, the ring itself tells. */
 const Cursor *
 RingFeed::cursor() const

@@ -46,6 +46,8 @@ public:
 	void set_readable(bool readable) { readable_ = readable; }
 	/* Its origin was dealt with, so what it holds is published. */
 	bool accepted() const { return ring_->reader().acked() > 0; }
+	/* It says that something of it was published, which the stream knows nothing of. */
+	void disown();
 	/* What comes next must not be published before all that is under way is stored, and nothing else meanwhile. */
 	bool needs_calm() const
 	{
