@@ -109,7 +109,9 @@ public:
 	void tag(uint32_t number, protozero::pbf_wire_type type) { varint((number << 3) | static_cast<uint32_t>(type)); }
 	void raw(const void *data, size_t length)
 	{
-		memcpy(at_, data, length);
+		/* Of nothing, not even the place may be known. */
+		if (length > 0)
+			memcpy(at_, data, length);
 		at_ += length;
 	}
 	void varint_field(uint32_t number, uint64_t value)
