@@ -14,4 +14,5 @@ my ($rows, $megabytes, $tables) = @ENV{qw(BIG_ROWS BIG_MEGABYTES BIG_TABLES)};
 $sizes->transaction($rows) if $rows;
 $sizes->rows($megabytes, $_) for $megabytes ? qw(64MB 64kB) : ();
 $sizes->tables($tables) if $tables;
+$sizes->too_large if $megabytes;
 done_testing();

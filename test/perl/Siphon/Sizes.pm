@@ -192,6 +192,43 @@ SQL
 	return;
 }
 
+# A row that no message can hold: its table stops, and says so, and the others go on.
+sub too_large
+{
+	my ($self) = @_;
+	my $node = $self->{node};
+	my $what = 'a change of 2.2 GB';
+
+	# Compressed, they are small in the table and in the WAL.
+	$node->safe_psql('postgres', q{
+CREATE TABLE immense (id int PRIMARY KEY, n int, a text, b text);
+ALTER TABLE immense REPLICA IDENTITY FULL;
+CREATE TABLE other (id int PRIMARY KEY);
+INSERT INTO immense VALUES (1, 0, repeat('a', 560000000));
+UPDATE immense SET b = repeat('b', 560000000);
+});
+	my $application = $self->begin('1MB');
+	add_table($node, $_, application => "'$application'", snapshot => 'false') for qw(immense other);
+	# Old row and new one.
+	$node->safe_psql('postgres', q{
+INSERT INTO immense VALUES (2);
+UPDATE immense SET n = 1 WHERE id = 1;
+INSERT INTO immense VALUES (3);
+INSERT INTO other VALUES (1);
+});
+	wait_confirmed($node, application => $application);
+	like($node->safe_psql('postgres', "SELECT state || ': ' || reason FROM siphon_tables WHERE application = '$application' AND table_name = 'immense'"),
+		qr/^failed: a row can't be published: a change of 22\d{8} bytes is larger than a message can be$/, "$what: the table stops");
+	my @came;
+	$self->each_line($application, sub { push @came, $_[0] =~ /"table":"(\w+)".*"columns":\{"id":(\d+)/ });
+	is_deeply(\@came, [ 'immense', 2, 'other', 1 ], "$what: what was before it, and the other table, come");
+	is($self->{publisher}->stop, 0, "$what: the publisher stops cleanly");
+	$self->{memory}->stop;
+	$node->safe_psql('postgres', "SELECT siphon_drop_application('$application')");
+	$node->safe_psql('postgres', 'DROP TABLE immense, other');
+	return;
+}
+
 # So many tables of one application, with changes of all in one transaction.
 sub tables
 {
