@@ -1,10 +1,11 @@
-#Builds and installs siphon - publisher and siphon - tail.Included by the top - level Makefile; also works by
-#itself : make - f publisher / publisher.mk
+# Builds and installs siphon-publisher and siphon-tail. Included by the top-level Makefile; also works by itself:
 #
-#SRCDIR the checkout, where it is not the current directory
-#BUILDDIR where to build(build)
-#SANITIZE address, undefined or thread
-#PREFIX where to install(/ usr / local), below DESTDIR
+#   make -f publisher/publisher.mk
+#
+#   SRCDIR    the checkout, where it is not the current directory
+#   BUILDDIR  where to build (build)
+#   SANITIZE  address, undefined or thread
+#   PREFIX    where to install (/usr/local), below DESTDIR
 
 .PHONY: publisher install-publisher
 
@@ -27,7 +28,7 @@ publisher_sanitize = $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-poi
 publisher_compile = $(CXX) $(PUBLISHER_CXXFLAGS) -std=c++20 -pthread -Wall -Wextra -Werror -Wshadow \
 	$(publisher_sanitize) $(PUBLISHER_CPPFLAGS) -MMD -MP
 
-#What the unit tests link : all but NATS and main().
+# What the unit tests link: all but NATS and main().
 UNIT_PUBLISHER_SRCS = publisher/compression.cpp publisher/config.cpp publisher/cursor.cpp publisher/datetime.cpp \
 	publisher/frame_messages.cpp publisher/hand_off.cpp publisher/ledger.cpp publisher/lineage.cpp publisher/log.cpp publisher/mover.cpp \
 	publisher/package_assembler.cpp publisher/parts.cpp publisher/progress.cpp publisher/published.cpp publisher/publisher.cpp \
