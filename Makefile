@@ -5,8 +5,9 @@
 #   make demo            see it work: primary, standby, nats-server and publisher, thrown away at the end
 #   make check           the whole test suite
 #   make check-sanitized servers and programs under sanitizers
-#   make bench           Siphon's speed beside pgoutput's, on the same WAL; bench-snapshot: beside COPY's; bench-chain:
-#                        of exactly-once publishing beside that of plain publishing
+#   make bench           Siphon's speed beside pgoutput's, on the same WAL (QUICK=1: small); bench-snapshot: beside COPY's;
+#                        bench-chain: of exactly-once publishing beside that of plain publishing; bench-instructions:
+#                        how many instructions an event takes
 #   make soak            snapshots under load and with kills: ROUNDS=100 random ones from SEED; BIG=1: a large table
 #   make big             big transactions, rows and numbers of tables: whole, and with how much memory
 #   make torture         whatever dies, nothing is lost and nothing comes twice: FAULTS=200 random ones from SEED
@@ -27,15 +28,15 @@ SUITE ?= auto
 Q = $(if $(V),,@)
 say = @echo "  "
 
-ifneq ($(filter demo check check-sanitized big bench bench-snapshot bench-chain soak torture,$(MAKECMDGOALS)),)
+ifneq ($(filter demo check check-sanitized big bench bench-instructions bench-snapshot bench-chain soak torture,$(MAKECMDGOALS)),)
 
 # Outside: no PostgreSQL is needed, so PGXS is not even looked at.
-.PHONY: demo check check-sanitized big bench bench-snapshot bench-chain soak torture
+.PHONY: demo check check-sanitized big bench bench-instructions bench-snapshot bench-chain soak torture
 demo:
 	@scripts/suite $(SUITE) -- $(MAKE) --no-print-directory demo-here
 check:
 	@scripts/suite $(SUITE) -- $(MAKE) --no-print-directory check-here
-check-sanitized big bench bench-snapshot bench-chain soak torture:
+check-sanitized big bench bench-instructions bench-snapshot bench-chain soak torture:
 	@scripts/suite $(SUITE) -- $(MAKE) --no-print-directory $@-here
 
 else

@@ -3,6 +3,10 @@
 $(BUILDDIR)/ring-drain: test/bench/ring_drain.cpp src/ring.cpp src/ring_file.cpp src/ring.h src/ring_file.h
 	$(Q)$(CXX) -std=c++20 -O2 -g -Wall -Wextra -Werror -Isrc -o $@ $(filter %.cpp,$^)
 
+# Found by dynamic_library_path, so that nothing is installed for it.
+$(BUILDDIR)/null_plugin$(DLSUFFIX): test/bench/null_plugin.c
+	$(Q)$(CC) $(CFLAGS) -fPIC -shared $(CPPFLAGS) -I$(shell $(PG_CONFIG) --includedir-server) -o $@ $<
+
 # What siphon-tail has, but its main().
 bench_tail_objects = $(call publisher_objects,$(filter-out publisher/tail.cpp,$(TAIL_SRCS))) $(SIPHON_PB_OBJECT)
 
@@ -12,10 +16,15 @@ $(BUILDDIR)/message-delay: test/bench/message_delay.cpp test/bench/nats_session.
 $(BUILDDIR)/publish-chain: test/bench/publish_chain.cpp test/bench/nats_session.h $(bench_tail_objects) | $(SIPHON_PB)
 	$(Q)$(CXX) -std=c++20 -O2 -g -Wall -Wextra -Werror $(PUBLISHER_CPPFLAGS) -o $@ $(filter %.cpp %.o,$^) $(PUBLISHER_LIBS)
 
-.PHONY: bench-here bench-snapshot-here bench-chain-here
+.PHONY: bench-here bench-instructions-here bench-snapshot-here bench-chain-here
 bench-here:
-	$(call build-quietly,all $(BUILDDIR)/ring-drain)
-	@test/bench/run
+	$(call build-quietly,all $(BUILDDIR)/ring-drain $(BUILDDIR)/null_plugin$(DLSUFFIX))
+	@test/bench/bench --build $(BUILDDIR) $(if $(QUICK),--quick) $(if $(ROUNDS),--rounds $(ROUNDS)) \
+		$(if $(SCALE),--scale $(SCALE)) $(if $(WORKLOADS),--workloads $(WORKLOADS)) $(if $(CONTESTANTS),--contestants $(CONTESTANTS))
+
+bench-instructions-here:
+	$(call build-quietly,all $(BUILDDIR)/ring-drain $(BUILDDIR)/null_plugin$(DLSUFFIX))
+	@test/bench/instructions --build $(BUILDDIR) $(if $(RECORD),--record) $(if $(WORKLOADS),--workloads $(WORKLOADS))
 
 bench-snapshot-here:
 	$(call build-quietly,all $(BUILDDIR)/ring-drain $(BUILDDIR)/message-delay)
