@@ -20,6 +20,8 @@ static Value row[MaxTupleAttributeNumber];
 
 /* Most bytes that the fields of an event before its values take. */
 static constexpr size_t kEventHeaderMax = 64;
+/* Of a message, which has the columns too: thousands, with long names and types. */
+static constexpr size_t kEventLimit = kMessageLimit - 16 * 1024 * 1024;
 
 void
 encoder_init(void)
@@ -30,26 +32,79 @@ encoder_init(void)
 	MemoryContextSwitchTo(old);
 }
 
-/* The values of a row's columns, or NULL if there is no row. */
-static Value *
-row_values(Table *table, Relation relation, const AttrMap *map, HeapTuple tuple)
+void
+encode_transaction(Transaction *transaction)
 {
-	Value *values;
+	WireBuffer buffer{transaction->wire, 0, sizeof(transaction->wire)};
+	Wire wire(&buffer);
+
+	wire.fixed64_field(siphon::field::kCommitLsn, transaction->commit_lsn);
+	wire.varint_field(siphon::field::kXid, transaction->xid);
+	wire.sint_field(siphon::field::kCommitTimestamp, unix_microseconds(transaction->commit_time));
+	wire.commit();
+	transaction->wire_length = buffer.size;
+}
+
+/* A row as it will be written. */
+struct Row
+{
+	Value *values; /* of the table's columns; NULL: there is no row */
+	size_t bound;  /* most bytes that they take */
+};
+
+/* Values of types that are passed by value need no memory and can't be toasted: the most common of them, at once. */
+static pg_attribute_always_inline bool
+plain_value(Encoding encoding, Datum datum, Value *value)
+{
+	switch (encoding)
+	{
+		case Encoding::Int16:
+			value->integer = DatumGetInt16(datum);
+			break;
+		case Encoding::Int32:
+			value->integer = DatumGetInt32(datum);
+			break;
+		case Encoding::Int64:
+			value->integer = DatumGetInt64(datum);
+			break;
+		default:
+			return false;
+	}
+	value->kind = siphon::ValueKind::Integer;
+	return true;
+}
+
+static Row
+row_of(Table *table, Relation relation, const AttrMap *map, HeapTuple tuple)
+{
+	Row row{nullptr, 0};
 
 	if (tuple == nullptr)
-		return nullptr;
-	values = static_cast<Value *>(palloc(sizeof(Value) * static_cast<size_t>(Max(table->ncolumns, 1))));
+		return row;
+	row.values = static_cast<Value *>(palloc(sizeof(Value) * static_cast<size_t>(Max(table->ncolumns, 1))));
 	heap_deform_tuple(tuple, RelationGetDescr(relation), datums, nulls);
 	encoder_converts = table->relid;
 	for (int i = 0; i < table->ncolumns; i++)
 	{
 		Column *column = &table->columns[i];
 		int attnum = map ? map->attnums[column->attnum] - 1 : column->attnum;
+		Value *value = &row.values[i];
 
-		values[i] = value_from_datum(&column->type, datums[attnum], nulls[attnum]);
+		if (nulls[attnum])
+		{
+			value->kind = siphon::ValueKind::Null;
+			row.bound += siphon::kSmallValueMax;
+		}
+		else if (plain_value(column->type.encoding, datums[attnum], value))
+			row.bound += siphon::kSmallValueMax;
+		else
+		{
+			*value = value_from_datum(&column->type, datums[attnum], false);
+			row.bound += value_bound(*value);
+		}
 	}
 	encoder_converts = InvalidOid;
-	return values;
+	return row;
 }
 
 /*
@@ -57,13 +112,28 @@ row_values(Table *table, Relation relation, const AttrMap *map, HeapTuple tuple)
  * REPLICA IDENTITY FULL, and the key always.
  */
 static void
-fill_unchanged(const Table *table, bool full, Value *new_values, const Value *old_values)
+fill_unchanged(const Table *table, bool full, Row *new_row, const Row &old_row)
 {
-	if (old_values == nullptr)
+	if (old_row.values == nullptr)
 		return;
 	for (int i = 0; i < table->ncolumns; i++)
-		if (new_values[i].kind == siphon::ValueKind::UnchangedToast && (full || table->columns[i].key))
-			new_values[i] = old_values[i];
+	{
+		if (new_row->values[i].kind != siphon::ValueKind::UnchangedToast || !(full || table->columns[i].key))
+			continue;
+		new_row->values[i] = old_row.values[i];
+		new_row->bound += value_bound(old_row.values[i]);
+	}
+}
+
+/* It does not fit, whatever is tried: so this is for the table to answer, and not for the decoder. */
+static void
+check_size(const Table *table, size_t bound)
+{
+	if (likely(bound <= kEventLimit))
+		return;
+	encoder_converts = table->relid;
+	ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+					errmsg("a change of %zu bytes is larger than a message can be", bound)));
 }
 
 /* What an event holds. */
@@ -71,8 +141,8 @@ struct Event
 {
 	Operation operation;
 	uint64 ordinal;
-	const Value *new_values; /* NULL: none */
-	const Value *old_values;
+	Row new_row;
+	Row old_row;
 	bool full; /* of the old row not only the key */
 };
 
@@ -80,28 +150,20 @@ static void
 add_event(Table *table, int partition, const Transaction &transaction, const Event &event)
 {
 	siphon::Position position{transaction.commit_lsn, event.ordinal};
-	size_t bound = kEventHeaderMax;
+	size_t bound = kEventHeaderMax + event.new_row.bound + event.old_row.bound;
 	WireBuffer *out;
 
-	for (int i = 0; i < table->ncolumns; i++)
-	{
-		if (event.new_values)
-			bound += value_bound(event.new_values[i]);
-		if (event.old_values)
-			bound += value_bound(event.old_values[i]);
-	}
+	check_size(table, bound);
 	out = package_begin_event(table, partition, bound, position);
 	Wire wire(out);
 	wire.varint_field(siphon::field::kOperation, static_cast<uint64>(event.operation));
-	wire.fixed64_field(siphon::field::kCommitLsn, transaction.commit_lsn);
+	wire.raw(transaction.wire, transaction.wire_length);
 	wire.varint_field(siphon::field::kOrdinal, event.ordinal);
-	wire.varint_field(siphon::field::kXid, transaction.xid);
-	wire.sint_field(siphon::field::kCommitTimestamp, unix_microseconds(transaction.commit_time));
-	for (int i = 0; event.new_values && i < table->ncolumns; i++)
-		value_write(&wire, siphon::field::kValues, event.new_values[i]);
-	for (int i = 0; event.old_values && i < table->ncolumns; i++)
+	for (int i = 0; event.new_row.values && i < table->ncolumns; i++)
+		value_write(&wire, siphon::field::kValues, event.new_row.values[i]);
+	for (int i = 0; event.old_row.values && i < table->ncolumns; i++)
 		if (event.full || table->columns[i].key)
-			value_write(&wire, siphon::field::kOldValues, event.old_values[i]);
+			value_write(&wire, siphon::field::kOldValues, event.old_row.values[i]);
 	wire.commit();
 	package_end_event(table, partition, position, transaction.commit_time);
 }
@@ -110,39 +172,40 @@ void
 encode_change(Table *table, const Leaf *leaf, ReorderBufferChangeType type, Relation relation, HeapTuple old_tuple,
 			  HeapTuple new_tuple, const Transaction &transaction, uint64 ordinal)
 {
+	const Row none{nullptr, 0};
 	const AttrMap *map = leaf ? leaf->map : nullptr;
 	bool full = leaf ? leaf->full : table->full;
-	Value *old_values = leaf && !leaf->identity ? nullptr : row_values(table, relation, map, old_tuple);
-	Value *new_values = row_values(table, relation, map, new_tuple);
+	Row old_row = leaf && !leaf->identity ? none : row_of(table, relation, map, old_tuple);
+	Row new_row = row_of(table, relation, map, new_tuple);
 	int partitions = table->partitions;
 	int old_partition;
 	int new_partition;
 
 	if (type == REORDER_BUFFER_CHANGE_DELETE)
 	{
-		old_partition = old_values ? key_partition(table, old_values, partitions, &hash_input) : 0;
-		add_event(table, old_partition, transaction, {Operation::Delete, ordinal, nullptr, old_values, full});
+		old_partition = old_row.values ? key_partition(table, old_row.values, partitions, &hash_input) : 0;
+		add_event(table, old_partition, transaction, {Operation::Delete, ordinal, none, old_row, full});
 		return;
 	}
 
-	if (new_values == nullptr)
+	if (new_row.values == nullptr)
 		elog(ERROR, "a change of table \"%s\" has no new row", RelationGetRelationName(relation));
-	fill_unchanged(table, full, new_values, old_values);
-	new_partition = key_partition(table, new_values, partitions, &hash_input);
+	fill_unchanged(table, full, &new_row, old_row);
+	new_partition = key_partition(table, new_row.values, partitions, &hash_input);
 	if (type == REORDER_BUFFER_CHANGE_INSERT)
 	{
-		add_event(table, new_partition, transaction, {Operation::Insert, ordinal, new_values, nullptr, full});
+		add_event(table, new_partition, transaction, {Operation::Insert, ordinal, new_row, none, full});
 		return;
 	}
 
-	old_partition = old_values ? key_partition(table, old_values, partitions, &hash_input) : new_partition;
+	old_partition = old_row.values ? key_partition(table, old_row.values, partitions, &hash_input) : new_partition;
 	if (old_partition == new_partition)
 	{
-		add_event(table, new_partition, transaction, {Operation::Update, ordinal, new_values, old_values, full});
+		add_event(table, new_partition, transaction, {Operation::Update, ordinal, new_row, old_row, full});
 		return;
 	}
-	add_event(table, old_partition, transaction, {Operation::Delete, ordinal, nullptr, old_values, full});
-	add_event(table, new_partition, transaction, {Operation::Insert, ordinal, new_values, nullptr, full});
+	add_event(table, old_partition, transaction, {Operation::Delete, ordinal, none, old_row, full});
+	add_event(table, new_partition, transaction, {Operation::Insert, ordinal, new_row, none, full});
 }
 
 int
@@ -158,6 +221,11 @@ encode_row(Table *table, const Datum *attributes, const bool *isnull, XLogRecPtr
 		Column *column = &table->columns[i];
 		Datum datum = attributes[column->attnum];
 
+		if (!isnull[column->attnum] && plain_value(column->type.encoding, datum, &row[i]))
+		{
+			bound += siphon::kSmallValueMax;
+			continue;
+		}
 		/* Large values are at hand here, other than in the WAL. */
 		if (!isnull[column->attnum] && column->type.length == -1 && VARATT_IS_EXTERNAL(DatumGetPointer(datum)))
 			datum = PointerGetDatum(PG_DETOAST_DATUM_PACKED(datum));
@@ -165,6 +233,7 @@ encode_row(Table *table, const Datum *attributes, const bool *isnull, XLogRecPtr
 		bound += value_bound(row[i]);
 	}
 	partition = key_partition(table, row, table->partitions, &hash_input);
+	check_size(table, bound);
 	out = package_begin_event(table, partition, bound, position);
 	Wire wire(out);
 	wire.varint_field(siphon::field::kOperation, static_cast<uint64>(Operation::Snapshot));
@@ -180,7 +249,7 @@ static void
 add_to_all(Table *table, const Transaction &transaction, uint64 ordinal, Operation operation)
 {
 	for (int i = 0; i < table->npackages; i++)
-		add_event(table, i, transaction, {operation, ordinal, nullptr, nullptr, false});
+		add_event(table, i, transaction, {operation, ordinal, {nullptr, 0}, {nullptr, 0}, false});
 }
 
 void

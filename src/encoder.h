@@ -15,7 +15,12 @@ struct Transaction
 	XLogRecPtr commit_lsn;
 	TimestampTz commit_time;
 	TransactionId xid;
+	char wire[32]; /* the fields of a siphon.v1.Event that all of them have */
+	size_t wire_length;
 };
+
+/* Fills in what the other fields become on the wire. */
+extern void encode_transaction(Transaction *transaction);
 
 /* The table of which a row's values are being converted: who is to blame for an error. InvalidOid: none. */
 extern Oid encoder_converts;

@@ -41,6 +41,7 @@ on_begin(LogicalDecodingContext *, ReorderBufferTXN *txn)
 	current.commit_lsn = txn->final_lsn;
 	current.commit_time = txn->xact_time.commit_time;
 	current.xid = txn->xid;
+	encode_transaction(&current);
 	ordinal = 0;
 	rewritten = InvalidOid;
 	with_events = false;

@@ -478,10 +478,22 @@ table_published(Oid relid)
 	return table && table->published;
 }
 
+/* By the relation's last digits, what was found last: changes of few tables are by far the most common. */
+static Table *
+find_table(Oid relid)
+{
+	static Table *recent[64]; /* they stay in their place, as none is ever removed */
+	Table **entry = &recent[relid % lengthof(recent)];
+
+	if (*entry == nullptr || (*entry)->relid != relid)
+		*entry = static_cast<Table *>(hash_search(tables, &relid, HASH_FIND, nullptr));
+	return *entry;
+}
+
 Table *
 table_lookup(Oid relid, XLogRecPtr commit_lsn)
 {
-	Table *table = static_cast<Table *>(hash_search(tables, &relid, HASH_FIND, nullptr));
+	Table *table = find_table(relid);
 
 	if (table == nullptr || !table->published || commit_lsn < table->start)
 		return nullptr;

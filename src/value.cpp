@@ -3,6 +3,8 @@
  */
 #include "value.h"
 
+#include "jsonb_text.h"
+#include "numeric_text.h"
 #include "text.h"
 
 extern "C" {
@@ -73,6 +75,28 @@ varlena_value(ValueKind kind, Datum datum)
 	size_t length = VARSIZE_ANY_EXHDR(v);
 
 	return kind == ValueKind::Bytes ? bytes_value(kind, data, length) : text_value(kind, data, length);
+}
+
+static Value
+numeric_value(Datum datum)
+{
+	NumericText number(PG_DETOAST_DATUM_PACKED(datum));
+	char *text = static_cast<char *>(palloc(number.bound()));
+
+	return bytes_value(ValueKind::Numeric, text, static_cast<size_t>(number.write(text) - text));
+}
+
+static Value
+jsonb_value(TypeMapping *type, Datum datum)
+{
+	const varlena *jsonb = PG_DETOAST_DATUM_PACKED(datum);
+	WireBuffer text;
+
+	/* Text has quotes, commas and spaces in place of entries of four bytes; rarely is it longer. */
+	buffer_init(&text, VARSIZE_ANY_EXHDR(jsonb) + 64);
+	if (!jsonb_text(&text, jsonb))
+		return output_value(ValueKind::Json, type, datum);
+	return text_value(ValueKind::Json, text.data, text.size);
 }
 
 static Value
@@ -166,7 +190,7 @@ value_from_datum(TypeMapping *type, Datum datum, bool isnull)
 		case Encoding::Name:
 			return text_value(ValueKind::String, NameStr(*DatumGetName(datum)), strlen(NameStr(*DatumGetName(datum))));
 		case Encoding::Numeric:
-			return output_value(ValueKind::Numeric, type, datum);
+			return numeric_value(datum);
 		case Encoding::Date:
 			return date_value(DatumGetDateADT(datum));
 		case Encoding::Time:
@@ -180,7 +204,7 @@ value_from_datum(TypeMapping *type, Datum datum, bool isnull)
 		case Encoding::JsonText:
 			return varlena_value(ValueKind::Json, datum);
 		case Encoding::Jsonb:
-			return output_value(ValueKind::Json, type, datum);
+			return jsonb_value(type, datum);
 		case Encoding::Output:
 			return foreign_output_value(type, datum);
 		case Encoding::List:

@@ -104,7 +104,16 @@ public:
 	explicit Wire(WireBuffer *buffer) : buffer_(buffer), at_(buffer->data + buffer->size) {}
 	void commit() { buffer_->size = static_cast<size_t>(at_ - buffer_->data); }
 
-	void varint(uint64_t value) { at_ += protozero::add_varint_to_buffer(at_, value); }
+	/* As protozero's; written out, so that a tag that is known when this is compiled becomes a byte that is stored. */
+	void varint(uint64_t value)
+	{
+		while (value >= 0x80)
+		{
+			*at_++ = static_cast<char>(value | 0x80);
+			value >>= 7;
+		}
+		*at_++ = static_cast<char>(value);
+	}
 
 	void tag(uint32_t number, protozero::pbf_wire_type type) { varint((number << 3) | static_cast<uint32_t>(type)); }
 	void raw(const void *data, size_t length)
