@@ -256,7 +256,7 @@ COMMENT ON COLUMN siphon_tables.schema_name IS 'schema; in another database than
 COMMENT ON COLUMN siphon_tables.table_name IS 'name; likewise';
 COMMENT ON COLUMN siphon_tables.partitions IS 'number of partitions that its keys are divided into';
 COMMENT ON COLUMN siphon_tables.exclude_columns IS 'columns that are not published';
-COMMENT ON COLUMN siphon_tables.state IS 'state of the application; or waiting for snapshot, snapshot, paused; resync needed if the application was given up; dropped; or left out, if it is in the publication that is followed and can''t be published';
+COMMENT ON COLUMN siphon_tables.state IS 'state of the application; or waiting for snapshot, snapshot, paused; resync needed if the application was given up; dropped; leaving, if it left the publication that is followed and what was committed before is not acknowledged yet; or left out, if it is in the publication that is followed and can''t be published';
 COMMENT ON COLUMN siphon_tables.reason IS 'why its last snapshot failed, or why it is left out';
 COMMENT ON COLUMN siphon_tables.generation IS 'grows each time the table is added or its rows are brought out anew, about the seconds since 1970 then; 0 if nothing was published yet';
 COMMENT ON COLUMN siphon_tables.start_lsn IS 'transactions whose commit record lies at or behind it are captured';

@@ -418,7 +418,7 @@ open_target(FunctionCallInfo fcinfo, const char *function)
 static void
 refuse_followed(const Target *target, const char *what, const char *clause)
 {
-	if (!target->table->followed)
+	if (!target->table->followed || target->table->until != InvalidXLogRecPtr)
 		return;
 	ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					errmsg("table %s can't be %s: application \"%s\" follows publication \"%s\"", target->name, what,
@@ -426,6 +426,20 @@ refuse_followed(const Target *target, const char *what, const char *clause)
 					errhint("ALTER PUBLICATION %s %s; or SELECT siphon_unfollow_publication('%s') first.",
 							quote_identifier(target->registry->publication), psprintf(clause, target->name),
 							target->application)));
+}
+
+/* One that left a publication is published as it is, up to a place, and no rows of it from now on. */
+static void
+refuse_leaving(const Target *target)
+{
+	if (target->table->until == InvalidXLogRecPtr)
+		return;
+	ereport(
+		ERROR,
+		(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+		 errmsg("table %s has left the publication that application \"%s\" follows", target->name, target->application),
+		 errdetail("It is removed once all that was committed before is acknowledged."),
+		 errhint("SELECT siphon_remove_table('%s', '%s') removes it at once.", target->name, target->application)));
 }
 
 extern "C" Datum
@@ -451,6 +465,7 @@ siphon_resync_table(PG_FUNCTION_ARGS)
 {
 	Target target = open_target(fcinfo, "siphon_resync_table");
 
+	refuse_leaving(&target);
 	if (target.table->phase == Phase::Waiting || target.table->phase == Phase::Scanning)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_IN_USE), errmsg("a snapshot of table %s is under way already", target.name),
@@ -493,6 +508,7 @@ siphon_alter_table(PG_FUNCTION_ARGS)
 	if (!PG_ARGISNULL(4))
 		check_workers(PG_GETARG_INT32(4));
 	target = find_target(fcinfo, "siphon_alter_table");
+	refuse_leaving(&target);
 	if (!PG_ARGISNULL(3))
 		refuse_followed(&target, "given other columns", "SET TABLE %s (...)");
 	partitions = PG_ARGISNULL(2) ? target.table->partitions : PG_GETARG_INT32(2);

@@ -192,6 +192,8 @@ registry_to_json(const Registry *registry)
 						 table->paused ? 1 : 0, table->failures, static_cast<long long>(table->retry_at));
 		json_string(&json, "reason", table->reason);
 		write_followed_table(&json, table);
+		if (table->until != InvalidXLogRecPtr)
+			appendStringInfo(&json, ", \"until\": \"%X/%X\"", LSN_FORMAT_ARGS(table->until));
 		appendStringInfoString(&json, "}");
 	}
 	appendStringInfoString(&json, "]}\n");
@@ -357,6 +359,14 @@ parse_followed_table(const char *path, const Json *object, RegistryTable *table)
 		table->only_attributes = lappend_int(table->only_attributes, static_cast<int>(item->number));
 }
 
+static XLogRecPtr
+lsn_member(const char *path, const Json *object, const char *key)
+{
+	const char *text = member(path, object, key, JsonKind::String)->text;
+
+	return DatumGetLSN(DirectFunctionCall1(pg_lsn_in, CStringGetDatum(text)));
+}
+
 static RegistryTable *
 parse_table(const char *path, const Json *object)
 {
@@ -366,8 +376,9 @@ parse_table(const char *path, const Json *object)
 	copy_member(path, object, "schema", table->schema, sizeof(table->schema));
 	copy_member(path, object, "table", table->name, sizeof(table->name));
 	table->partitions = static_cast<int>(number_member(path, object, "partitions"));
-	table->start = DatumGetLSN(
-		DirectFunctionCall1(pg_lsn_in, CStringGetDatum(member(path, object, "start", JsonKind::String)->text)));
+	table->start = lsn_member(path, object, "start");
+	if (json_member(object, "until"))
+		table->until = lsn_member(path, object, "until");
 	table->phase = phase_member(path, object);
 	table->generation = static_cast<uint32>(number_member(path, object, "generation"));
 	table->rows = number_member(path, object, "rows") != 0;

@@ -36,8 +36,9 @@ struct RegistryTable
 	List *exclude_columns;    /* of char *: what has one of these names is not published, */
 	List *exclude_attributes; /* of int: nor what had one when the table was added, should it be renamed */
 	bool followed;            /* it is here because a publication has it: see follower.h */
-	List *only_attributes;    /* of int: if there are any, they are what is published, and exclude_columns is for people */
-	XLogRecPtr start;         /* transactions whose commit record starts at or behind it are published */
+	List *only_attributes; /* of int: if there are any, they are what is published, and exclude_columns is for people */
+	XLogRecPtr start;      /* transactions whose commit record starts at or behind it are published */
+	XLogRecPtr until;      /* it leaves: those whose commit record starts at or behind this are not; or 0 */
 	Phase phase;
 	uint32 generation;    /* what is published carries it; 0: nothing was yet */
 	bool rows;            /* existing rows are published, not changes alone */
