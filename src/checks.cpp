@@ -290,7 +290,8 @@ check_may_publish_all(void)
 	if (has_privs_of_role(GetUserId(), ROLE_PG_READ_ALL_DATA) && has_bypassrls_privilege(GetUserId()))
 		return;
 	user = quote_identifier(GetUserNameFromId(GetUserId(), false));
-	ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("permission denied to follow a publication"),
+	ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+					errmsg("permission denied to follow a publication"),
 					errdetail("Whoever owns it decides later which tables and rows are published."),
 					errhint("GRANT pg_read_all_data TO %s; ALTER ROLE %s BYPASSRLS;", user, user)));
 }

@@ -7,6 +7,7 @@
 #include "follower.h"
 #include "listing.h"
 #include "mirror.h"
+#include "passing_read.h"
 #include "snapshot.h"
 
 extern "C" {
@@ -250,6 +251,7 @@ matching_tables(const char *schema, const char *pattern, List **roots)
 	Datum values[] = {CStringGetTextDatum(schema), CStringGetTextDatum(pattern)};
 	MemoryContext caller = CurrentMemoryContext;
 	List *found = NIL;
+	PassingRead read = passing_read_begin();
 
 	*roots = NIL;
 	if (SPI_connect() != SPI_OK_CONNECT)
@@ -267,6 +269,7 @@ matching_tables(const char *schema, const char *pattern, List **roots)
 		MemoryContextSwitchTo(old);
 	}
 	SPI_finish();
+	passing_read_end(&read);
 	return found;
 }
 

@@ -123,8 +123,8 @@ read_or_complain(Charge *charge, const char *name)
 }
 
 /*
- * Looks after what there is beside a decoder that runs. Reads the application's file only where something may have to
- * be done.
+ * Looks after what there is beside a decoder that runs. Reads the application's file only where something may have to be
+ * done.
  */
 static long
 look_after_streaming(Charge *charge, const char *name)

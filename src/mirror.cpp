@@ -3,6 +3,7 @@
  */
 #include "mirror.h"
 
+#include "passing_read.h"
 #include "session.h"
 #include "standbys.h"
 
@@ -468,13 +469,16 @@ siphon_mirror_main(Datum arg)
 static Registry *
 read_row_as_superuser(const char *application)
 {
+	PassingRead read;
 	Registry *registry;
 	Oid user;
 	int security;
 
 	GetUserIdAndSecContext(&user, &security);
 	SetUserIdAndSecContext(BOOTSTRAP_SUPERUSERID, security | SECURITY_LOCAL_USERID_CHANGE);
+	read = passing_read_begin();
 	registry = read_row("application", application);
+	passing_read_end(&read);
 	SetUserIdAndSecContext(user, security);
 	return registry;
 }

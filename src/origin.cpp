@@ -2,9 +2,9 @@
  * The decoder's part of origin.h: tells the publisher what the decoder's events continue, and makes durable that
  * it was told, so that the next decoder is known for this one's successor.
  */
-#include "origin.h"
 #include "decoder.h"
 #include "mirror.h"
+#include "origin.h"
 #include "outlet.h"
 #include "registry.h"
 #include "ring_output.h"

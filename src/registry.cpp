@@ -265,6 +265,7 @@ registry_remove(const char *application)
 		return;
 	}
 	fsync_fname(kDirectory, true);
+	pg_atomic_fetch_add_u64(&siphon_shared->registry_writes, 1);
 }
 
 [[noreturn]] static void

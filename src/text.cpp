@@ -59,7 +59,8 @@ text_to_utf8(const char **text, size_t *length)
 		return true;
 	if (encoding == PG_SQL_ASCII)
 		return text_is_utf8(*text, *length);
-	converted = static_cast<char *>(MemoryContextAllocHuge(CurrentMemoryContext, *length * MAX_CONVERSION_GROWTH + 1));
+	converted = static_cast<char *>(
+		MemoryContextAllocHuge(CurrentMemoryContext, *length * MAX_CONVERSION_GROWTH + 1));
 	done = DatumGetInt32(FunctionCall6(&conversion, Int32GetDatum(encoding), Int32GetDatum(PG_UTF8),
 									   CStringGetDatum(*text), CStringGetDatum(converted),
 									   Int32GetDatum(static_cast<int>(*length)), BoolGetDatum(true)));
