@@ -108,6 +108,8 @@ begin_generation(void)
 		strlcpy(table->name, name, sizeof(table->name));
 	}
 	table->phase = Phase::Scanning;
+	/* What is said of it from here on may be about what the snapshot does not show. */
+	table->reason[0] = '\0';
 	table->generation = registry_next_generation(registry);
 	table->start = siphon_newest_wal();
 	/* siphon_pause() may have come before there was this job. */
@@ -143,10 +145,7 @@ end_generation(void)
 	table->failures = 0;
 	/* Unless it is to be brought out anew already, or was stopped. */
 	if (table->phase == Phase::Scanning)
-	{
 		table->phase = Phase::Streaming;
-		table->reason[0] = '\0';
-	}
 	registry_end_change(registry);
 	application_notify(snapshot_job->app->name, reason);
 }

@@ -95,6 +95,24 @@ wait_for_table('t', 'streaming');
 wait_confirmed($node);
 is_replayed($nats, $node, ['t'], 'and siphon_resync_table() mends it');
 
+# So it does where that happens while its rows are brought out, and the snapshot does not show it.
+$node->safe_psql('postgres', 'ALTER TABLE t REPLICA IDENTITY NOTHING');
+$node->append_conf('postgresql.conf', 'siphon.snapshot_rate = 1');
+$node->reload;
+wait_until('the rate is read', sub { $node->safe_psql('postgres', 'SHOW siphon.snapshot_rate') eq '1kB' });
+$node->safe_psql('postgres', "SELECT siphon_resync_table('t')");
+wait_until('the scan runs', sub { $node->safe_psql('postgres', "SELECT count(*) FROM siphon_snapshot_progress WHERE phase = 'scanning' AND bytes > 0") });
+$node->safe_psql('postgres', 'UPDATE t SET constant = 9 WHERE id = 50');
+wait_until('the table says so', sub { table_row('t') =~ /^snapshot\|\d+\|has a change of a row that nothing names/ });
+$node->append_conf('postgresql.conf', 'siphon.snapshot_rate = 0');
+$node->reload;
+wait_for_table('t', 'resync needed');
+like(table_row('t'), qr/has a change of a row that nothing names/, 'what happens while rows are brought out is not forgotten with their end');
+$node->safe_psql('postgres', "SELECT siphon_resync_table('t')");
+wait_for_table('t', 'streaming');
+wait_confirmed($node);
+is_replayed($nats, $node, ['t'], 'and brought out once more, they are the table');
+
 # An output function that raises an error: an enum's label that is gone.
 $node->safe_psql(
 	'postgres', q{
