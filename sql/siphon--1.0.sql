@@ -48,6 +48,7 @@ CREATE FUNCTION siphon_add_tables(
     pattern text,
     application text DEFAULT 'main',
     partitions int DEFAULT 1,
+    exclude_columns name[] DEFAULT '{}',
     snapshot boolean DEFAULT true,
     workers int DEFAULT NULL,
     OUT relation regclass,
@@ -58,8 +59,8 @@ RETURNS SETOF record
 LANGUAGE C VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME';
 
-COMMENT ON FUNCTION siphon_add_tables(name, text, text, int, boolean, int) IS
-'publish all tables of a schema whose names match a pattern of LIKE; returns each, and why it was left out';
+COMMENT ON FUNCTION siphon_add_tables(name, text, text, int, name[], boolean, int) IS
+'publish all tables of a schema whose names match a pattern of LIKE, each without those columns to exclude that it has; returns each, and why it was left out';
 
 CREATE FUNCTION siphon_alter_table(
     relation regclass,
@@ -323,7 +324,7 @@ REVOKE ALL ON FUNCTION siphon_create_application(text, boolean) FROM PUBLIC;
 REVOKE ALL ON FUNCTION siphon_drop_application(text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION siphon_resync_application(text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION siphon_add_table(regclass, text, int, name[], boolean, int) FROM PUBLIC;
-REVOKE ALL ON FUNCTION siphon_add_tables(name, text, text, int, boolean, int) FROM PUBLIC;
+REVOKE ALL ON FUNCTION siphon_add_tables(name, text, text, int, name[], boolean, int) FROM PUBLIC;
 REVOKE ALL ON FUNCTION siphon_alter_table(regclass, text, int, name[], int) FROM PUBLIC;
 REVOKE ALL ON FUNCTION siphon_follow_publication(name, text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION siphon_unfollow_publication(text) FROM PUBLIC;

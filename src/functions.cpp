@@ -295,9 +295,44 @@ put_outcome(ReturnSetInfo *result, const Outcome *outcome)
 	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 }
 
+/* Those of the columns that the table has. */
+static List *
+columns_of(Oid relid, List *columns)
+{
+	List *found = NIL;
+	ListCell *lc;
+
+	foreach (lc, columns)
+		if (get_attnum(relid, static_cast<char *>(lfirst(lc))) > 0)
+			found = lappend(found, lfirst(lc));
+	return found;
+}
+
+/* A name that is written wrong would publish what is not to be published. */
+static void
+check_columns_found(List *tables, List *columns, const char *schema, const char *pattern)
+{
+	ListCell *lc;
+	ListCell *lc2;
+
+	foreach (lc, columns)
+	{
+		bool found = false;
+
+		foreach (lc2, tables)
+			found |= get_attnum(lfirst_oid(lc2), static_cast<char *>(lfirst(lc))) > 0;
+		if (!found)
+			ereport(ERROR,
+					(errcode(ERRCODE_UNDEFINED_COLUMN),
+					 errmsg("no table in schema \"%s\" that matches \"%s\" has a column \"%s\"", schema, pattern,
+							static_cast<char *>(lfirst(lc))),
+					 errhint("List columns in exclude_columns => '{...}' that at least one of the tables has.")));
+	}
+}
+
 /* What listing_describe() and listing_refuse_listed() say of each of the tables. */
 static List *
-consider_all(const Registry *registry, List *tables, List *roots, int partitions)
+consider_all(const Registry *registry, List *tables, List *roots, int partitions, List *exclude_columns)
 {
 	List *outcomes = NIL;
 	ListCell *lc;
@@ -311,7 +346,8 @@ consider_all(const Registry *registry, List *tables, List *roots, int partitions
 		if (OidIsValid(lfirst_oid(root)))
 			outcome->reason = psprintf("it is a partition of table %s", listing_name(lfirst_oid(root)));
 		else
-			outcome->table = listing_try(registry, outcome->relid, partitions, NIL, &outcome->reason, &outcome->hint);
+			outcome->table = listing_try(registry, outcome->relid, partitions,
+										 columns_of(outcome->relid, exclude_columns), &outcome->reason, &outcome->hint);
 		outcomes = lappend(outcomes, outcome);
 	}
 	return outcomes;
@@ -328,16 +364,18 @@ siphon_add_tables(PG_FUNCTION_ARGS)
 	List *tables;
 	List *roots;
 	List *outcomes;
+	List *exclude_columns;
 	ListCell *lc;
 	int workers;
 	bool any = false;
 
-	check_no_nulls(fcinfo, "siphon_add_tables", 5);
+	check_no_nulls(fcinfo, "siphon_add_tables", 6);
 	schema = NameStr(*PG_GETARG_NAME(0));
 	pattern = text_to_cstring(PG_GETARG_TEXT_PP(1));
 	application = application_argument(fcinfo, 2);
 	check_partitions(PG_GETARG_INT32(3));
-	workers = PG_ARGISNULL(5) ? siphon_snapshot_workers : PG_GETARG_INT32(5);
+	exclude_columns = name_list(PG_GETARG_ARRAYTYPE_P(4));
+	workers = PG_ARGISNULL(6) ? siphon_snapshot_workers : PG_GETARG_INT32(6);
 	check_workers(workers);
 	if (!OidIsValid(get_namespace_oid(schema, true)))
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_SCHEMA), errmsg("schema \"%s\" does not exist", schema),
@@ -347,7 +385,8 @@ siphon_add_tables(PG_FUNCTION_ARGS)
 	if (registry)
 		checked(registry, application);
 	tables = matching_tables(schema, pattern, &roots);
-	outcomes = consider_all(registry, tables, roots, PG_GETARG_INT32(3));
+	check_columns_found(tables, exclude_columns, schema, pattern);
+	outcomes = consider_all(registry, tables, roots, PG_GETARG_INT32(3), exclude_columns);
 	foreach (lc, outcomes)
 		any |= static_cast<Outcome *>(lfirst(lc))->table != nullptr;
 	if (any)
@@ -360,7 +399,7 @@ siphon_add_tables(PG_FUNCTION_ARGS)
 
 			if (table == nullptr)
 				continue;
-			table->rows = PG_GETARG_BOOL(4);
+			table->rows = PG_GETARG_BOOL(5);
 			table->workers = workers;
 			listing_add(registry, table);
 		}
