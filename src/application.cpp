@@ -320,18 +320,8 @@ restart_tables(Registry *registry)
 			listing_remove(registry, table, &as_listed);
 			continue;
 		}
-		table->failures = 0;
-		table->retry_at = 0;
-		table->reason[0] = '\0';
-		if (table->rows)
-		{
-			table->phase = Phase::Waiting;
-			continue;
-		}
-		table->phase = Phase::Streaming;
-		table->generation = registry_next_generation(registry);
-		table->start = siphon_newest_wal();
-		if (get_rel_name(table->relid) == nullptr)
+		listing_begin_anew(registry, table);
+		if (table->rows || get_rel_name(table->relid) == nullptr)
 			continue;
 		appendStringInfo(&gaps, "%s%s", gaps.len > 0 ? ", " : "",
 						 quote_qualified_identifier(table->schema, table->name));

@@ -217,7 +217,7 @@ decoder_rows_changed(Oid relid, const char *what, bool resync)
 
 	/* If it begins or began anew already, that may have been before this. */
 	if (anew)
-		listing_begin_anew(table);
+		listing_begin_anew(registry, table);
 	if (table)
 		strlcpy(table->reason, what, sizeof(table->reason));
 	if (registry)

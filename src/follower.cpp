@@ -304,19 +304,9 @@ make_plan(Registry *working, List *members)
 }
 
 static bool
-same_left_out(List *a, List *b)
+same_left_out(const void *a, const void *b)
 {
-	ListCell *lc;
-	ListCell *lc2;
-
-	if (list_length(a) != list_length(b))
-		return false;
-	forboth(lc, a, lc2, b)
-	{
-		if (memcmp(lfirst(lc), lfirst(lc2), sizeof(RegistryLeftOut)) != 0)
-			return false;
-	}
-	return true;
+	return memcmp(a, b, sizeof(RegistryLeftOut)) == 0;
 }
 
 static void
@@ -380,7 +370,7 @@ apply_plan(const Changes *plan, const char *problem)
 		const RegistryTable *changed = static_cast<RegistryTable *>(lfirst(lc));
 
 		if ((table = registry_find(registry, changed->relid)) != nullptr)
-			listing_change(table, changed, Effect::Resync);
+			listing_change(registry, table, changed, Effect::Resync);
 	}
 	foreach (lc, plan->added)
 		listing_add(registry, static_cast<RegistryTable *>(lfirst(lc)));
@@ -458,7 +448,7 @@ follow(Changes *plan)
 		*plan = make_plan(&working, read_members(registry->publication));
 	PopActiveSnapshot();
 	if (plan->leaving == NIL && plan->removed == NIL && plan->added == NIL && plan->changed == NIL &&
-		(problem || same_left_out(plan->left_out, registry->left_out)) &&
+		(problem || listing_same(plan->left_out, registry->left_out, same_left_out)) &&
 		strcmp(registry->follow_reason, problem ? problem : "") == 0)
 		return Outcome::Nothing;
 	if (problem)

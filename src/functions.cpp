@@ -513,7 +513,7 @@ siphon_resync_table(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_OBJECT_IN_USE), errmsg("a snapshot of table %s is under way already", target.name),
 				 errhint("SELECT * FROM siphon_snapshot_progress shows it; siphon_remove_table() ends it.")));
 	target.table->rows = true;
-	listing_begin_anew(target.table);
+	listing_begin_anew(target.registry, target.table);
 	registry_end_change(target.registry);
 	application_notify_or_warn(target.application);
 	shared_wake_launcher();
@@ -569,7 +569,7 @@ siphon_alter_table(PG_FUNCTION_ARGS)
 	target.table = registry_find(target.registry, relid);
 	if (target.table == nullptr)
 		not_published(&target);
-	listing_change(target.table, changed, effect);
+	listing_change(target.registry, target.table, changed, effect);
 	registry_end_change(target.registry);
 	if (effect == Effect::Resync && target.table->rows)
 		snapshot_cancel(target.application, relid);
@@ -581,6 +581,13 @@ siphon_alter_table(PG_FUNCTION_ARGS)
 		ereport(NOTICE, (errmsg("the rows of table %s come anew", listing_name(relid)),
 						 errdetail("Its next generation replaces all that is in the stream."),
 						 errhint("SELECT * FROM siphon_snapshot_progress shows how far they are.")));
+	else if (target.table->phase == Phase::Stopped)
+		ereport(WARNING,
+				(errmsg("table %s is still not published: %s", listing_name(relid), target.table->reason),
+				 errdetail("Changes since then are missing, so it does not go on by itself."),
+				 errhint("SELECT siphon_resync_table('%s', '%s') brings its rows out, and its changes from then "
+						 "on.",
+						 listing_name(relid), target.application)));
 	else
 		ereport(NOTICE, (errmsg("changes of table %s have other columns from here on", listing_name(relid)),
 						 errdetail("It was added without its rows; what is in the stream stays as it is."),

@@ -130,9 +130,11 @@ extern bool registry_newer(const Registry *a, const Registry *b);
 /* The first version of a new application. */
 extern uint64 registry_first_version(void);
 
-/* The JSON document, and a registry from one. ERROR if it is damaged: `path` says in what. */
+/* The JSON document, and a registry from one. ERROR if it is damaged: `path` says in what. See registry_json.cpp. */
 extern char *registry_to_json(const Registry *registry);
 extern Registry *registry_from_json(const char *path, const char *application, char *json);
+/* That error. */
+[[noreturn]] extern void registry_damaged(const char *path, const char *what);
 
 /* The name of an application's slot; `out` has NAMEDATALEN bytes. */
 extern void registry_slot_name(char *out, const char *application);
