@@ -29,7 +29,8 @@ static XLogRecPtr position;    /* behind the row's commit */
 static bool confirmed = true;  /* the standbys have it */
 static bool complained;        /* that there is no table */
 
-Oid
+/* The table's OID, or InvalidOid. */
+static Oid
 mirror_table(void)
 {
 #if SIPHON_FAILOVER
