@@ -79,7 +79,7 @@ look_at_changed_tables(const ReorderBufferTXN *txn)
 	{
 		Relation relation;
 
-		if (current.commit_lsn < table->start)
+		if (!table_published_at(table, current.commit_lsn))
 			continue;
 		relation = RelationIdGetRelation(table->relid);
 		if (relation)

@@ -161,6 +161,16 @@ siphon_newest_wal(void)
 	return RecoveryInProgress() ? GetXLogReplayRecPtr(nullptr) : GetXLogInsertRecPtr();
 }
 
+/*
+ * Behind the commit records of all that a snapshot shows which was taken before. In recovery a transaction becomes
+ * visible while its commit record is being replayed, so the end of that record counts.
+ */
+static inline XLogRecPtr
+siphon_visible_wal(void)
+{
+	return RecoveryInProgress() ? GetCurrentReplayRecPtr(nullptr) : GetXLogInsertRecPtr();
+}
+
 static inline void
 siphon_slot_acquire(const char *name)
 {

@@ -107,6 +107,7 @@ set_table(const RegistryTable *listed)
 	table->published = phase_publishes(listed->phase);
 	table->valid = false;
 	table->start = listed->start;
+	table->until = listed->until ? listed->until : PG_UINT64_MAX;
 	table->kind = listed->phase == Phase::Scanning ? siphon::FrameKind::Held : siphon::FrameKind::Changes;
 	table->generation = listed->generation;
 	table->wanted_partitions = listed->partitions;
@@ -490,12 +491,29 @@ find_table(Oid relid)
 	return *entry;
 }
 
+void
+table_names(Oid relid, char *schema, char *name)
+{
+	Table *table = static_cast<Table *>(hash_search(tables, &relid, HASH_FIND, nullptr));
+
+	if (table == nullptr || table->context == nullptr)
+		return;
+	strlcpy(schema, table->schema, NAMEDATALEN);
+	strlcpy(name, table->name, NAMEDATALEN);
+}
+
+bool
+table_published_at(const Table *table, XLogRecPtr commit_lsn)
+{
+	return table->published && commit_lsn >= table->start && commit_lsn < table->until;
+}
+
 Table *
 table_lookup(Oid relid, XLogRecPtr commit_lsn)
 {
 	Table *table = find_table(relid);
 
-	if (table == nullptr || !table->published || commit_lsn < table->start)
+	if (table == nullptr || !table_published_at(table, commit_lsn))
 		return nullptr;
 	/* Reading catalogs may itself process invalidations, and writing packages may wait: go on until all is still. */
 	while (!table->valid)
@@ -507,7 +525,7 @@ table_lookup(Oid relid, XLogRecPtr commit_lsn)
 		build(table, relation);
 		RelationClose(relation);
 	}
-	return table->published && commit_lsn >= table->start ? table : nullptr;
+	return table_published_at(table, commit_lsn) ? table : nullptr;
 }
 
 Table *

@@ -34,6 +34,7 @@ struct Table
 	/* What the registry says. */
 	bool published;
 	XLogRecPtr start;
+	XLogRecPtr until;
 	siphon::FrameKind kind; /* of the frames that carry its packages */
 	uint32 generation;
 	int wanted_partitions;
@@ -46,7 +47,7 @@ struct Table
 	bool valid;
 	siphon::FrameKind header_kind; /* kind and generation that header was made for */
 	uint32 header_generation;
-	bool full; /* REPLICA IDENTITY FULL: old rows are whole */
+	bool full;     /* REPLICA IDENTITY FULL: old rows are whole */
 	bool nameless; /* a change that nothing names was reported */
 	int ncolumns;
 	Column *columns;
@@ -91,6 +92,10 @@ extern uint64 tables_epoch;
 extern Table *tables_next_changed(void);
 /* Makes packages begin without columns: for what is said of a table that is gone. */
 extern void table_forget_columns(Table *table);
+/* As a table was called when it was built last (two buffers of NAMEDATALEN). They stay as they are if it was not. */
+extern void table_names(Oid relid, char *schema, char *name);
+/* True if what this commit did to the table is published. */
+extern bool table_published_at(const Table *table, XLogRecPtr commit_lsn);
 /* The table, or NULL if it is not published at this commit. */
 extern Table *table_lookup(Oid relid, XLogRecPtr commit_lsn);
 

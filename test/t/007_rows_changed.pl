@@ -95,12 +95,32 @@ wait_for_table('t', 'streaming');
 wait_confirmed($node);
 is_replayed($nats, $node, ['t'], 'and siphon_resync_table() mends it');
 
+# So it does where that happens while its rows are brought out, and the snapshot does not show it.
+$node->safe_psql('postgres', 'ALTER TABLE t REPLICA IDENTITY NOTHING');
+$node->append_conf('postgresql.conf', 'siphon.snapshot_rate = 1');
+$node->reload;
+wait_until('the rate is read', sub { $node->safe_psql('postgres', 'SHOW siphon.snapshot_rate') eq '1kB' });
+$node->safe_psql('postgres', "SELECT siphon_resync_table('t')");
+wait_until('the scan runs', sub { $node->safe_psql('postgres', "SELECT count(*) FROM siphon_snapshot_progress WHERE phase = 'scanning' AND bytes > 0") });
+$node->safe_psql('postgres', 'UPDATE t SET constant = 9 WHERE id = 50');
+wait_until('the table says so', sub { table_row('t') =~ /^snapshot\|\d+\|has a change of a row that nothing names/ });
+$node->append_conf('postgresql.conf', 'siphon.snapshot_rate = 0');
+$node->reload;
+wait_for_table('t', 'resync needed');
+like(table_row('t'), qr/has a change of a row that nothing names/, 'what happens while rows are brought out is not forgotten with their end');
+$node->safe_psql('postgres', "SELECT siphon_resync_table('t')");
+wait_for_table('t', 'streaming');
+wait_confirmed($node);
+is_replayed($nats, $node, ['t'], 'and brought out once more, they are the table');
+
 # An output function that raises an error: an enum's label that is gone.
 $node->safe_psql(
 	'postgres', q{
 	CREATE TYPE mood AS ENUM ('fine', 'broken');
 	CREATE TABLE moods (id int PRIMARY KEY, mood mood, v int);
-	INSERT INTO moods VALUES (1, 'fine'), (2, 'broken')});
+	INSERT INTO moods VALUES (1, 'fine'), (2, 'broken');
+	CREATE TABLE feelings AS SELECT * FROM moods;
+	ALTER TABLE feelings ADD PRIMARY KEY (id)});
 $node->safe_psql('postgres', "SELECT siphon_add_table('moods')");
 wait_for_table('moods', 'streaming');
 my $offset = -s $node->logfile;
@@ -122,5 +142,19 @@ wait_for_table('moods', 'streaming');
 $node->safe_psql('postgres', 'UPDATE moods SET v = 3');
 wait_confirmed($node);
 is_replayed($nats, $node, ['moods'], 'until what the hint says was done');
+
+# One without rows has a gap behind it when it can be published again, and says what closes that.
+add_table($node, 'feelings');
+$node->safe_psql('postgres', 'UPDATE feelings SET v = 1');
+wait_for_table('feelings', 'failed');
+my ($code, $stdout, $stderr) = $node->psql('postgres', "SELECT siphon_alter_table('feelings', exclude_columns => '{mood}')");
+like($stderr, qr/WARNING:  table public\.feelings is still not published: a row can't be published: .*HINT:  SELECT siphon_resync_table\('public\.feelings', 'main'\) brings its rows out/s,
+	'siphon_alter_table() says what a stopped table without rows needs');
+$node->safe_psql('postgres', "SELECT siphon_resync_table('feelings')");
+wait_for_table('feelings', 'streaming');
+$node->safe_psql('postgres', 'UPDATE feelings SET v = 2 WHERE id = 2');
+wait_confirmed($node);
+is_deeply([ map { $_->{columns} } grep { $_->{operation} =~ /^(SNAPSHOT|UPDATE)$/ } @{ replay($nats, table => 'public.feelings') } ],
+	[ { id => 1, v => 1 }, { id => 2, v => 1 }, { id => 2, v => 2 } ], 'and with that it is whole');
 
 done_testing();

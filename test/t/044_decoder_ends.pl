@@ -23,7 +23,7 @@ sub streams
 	$inserted++;
 	$node->safe_psql('postgres', "INSERT INTO t (v) VALUES ('$what')");
 	wait_confirmed($node);
-	my $events = first_of_each(replay($nats));
+	my $events = first_of_each(replay($nats, table => 'public.t'));
 	is($events->[-1]{columns}{v}, $what, "$what: the application streams");
 	is(scalar(@$events), $inserted, "$what: and nothing is missing");
 	return;
@@ -75,6 +75,47 @@ kill 'CONT', $pid;
 $drop->quit;
 is_deeply(application($node), {}, 'a drop that waits for the decoder succeeds');
 is($node->safe_psql('postgres', 'SELECT count(*) FROM pg_replication_slots'), '0', 'and leaves no slot');
+
+# ---- locks of catalogs ----------------------------------------------------------------------------------------------
+
+# Who waits for a decoder keeps no lock on a catalog that the decoder could want, behind somebody who wants all of it.
+$node->safe_psql('postgres', 'CREATE TABLE chosen (id int PRIMARY KEY); CREATE PUBLICATION p FOR TABLE chosen');
+add_table($node, 't');
+$node->safe_psql('postgres', "SELECT siphon_follow_publication('p')");
+wait_until('the publication is followed', sub { $node->safe_psql('postgres', "SELECT state FROM siphon_tables WHERE table_name = 'chosen'") eq 'streaming' });
+$pid = application($node)->{decoder_pid};
+kill 'STOP', $pid;
+my $add = $node->background_psql('postgres', on_error_stop => 0);
+$add->query_until(qr/called/, "\\echo called\nSELECT * FROM siphon_add_tables('public', 'u', snapshot => false);\n");
+$node->poll_query_until('postgres',
+	"SELECT count(*) = 1 FROM pg_stat_activity WHERE query LIKE 'SELECT * FROM siphon_add_tables%' AND wait_event_type = 'Extension'")
+  or die 'siphon_add_tables() does not wait';
+$node->safe_psql('postgres', "SET statement_timeout = '20s'; VACUUM FULL pg_class; VACUUM FULL pg_namespace");
+pass('siphon_add_tables() waits without locks on catalogs');
+kill 'CONT', $pid;
+$add->quit;
+kill 'STOP', $pid;
+$node->safe_psql('postgres', 'ALTER PUBLICATION p ADD TABLE u; ALTER PUBLICATION p DROP TABLE chosen');
+wait_until('the follower has seen it', sub { $node->safe_psql('postgres', "SELECT state FROM siphon_tables WHERE table_name = 'chosen'") eq 'leaving' });
+$node->safe_psql('postgres', "SET statement_timeout = '20s'; VACUUM FULL pg_class; VACUUM FULL pg_publication");
+pass('so does the worker that follows a publication');
+kill 'CONT', $pid;
+streams('without locks');
+
+# ---- one follower ---------------------------------------------------------------------------------------------------
+
+my $followers = sub { $node->safe_psql('postgres', "SELECT string_agg(pid::text, ' ') FROM pg_stat_activity WHERE backend_type = 'siphon follower'") };
+my $follower = $followers->();
+my ($launcher) = siphon_pids($node, 'siphon launcher');
+like($follower, qr/^\d+$/, 'one worker follows the publication');
+kill 'TERM', $launcher;
+wait_until('there is another launcher', sub { my ($now) = siphon_pids($node, 'siphon launcher'); $now && $now != $launcher });
+# A snapshot is the launcher's to start, and it looks after all in turn.
+$node->safe_psql('postgres', "SELECT siphon_resync_table('u')");
+wait_until('the launcher has looked', sub { $node->safe_psql('postgres', "SELECT state FROM siphon_tables WHERE table_name = 'u'") eq 'streaming' });
+is($followers->(), $follower, 'another launcher does not start a second one');
+$node->safe_psql('postgres', "SELECT siphon_drop_application('main')");
+is($followers->(), '', 'it ends with its application');
 
 # ---- no launcher ----------------------------------------------------------------------------------------------------
 
