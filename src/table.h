@@ -7,6 +7,7 @@
 #define SIPHON_TABLE_H
 
 #include "buffer.h"
+#include "existing_rows.h"
 #include "registry.h"
 #include "ring.h"
 #include "type_map.h"
@@ -46,7 +47,7 @@ struct Table
 	bool valid;
 	siphon::FrameKind header_kind; /* kind and generation that header was made for */
 	uint32 header_generation;
-	bool full; /* REPLICA IDENTITY FULL: old rows are whole */
+	bool full;     /* REPLICA IDENTITY FULL: old rows are whole */
 	bool nameless; /* a change that nothing names was reported */
 	int ncolumns;
 	Column *columns;
@@ -58,6 +59,11 @@ struct Table
 	char *route;               /* schema, NUL, table, in UTF-8: for the ring's frames */
 	int route_length;
 	MemoryContext context;
+
+	/* By attribute. Not with each change of a type: a table may have thousands of leaves. */
+	bool existing_valid;
+	ExistingValue *existing;
+	MemoryContext existing_context;
 
 	int partitions;
 	Package **packages; /* the open package of each partition, or NULL */
