@@ -73,14 +73,15 @@ struct Event
 	uint64 ordinal;
 	const Value *new_values; /* NULL: none */
 	const Value *old_values;
-	bool full; /* of the old row not only the key */
+	bool full;              /* of the old row not only the key */
+	const WireBuffer *more; /* fields behind these, or NULL */
 };
 
 static void
 add_event(Table *table, int partition, const Transaction &transaction, const Event &event)
 {
 	siphon::Position position{transaction.commit_lsn, event.ordinal};
-	size_t bound = kEventHeaderMax;
+	size_t bound = kEventHeaderMax + (event.more ? event.more->size : 0);
 	WireBuffer *out;
 
 	for (int i = 0; i < table->ncolumns; i++)
@@ -102,6 +103,8 @@ add_event(Table *table, int partition, const Transaction &transaction, const Eve
 	for (int i = 0; event.old_values && i < table->ncolumns; i++)
 		if (event.full || table->columns[i].key)
 			value_write(&wire, siphon::field::kOldValues, event.old_values[i]);
+	if (event.more)
+		wire.raw(event.more->data, event.more->size);
 	wire.commit();
 	package_end_event(table, partition, position, transaction.commit_time);
 }
@@ -121,7 +124,7 @@ encode_change(Table *table, const Leaf *leaf, ReorderBufferChangeType type, Rela
 	if (type == REORDER_BUFFER_CHANGE_DELETE)
 	{
 		old_partition = old_values ? key_partition(table, old_values, partitions, &hash_input) : 0;
-		add_event(table, old_partition, transaction, {Operation::Delete, ordinal, nullptr, old_values, full});
+		add_event(table, old_partition, transaction, {Operation::Delete, ordinal, nullptr, old_values, full, nullptr});
 		return;
 	}
 
@@ -131,18 +134,19 @@ encode_change(Table *table, const Leaf *leaf, ReorderBufferChangeType type, Rela
 	new_partition = key_partition(table, new_values, partitions, &hash_input);
 	if (type == REORDER_BUFFER_CHANGE_INSERT)
 	{
-		add_event(table, new_partition, transaction, {Operation::Insert, ordinal, new_values, nullptr, full});
+		add_event(table, new_partition, transaction, {Operation::Insert, ordinal, new_values, nullptr, full, nullptr});
 		return;
 	}
 
 	old_partition = old_values ? key_partition(table, old_values, partitions, &hash_input) : new_partition;
 	if (old_partition == new_partition)
 	{
-		add_event(table, new_partition, transaction, {Operation::Update, ordinal, new_values, old_values, full});
+		add_event(table, new_partition, transaction,
+				  {Operation::Update, ordinal, new_values, old_values, full, nullptr});
 		return;
 	}
-	add_event(table, old_partition, transaction, {Operation::Delete, ordinal, nullptr, old_values, full});
-	add_event(table, new_partition, transaction, {Operation::Insert, ordinal, new_values, nullptr, full});
+	add_event(table, old_partition, transaction, {Operation::Delete, ordinal, nullptr, old_values, full, nullptr});
+	add_event(table, new_partition, transaction, {Operation::Insert, ordinal, new_values, nullptr, full, nullptr});
 }
 
 int
@@ -177,10 +181,11 @@ encode_row(Table *table, const Datum *attributes, const bool *isnull, XLogRecPtr
 }
 
 static void
-add_to_all(Table *table, const Transaction &transaction, uint64 ordinal, Operation operation)
+add_to_all(Table *table, const Transaction &transaction, uint64 ordinal, Operation operation,
+		   const WireBuffer *more = nullptr)
 {
 	for (int i = 0; i < table->npackages; i++)
-		add_event(table, i, transaction, {operation, ordinal, nullptr, nullptr, false});
+		add_event(table, i, transaction, {operation, ordinal, nullptr, nullptr, false, more});
 }
 
 void
@@ -194,4 +199,17 @@ encode_drop(Table *table, const Transaction &transaction, uint64 ordinal)
 {
 	table_forget_columns(table);
 	add_to_all(table, transaction, ordinal, Operation::Drop);
+}
+
+void
+encode_detach(Table *table, const Transaction &transaction, uint64 ordinal, const char *partition, const List *bounds)
+{
+	WireBuffer more;
+	ListCell *lc;
+
+	buffer_init(&more, 256);
+	put_utf8(&more, siphon::field::kDetached, partition);
+	foreach (lc, bounds)
+		put_utf8(&more, siphon::field::kDetachedBounds, static_cast<char *>(lfirst(lc)));
+	add_to_all(table, transaction, ordinal, Operation::Detach, &more);
 }

@@ -47,7 +47,7 @@ struct Table
 	bool valid;
 	siphon::FrameKind header_kind; /* kind and generation that header was made for */
 	uint32 header_generation;
-	bool full;     /* REPLICA IDENTITY FULL: old rows are whole */
+	bool full; /* REPLICA IDENTITY FULL: old rows are whole */
 	bool nameless; /* a change that nothing names was reported */
 	int ncolumns;
 	Column *columns;
