@@ -6,6 +6,7 @@
  */
 #include "decoder.h"
 
+#include "earlier_rows.h"
 #include "encoder.h"
 #include "leaves.h"
 #include "listing.h"
@@ -390,6 +391,7 @@ decode(void)
 				flush();
 				origin_follow_timeline(app->name, timeline);
 			}
+			earlier_rows_follow(context->reader);
 			LogicalDecodingProcessRecord(context, context->reader);
 			/* Until decoding has come back to where it was, records are only read for their bookkeeping. */
 			decoded = Max(decoded, context->reader->EndRecPtr);

@@ -143,14 +143,15 @@ struct Event
 	uint64 ordinal;
 	Row new_row;
 	Row old_row;
-	bool full; /* of the old row not only the key */
+	bool full;                        /* of the old row not only the key */
+	const WireBuffer *more = nullptr; /* fields behind these */
 };
 
 static void
 add_event(Table *table, int partition, const Transaction &transaction, const Event &event)
 {
 	siphon::Position position{transaction.commit_lsn, event.ordinal};
-	size_t bound = kEventHeaderMax + event.new_row.bound + event.old_row.bound;
+	size_t bound = kEventHeaderMax + event.new_row.bound + event.old_row.bound + (event.more ? event.more->size : 0);
 	WireBuffer *out;
 
 	check_size(table, bound);
@@ -164,6 +165,8 @@ add_event(Table *table, int partition, const Transaction &transaction, const Eve
 	for (int i = 0; event.old_row.values && i < table->ncolumns; i++)
 		if (event.full || table->columns[i].key)
 			value_write(&wire, siphon::field::kOldValues, event.old_row.values[i]);
+	if (event.more)
+		wire.raw(event.more->data, event.more->size);
 	wire.commit();
 	package_end_event(table, partition, position, transaction.commit_time);
 }
@@ -246,10 +249,11 @@ encode_row(Table *table, const Datum *attributes, const bool *isnull, XLogRecPtr
 }
 
 static void
-add_to_all(Table *table, const Transaction &transaction, uint64 ordinal, Operation operation)
+add_to_all(Table *table, const Transaction &transaction, uint64 ordinal, Operation operation,
+		   const WireBuffer *more = nullptr)
 {
 	for (int i = 0; i < table->npackages; i++)
-		add_event(table, i, transaction, {operation, ordinal, {nullptr, 0}, {nullptr, 0}, false});
+		add_event(table, i, transaction, {operation, ordinal, {nullptr, 0}, {nullptr, 0}, false, more});
 }
 
 void
@@ -263,4 +267,17 @@ encode_drop(Table *table, const Transaction &transaction, uint64 ordinal)
 {
 	table_forget_columns(table);
 	add_to_all(table, transaction, ordinal, Operation::Drop);
+}
+
+void
+encode_detach(Table *table, const Transaction &transaction, uint64 ordinal, const char *partition, const List *bounds)
+{
+	WireBuffer more;
+	ListCell *lc;
+
+	buffer_init(&more, 256);
+	put_utf8(&more, siphon::field::kDetached, partition);
+	foreach (lc, bounds)
+		put_utf8(&more, siphon::field::kDetachedBounds, static_cast<char *>(lfirst(lc)));
+	add_to_all(table, transaction, ordinal, Operation::Detach, &more);
 }

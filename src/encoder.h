@@ -42,5 +42,8 @@ extern int encode_row(Table *table, const Datum *values, const bool *nulls, XLog
 /* Adds a TRUNCATE, or a DROP, to each partition of the table. */
 extern void encode_truncate(Table *table, const Transaction &transaction, uint64 ordinal);
 extern void encode_drop(Table *table, const Transaction &transaction, uint64 ordinal);
+/* Adds a DETACH likewise; `bounds`: of char *. */
+extern void encode_detach(Table *table, const Transaction &transaction, uint64 ordinal, const char *partition,
+						  const List *bounds);
 
 #endif

@@ -68,6 +68,7 @@ extern "C" {
 #include "storage/proc.h"
 #include "storage/procsignal.h"
 #include "storage/shmem.h"
+#include "storage/smgr.h"
 #include "tcop/tcopprot.h"
 #include "utils/acl.h"
 #include "utils/array.h"
@@ -121,6 +122,29 @@ siphon_attribute_map(TupleDesc from, TupleDesc to)
 	return build_attrmap_by_name_if_req(from, to, false);
 #else
 	return build_attrmap_by_name_if_req(from, to);
+#endif
+}
+
+/* A permanent relation's file; 16 has other names for that. */
+#if PG_VERSION_NUM >= 160000
+using SiphonFile = RelFileLocator;
+#else
+using SiphonFile = RelFileNode;
+#endif
+
+static inline SiphonFile
+siphon_file(Oid tablespace, Oid database, Oid number)
+{
+	return {tablespace, database, number};
+}
+
+static inline SMgrRelation
+siphon_smgr(SiphonFile file)
+{
+#if PG_VERSION_NUM >= 170000
+	return smgropen(file, INVALID_PROC_NUMBER);
+#else
+	return smgropen(file, InvalidBackendId);
 #endif
 }
 

@@ -12,6 +12,7 @@ extern char *siphon_ring_directory;
 extern int siphon_ring_size_kb;
 extern int siphon_flush_interval_ms;
 extern bool siphon_resync_rewritten;
+extern bool siphon_resync_detached;
 extern int siphon_package_size_kb;
 extern int siphon_package_memory_kb;
 extern int siphon_max_applications;

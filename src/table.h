@@ -7,6 +7,7 @@
 #define SIPHON_TABLE_H
 
 #include "buffer.h"
+#include "existing_rows.h"
 #include "registry.h"
 #include "ring.h"
 #include "type_map.h"
@@ -59,6 +60,11 @@ struct Table
 	char *route;               /* schema, NUL, table, in UTF-8: for the ring's frames */
 	int route_length;
 	MemoryContext context;
+
+	/* By attribute. Not with each change of a type: a table may have thousands of leaves. */
+	bool existing_valid;
+	ExistingValue *existing;
+	MemoryContext existing_context;
 
 	int partitions;
 	Package **packages; /* the open package of each partition, or NULL */

@@ -195,6 +195,8 @@ sub take
 		}
 		@$part{ 'lsn', 'ordinal' } = ($lsn, $ordinal);
 	}
+	# The rows that went with a partition are not known by it.
+	return if $operation eq 'DETACH';
 	return $self->empty($table, $partition) if $operation eq 'TRUNCATE' || $operation eq 'DROP';
 
 	my ($columns, $old, $unchanged) = images(substr $line, pos $line);
