@@ -114,8 +114,11 @@ wait_until('there is another launcher', sub { my ($now) = siphon_pids($node, 'si
 $node->safe_psql('postgres', "SELECT siphon_resync_table('u')");
 wait_until('the launcher has looked', sub { $node->safe_psql('postgres', "SELECT state FROM siphon_tables WHERE table_name = 'u'") eq 'streaming' });
 is($followers->(), $follower, 'another launcher does not start a second one');
+$node->psql('postgres', 'SELECT siphon_resync_application()');
+wait_until('there is one again', sub { $followers->() =~ /^\d+$/ });
+isnt($followers->(), $follower, 'it ends where the application begins anew, and so does another');
 $node->safe_psql('postgres', "SELECT siphon_drop_application('main')");
-is($followers->(), '', 'it ends with its application');
+is($followers->(), '', 'and ends with it');
 
 # ---- no launcher ----------------------------------------------------------------------------------------------------
 
