@@ -79,26 +79,37 @@ is($node->safe_psql('postgres', 'SELECT count(*) FROM pg_replication_slots'), '0
 # ---- locks of catalogs ----------------------------------------------------------------------------------------------
 
 # Who waits for a decoder keeps no lock on a catalog that the decoder could want, behind somebody who wants all of it.
-$node->safe_psql('postgres', 'CREATE TABLE chosen (id int PRIMARY KEY); CREATE PUBLICATION p FOR TABLE chosen');
+$node->safe_psql('postgres', 'CREATE TABLE chosen (id int PRIMARY KEY); CREATE PUBLICATION p FOR TABLE chosen;'
+	  . ' CREATE TABLE root (id int PRIMARY KEY) PARTITION BY RANGE (id); CREATE TABLE leaf PARTITION OF root FOR VALUES FROM (0) TO (9)');
 add_table($node, 't');
 $node->safe_psql('postgres', "SELECT siphon_follow_publication('p')");
 wait_until('the publication is followed', sub { $node->safe_psql('postgres', "SELECT state FROM siphon_tables WHERE table_name = 'chosen'") eq 'streaming' });
 $pid = application($node)->{decoder_pid};
-kill 'STOP', $pid;
-my $add = $node->background_psql('postgres', on_error_stop => 0);
-$add->query_until(qr/called/, "\\echo called\nSELECT * FROM siphon_add_tables('public', 'u', snapshot => false);\n");
-$node->poll_query_until('postgres',
-	"SELECT count(*) = 1 FROM pg_stat_activity WHERE query LIKE 'SELECT * FROM siphon_add_tables%' AND wait_event_type = 'Extension'")
-  or die 'siphon_add_tables() does not wait';
-$node->safe_psql('postgres', "SET statement_timeout = '20s'; VACUUM FULL pg_class; VACUUM FULL pg_namespace");
-pass('siphon_add_tables() waits without locks on catalogs');
-kill 'CONT', $pid;
-$add->quit;
+for my $call (
+	"siphon_add_table('root', snapshot => false)",
+	"siphon_alter_table('root', workers => 3)",
+	"siphon_resync_table('root')",
+	"siphon_remove_table('root')",
+	"siphon_add_tables('public', 'u', snapshot => false)")
+{
+	kill 'STOP', $pid;
+	my $session = $node->background_psql('postgres', on_error_stop => 0);
+	my $backend = $session->query('SELECT pg_backend_pid()');
+
+	$session->query_until(qr/called/, "\\echo called\nSELECT $call;\n");
+	$node->poll_query_until('postgres', "SELECT wait_event_type = 'Extension' FROM pg_stat_activity WHERE pid = $backend")
+	  or die "$call does not wait";
+	is( $node->safe_psql('postgres', "SELECT string_agg(relation::regclass::text, ' ') FROM pg_locks WHERE pid = $backend AND locktype = 'relation'"),
+		'', "$call waits without locks on relations");
+	$node->safe_psql('postgres', "SET statement_timeout = '20s'; VACUUM FULL pg_class");
+	kill 'CONT', $pid;
+	$session->quit;
+}
 kill 'STOP', $pid;
 $node->safe_psql('postgres', 'ALTER PUBLICATION p ADD TABLE u; ALTER PUBLICATION p DROP TABLE chosen');
 wait_until('the follower has seen it', sub { $node->safe_psql('postgres', "SELECT state FROM siphon_tables WHERE table_name = 'chosen'") eq 'leaving' });
 $node->safe_psql('postgres', "SET statement_timeout = '20s'; VACUUM FULL pg_class; VACUUM FULL pg_publication");
-pass('so does the worker that follows a publication');
+pass('so does the worker that follows a publication, which does not wait');
 kill 'CONT', $pid;
 streams('without locks');
 
