@@ -25,7 +25,7 @@ extern bool relation_touched(const ReorderBufferTXN *txn, Oid relid);
 /* Did the transaction write, or replace, the column's row of pg_attribute that is current at its end? */
 extern bool column_touched(const ReorderBufferTXN *txn, Oid relid, AttrNumber attnum);
 
-/* Of PartitionChange *. Partitions that were made as such are attached ones, too. */
+/* Of PartitionChange *. Partitions that were made as such are attached ones, too; so are children in inheritance. */
 extern List *partition_changes(const ReorderBufferTXN *txn);
 
 /* What a table was called, and its partition bound as SQL has it, before the transaction took that away. */

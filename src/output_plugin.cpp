@@ -111,14 +111,15 @@ on_attach(const ReorderBuffer *reorder, const PartitionChange *change)
 			decoder_rows_changed(lfirst_oid(lc), what, readable && siphon_resync_rewritten);
 }
 
-/* A partition has left, or was dropped. Often it is an old one that goes to an archive: what that means, consumers say.
- */
+/* A partition has left, or was dropped. Often an old one goes to an archive: what that means, consumers say. */
 static void
 on_detach(const ReorderBufferTXN *txn, const PartitionChange *change)
 {
 	ListCell *table;
 	ListCell *above;
 
+	/* It counts whether or not the table is published, as all changes do. */
+	ordinal++;
 	foreach (table, published_above(change->parent))
 	{
 		char *name;
@@ -137,7 +138,6 @@ on_detach(const ReorderBufferTXN *txn, const PartitionChange *change)
 			partition_before(txn, lfirst_oid(above), &ignored, &bound);
 			bounds = lcons(bound, bounds);
 		}
-		ordinal++;
 		events_added();
 		published = table_lookup(lfirst_oid(table), current.commit_lsn);
 		if (published)
@@ -157,6 +157,9 @@ look_at_partitions(const ReorderBuffer *reorder, const ReorderBufferTXN *txn)
 	{
 		const PartitionChange *change = static_cast<PartitionChange *>(lfirst(lc));
 
+		/* In plain inheritance, children are tables of their own; and indexes have partitions, too. */
+		if (get_rel_relkind(change->parent) != RELKIND_PARTITIONED_TABLE)
+			continue;
 		if (change->attached)
 			on_attach(reorder, change);
 		else

@@ -169,6 +169,14 @@ wait_confirmed($node);
 is_replayed($nats, $node, ['parts'], 'unless siphon.resync_detached says so');
 $before{parts} = generation('parts');
 
+# Children in plain inheritance are not parts of their parents.
+$node->safe_psql(
+	'postgres', q{
+	CREATE TABLE child (LIKE others);
+	INSERT INTO child VALUES (1, 1);
+	ALTER TABLE child INHERIT others;
+	DROP TABLE child});
+
 # A table that is divided by another key.
 $node->safe_psql(
 	'postgres', q{
@@ -278,6 +286,8 @@ $node->wait_for_log(qr/siphon: table "public.moods" is not published any more: .
 wait_for_state($node, 'streaming');
 $node->safe_psql('postgres', 'UPDATE moods SET v = 2; UPDATE others SET v = 3');
 wait_confirmed($node);
+is(generation('others'), $before{others}, 'nor was this one concerned by a child that came and went');
+is(scalar(grep { $_->{operation} eq 'DETACH' } @{ replay($nats, table => 'public.others') }), 0, 'which is no event');
 is_replayed($nats, $node, ['others'], 'the other tables go on');
 is(application($node)->{restarts}, $restarts + 1, 'after one restart of the decoder');
 $node->restart;
