@@ -162,7 +162,17 @@ $node->safe_psql(
 	CREATE TABLE n_array (k numeric[] PRIMARY KEY);
 	CREATE TABLE n_range (k numrange PRIMARY KEY)});
 add_table($node, 'fine', partitions => 2);
-for my $table (qw(n_collation n_character n_interval n_jsonb n_array n_range))
+my @undivided = qw(n_collation n_character n_interval n_jsonb n_array n_range);
+
+if ($node->psql('postgres', 'CREATE EXTENSION citext; CREATE TABLE n_citext (k citext PRIMARY KEY)', on_error_stop => 1) == 0)
+{
+	push @undivided, 'n_citext';
+}
+else
+{
+	diag('citext is not there');
+}
+for my $table (@undivided)
 {
 	fails_with(
 		$node, "SELECT siphon_add_table('$table', partitions => 2)", $table,

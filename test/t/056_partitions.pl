@@ -269,6 +269,51 @@ is_deeply(
 	[ { id => 1, v => 'v' }, { id => 1, v => 'w' } ],
 	'a column that is excluded from the root is excluded from its leaves');
 
+# An access method that is heap's under another name is as good as heap (see m_rest). One that only resembles it is not.
+my $directory = PostgreSQL::Test::Utils::tempdir();
+
+append_to_file("$directory/resembling.c", <<'C');
+#include "postgres.h"
+#include "access/tableam.h"
+#include "access/heapam.h"
+#include "fmgr.h"
+PG_MODULE_MAGIC;
+PG_FUNCTION_INFO_V1(resembling_handler);
+Datum resembling_handler(PG_FUNCTION_ARGS);
+Datum
+resembling_handler(PG_FUNCTION_ARGS)
+{
+	static TableAmRoutine routine;
+
+	routine = *GetHeapamTableAmRoutine();
+	PG_RETURN_POINTER(&routine);
+}
+C
+SKIP:
+{
+	my $include = $primary->config_data('--includedir-server');
+
+	skip 'no C compiler', 6
+	  if system("cc -shared -fPIC -w -I$include -o $directory/resembling.so $directory/resembling.c") != 0;
+	$primary->safe_psql(
+		'postgres', qq{
+		CREATE FUNCTION resembling_handler(internal) RETURNS table_am_handler LANGUAGE c AS '$directory/resembling';
+		CREATE ACCESS METHOD resembling TYPE TABLE HANDLER resembling_handler;
+		CREATE TABLE resembling (id int) USING resembling;
+		CREATE TABLE resembling_root (id int) PARTITION BY RANGE (id);
+		ALTER TABLE resembling_root REPLICA IDENTITY FULL;
+		CREATE TABLE resembling_leaf PARTITION OF resembling_root DEFAULT USING resembling});
+	for my $table (qw(resembling resembling_root))
+	{
+		my $named = $table eq 'resembling' ? $table : 'resembling_leaf';
+
+		fails_with(
+			$primary, "SELECT siphon_add_table('$table')", $table,
+			error => qr/"$named" is a table with access method resembling and can't be published/,
+			hint => qr/ALTER TABLE public\.$named SET ACCESS METHOD heap/);
+	}
+}
+
 # One that can't be read or decoded stops the next snapshot, and says so.
 $primary->safe_psql(
 	'postgres', q{
@@ -320,6 +365,24 @@ SKIP:
 	wait_until('the table is snapshotted anew', sub { generation($standby, 'measurements') > $generation });
 	all_streaming($standby);
 	compare($standby, 'standby, after TRUNCATE of a leaf');
+
+	# What was attached is looked at where it is replayed.
+	$generation = generation($standby, 'measurements');
+	$primary->safe_psql(
+		'postgres', q{
+		CREATE TABLE m_empty (LIKE measurements INCLUDING ALL);
+		ALTER TABLE measurements ATTACH PARTITION m_empty FOR VALUES FROM (300) TO (400);
+		INSERT INTO measurements (id, day) VALUES (1, 300)});
+	wait_confirmed($standby, primary => $primary);
+	is(generation($standby, 'measurements'), $generation, 'standby: an empty table was attached');
+	$primary->safe_psql(
+		'postgres', q{
+		CREATE TABLE m_rows (LIKE measurements INCLUDING ALL);
+		INSERT INTO m_rows (id, day) VALUES (1, 400);
+		ALTER TABLE measurements ATTACH PARTITION m_rows FOR VALUES FROM (400) TO (500)});
+	wait_until('the table is snapshotted anew', sub { generation($standby, 'measurements') > $generation });
+	all_streaming($standby);
+	compare($standby, 'standby, after a table with rows was attached');
 }
 
 done_testing();
