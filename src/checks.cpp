@@ -459,6 +459,24 @@ check_excluded(Relation relation, List *exclude_columns)
 		RelationClose(index);
 }
 
+/* Such a value is in no row and no WAL record, and to compute it while decoding, functions would have to be called. */
+static void
+tell_of_virtual_columns(Relation relation)
+{
+#if PG_VERSION_NUM >= 180000
+	TupleDesc desc = RelationGetDescr(relation);
+
+	for (int i = 0; i < desc->natts; i++)
+		if (!TupleDescAttr(desc, i)->attisdropped &&
+			TupleDescAttr(desc, i)->attgenerated == ATTRIBUTE_GENERATED_VIRTUAL)
+			ereport(NOTICE, (errmsg("virtual generated column \"%s\" of table \"%s\" is not published",
+									NameStr(TupleDescAttr(desc, i)->attname), RelationGetRelationName(relation)),
+							 errdetail("It has no value in the WAL. Stored generated columns are published.")));
+#else
+	static_cast<void>(relation);
+#endif
+}
+
 void
 check_table(Relation relation, int partitions, List *exclude_columns)
 {
@@ -468,4 +486,5 @@ check_table(Relation relation, int partitions, List *exclude_columns)
 	if (relation->rd_rel->relkind == RELKIND_PARTITIONED_TABLE)
 		check_leaves(relation);
 	check_excluded(relation, exclude_columns);
+	tell_of_virtual_columns(relation);
 }

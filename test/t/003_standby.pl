@@ -67,6 +67,24 @@ is_deeply(
 is_replica($events, $primary, 'parts', ['id'], 'and so do those of a table with partitions');
 positions_increase($events, 'positions strictly increase on each subject');
 
+# Messages are written on the primary, too: those of transactions, at their place, and those that are of none.
+$primary->safe_psql(
+	'postgres', q{
+	BEGIN;
+	INSERT INTO issues VALUES (4, 'with a message');
+	SELECT pg_logical_emit_message(true, 'siphon.job', 'of it');
+	SELECT pg_logical_emit_message(false, 'siphon.job', 'of none');
+	COMMIT;
+	BEGIN;
+	SELECT pg_logical_emit_message(true, 'siphon.job', 'undone');
+	ROLLBACK});
+wait_confirmed($standby, primary => $primary);
+my @lines = @{ replay($nats, messages => 1) };
+my ($of_it) = grep { ($_->{columns}{id} // 0) == 4 && $_->{table} && $_->{table} eq 'issues' } @lines;
+my @messages = grep { $_->{operation} eq 'MESSAGE' } @lines;
+is_deeply([ map { $_->{content} } @messages ], [ 'of none', 'of it' ], 'logical messages of the primary arrive through the standby');
+is($messages[1]{position}, $of_it->{position} =~ s{/1$}{/2}r, 'at their place in the transaction');
+
 # A change does not wait for anything but itself: no poll of seconds stands between the primary and JetStream.
 wait_confirmed($standby, primary => $primary);
 my $row = wait_for_state($standby, 'streaming');

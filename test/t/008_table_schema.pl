@@ -173,4 +173,25 @@ wait_confirmed($node);
 is(bucket('public.T=202.schema')->{oid}, $node->safe_psql('postgres', q{SELECT '"T 2"'::regclass::oid}), 'until it is added: then it has the name');
 is_replayed($nats, $node, ['T 2'], 'and its rows, and nothing of the other');
 
+# A virtual generated column has no value to publish: it is left out, and whoever adds the table hears of it.
+SKIP:
+{
+	skip 'virtual generated columns came with PostgreSQL 18', 3 if $node->pg_version < 18;
+
+	$node->safe_psql('postgres', 'CREATE TABLE with_virtual (id int PRIMARY KEY, twice int GENERATED ALWAYS AS (id * 2) VIRTUAL)');
+	my ($code, $stdout, $stderr) = $node->psql('postgres', "SELECT siphon_add_table('with_virtual')");
+
+	like($stderr, qr/NOTICE:  virtual generated column "twice" of table "with_virtual" is not published\nDETAIL:  It has no value in the WAL/,
+		'a virtual generated column is named when its table is added');
+	$node->poll_query_until('postgres', "SELECT state = 'streaming' FROM siphon_tables WHERE table_name = 'with_virtual'") or die 'with_virtual does not stream';
+	$fingerprint = bucket('public.with_virtual.schema')->{schema_fingerprint};
+	$node->safe_psql(
+		'postgres', q{
+		ALTER TABLE with_virtual ADD COLUMN thrice int GENERATED ALWAYS AS (id * 3) VIRTUAL;
+		INSERT INTO with_virtual VALUES (7)});
+	wait_confirmed($node);
+	is(bucket('public.with_virtual.schema')->{schema_fingerprint}, $fingerprint, 'another one is no change of the columns');
+	is_deeply([ map { $_->{columns} // () } @{ replay($nats, table => 'public.with_virtual') } ], [ { id => 7 } ], 'events are without them');
+}
+
 done_testing();
