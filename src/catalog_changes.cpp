@@ -89,7 +89,16 @@ column_touched(const ReorderBufferTXN *txn, Oid relid, AttrNumber attnum)
 	return touched;
 }
 
-/* Adds what became of one relation as a partition. A row that was only updated changes nothing. */
+static List *
+add_change(List *changes, Oid relid, Oid parent, bool attached, bool again)
+{
+	PartitionChange *change = static_cast<PartitionChange *>(palloc(sizeof(PartitionChange)));
+
+	*change = {relid, parent, attached, again};
+	return lappend(changes, change);
+}
+
+/* Adds what became of one relation as a partition. */
 static List *
 add_changes(List *changes, const ReorderBufferTXN *txn, Oid relid)
 {
@@ -97,33 +106,31 @@ add_changes(List *changes, const ReorderBufferTXN *txn, Oid relid)
 		begin_scan(InheritsRelationId, InheritsRelidSeqnoIndexId, Anum_pg_inherits_inhrelid, relid, SnapshotAny);
 	List *before = NIL;
 	List *after = NIL;
+	bool leaving = false;
 	ListCell *lc;
 	HeapTuple tuple;
 
 	while (HeapTupleIsValid(tuple = systable_getnext(scan.scan)))
 	{
-		Oid parent = reinterpret_cast<Form_pg_inherits>(GETSTRUCT(tuple))->inhparent;
+		Form_pg_inherits form = reinterpret_cast<Form_pg_inherits>(GETSTRUCT(tuple));
 		bool was_written = written(txn, tuple);
 		bool was_removed = removed(txn, tuple);
 
 		if (was_written && !was_removed)
-			after = lappend_oid(after, parent);
+			after = lappend_oid(after, form->inhparent);
 		else if (was_removed && !was_written)
-			before = lappend_oid(before, parent);
+			before = lappend_oid(before, form->inhparent);
+		leaving |= was_written && form->inhdetachpending;
 	}
 	end_scan(&scan);
-	foreach (lc, list_concat_copy(before, after))
-	{
-		PartitionChange *change;
-
-		if (list_member_oid(before, lfirst_oid(lc)) && list_member_oid(after, lfirst_oid(lc)))
-			continue;
-		change = static_cast<PartitionChange *>(palloc(sizeof(PartitionChange)));
-		change->relid = relid;
-		change->parent = lfirst_oid(lc);
-		change->attached = list_member_oid(after, lfirst_oid(lc));
-		changes = lappend(changes, change);
-	}
+	/* DETACH CONCURRENTLY changes the row first; a second transaction removes it. */
+	if (leaving)
+		return changes;
+	foreach (lc, before)
+		if (!list_member_oid(after, lfirst_oid(lc)))
+			changes = add_change(changes, relid, lfirst_oid(lc), false, false);
+	foreach (lc, after)
+		changes = add_change(changes, relid, lfirst_oid(lc), true, list_member_oid(before, lfirst_oid(lc)));
 	return changes;
 }
 

@@ -17,6 +17,7 @@ struct PartitionChange
 	Oid relid;
 	Oid parent;
 	bool attached; /* else detached or dropped */
+	bool again;    /* attached after it had been detached: what became of it in between, no event says */
 };
 
 /* Was the relation changed, or dropped? */

@@ -95,6 +95,8 @@ on_attach(const ReorderBuffer *reorder, const PartitionChange *change)
 
 	if (tables == NIL || (relation = RelationIdGetRelation(change->relid)) == nullptr)
 		return;
+	if (change->again)
+		what = psprintf("lost partition \"%s\" and got it back", RelationGetRelationName(relation));
 	foreach (lc, leaves_of(relation, nullptr))
 	{
 		/* A foreign table's rows are not here, and no snapshot could bring them. */

@@ -136,6 +136,15 @@ for my $case (
 	is_replayed($nats, $node, ['parts'], "a partition with a row $what: the stream makes the table");
 }
 
+# One that is not there while it is emptied: that no event says.
+my $offset = -s $node->logfile;
+$node->safe_psql('postgres', 'BEGIN; ALTER TABLE parts DETACH PARTITION later; TRUNCATE later; ALTER TABLE parts ATTACH PARTITION later FOR VALUES FROM (220) TO (230); COMMIT');
+$node->wait_for_log(qr/siphon: table public\.parts lost partition "later" and got it back, which no event can express/, $offset);
+wait_for_table('parts', 'streaming');
+$before{parts} = generation('parts');
+wait_confirmed($node);
+is_replayed($nats, $node, ['parts'], 'a partition that left and came back');
+
 # Partitions that leave are an event, whether detached or dropped, and whatever else happens to them, under the name that they had.
 $node->safe_psql(
 	'postgres', q{
@@ -276,7 +285,7 @@ $node->safe_psql(
 	ALTER TABLE feelings ADD PRIMARY KEY (id)});
 $node->safe_psql('postgres', "SELECT siphon_add_table('moods')");
 wait_for_table('moods', 'streaming');
-my $offset = -s $node->logfile;
+$offset = -s $node->logfile;
 my $restarts = application($node)->{restarts};
 $node->safe_psql('postgres', "DELETE FROM pg_enum WHERE enumlabel = 'broken'");
 $node->safe_psql('postgres', 'UPDATE moods SET v = 1; UPDATE others SET v = 2');
