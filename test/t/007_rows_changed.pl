@@ -178,6 +178,21 @@ wait_confirmed($node);
 is_replayed($nats, $node, ['parts'], 'unless siphon.resync_detached says so');
 $before{parts} = generation('parts');
 
+# Rows of a foreign server can't be brought out, so nothing begins that could not end.
+$node->safe_psql(
+	'postgres', q{
+	CREATE FOREIGN DATA WRAPPER none;
+	CREATE SERVER none FOREIGN DATA WRAPPER none;
+	CREATE TABLE keyless (id int) PARTITION BY RANGE (id);
+	ALTER TABLE keyless REPLICA IDENTITY FULL;
+	SELECT siphon_add_table('keyless')});
+wait_for_table('keyless', 'streaming');
+$before{keyless} = generation('keyless');
+$node->safe_psql('postgres', 'CREATE FOREIGN TABLE distant PARTITION OF keyless FOR VALUES FROM (0) TO (100) SERVER none');
+wait_for_table('keyless', 'resync needed');
+is(table_row('keyless'), qq{resync needed|$before{keyless}|got partition "distant" with rows of a foreign server}, 'a foreign table as a partition');
+$node->safe_psql('postgres', "SELECT siphon_remove_table('keyless')");
+
 # Children in plain inheritance are not parts of their parents.
 $node->safe_psql(
 	'postgres', q{
