@@ -2,14 +2,17 @@
  * How long changes took from their commit to JetStream: by the time that the server wrote into the commit record and
  * the time at which JetStream stored the message, which it acknowledges at once. Both are the machine's clock.
  *
- *   message-delay NATS_URL STREAM SUBJECT FROM TO
+ *   message-delay NATS_URL STREAM SUBJECT FROM TO [histogram]
  *
  * Prints the number of events that were committed between the two times (seconds since 1970), and the median, 99th
- * percentile and maximum of their delays in milliseconds.
+ * percentile and maximum of their delays in milliseconds. With `histogram` lines follow: an upper limit in
+ * milliseconds, and how many delays were above the limit of the line before and not above this one. Each limit is 10 %
+ * above the one before.
  */
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <string_view>
 #include <vector>
 
 #include "package_assembler.h"
@@ -58,7 +61,7 @@ read_delays(jsCtx *context, const char *stream, const char *subject, double from
 		jsMsgMetaData_Destroy(metadata);
 		natsMsgHeader_Get(raw, "Siphon-Encoding", &encoding);
 		natsMsgHeader_Get(raw, "Siphon-Part", &part);
-		if (assembler.add(subject, part ? part : "", encoding ? encoding : "",
+		if (assembler.add(natsMsg_GetSubject(raw), part ? part : "", encoding ? encoding : "",
 						  {natsMsg_GetData(raw), static_cast<size_t>(natsMsg_GetDataLength(raw))},
 						  &payload) != PackageAssembler::Result::Complete)
 			continue;
@@ -75,12 +78,27 @@ read_delays(jsCtx *context, const char *stream, const char *subject, double from
 	return delays;
 }
 
+static void
+print_histogram(const std::vector<double> &sorted)
+{
+	double limit = 0.1;
+
+	for (auto at = sorted.begin(); at != sorted.end(); limit *= 1.1)
+	{
+		auto end = std::upper_bound(at, sorted.end(), limit);
+
+		if (end != at)
+			printf("%.3f %td\n", limit, end - at);
+		at = end;
+	}
+}
+
 int
 main(int argc, char **argv)
 {
-	if (argc != 6)
+	if (argc != 6 && !(argc == 7 && std::string_view(argv[6]) == "histogram"))
 	{
-		fprintf(stderr, "usage: message-delay NATS_URL STREAM SUBJECT FROM TO\n");
+		fprintf(stderr, "usage: message-delay NATS_URL STREAM SUBJECT FROM TO [histogram]\n");
 		return 2;
 	}
 	try
@@ -94,6 +112,8 @@ main(int argc, char **argv)
 		std::sort(delays.begin(), delays.end());
 		printf("%zu %.1f %.1f %.1f\n", delays.size(), delays[delays.size() / 2], delays[delays.size() * 99 / 100],
 			   delays.back());
+		if (argc == 7)
+			print_histogram(delays);
 		return 0;
 	}
 	catch (const std::exception &error)

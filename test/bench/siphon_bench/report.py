@@ -63,10 +63,37 @@ def write_json(path, report):
         file.write("\n")
 
 
-def bars(path, title, label, groups, series):
-    """A plot of bars: groups is {group: {series: value}}."""
+def plot(directory, result):
+    """What there is of it, as SVG files; nothing where gnuplot isn't installed."""
     if not shutil.which("gnuplot"):
         return
+    if "throughput" in result:
+        names = list(result["throughput"][0]["contestants"])
+        for file, title, label, value in [
+                ("throughput", "WAL to consumer", "million events/s", lambda c: c["events_per_second"] / 1e6),
+                ("cpu", "Processor time per event, of those that get changes out", "microseconds", lambda c: c["cpu_us_per_event"])]:
+            bars(directory / f"{file}.svg", title, label,
+                 {s["workload"]: {n: value(c) for n, c in s["contestants"].items()} for s in result["throughput"]}, names)
+    if "latency" in result:
+        series = {}
+        for r in result["latency"]:
+            total = sum(number for _, number in r["histogram"])
+            seen = 0
+            points = series.setdefault(f"{r['load']}, flush_interval = {r['flush_interval']}", [])
+            for limit, number in r["histogram"]:
+                seen += number
+                points.append((limit, 100 * seen / total))
+        curves(directory / "latency.svg", "From commit to JetStream", "milliseconds", "% of events, at most", series, "set logscale x")
+    if "growth" in result:
+        for file, label, key in [("growth", "time per event, times that of the first", "us_per_event"),
+                                 ("memory", "decoder: MB of its own", "decoder_peak_mb")]:
+            curves(directory / f"{file}.svg", "More of everything", "times the first", label,
+                   {dimension: [(p["x"] / points[0]["x"], p[key] / (points[0][key] if file == "growth" else 1)) for p in points]
+                    for dimension, points in result["growth"].items()}, "set logscale x; set yrange [0:*]")
+
+
+def bars(path, title, label, groups, series):
+    """A plot of bars: groups is {group: {series: value}}."""
     data = "\n".join(" ".join([group, *(str(values.get(name, 0)) for name in series)]) for group, values in groups.items())
     columns = ", ".join(f"$data using {i + 2}:xtic(1) title '{name}'" for i, name in enumerate(series))
     gnuplot(path, f"""set title '{title}'
@@ -84,8 +111,6 @@ def bars(path, title, label, groups, series):
 
 def curves(path, title, x_label, y_label, series, settings=""):
     """A plot of lines with points: series is {name: [(x, y), ...]}."""
-    if not shutil.which("gnuplot"):
-        return
     blocks = "".join(f"$data{i} << END\n" + "\n".join(f"{x} {y}" for x, y in points) + "\nEND\n"
                      for i, points in enumerate(series.values()))
     plots = ", ".join(f"$data{i} using 1:2 with linespoints pt 7 ps 0.5 title '{name}'" for i, name in enumerate(series))
