@@ -19,7 +19,7 @@ $(BUILDDIR)/publish-chain: test/bench/publish_chain.cpp test/bench/nats_session.
 .PHONY: bench-here bench-instructions-here bench-snapshot-here bench-chain-here
 bench-here:
 	$(call build-quietly,all $(BUILDDIR)/ring-drain $(BUILDDIR)/message-delay $(BUILDDIR)/null_plugin$(DLSUFFIX))
-	@test/bench/bench --build $(BUILDDIR) $(if $(QUICK),--quick) $(if $(PARTS),--parts $(PARTS)) $(if $(ROUNDS),--rounds $(ROUNDS)) \
+	@test/bench/bench --build $(BUILDDIR) $(if $(QUICK),--quick) $(if $(PARTS),--parts $(PARTS)) $(if $(DOCUMENT),--document $(DOCUMENT)) $(if $(ROUNDS),--rounds $(ROUNDS)) \
 		$(if $(SCALE),--scale $(SCALE)) $(if $(WORKLOADS),--workloads $(WORKLOADS)) $(if $(CONTESTANTS),--contestants $(CONTESTANTS))
 
 bench-instructions-here:

@@ -63,6 +63,25 @@ def write_json(path, report):
         file.write("\n")
 
 
+def document(path, work, result, sections):
+    """Puts the results between the two marks of a document, and the plots into a directory beside it."""
+    begin, end = "<!-- results, written by make bench -->\n", "<!-- end of results -->\n"
+    text = path.read_text()
+    head, rest = text.split(begin)
+    tail = rest.split(end)[1]
+    plots = path.with_suffix("")
+    plots.mkdir(exist_ok=True)
+    body = [f"{result['date']}: {result['machine']}; PostgreSQL {result['postgresql']}, nats-server {result['nats_server']};"
+            f" sizes x {result['scale']:g}, {result['rounds']} rounds.\n"]
+    for title, lines, files in sections:
+        body.append(f"### {title}\n\n```\n" + "\n".join(lines) + "\n```\n")
+        for file in files:
+            if (work / f"{file}.svg").exists():
+                shutil.copy(work / f"{file}.svg", plots)
+                body.append(f"![{title}]({plots.name}/{file}.svg)\n")
+    path.write_text(head + begin + "\n" + "\n".join(body) + "\n" + end + tail)
+
+
 def plot(directory, result):
     """What there is of it, as SVG files; nothing where gnuplot isn't installed."""
     if not shutil.which("gnuplot"):
