@@ -8,6 +8,7 @@
 #include "decoder.h"
 #include "encoder.h"
 #include "message.h"
+#include "renames.h"
 
 extern "C" {
 #include "catalog/partition.h"
@@ -84,8 +85,11 @@ look_at_changed_tables(const ReorderBufferTXN *txn)
 		relation = RelationIdGetRelation(table->relid);
 		if (relation)
 		{
+			RegistryName before;
+
 			RelationClose(relation);
-			table_lookup(table->relid, current.commit_lsn);
+			if (table_lookup(table->relid, current.commit_lsn))
+				rename_noted(decoder_application(), table, current.commit_lsn, &before);
 			continue;
 		}
 		if (!invalidates(txn, table->relid))

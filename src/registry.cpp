@@ -142,6 +142,29 @@ write_followed_table(StringInfo json, const RegistryTable *table)
 	appendStringInfoString(json, "]");
 }
 
+/* Of a table that was never renamed it is not there. */
+static void
+write_former_names(StringInfo json, const RegistryTable *table)
+{
+	ListCell *lc;
+
+	if (table->former == NIL)
+		return;
+	appendStringInfoString(json, ", \"former_names\": [");
+	foreach (lc, table->former)
+	{
+		const RegistryName *former = static_cast<RegistryName *>(lfirst(lc));
+
+		appendStringInfo(json, "%s{\"until\": \"%X/%X\", ", lc == list_head(table->former) ? "" : ", ",
+						 LSN_FORMAT_ARGS(former->until));
+		json_string(json, "schema", former->schema);
+		appendStringInfoString(json, ", ");
+		json_string(json, "table", former->name);
+		appendStringInfoString(json, "}");
+	}
+	appendStringInfoString(json, "]");
+}
+
 char *
 registry_to_json(const Registry *registry)
 {
@@ -192,6 +215,7 @@ registry_to_json(const Registry *registry)
 						 table->paused ? 1 : 0, table->failures, static_cast<long long>(table->retry_at));
 		json_string(&json, "reason", table->reason);
 		write_followed_table(&json, table);
+		write_former_names(&json, table);
 		appendStringInfoString(&json, "}");
 	}
 	appendStringInfoString(&json, "]}\n");
@@ -357,6 +381,29 @@ parse_followed_table(const char *path, const Json *object, RegistryTable *table)
 		table->only_attributes = lappend_int(table->only_attributes, static_cast<int>(item->number));
 }
 
+static XLogRecPtr
+lsn_member(const char *path, const Json *object, const char *key)
+{
+	return DatumGetLSN(
+		DirectFunctionCall1(pg_lsn_in, CStringGetDatum(member(path, object, key, JsonKind::String)->text)));
+}
+
+static void
+parse_former_names(const char *path, const Json *object, RegistryTable *table)
+{
+	if (json_member(object, "former_names") == nullptr)
+		return;
+	for (const Json *item = items_of(path, object, "former_names", JsonKind::Object); item; item = item->next)
+	{
+		RegistryName *former = static_cast<RegistryName *>(palloc0(sizeof(RegistryName)));
+
+		former->until = lsn_member(path, item, "until");
+		copy_member(path, item, "schema", former->schema, sizeof(former->schema));
+		copy_member(path, item, "table", former->name, sizeof(former->name));
+		table->former = lappend(table->former, former);
+	}
+}
+
 static RegistryTable *
 parse_table(const char *path, const Json *object)
 {
@@ -366,8 +413,7 @@ parse_table(const char *path, const Json *object)
 	copy_member(path, object, "schema", table->schema, sizeof(table->schema));
 	copy_member(path, object, "table", table->name, sizeof(table->name));
 	table->partitions = static_cast<int>(number_member(path, object, "partitions"));
-	table->start = DatumGetLSN(
-		DirectFunctionCall1(pg_lsn_in, CStringGetDatum(member(path, object, "start", JsonKind::String)->text)));
+	table->start = lsn_member(path, object, "start");
 	table->phase = phase_member(path, object);
 	table->generation = static_cast<uint32>(number_member(path, object, "generation"));
 	table->rows = number_member(path, object, "rows") != 0;
@@ -381,6 +427,7 @@ parse_table(const char *path, const Json *object)
 	for (const Json *item = items_of(path, object, "exclude_attributes", JsonKind::Number); item; item = item->next)
 		table->exclude_attributes = lappend_int(table->exclude_attributes, static_cast<int>(item->number));
 	parse_followed_table(path, object, table);
+	parse_former_names(path, object, table);
 	return table;
 }
 
@@ -538,6 +585,12 @@ registry_end_change(Registry *registry)
 	LWLockRelease(siphon_shared->registry_lock);
 }
 
+void
+registry_leave_unchanged(void)
+{
+	LWLockRelease(siphon_shared->registry_lock);
+}
+
 uint32
 registry_next_generation(Registry *registry)
 {
@@ -637,6 +690,21 @@ registry_find(const Registry *registry, Oid relid)
 			return table;
 	}
 	return nullptr;
+}
+
+void
+registry_rename(RegistryTable *table, const char *schema, const char *name, XLogRecPtr commit_lsn)
+{
+	RegistryName *former = static_cast<RegistryName *>(palloc0(sizeof(RegistryName)));
+
+	former->until = commit_lsn;
+	strlcpy(former->schema, table->schema, sizeof(former->schema));
+	strlcpy(former->name, table->name, sizeof(former->name));
+	table->former = lappend(table->former, former);
+	if (list_length(table->former) > kMaxFormerNames)
+		table->former = list_delete_first(table->former);
+	strlcpy(table->schema, schema, sizeof(table->schema));
+	strlcpy(table->name, name, sizeof(table->name));
 }
 
 void

@@ -107,6 +107,7 @@ begin_generation(void)
 		strlcpy(table->schema, schema, sizeof(table->schema));
 		strlcpy(table->name, name, sizeof(table->name));
 	}
+	table->former = NIL;
 	table->phase = Phase::Scanning;
 	table->generation = registry_next_generation(registry);
 	table->start = siphon_newest_wal();

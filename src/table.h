@@ -33,6 +33,9 @@ struct Table
 
 	/* What the registry says. */
 	bool published;
+	char listed_schema[NAMEDATALEN];
+	char listed_name[NAMEDATALEN];
+	XLogRecPtr renamed_at; /* commit of the last transaction that renamed it; 0: there was none */
 	XLogRecPtr start;
 	siphon::FrameKind kind; /* of the frames that carry its packages */
 	uint32 generation;
@@ -46,13 +49,14 @@ struct Table
 	bool valid;
 	siphon::FrameKind header_kind; /* kind and generation that header was made for */
 	uint32 header_generation;
-	bool full; /* REPLICA IDENTITY FULL: old rows are whole */
+	bool full;     /* REPLICA IDENTITY FULL: old rows are whole */
 	bool nameless; /* a change that nothing names was reported */
 	int ncolumns;
 	Column *columns;
 	int nkeys;
 	int *key_columns; /* indexes into columns, in the order of the key's index */
 	uint64 fingerprint;
+	uint32 namespace_hash;     /* of its schema, in invalidations */
 	uint64 schema_hash;        /* of the schema that was written last */
 	siphon::WireBuffer header; /* the fields of a Package that all packages of the table share */
 	char *route;               /* schema, NUL, table, in UTF-8: for the ring's frames */

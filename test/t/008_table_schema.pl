@@ -102,6 +102,24 @@ $node->safe_psql('postgres', 'ALTER TABLE t RENAME TO "T 2"');
 wait_confirmed($node);
 is(bucket('public.T=202.schema')->{oid}, $oid, 'a renamed table is there under its new name');
 
+# Dropped, it ends under the name that it had last, which a decoder knows that was not there when it was given: of the
+# table, or of its schema.
+$node->safe_psql('postgres', 'CREATE SCHEMA one; CREATE TABLE one.r (id int PRIMARY KEY); CREATE TABLE one.s (id int PRIMARY KEY)');
+add_table($node, $_) for qw(one.r one.s);
+$node->safe_psql('postgres', 'INSERT INTO one.r VALUES (1); INSERT INTO one.s VALUES (1)');
+wait_confirmed($node);
+$node->safe_psql('postgres', 'ALTER TABLE one.r RENAME TO rr; ALTER SCHEMA one RENAME TO two');
+wait_confirmed($node);
+is($node->safe_psql('postgres', "SELECT string_agg(schema_name || '.' || table_name, ' ' ORDER BY table_name) FROM siphon_tables WHERE schema_name = 'two'"),
+	'two.rr two.s', 'siphon_tables has the names that tables have now');
+$node->restart;
+wait_for_state($node, 'streaming');
+$node->safe_psql('postgres', 'DROP TABLE two.rr, two.s');
+wait_confirmed($node);
+is(join(' ', sort map { "$_->{schema}.$_->{table}" } grep { $_->{operation} eq 'DROP' } @{ replay($nats) }), 'two.rr two.s',
+	'a table that was renamed is dropped under its new name');
+$node->safe_psql('postgres', "SELECT siphon_remove_table(relid::oid) FROM siphon_tables WHERE state = 'dropped'");
+
 # It ends with the place where it was dropped, once in each partition, whatever is restarted.
 my $dropped = "SELECT siphon_remove_table(relid::oid) FROM siphon_tables WHERE state = 'dropped'";
 $node->safe_psql('postgres', 'CREATE TABLE other (id int PRIMARY KEY)');
