@@ -146,6 +146,8 @@ RingFeed::prepare()
 bool
 RingFeed::prepare_frames()
 {
+	if (active() && bulk() && hand_off_.stale(table()))
+		abandon();
 	if (active())
 		return true;
 	if (marker_waits_ && !finish_marker())
@@ -161,6 +163,16 @@ RingFeed::prepare_frames()
 			return false;
 	}
 	return false;
+}
+
+/* What is left of a frame of a snapshot must not come behind the end of its table. */
+void
+RingFeed::abandon()
+{
+	frame_messages_.clear();
+	record_.clear();
+	set_closed();
+	skip();
 }
 
 /* Takes the frame up, or passes over it. False: it has to wait. */

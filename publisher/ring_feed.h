@@ -76,6 +76,7 @@ private:
 	}
 	bool read_frame();
 	bool prepare_frames();
+	void abandon();
 	bool admit();
 	bool admit_package(bool resuming);
 	bool admit_message(bool resuming);

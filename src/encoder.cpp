@@ -261,6 +261,6 @@ encode_truncate(Table *table, const Transaction &transaction, uint64 ordinal)
 void
 encode_drop(Table *table, const Transaction &transaction, uint64 ordinal)
 {
-	table_forget_columns(table);
+	table_forget_columns(table, siphon::FrameKind::Dropped);
 	add_to_all(table, transaction, ordinal, Operation::Drop);
 }

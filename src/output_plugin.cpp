@@ -66,6 +66,17 @@ invalidates(const ReorderBufferTXN *txn, Oid relid)
 	return false;
 }
 
+/* Of a table that consumers have heard of they are told, also while its rows are to come anew, or it was stopped. */
+static void
+tell_of_drop(Table *table)
+{
+	if (table->generation == 0)
+		return;
+	events_added();
+	/* All that one transaction drops have one ordinal: their order is not the same each time it is decoded. */
+	encode_drop(table, current, ordinal + 1);
+}
+
 /*
  * Tables whose definition the transaction has changed: so that consumers hear of it now, and not with the next change
  * of a row. The catalogs are still those of its end.
@@ -78,25 +89,18 @@ look_at_changed_tables(const ReorderBufferTXN *txn)
 
 	while ((table = tables_next_changed()) != nullptr)
 	{
-		Relation relation;
+		Relation relation = RelationIdGetRelation(table->relid);
+		RegistryName before;
 
-		if (current.commit_lsn < table->start)
-			continue;
-		relation = RelationIdGetRelation(table->relid);
-		if (relation)
+		if (relation == nullptr)
 		{
-			RegistryName before;
-
-			RelationClose(relation);
-			if (table_lookup(table->relid, current.commit_lsn))
-				rename_noted(decoder_application(), table, current.commit_lsn, &before);
+			if (invalidates(txn, table->relid))
+				tell_of_drop(table);
 			continue;
 		}
-		if (!invalidates(txn, table->relid))
-			continue;
-		ordinal++;
-		events_added();
-		encode_drop(table, current, ordinal);
+		RelationClose(relation);
+		if (table_lookup(table->relid, current.commit_lsn))
+			rename_noted(decoder_application(), table, current.commit_lsn, &before);
 	}
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(change_context);

@@ -130,6 +130,7 @@ set_table(const RegistryTable *listed)
 	strlcpy(table->listed_name, listed->name, sizeof(table->listed_name));
 	table->renamed_at =
 		listed->former == NIL ? InvalidXLogRecPtr : static_cast<RegistryName *>(llast(listed->former))->until;
+	table->listed = true;
 	table->published = phase_publishes(listed->phase);
 	table->valid = false;
 	table->start = listed->start;
@@ -156,7 +157,7 @@ tables_set(const Registry *registry)
 
 	hash_seq_init(&status, tables);
 	while ((table = static_cast<Table *>(hash_seq_search(&status))) != nullptr)
-		table->published = false;
+		table->listed = table->published = false;
 	foreach (lc, registry->tables)
 		set_table(static_cast<RegistryTable *>(lfirst(lc)));
 	tables_epoch++;
@@ -466,7 +467,7 @@ tables_next_changed(void)
 		bool changed = table->changed;
 
 		table->changed = false;
-		if (!changed || !table->published)
+		if (!changed || !table->listed)
 			continue;
 		hash_seq_term(&status);
 		return table;
@@ -476,7 +477,7 @@ tables_next_changed(void)
 }
 
 void
-table_forget_columns(Table *table)
+table_forget_columns(Table *table, siphon::FrameKind kind)
 {
 	MemoryContext context = AllocSetContextCreate(tables_context, "siphon table columns", ALLOCSET_SMALL_SIZES);
 	MemoryContext caller;
@@ -488,6 +489,7 @@ table_forget_columns(Table *table)
 	table->nkeys = 0;
 	table->fingerprint = 0;
 	table->valid = false;
+	table->kind = kind;
 	caller = MemoryContextSwitchTo(context);
 	build_header(table, table->schema, table->name, &none);
 	MemoryContextSwitchTo(caller);

@@ -32,7 +32,8 @@ struct Table
 	char name[NAMEDATALEN];
 
 	/* What the registry says. */
-	bool published;
+	bool listed;
+	bool published; /* as far as it has come, its changes are */
 	char listed_schema[NAMEDATALEN];
 	char listed_name[NAMEDATALEN];
 	XLogRecPtr renamed_at; /* commit of the last transaction that renamed it; 0: there was none */
@@ -91,10 +92,10 @@ extern bool table_known(Oid relid, uint32 generation);
 extern bool table_published(Oid relid);
 /* Changes when that may have, for any table, or when PostgreSQL says that a table in the registry changed. */
 extern uint64 tables_epoch;
-/* One of the published tables of which PostgreSQL said that the relation changed, each once. NULL: no more. */
+/* One of the registry's tables of which PostgreSQL said that the relation changed, each once. NULL: no more. */
 extern Table *tables_next_changed(void);
-/* Makes packages begin without columns: for what is said of a table that is gone. */
-extern void table_forget_columns(Table *table);
+/* Makes packages begin without columns and be of this kind: for what is said of a table that is gone. */
+extern void table_forget_columns(Table *table, siphon::FrameKind kind);
 /* The table, or NULL if it is not published at this commit. */
 extern Table *table_lookup(Oid relid, XLogRecPtr commit_lsn);
 
