@@ -447,6 +447,31 @@ HandOff::remove(Entry *entry, const TableFrame &table, Clock::time_point now)
 	return true;
 }
 
+/* While its rows come, the next generation will be under the other name, and end this one. */
+bool
+HandOff::left(const TableFrame &table, Clock::time_point now)
+{
+	auto place = entries_.find(entry_key(table.schema, table.table));
+	std::string why;
+
+	if (place == entries_.end() || place->second.state.generation != table.generation)
+		return true;
+
+	Entry &entry = place->second;
+
+	if (entry.state.phase == TablePhase::Snapshot || entry.state.phase == TablePhase::Removed)
+		return true;
+	entry.closing = true;
+	if (entry.state.phase == TablePhase::Moving || now < retry_at_)
+		return false;
+	if (!queue_.erase_state(state_key(table.schema, table.table), &why))
+		return not_now(why, now);
+	notice_.over();
+	retire(&entry);
+	entries_.erase(place);
+	return true;
+}
+
 void
 HandOff::step(bool holding, Clock::time_point now)
 {

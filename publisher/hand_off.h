@@ -86,6 +86,9 @@ public:
 	/* The table is not published any more. To be repeated until it is true. */
 	bool removed(const TableFrame &table, Clock::time_point now);
 
+	/* Nor is it under this name, as it has another one. To be repeated until it is true. */
+	bool left(const TableFrame &table, Clock::time_point now);
+
 	/* Moves on. holding: a message to a held subject is prepared, or the rest of a record on one is to come. */
 	void step(bool holding, Clock::time_point now);
 	/* Appends the sources of what is being moved; good until the next step() or settle(). */

@@ -8,6 +8,7 @@
 #include "decoder.h"
 #include "encoder.h"
 #include "message.h"
+#include "package.h"
 #include "renames.h"
 
 extern "C" {
@@ -75,6 +76,7 @@ tell_of_drop(Table *table)
 	events_added();
 	/* All that one transaction drops have one ordinal: their order is not the same each time it is decoded. */
 	encode_drop(table, current, ordinal + 1);
+	package_write_end(table);
 }
 
 /*
@@ -99,8 +101,9 @@ look_at_changed_tables(const ReorderBufferTXN *txn)
 			continue;
 		}
 		RelationClose(relation);
-		if (table_lookup(table->relid, current.commit_lsn))
-			rename_noted(decoder_application(), table, current.commit_lsn, &before);
+		if (table_lookup(table->relid, current.commit_lsn) &&
+			rename_noted(decoder_application(), table, current.commit_lsn, &before))
+			package_write_end(table_under_name(table, &before));
 	}
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(change_context);

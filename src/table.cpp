@@ -500,6 +500,22 @@ table_forget_columns(Table *table, siphon::FrameKind kind)
 	table->key_columns = nullptr;
 }
 
+Table *
+table_under_name(const Table *table, const RegistryName *name)
+{
+	Table *former = static_cast<Table *>(palloc0(sizeof(Table)));
+	WireBuffer none = {};
+
+	former->relid = table->relid;
+	former->generation = table->generation;
+	former->kind = table->kind;
+	former->npackages = former->partitions = former->wanted_partitions = table->wanted_partitions;
+	former->packages =
+		static_cast<Package **>(palloc0(sizeof(Package *) * static_cast<size_t>(former->npackages)));
+	build_header(former, name->schema, name->name, &none);
+	return former;
+}
+
 bool
 table_published(Oid relid)
 {

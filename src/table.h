@@ -94,6 +94,11 @@ extern bool table_published(Oid relid);
 extern uint64 tables_epoch;
 /* One of the registry's tables of which PostgreSQL said that the relation changed, each once. NULL: no more. */
 extern Table *tables_next_changed(void);
+/*
+ * The table under a name that it had before, for what is left to say of it there. In the current memory context, in which
+ * it must not be forgotten before its packages are written.
+ */
+extern Table *table_under_name(const Table *table, const RegistryName *name);
 /* Makes packages begin without columns and be of this kind: for what is said of a table that is gone. */
 extern void table_forget_columns(Table *table, siphon::FrameKind kind);
 /* The table, or NULL if it is not published at this commit. */

@@ -19,7 +19,8 @@ sub bucket
 	my ($key) = @_;
 	my $answer = $client->api('STREAM.MSG.GET.KV_siphon_main', { last_by_subj => "\$KV.siphon_main.$key" });
 
-	return undef if $answer->{error};
+	# There is none, or a mark that there was one.
+	return undef if $answer->{error} || $answer->{message}{hdrs};
 	return decode_json(decode_base64($answer->{message}{data}));
 }
 
@@ -101,6 +102,7 @@ $node->poll_query_until('postgres', "SELECT state = 'streaming' FROM siphon_tabl
 $node->safe_psql('postgres', 'ALTER TABLE t RENAME TO "T 2"');
 wait_confirmed($node);
 is(bucket('public.T=202.schema')->{oid}, $oid, 'a renamed table is there under its new name');
+is_deeply([ map { bucket($_) } qw(public.t.schema public.t) ], [ undef, undef ], 'and not under its old one');
 
 # Dropped, it ends under the name that it had last, which a decoder knows that was not there when it was given: of the
 # table, or of its schema.
@@ -144,6 +146,8 @@ is(scalar(@drops), 3, 'each partition hears once that the table was dropped');
 is(scalar(keys %{ { map { $_->{position} => 1 } @drops } }), 1, 'at one place');
 is(scalar(grep { $_->{operation} eq 'INSERT' } @events), 0, 'another table of the name is not published by itself');
 positions_increase(\@events, 'in order');
+is(bucket('public.T=202.schema'), undef, 'its schema went with it');
+is(bucket('public.T=202')->{phase}, 'removed', 'and its state says so');
 is(scalar(@{ replay($nats, table => 'public.other') }), 4, 'other tables go on');
 $node->safe_psql('postgres', $dropped);
 $node->safe_psql('postgres', q{SELECT siphon_add_table('"T 2"')});
@@ -152,5 +156,16 @@ $node->safe_psql('postgres', q{INSERT INTO "T 2" VALUES (2)});
 wait_confirmed($node);
 is(bucket('public.T=202.schema')->{oid}, $node->safe_psql('postgres', q{SELECT '"T 2"'::regclass::oid}), 'until it is added: then it has the name');
 is_replayed($nats, $node, ['T 2'], 'and its rows, and nothing of the other');
+
+# What is not published any more is not there.
+$node->safe_psql('postgres', "SELECT siphon_remove_table('other')");
+wait_until('a table that is removed has no schema', sub { !bucket('public.other.schema') });
+$node->safe_psql('postgres', "SELECT siphon_drop_application('main')");
+ok(bucket('public.T=202.schema'), 'with an application its entries stay');
+add_table($node, 'other');
+$node->safe_psql('postgres', 'INSERT INTO other VALUES (5)');
+wait_confirmed($node);
+is_deeply([ map { defined bucket($_) } qw(public.T=202.schema public.T=202 public.other.schema) ],
+	[ '', '', 1 ], 'until there is one of the name again, which has its own');
 
 done_testing();

@@ -389,6 +389,7 @@ private:
 			decoder_->add(
 				{FrameKind::Dropped, partition, generation_, 1, position, position, package.SerializeAsString()});
 		}
+		decoder_->add({FrameKind::Schema, 0, generation_, 0, {}, {}, ""});
 		if (dice_.percent(50))
 			decoder_->add({FrameKind::Removed, 0, generation_, 0, {}, {}, ""});
 	}
@@ -402,6 +403,17 @@ private:
 		packages_.clear();
 		epochs_.push_back(0x1000 + epochs_.size());
 		write_origin(kHistory, epochs_.back());
+		write_schema();
+	}
+
+	/* As every decoder does when it comes to a table for the first time. */
+	void write_schema()
+	{
+		v1::TableSchema schema;
+
+		schema.set_oid(16384);
+		schema.set_generation(generation_);
+		decoder_->add({FrameKind::Schema, 0, generation_, 0, {}, {}, schema.SerializeAsString()});
 	}
 
 	void write_origin(uint64_t history, uint64_t epoch)
@@ -691,6 +703,7 @@ void
 check(const MemoryQueue &queue, const World &world)
 {
 	ASSERT_TRUE(read_messages(queue) == world.messages());
+	ASSERT_EQ(queue.states.contains("public.t.schema"), !world.dropped());
 	if (world.cut_short())
 	{
 		check_cut_short(queue, world);
