@@ -20,6 +20,8 @@ static Value row[MaxTupleAttributeNumber];
 
 /* Most bytes that the fields of an event before its values take. */
 static constexpr size_t kEventHeaderMax = 64;
+/* That the names of a RENAME take, and what is asked for to write them. */
+static constexpr size_t kRenameMax = 2 * (NAMEDATALEN * MAX_CONVERSION_GROWTH + 16);
 /* Of a message, which has the columns too: thousands, with long names and types. */
 static constexpr size_t kEventLimit = kMessageLimit - 16 * 1024 * 1024;
 
@@ -144,6 +146,7 @@ struct Event
 	Row new_row;
 	Row old_row;
 	bool full; /* of the old row not only the key */
+	const Table *renamed = nullptr; /* as this, if it is a RENAME */
 };
 
 static void
@@ -153,6 +156,8 @@ add_event(Table *table, int partition, const Transaction &transaction, const Eve
 	size_t bound = kEventHeaderMax + event.new_row.bound + event.old_row.bound;
 	WireBuffer *out;
 
+	if (unlikely(event.renamed))
+		bound += kRenameMax;
 	check_size(table, bound);
 	out = package_begin_event(table, partition, bound, position);
 	Wire wire(out);
@@ -165,6 +170,11 @@ add_event(Table *table, int partition, const Transaction &transaction, const Eve
 		if (event.full || table->columns[i].key)
 			value_write(&wire, siphon::field::kOldValues, event.old_row.values[i]);
 	wire.commit();
+	if (unlikely(event.renamed))
+	{
+		put_utf8(out, siphon::field::kNewSchema, event.renamed->schema);
+		put_utf8(out, siphon::field::kNewTable, event.renamed->name);
+	}
 	package_end_event(table, partition, position, transaction.commit_time);
 }
 
@@ -246,10 +256,11 @@ encode_row(Table *table, const Datum *attributes, const bool *isnull, XLogRecPtr
 }
 
 static void
-add_to_all(Table *table, const Transaction &transaction, uint64 ordinal, Operation operation)
+add_to_all(Table *table, const Transaction &transaction, uint64 ordinal, Operation operation,
+		   const Table *renamed = nullptr)
 {
 	for (int i = 0; i < table->npackages; i++)
-		add_event(table, i, transaction, {operation, ordinal, {nullptr, 0}, {nullptr, 0}, false});
+		add_event(table, i, transaction, {operation, ordinal, {nullptr, 0}, {nullptr, 0}, false, renamed});
 }
 
 void
@@ -263,4 +274,10 @@ encode_drop(Table *table, const Transaction &transaction, uint64 ordinal)
 {
 	table_forget_columns(table, siphon::FrameKind::Dropped);
 	add_to_all(table, transaction, ordinal, Operation::Drop);
+}
+
+void
+encode_rename(Table *former, const Table *table, const Transaction &transaction, uint64 ordinal)
+{
+	add_to_all(former, transaction, ordinal, Operation::Rename, table);
 }

@@ -73,10 +73,21 @@ tell_of_drop(Table *table)
 {
 	if (table->generation == 0)
 		return;
+	table->told_at = current.commit_lsn;
 	events_added();
 	/* All that one transaction drops have one ordinal: their order is not the same each time it is decoded. */
 	encode_drop(table, current, ordinal + 1);
 	package_write_end(table);
+}
+
+/* The ordinal is that of a DROP for the same reason. */
+static void
+tell_of_rename(Table *former, Table *table)
+{
+	table->told_at = current.commit_lsn;
+	events_added();
+	encode_rename(former, table, current, ordinal + 1);
+	package_write_end(former);
 }
 
 /*
@@ -93,17 +104,19 @@ look_at_changed_tables(const ReorderBufferTXN *txn)
 	{
 		Relation relation = RelationIdGetRelation(table->relid);
 		RegistryName before;
+		/* Somebody else's change of now may have brought it up once more. */
+		bool told = table->told_at == current.commit_lsn;
 
 		if (relation == nullptr)
 		{
-			if (invalidates(txn, table->relid))
+			if (!told && invalidates(txn, table->relid))
 				tell_of_drop(table);
 			continue;
 		}
 		RelationClose(relation);
-		if (table_lookup(table->relid, current.commit_lsn) &&
+		if (table_lookup(table->relid, current.commit_lsn) && !told &&
 			rename_noted(decoder_application(), table, current.commit_lsn, &before))
-			package_write_end(table_under_name(table, &before));
+			tell_of_rename(table_under_name(table, &before), table);
 	}
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(change_context);

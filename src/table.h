@@ -26,6 +26,7 @@ struct Table
 	Oid relid; /* hash key */
 
 	bool changed; /* PostgreSQL said that the relation has, since tables_next_changed() */
+	XLogRecPtr told_at; /* commit of the last transaction of which consumers were told that it dropped or renamed it */
 
 	/* As the table was called when it was built last, or, until it is, in the registry. */
 	char schema[NAMEDATALEN];

@@ -104,14 +104,23 @@ wait_confirmed($node);
 is(bucket('public.T=202.schema')->{oid}, $oid, 'a renamed table is there under its new name');
 is_deeply([ map { bucket($_) } qw(public.t.schema public.t) ], [ undef, undef ], 'and not under its old one');
 
-# Dropped, it ends under the name that it had last, which a decoder knows that was not there when it was given: of the
+# Consumers of the old name hear of the new one. Dropped, a table ends under the name that it had last, which a decoder knows that was not there when it was given: of the
 # table, or of its schema.
 $node->safe_psql('postgres', 'CREATE SCHEMA one; CREATE TABLE one.r (id int PRIMARY KEY); CREATE TABLE one.s (id int PRIMARY KEY)');
 add_table($node, $_) for qw(one.r one.s);
 $node->safe_psql('postgres', 'INSERT INTO one.r VALUES (1); INSERT INTO one.s VALUES (1)');
 wait_confirmed($node);
-$node->safe_psql('postgres', 'ALTER TABLE one.r RENAME TO rr; ALTER SCHEMA one RENAME TO two');
+$publisher->stop;
+$node->safe_psql('postgres', 'ALTER TABLE one.r RENAME TO rr; INSERT INTO one.rr VALUES (2); ALTER SCHEMA one RENAME TO two; INSERT INTO two.rr VALUES (3)');
+wait_until('the registry has the names', sub { slurp_file($node->data_dir . '/siphon/main.registry') =~ /"schema": "two", "table": "s"/ });
+$node->safe_psql('postgres', 'SELECT pg_terminate_backend(decoder_pid) FROM siphon_applications');
+wait_until('another decoder streams', sub { application($node)->{restarts} == 1 && application($node)->{state} eq 'streaming' });
+$publisher->start;
 wait_confirmed($node);
+is_replayed($nats, $node, ['two.rr'], 'a table is followed through its names, the decoder restarted in between',
+	former => { 'one.r' => 'two.rr', 'one.rr' => 'two.rr' });
+is(join(', ', sort map { "$_->{schema}.$_->{table} is $_->{new_schema}.$_->{new_table}" } grep { $_->{operation} eq 'RENAME' } @{ replay($nats) }),
+	'one.r is one.rr, one.rr is two.rr, one.s is two.s' . ', public.t is public.T 2' x 3, 'and each RENAME comes once on every partition');
 is($node->safe_psql('postgres', "SELECT string_agg(schema_name || '.' || table_name, ' ' ORDER BY table_name) FROM siphon_tables WHERE schema_name = 'two'"),
 	'two.rr two.s', 'siphon_tables has the names that tables have now');
 $node->restart;

@@ -223,6 +223,10 @@ TEST(Wire, Event)
 	EXPECT_EQ(static_cast<int>(Operation::Insert), siphon::v1::INSERT);
 	EXPECT_EQ(static_cast<int>(Operation::Delete), siphon::v1::DELETE);
 	EXPECT_EQ(static_cast<int>(Operation::Truncate), siphon::v1::TRUNCATE);
+	EXPECT_EQ(static_cast<int>(Operation::Drop), siphon::v1::DROP);
+	EXPECT_EQ(static_cast<int>(Operation::Rename), siphon::v1::RENAME);
+	EXPECT_EQ(static_cast<int>(siphon::field::kNewSchema), siphon::v1::Event::kNewSchemaFieldNumber);
+	EXPECT_EQ(static_cast<int>(siphon::field::kNewTable), siphon::v1::Event::kNewTableFieldNumber);
 }
 
 TEST(Wire, PackageAndWatermark)
