@@ -283,6 +283,21 @@ append_old(std::string *out, const v1::Package &package, const v1::Event &event)
 	*out += '}';
 }
 
+static void
+append_detached(std::string *out, const v1::Event &event)
+{
+	append_field(out, "detached", event.detached());
+	append_key(out, "detached_bounds");
+	*out += '[';
+	for (int i = 0; i < event.detached_bounds_size(); i++)
+	{
+		if (i > 0)
+			*out += ',';
+		append_string(out, event.detached_bounds(i));
+	}
+	*out += ']';
+}
+
 /* What all lines about a table begin with. */
 template <typename Body>
 static void
@@ -317,6 +332,8 @@ append_event(std::string *out, const v1::Package &package, const v1::Event &even
 		append_columns(out, package, event);
 	if (event.old_values_size() > 0)
 		append_old(out, package, event);
+	if (event.operation() == v1::DETACH)
+		append_detached(out, event);
 	if (event.operation() == v1::RENAME)
 	{
 		append_field(out, "new_schema", event.new_schema());

@@ -32,6 +32,7 @@ CREATE TYPE a_type AS (id int);
 SELECT siphon_add_table('a_type');
 SELECT siphon_add_table('good_pkey');
 SELECT siphon_add_table('pg_class');
+SELECT siphon_add_table('siphon_registry');
 SELECT siphon_add_table('information_schema.sql_features');
 SELECT reltoastrelid::regclass AS toast FROM pg_class WHERE oid = 'pg_catalog.pg_proc'::regclass \gset
 SELECT siphon_add_table(:'toast');

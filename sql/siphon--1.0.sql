@@ -48,6 +48,7 @@ CREATE FUNCTION siphon_add_tables(
     pattern text,
     application text DEFAULT 'main',
     partitions int DEFAULT 1,
+    exclude_columns name[] DEFAULT '{}',
     snapshot boolean DEFAULT true,
     workers int DEFAULT NULL,
     OUT relation regclass,
@@ -58,8 +59,8 @@ RETURNS SETOF record
 LANGUAGE C VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME';
 
-COMMENT ON FUNCTION siphon_add_tables(name, text, text, int, boolean, int) IS
-'publish all tables of a schema whose names match a pattern of LIKE; returns each, and why it was left out';
+COMMENT ON FUNCTION siphon_add_tables(name, text, text, int, name[], boolean, int) IS
+'publish all tables of a schema whose names match a pattern of LIKE, each without those columns to exclude that it has; returns each, and why it was left out';
 
 CREATE FUNCTION siphon_alter_table(
     relation regclass,
@@ -256,7 +257,7 @@ COMMENT ON COLUMN siphon_tables.schema_name IS 'schema; in another database than
 COMMENT ON COLUMN siphon_tables.table_name IS 'name; likewise';
 COMMENT ON COLUMN siphon_tables.partitions IS 'number of partitions that its keys are divided into';
 COMMENT ON COLUMN siphon_tables.exclude_columns IS 'columns that are not published';
-COMMENT ON COLUMN siphon_tables.state IS 'state of the application; or waiting for snapshot, snapshot, paused; resync needed if the application was given up; dropped; or left out, if it is in the publication that is followed and can''t be published';
+COMMENT ON COLUMN siphon_tables.state IS 'state of the application; or waiting for snapshot, snapshot, paused; resync needed if the application was given up; dropped; leaving, if it left the publication that is followed and what was committed before is not acknowledged yet; or left out, if it is in the publication that is followed and can''t be published';
 COMMENT ON COLUMN siphon_tables.reason IS 'why its last snapshot failed, or why it is left out';
 COMMENT ON COLUMN siphon_tables.generation IS 'grows each time the table is added or its rows are brought out anew, about the seconds since 1970 then; 0 if nothing was published yet';
 COMMENT ON COLUMN siphon_tables.start_lsn IS 'transactions whose commit record lies at or behind it are captured';
@@ -323,7 +324,7 @@ REVOKE ALL ON FUNCTION siphon_create_application(text, boolean) FROM PUBLIC;
 REVOKE ALL ON FUNCTION siphon_drop_application(text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION siphon_resync_application(text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION siphon_add_table(regclass, text, int, name[], boolean, int) FROM PUBLIC;
-REVOKE ALL ON FUNCTION siphon_add_tables(name, text, text, int, boolean, int) FROM PUBLIC;
+REVOKE ALL ON FUNCTION siphon_add_tables(name, text, text, int, name[], boolean, int) FROM PUBLIC;
 REVOKE ALL ON FUNCTION siphon_alter_table(regclass, text, int, name[], int) FROM PUBLIC;
 REVOKE ALL ON FUNCTION siphon_follow_publication(name, text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION siphon_unfollow_publication(text) FROM PUBLIC;

@@ -75,6 +75,15 @@ SELECT * FROM siphon_add_tables('no_such_schema', '%');
 SELECT * FROM siphon_add_tables('shop', '%', partitions => 0);
 SELECT * FROM siphon_add_tables('shop', NULL);
 SELECT siphon_remove_table(relid) FROM siphon_tables WHERE schema_name = 'shop';
+-- each without what it has of columns to exclude
+ALTER TABLE shop.order_a ADD secret text, ADD note text;
+ALTER TABLE shop.orders ADD secret text;
+SELECT * FROM siphon_add_tables('shop', '%', exclude_columns => '{secret,notes}', snapshot => false);
+SELECT * FROM siphon_add_tables('shop', '%', exclude_columns => NULL);
+SELECT * FROM siphon_add_tables('shop', 'order_a', exclude_columns => '{id,note}', snapshot => false);
+SELECT * FROM siphon_add_tables('shop', 'order%', exclude_columns => '{secret,note}', snapshot => false);
+SELECT relid::regclass, exclude_columns FROM siphon_tables WHERE schema_name = 'shop' ORDER BY 1;
+SELECT siphon_remove_table(relid) FROM siphon_tables WHERE schema_name = 'shop';
 -- nothing to add makes no application
 SELECT * FROM siphon_add_tables('shop', 'order_b', 'nothing.of.it');
 SELECT * FROM siphon_applications WHERE application = 'nothing.of.it';

@@ -1,9 +1,12 @@
 /*
  * Making and taking away applications: see application.h.
  */
+#include <initializer_list>
+
 #include "application.h"
 
 #include "checks.h"
+#include "listing.h"
 #include "ring_file.h"
 #include "snapshot.h"
 
@@ -18,8 +21,8 @@ extern "C" {
 static constexpr int kStopPatienceMs = 1000;
 static constexpr int kLauncherPatienceMs = 15 * 1000;
 
-void
-application_lock(const char *application)
+static bool
+lock_application(const char *application, bool wait)
 {
 	LOCKTAG tag;
 	uint32 hash = DatumGetUInt32(
@@ -27,7 +30,19 @@ application_lock(const char *application)
 
 	/* An advisory lock, of a kind that SQL's advisory lock functions do not make. */
 	SET_LOCKTAG_ADVISORY(tag, InvalidOid, 0x73697068, hash, 3);
-	LockAcquire(&tag, ExclusiveLock, false, false);
+	return LockAcquire(&tag, ExclusiveLock, false, !wait) != LOCKACQUIRE_NOT_AVAIL;
+}
+
+void
+application_lock(const char *application)
+{
+	lock_application(application, true);
+}
+
+bool
+application_try_lock(const char *application)
+{
+	return lock_application(application, false);
 }
 
 /*
@@ -60,11 +75,11 @@ create_slot(const char *slot, bool failover)
 }
 
 /*
- * Stops the application's decoder, if one runs, and waits for its end. It is asked first, and told when it is in
- * the middle of something that keeps it from listening.
+ * Stops the application's decoder and follower, if they run, and waits for their end. They are asked first, and told
+ * when they are in the middle of something that keeps them from listening.
  */
 static void
-stop_decoder(const Registry *registry)
+stop_workers(const Registry *registry)
 {
 	TimestampTz asked = GetCurrentTimestamp();
 	App *app;
@@ -81,19 +96,23 @@ stop_decoder(const Registry *registry)
 	ConditionVariablePrepareToSleep(&app->changed);
 	for (;;)
 	{
-		pid_t pid;
+		pid_t pids[2];
 		bool giving_up;
 
 		LWLockAcquire(siphon_shared->lock, LW_SHARED);
-		pid = app->decoder_pid;
+		pids[0] = app->decoder_pid;
+		pids[1] = app->follower_pid;
 		giving_up = app->giving_up;
-		if (app->decoder_latch)
-			SetLatch(app->decoder_latch);
+		for (Latch *latch : {app->decoder_latch, app->follower_latch})
+			if (latch)
+				SetLatch(latch);
 		LWLockRelease(siphon_shared->lock);
-		if (pid == 0 && !giving_up)
+		if (pids[0] == 0 && pids[1] == 0 && !giving_up)
 			break;
-		if (pid != 0 && TimestampDifferenceExceeds(asked, GetCurrentTimestamp(), kStopPatienceMs))
-			kill(pid, SIGTERM);
+		if (TimestampDifferenceExceeds(asked, GetCurrentTimestamp(), kStopPatienceMs))
+			for (pid_t pid : pids)
+				if (pid != 0)
+					kill(pid, SIGTERM);
 		ConditionVariableTimedSleep(&app->changed, 100, PG_WAIT_EXTENSION);
 	}
 	ConditionVariableCancelSleep();
@@ -122,7 +141,7 @@ look_anew(App *app)
 	app->incarnation = ++siphon_shared->incarnations;
 }
 
-/* After an error, or when the backend ends: undoes stop_decoder(). */
+/* After an error, or when the backend ends: undoes stop_workers(). */
 static void
 unstop(int, Datum application)
 {
@@ -146,7 +165,7 @@ application_drop(const Registry *registry)
 
 	PG_ENSURE_ERROR_CLEANUP(unstop, CStringGetDatum(registry->application));
 	{
-		stop_decoder(registry);
+		stop_workers(registry);
 		snapshot_cancel(registry->application, InvalidOid);
 		/* The slot first: it is what keeps WAL, and what a failure here must not leave without a name. */
 		drop_slot(registry);
@@ -280,32 +299,29 @@ note_resync(const char *application)
 }
 
 /*
- * Has all tables begin anew. Returns the names of those without rows: what they miss, nothing brings. One that was
- * dropped meanwhile stays listed, as it does otherwise.
+ * Has all tables begin anew, but those that are about to leave. Returns the names of those without rows: what they
+ * miss, nothing brings. One that was dropped meanwhile stays listed, as it does otherwise.
  */
 static char *
 restart_tables(Registry *registry)
 {
+	RegistryRemoved as_listed = {};
 	StringInfoData gaps;
+	List *tables = list_copy(registry->tables);
 	ListCell *lc;
 
 	initStringInfo(&gaps);
-	foreach (lc, registry->tables)
+	foreach (lc, tables)
 	{
 		RegistryTable *table = static_cast<RegistryTable *>(lfirst(lc));
 
-		table->failures = 0;
-		table->retry_at = 0;
-		table->reason[0] = '\0';
-		if (table->rows)
+		if (table->until != InvalidXLogRecPtr)
 		{
-			table->phase = Phase::Waiting;
+			listing_remove(registry, table, &as_listed);
 			continue;
 		}
-		table->phase = Phase::Streaming;
-		table->generation = registry_next_generation(registry);
-		table->start = siphon_newest_wal();
-		if (get_rel_name(table->relid) == nullptr)
+		listing_begin_anew(registry, table);
+		if (table->rows || get_rel_name(table->relid) == nullptr)
 			continue;
 		appendStringInfo(&gaps, "%s%s", gaps.len > 0 ? ", " : "",
 						 quote_qualified_identifier(table->schema, table->name));
@@ -326,7 +342,7 @@ application_resync(const Registry *old)
 	check_server(application, old->slot, exists);
 	PG_ENSURE_ERROR_CLEANUP(unstop, CStringGetDatum(application));
 	{
-		stop_decoder(old);
+		stop_workers(old);
 		note_resync(application);
 		snapshot_cancel(application, InvalidOid);
 		drop_slot(old);
@@ -353,6 +369,25 @@ application_resync(const Registry *old)
 	await_streaming(application);
 }
 
+/* Caller holds siphon_shared->lock. Returns the version of the registry that it is to load. */
+static uint64
+tell_decoder(App *app)
+{
+	uint64 wanted = pg_atomic_add_fetch_u64(&app->registry_wanted, 1);
+
+	if (app->decoder_latch)
+		SetLatch(app->decoder_latch);
+	return wanted;
+}
+
+void
+application_tell(App *app)
+{
+	LWLockAcquire(siphon_shared->lock, LW_SHARED);
+	tell_decoder(app);
+	LWLockRelease(siphon_shared->lock);
+}
+
 bool
 application_notify(const char *application, char *reason)
 {
@@ -366,11 +401,7 @@ application_notify(const char *application, char *reason)
 	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
 	app = shared_find_or_add(application, MyDatabaseId);
 	if (app)
-	{
-		wanted = pg_atomic_add_fetch_u64(&app->registry_wanted, 1);
-		if (app->decoder_latch)
-			SetLatch(app->decoder_latch);
-	}
+		wanted = tell_decoder(app);
 	LWLockRelease(siphon_shared->lock);
 	if (app == nullptr)
 	{

@@ -4,7 +4,6 @@
 #include "checks.h"
 
 #include "leaves.h"
-#include "mirror.h"
 #include "snapshot.h"
 #include "table.h"
 
@@ -12,8 +11,10 @@ extern "C" {
 #include "access/heapam.h"
 #include "access/nbtree.h"
 #include "catalog/pg_am.h"
+#include "catalog/dependency.h"
 #include "catalog/pg_authid.h"
 #include "commands/defrem.h"
+#include "commands/extension.h"
 #include "replication/walreceiver.h"
 #include "utils/varlena.h"
 }
@@ -242,6 +243,7 @@ check_table_kind(Relation relation)
 {
 	const char *name = RelationGetRelationName(relation);
 	const char *qualified = quote_qualified_identifier(get_namespace_name(RelationGetNamespace(relation)), name);
+	Oid extension;
 
 	switch (relation->rd_rel->relkind)
 	{
@@ -265,7 +267,8 @@ check_table_kind(Relation relation)
 	if (IsCatalogRelation(relation) || IsToastRelation(relation) ||
 		RelationGetNamespace(relation) == PG_CATALOG_NAMESPACE || RelationGetRelid(relation) < FirstNormalObjectId)
 		refuse_kind(relation, "a system table", "Call siphon_add_table() with a table of your own.");
-	if (RelationGetRelid(relation) == mirror_table())
+	extension = getExtensionOfObject(RelationRelationId, RelationGetRelid(relation));
+	if (OidIsValid(extension) && extension == get_extension_oid("siphon", true))
 		refuse_kind(relation, "a table of siphon itself", "Call siphon_add_table() with a table of your own.");
 	switch (relation->rd_rel->relpersistence)
 	{

@@ -6,6 +6,7 @@
  */
 #include "decoder.h"
 
+#include "earlier_rows.h"
 #include "encoder.h"
 #include "leaves.h"
 #include "listing.h"
@@ -84,6 +85,18 @@ load_registry(bool first)
 	ConditionVariableBroadcast(&app->changed);
 }
 
+static void
+serve_removals(void)
+{
+	MemoryContext caller = MemoryContextSwitchTo(registry_context);
+
+	removals_serve(app->name);
+	if (removals_leave(app->name, figure_get(app, Figure::Confirmed)))
+		pg_atomic_fetch_add_u64(&app->registry_wanted, 1);
+	MemoryContextSwitchTo(caller);
+	MemoryContextReset(registry_context);
+}
+
 void
 decoder_serve(TimestampTz now)
 {
@@ -101,9 +114,9 @@ decoder_serve(TimestampTz now)
 		ConfigReloadPending = false;
 		ProcessConfigFile(PGC_SIGHUP);
 	}
+	serve_removals();
 	if (pg_atomic_read_u64(&app->registry_wanted) != registry_loaded)
 		load_registry(false);
-	removals_serve(app->name);
 	origin_serve(app->name);
 	mirror_serve(now);
 	outlet_serve(now, pending_since == 0 && transaction_end == 0, decoded);
@@ -201,19 +214,19 @@ decoder_rows_changed(Oid relid, const char *what, bool resync)
 	const char *name = quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)), get_rel_name(relid));
 	Registry *registry = registry_begin_change(app->name);
 	RegistryTable *table = registry ? registry_find(registry, relid) : nullptr;
-	bool anew = table && table->rows && resync;
+	bool anew = table && table->rows && resync && table->until == InvalidXLogRecPtr;
 
 	/* If it begins or began anew already, that may have been before this. */
 	if (anew)
-		listing_begin_anew(table);
+		listing_begin_anew(registry, table);
 	if (table)
 		strlcpy(table->reason, what, sizeof(table->reason));
 	if (registry)
 		registry_end_change(registry);
-	ereport(LOG, (errmsg("siphon: table %s %s, which no event can express", name, what),
-				  anew ? errdetail("The table's rows are brought out anew.")
-					   : errhint("SELECT siphon_resync_table('%s', '%s') brings the table's rows out.", name,
-								 app->name)));
+	ereport(LOG,
+			(errmsg("siphon: table %s %s, which no event can express", name, what),
+			 anew ? errdetail("The table's rows are brought out anew.")
+				  : errhint("SELECT siphon_resync_table('%s', '%s') brings the table's rows out.", name, app->name)));
 	if (anew)
 	{
 		pg_atomic_fetch_add_u64(&app->registry_wanted, 1);
@@ -378,6 +391,7 @@ decode(void)
 				flush();
 				origin_follow_timeline(app->name, timeline);
 			}
+			earlier_rows_follow(context->reader);
 			LogicalDecodingProcessRecord(context, context->reader);
 			/* Until decoding has come back to where it was, records are only read for their bookkeeping. */
 			decoded = Max(decoded, context->reader->EndRecPtr);

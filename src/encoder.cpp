@@ -20,8 +20,6 @@ static Value row[MaxTupleAttributeNumber];
 
 /* Most bytes that the fields of an event before its values take. */
 static constexpr size_t kEventHeaderMax = 64;
-/* That the names of a RENAME take, and what is asked for to write them. */
-static constexpr size_t kRenameMax = 2 * (NAMEDATALEN * MAX_CONVERSION_GROWTH + 16);
 /* Of a message, which has the columns too: thousands, with long names and types. */
 static constexpr size_t kEventLimit = kMessageLimit - 16 * 1024 * 1024;
 
@@ -145,19 +143,17 @@ struct Event
 	uint64 ordinal;
 	Row new_row;
 	Row old_row;
-	bool full; /* of the old row not only the key */
-	const Table *renamed = nullptr; /* as this, if it is a RENAME */
+	bool full;                        /* of the old row not only the key */
+	const WireBuffer *more = nullptr; /* fields behind these */
 };
 
 static void
 add_event(Table *table, int partition, const Transaction &transaction, const Event &event)
 {
 	siphon::Position position{transaction.commit_lsn, event.ordinal};
-	size_t bound = kEventHeaderMax + event.new_row.bound + event.old_row.bound;
+	size_t bound = kEventHeaderMax + event.new_row.bound + event.old_row.bound + (event.more ? event.more->size : 0);
 	WireBuffer *out;
 
-	if (unlikely(event.renamed))
-		bound += kRenameMax;
 	check_size(table, bound);
 	out = package_begin_event(table, partition, bound, position);
 	Wire wire(out);
@@ -169,12 +165,9 @@ add_event(Table *table, int partition, const Transaction &transaction, const Eve
 	for (int i = 0; event.old_row.values && i < table->ncolumns; i++)
 		if (event.full || table->columns[i].key)
 			value_write(&wire, siphon::field::kOldValues, event.old_row.values[i]);
+	if (event.more)
+		wire.raw(event.more->data, event.more->size);
 	wire.commit();
-	if (unlikely(event.renamed))
-	{
-		put_utf8(out, siphon::field::kNewSchema, event.renamed->schema);
-		put_utf8(out, siphon::field::kNewTable, event.renamed->name);
-	}
 	package_end_event(table, partition, position, transaction.commit_time);
 }
 
@@ -257,10 +250,10 @@ encode_row(Table *table, const Datum *attributes, const bool *isnull, XLogRecPtr
 
 static void
 add_to_all(Table *table, const Transaction &transaction, uint64 ordinal, Operation operation,
-		   const Table *renamed = nullptr)
+		   const WireBuffer *more = nullptr)
 {
 	for (int i = 0; i < table->npackages; i++)
-		add_event(table, i, transaction, {operation, ordinal, {nullptr, 0}, {nullptr, 0}, false, renamed});
+		add_event(table, i, transaction, {operation, ordinal, {nullptr, 0}, {nullptr, 0}, false, more});
 }
 
 void
@@ -277,7 +270,25 @@ encode_drop(Table *table, const Transaction &transaction, uint64 ordinal)
 }
 
 void
+encode_detach(Table *table, const Transaction &transaction, uint64 ordinal, const char *partition, const List *bounds)
+{
+	WireBuffer more;
+	ListCell *lc;
+
+	buffer_init(&more, 256);
+	put_utf8(&more, siphon::field::kDetached, partition);
+	foreach (lc, bounds)
+		put_utf8(&more, siphon::field::kDetachedBounds, static_cast<char *>(lfirst(lc)));
+	add_to_all(table, transaction, ordinal, Operation::Detach, &more);
+}
+
+void
 encode_rename(Table *former, const Table *table, const Transaction &transaction, uint64 ordinal)
 {
-	add_to_all(former, transaction, ordinal, Operation::Rename, table);
+	WireBuffer more;
+
+	buffer_init(&more, 256);
+	put_utf8(&more, siphon::field::kNewSchema, table->schema);
+	put_utf8(&more, siphon::field::kNewTable, table->name);
+	add_to_all(former, transaction, ordinal, Operation::Rename, &more);
 }

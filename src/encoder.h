@@ -46,5 +46,8 @@ extern int encode_row(Table *table, const Datum *values, const bool *nulls, XLog
 extern void encode_truncate(Table *table, const Transaction &transaction, uint64 ordinal);
 extern void encode_drop(Table *table, const Transaction &transaction, uint64 ordinal);
 extern void encode_rename(Table *former, const Table *table, const Transaction &transaction, uint64 ordinal);
+/* Adds a DETACH likewise; `bounds`: of char *. */
+extern void encode_detach(Table *table, const Transaction &transaction, uint64 ordinal, const char *partition,
+						  const List *bounds);
 
 #endif

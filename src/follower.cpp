@@ -26,13 +26,17 @@ long
 follower_look_after(Follower *follower, App *of)
 {
 	TimestampTz now = GetCurrentTimestamp();
+	bool runs;
 
 	if (follower->handle && worker_alive(follower->handle))
 		return kLookAgainMs;
 	if (follower->handle)
 		pfree(follower->handle);
 	follower->handle = nullptr;
-	if (!follower->wanted)
+	LWLockAcquire(siphon_shared->lock, LW_SHARED);
+	runs = of->follower_pid != 0; /* an earlier launcher started it */
+	LWLockRelease(siphon_shared->lock);
+	if (!follower->wanted || runs)
 		return kLookAgainMs;
 	if (follower->next_start > now)
 		return TimestampDifferenceMilliseconds(now, follower->next_start) + 1;
@@ -170,7 +174,8 @@ find_member(List *members, Oid relid)
 /* What is to be done to the registry. */
 struct Changes
 {
-	List *removed;  /* of RegistryRemoved *: tables that leave, by the names that they have now */
+	List *leaving;  /* of RegistryRemoved *: tables that leave, by the names that they have now; */
+	List *removed;  /* likewise, those of which nothing is being published */
 	List *added;    /* of RegistryTable * */
 	List *changed;  /* of RegistryTable *: as they are to be */
 	List *left_out; /* of RegistryLeftOut * */
@@ -215,45 +220,68 @@ describe(const Registry *registry, const Member *member, int partitions, Changes
 	return table;
 }
 
-static void
-plan_removal(Changes *plan, Registry *working, RegistryTable *table)
+static RegistryRemoved *
+present_names(const RegistryTable *table)
 {
-	RegistryRemoved *removed = static_cast<RegistryRemoved *>(palloc0(sizeof(RegistryRemoved)));
+	RegistryRemoved *names = static_cast<RegistryRemoved *>(palloc0(sizeof(RegistryRemoved)));
 
-	removed->relid = table->relid;
-	listing_names(table->relid, removed->schema, removed->name);
-	plan->removed = lappend(plan->removed, removed);
-	working->tables = list_delete_ptr(list_copy(working->tables), table);
+	names->relid = table->relid;
+	strlcpy(names->schema, table->schema, sizeof(names->schema));
+	strlcpy(names->name, table->name, sizeof(names->name));
+	listing_names(table->relid, names->schema, names->name);
+	return names;
 }
 
-/* `working` is a copy to make trials with. Removals come first: a root may take the place of its partitions. */
+/*
+ * A listed table that the publication does not have any more, or not as it was. What was committed before is published
+ * still, so one whose changes are being published leaves at a place of the WAL: see removals.h. True if it stays.
+ */
+static bool
+plan_change(Changes *plan, const RegistryTable *table, const Member *member)
+{
+	Registry others = {};
+	Changes unsaid = {};
+	bool publishes = table->phase == Phase::Streaming;
+	RegistryTable *changed =
+		member ? describe(&others, member, table->partitions, publishes ? &unsaid : plan) : nullptr;
+
+	if (changed)
+	{
+		changed->workers = table->workers;
+		plan->changed = lappend(plan->changed, changed);
+	}
+	else if (publishes)
+		plan->leaving = lappend(plan->leaving, present_names(table));
+	else
+		plan->removed = lappend(plan->removed, present_names(table));
+	return changed != nullptr;
+}
+
+/* What is to be done to the registry, which is changed to make trials with. */
 static Changes
 make_plan(Registry *working, List *members)
 {
 	List *listed = working->tables;
 	Changes plan = {};
+	bool waits = false;
 	ListCell *lc;
 
+	working->tables = NIL;
 	foreach (lc, listed)
 	{
 		RegistryTable *table = static_cast<RegistryTable *>(lfirst(lc));
 		const Member *member = find_member(members, table->relid);
-		RegistryTable *changed;
-		Registry others = {};
+		bool leaves = table->until != InvalidXLogRecPtr;
 
-		if (!table->followed)
-			continue;
-		if (member && !member->filtered && equal(member->only_attributes, table->only_attributes))
-			continue;
-		changed = member ? describe(&others, member, table->partitions, &plan) : nullptr;
-		if (changed == nullptr)
-		{
-			plan_removal(&plan, working, table);
-			continue;
-		}
-		changed->workers = table->workers;
-		plan.changed = lappend(plan.changed, changed);
+		waits |= leaves;
+		if (!leaves && table->followed &&
+			(member == nullptr || member->filtered || !equal(member->only_attributes, table->only_attributes)))
+			leaves = !plan_change(&plan, table, member);
+		if (!leaves)
+			working->tables = lappend(working->tables, table);
 	}
+	/* A root may take the place of its partitions, and a table that leaves come back: so these come behind those. */
+	waits |= plan.leaving != NIL;
 	foreach (lc, members)
 	{
 		const Member *member = static_cast<Member *>(lfirst(lc));
@@ -268,26 +296,17 @@ make_plan(Registry *working, List *members)
 		table = describe(working, member, 1, &plan);
 		if (table == nullptr)
 			continue;
-		plan.added = lappend(plan.added, table);
-		working->tables = lappend(list_copy(working->tables), table);
+		if (!waits)
+			plan.added = lappend(plan.added, table);
+		working->tables = lappend(working->tables, table);
 	}
 	return plan;
 }
 
 static bool
-same_left_out(List *a, List *b)
+same_left_out(const void *a, const void *b)
 {
-	ListCell *lc;
-	ListCell *lc2;
-
-	if (list_length(a) != list_length(b))
-		return false;
-	forboth(lc, a, lc2, b)
-	{
-		if (memcmp(lfirst(lc), lfirst(lc2), sizeof(RegistryLeftOut)) != 0)
-			return false;
-	}
-	return true;
+	return memcmp(a, b, sizeof(RegistryLeftOut)) == 0;
 }
 
 static void
@@ -298,10 +317,28 @@ say(const char *what, const char *schema, const char *name, const char *reason)
 				  reason ? errdetail("%s", reason) : 0));
 }
 
+/*
+ * Where tables leave that are seen to have left. Flushed, so that decoding comes there also when nobody writes; behind
+ * the header of a page there is nothing yet that would be decoded.
+ */
+static XLogRecPtr
+place_to_leave(void)
+{
+	XLogRecPtr place = siphon_visible_wal();
+	uint32 header = XLogSegmentOffset(place, wal_segment_size) < XLOG_BLCKSZ ? SizeOfXLogLongPHD : SizeOfXLogShortPHD;
+
+	if (place % XLOG_BLCKSZ == header)
+		place -= header;
+	if (!RecoveryInProgress())
+		XLogFlush(place);
+	return place;
+}
+
 /* Does what is planned, in one change of the registry. The application is locked, so nobody else adds or removes. */
 static void
 apply_plan(const Changes *plan, const char *problem)
 {
+	XLogRecPtr place = plan->leaving ? place_to_leave() : InvalidXLogRecPtr;
 	Registry *registry = registry_begin_change(app->name);
 	RegistryTable *table;
 	ListCell *lc;
@@ -311,6 +348,16 @@ apply_plan(const Changes *plan, const char *problem)
 	strlcpy(registry->follow_reason, problem ? problem : "", sizeof(registry->follow_reason));
 	if (problem == nullptr)
 		registry->left_out = plan->left_out;
+	foreach (lc, plan->leaving)
+	{
+		const RegistryRemoved *names = static_cast<RegistryRemoved *>(lfirst(lc));
+
+		if ((table = registry_find(registry, names->relid)) == nullptr)
+			continue;
+		table->until = place;
+		strlcpy(table->schema, names->schema, sizeof(table->schema));
+		strlcpy(table->name, names->name, sizeof(table->name));
+	}
 	foreach (lc, plan->removed)
 	{
 		const RegistryRemoved *removed = static_cast<RegistryRemoved *>(lfirst(lc));
@@ -323,20 +370,28 @@ apply_plan(const Changes *plan, const char *problem)
 		const RegistryTable *changed = static_cast<RegistryTable *>(lfirst(lc));
 
 		if ((table = registry_find(registry, changed->relid)) != nullptr)
-			listing_change(table, changed, Effect::Resync);
+			listing_change(registry, table, changed, Effect::Resync);
 	}
 	foreach (lc, plan->added)
 		listing_add(registry, static_cast<RegistryTable *>(lfirst(lc)));
 	registry_end_change(registry);
 }
 
-/* What follows from it for those that run. A decoder that does not, takes it when it starts. */
+/*
+ * What follows from it for those that run, outside of a transaction: it waits for processes that read catalogs, and a
+ * lock on one of those could be what they wait for, behind somebody who wants all of it.
+ */
 static void
 tell(const Changes *plan)
 {
-	char reason[kReasonLength];
 	ListCell *lc;
 
+	foreach (lc, plan->leaving)
+	{
+		const RegistryRemoved *table = static_cast<RegistryRemoved *>(lfirst(lc));
+
+		say("left", table->schema, table->name, "What was committed before is published.");
+	}
 	foreach (lc, plan->removed)
 	{
 		const RegistryRemoved *removed = static_cast<RegistryRemoved *>(lfirst(lc));
@@ -363,41 +418,47 @@ tell(const Changes *plan)
 
 		say("is left out", table->schema, table->name, table->reason);
 	}
-	application_notify(app->name, reason);
-	shared_wake_launcher();
 }
 
-/* False if the application follows no publication any more. */
-static bool
-follow(void)
+enum class Outcome {
+	Nothing, /* was to be done */
+	Busy,    /* the application is; look again */
+	Changed,
+	Over /* the application follows no publication any more */
+};
+
+/* In a transaction, and in a memory context that outlives it. */
+static Outcome
+follow(Changes *plan)
 {
-	Changes plan = {};
 	const char *problem;
 	Registry *registry;
 	Registry working;
 
-	application_lock(app->name);
+	/* Who has it locked may wait for us to end. */
+	if (!application_try_lock(app->name))
+		return Outcome::Busy;
 	registry = registry_read(app->name);
 	if (registry == nullptr || registry->publication[0] == '\0' || registry->database != MyDatabaseId)
-		return false;
+		return Outcome::Over;
 	PushActiveSnapshot(GetTransactionSnapshot());
 	problem = follow_problem(registry->publication);
 	working = *registry;
 	if (problem == nullptr)
-		plan = make_plan(&working, read_members(registry->publication));
+		*plan = make_plan(&working, read_members(registry->publication));
 	PopActiveSnapshot();
-	if (plan.removed == NIL && plan.added == NIL && plan.changed == NIL &&
-		(problem || same_left_out(plan.left_out, registry->left_out)) &&
+	if (plan->leaving == NIL && plan->removed == NIL && plan->added == NIL && plan->changed == NIL &&
+		(problem || listing_same(plan->left_out, registry->left_out, same_left_out)) &&
 		strcmp(registry->follow_reason, problem ? problem : "") == 0)
-		return true;
+		return Outcome::Nothing;
 	if (problem)
 		ereport(LOG, (errmsg("siphon: application \"%s\" can't follow publication \"%s\": %s", app->name,
 							 registry->publication, problem),
 					  errdetail("Its tables stay as they are."),
 					  errhint("%s", follow_hint(registry->publication, problem))));
-	apply_plan(&plan, problem);
-	tell(&plan);
-	return true;
+	apply_plan(plan, problem);
+	application_tell(app);
+	return Outcome::Changed;
 }
 
 static void
@@ -412,52 +473,94 @@ note_publication(Datum, int, uint32)
 	catalogs_changed = true;
 }
 
+static void
+detach(int, Datum)
+{
+	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
+	app->follower_pid = 0;
+	app->follower_latch = nullptr;
+	LWLockRelease(siphon_shared->lock);
+	ConditionVariableBroadcast(&app->changed);
+	shared_wake_launcher();
+}
+
+/* Becomes the application's follower, unless it has one, or is being dropped. Returns its database. */
+static Oid
+attach(int index)
+{
+	Oid database;
+
+	app = &siphon_shared->apps[index];
+	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
+	database = app->database;
+	if (!app->in_use || app->stop || app->follower_pid != 0 || !OidIsValid(database))
+	{
+		LWLockRelease(siphon_shared->lock);
+		proc_exit(0);
+	}
+	app->follower_pid = MyProcPid;
+	app->follower_latch = MyLatch;
+	LWLockRelease(siphon_shared->lock);
+	on_shmem_exit(detach, 0);
+	return database;
+}
+
+/* Looks at the publication if something changed. False if there is none to follow. */
+static bool
+look(MemoryContext context)
+{
+	static uint64 seen;
+	uint64 writes = pg_atomic_read_u64(&siphon_shared->registry_writes);
+	Outcome outcome = Outcome::Nothing;
+	Changes plan = {};
+
+	/* Its begin takes what others, or the WAL that is replayed, said of catalogs. */
+	StartTransactionCommand();
+	MemoryContextSwitchTo(context);
+	if (catalogs_changed || writes != seen)
+	{
+		catalogs_changed = false;
+		outcome = follow(&plan);
+		if (outcome == Outcome::Busy)
+			catalogs_changed = true;
+		seen = writes;
+	}
+	CommitTransactionCommand();
+	if (outcome == Outcome::Changed)
+	{
+		tell(&plan);
+		shared_wake_launcher();
+	}
+	MemoryContextReset(context);
+	return outcome != Outcome::Over;
+}
+
 void
 siphon_follower_main(Datum arg)
 {
-	uint64 seen = 0;
-	Oid database;
-	bool follows = true;
+	MemoryContext context;
 
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, die);
 	BackgroundWorkerUnblockSignals();
-	app = &siphon_shared->apps[DatumGetInt32(arg)];
-	LWLockAcquire(siphon_shared->lock, LW_SHARED);
-	database = app->in_use ? app->database : InvalidOid;
-	LWLockRelease(siphon_shared->lock);
-	if (!OidIsValid(database))
-		proc_exit(0);
-	session_connect(database, "siphon follower");
+	session_connect(attach(DatumGetInt32(arg)), "siphon follower");
 	CacheRegisterRelcacheCallback(note_relation, 0);
 	CacheRegisterSyscacheCallback(PUBLICATIONOID, note_publication, 0);
 	CacheRegisterSyscacheCallback(PUBLICATIONRELMAP, note_publication, 0);
 	CacheRegisterSyscacheCallback(PUBLICATIONNAMESPACEMAP, note_publication, 0);
 	CacheRegisterSyscacheCallback(NAMESPACEOID, note_publication, 0);
+	context = AllocSetContextCreate(TopMemoryContext, "siphon follower", ALLOCSET_DEFAULT_SIZES);
 
-	while (follows)
+	while (!*const_cast<volatile bool *>(&app->stop) && look(context))
 	{
-		uint64 writes = pg_atomic_read_u64(&siphon_shared->registry_writes);
-
+		WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, kPollMs, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
 		if (ConfigReloadPending)
 		{
 			ConfigReloadPending = false;
 			ProcessConfigFile(PGC_SIGHUP);
 		}
-		/* Its begin takes what others, or the WAL that is replayed, said of catalogs. */
-		StartTransactionCommand();
-		if (catalogs_changed || writes != seen)
-		{
-			catalogs_changed = false;
-			follows = follow();
-			seen = writes;
-		}
-		CommitTransactionCommand();
-		if (!follows)
-			break;
-		WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, kPollMs, PG_WAIT_EXTENSION);
-		ResetLatch(MyLatch);
 	}
 	proc_exit(0);
 }

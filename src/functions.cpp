@@ -7,6 +7,7 @@
 #include "follower.h"
 #include "listing.h"
 #include "mirror.h"
+#include "passing_read.h"
 #include "snapshot.h"
 
 extern "C" {
@@ -250,6 +251,7 @@ matching_tables(const char *schema, const char *pattern, List **roots)
 	Datum values[] = {CStringGetTextDatum(schema), CStringGetTextDatum(pattern)};
 	MemoryContext caller = CurrentMemoryContext;
 	List *found = NIL;
+	PassingRead read = passing_read_begin();
 
 	*roots = NIL;
 	if (SPI_connect() != SPI_OK_CONNECT)
@@ -267,6 +269,7 @@ matching_tables(const char *schema, const char *pattern, List **roots)
 		MemoryContextSwitchTo(old);
 	}
 	SPI_finish();
+	passing_read_end(&read);
 	return found;
 }
 
@@ -292,9 +295,44 @@ put_outcome(ReturnSetInfo *result, const Outcome *outcome)
 	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 }
 
+/* Those of the columns that the table has. */
+static List *
+columns_of(Oid relid, List *columns)
+{
+	List *found = NIL;
+	ListCell *lc;
+
+	foreach (lc, columns)
+		if (get_attnum(relid, static_cast<char *>(lfirst(lc))) > 0)
+			found = lappend(found, lfirst(lc));
+	return found;
+}
+
+/* A name that is written wrong would publish what is not to be published. */
+static void
+check_columns_found(List *tables, List *columns, const char *schema, const char *pattern)
+{
+	ListCell *lc;
+	ListCell *lc2;
+
+	foreach (lc, columns)
+	{
+		bool found = false;
+
+		foreach (lc2, tables)
+			found |= get_attnum(lfirst_oid(lc2), static_cast<char *>(lfirst(lc))) > 0;
+		if (!found)
+			ereport(ERROR,
+					(errcode(ERRCODE_UNDEFINED_COLUMN),
+					 errmsg("no table in schema \"%s\" that matches \"%s\" has a column \"%s\"", schema, pattern,
+							static_cast<char *>(lfirst(lc))),
+					 errhint("List columns in exclude_columns => '{...}' that at least one of the tables has.")));
+	}
+}
+
 /* What listing_describe() and listing_refuse_listed() say of each of the tables. */
 static List *
-consider_all(const Registry *registry, List *tables, List *roots, int partitions)
+consider_all(const Registry *registry, List *tables, List *roots, int partitions, List *exclude_columns)
 {
 	List *outcomes = NIL;
 	ListCell *lc;
@@ -308,7 +346,8 @@ consider_all(const Registry *registry, List *tables, List *roots, int partitions
 		if (OidIsValid(lfirst_oid(root)))
 			outcome->reason = psprintf("it is a partition of table %s", listing_name(lfirst_oid(root)));
 		else
-			outcome->table = listing_try(registry, outcome->relid, partitions, NIL, &outcome->reason, &outcome->hint);
+			outcome->table = listing_try(registry, outcome->relid, partitions,
+										 columns_of(outcome->relid, exclude_columns), &outcome->reason, &outcome->hint);
 		outcomes = lappend(outcomes, outcome);
 	}
 	return outcomes;
@@ -325,16 +364,18 @@ siphon_add_tables(PG_FUNCTION_ARGS)
 	List *tables;
 	List *roots;
 	List *outcomes;
+	List *exclude_columns;
 	ListCell *lc;
 	int workers;
 	bool any = false;
 
-	check_no_nulls(fcinfo, "siphon_add_tables", 5);
+	check_no_nulls(fcinfo, "siphon_add_tables", 6);
 	schema = NameStr(*PG_GETARG_NAME(0));
 	pattern = text_to_cstring(PG_GETARG_TEXT_PP(1));
 	application = application_argument(fcinfo, 2);
 	check_partitions(PG_GETARG_INT32(3));
-	workers = PG_ARGISNULL(5) ? siphon_snapshot_workers : PG_GETARG_INT32(5);
+	exclude_columns = name_list(PG_GETARG_ARRAYTYPE_P(4));
+	workers = PG_ARGISNULL(6) ? siphon_snapshot_workers : PG_GETARG_INT32(6);
 	check_workers(workers);
 	if (!OidIsValid(get_namespace_oid(schema, true)))
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_SCHEMA), errmsg("schema \"%s\" does not exist", schema),
@@ -344,7 +385,8 @@ siphon_add_tables(PG_FUNCTION_ARGS)
 	if (registry)
 		checked(registry, application);
 	tables = matching_tables(schema, pattern, &roots);
-	outcomes = consider_all(registry, tables, roots, PG_GETARG_INT32(3));
+	check_columns_found(tables, exclude_columns, schema, pattern);
+	outcomes = consider_all(registry, tables, roots, PG_GETARG_INT32(3), exclude_columns);
 	foreach (lc, outcomes)
 		any |= static_cast<Outcome *>(lfirst(lc))->table != nullptr;
 	if (any)
@@ -357,7 +399,7 @@ siphon_add_tables(PG_FUNCTION_ARGS)
 
 			if (table == nullptr)
 				continue;
-			table->rows = PG_GETARG_BOOL(4);
+			table->rows = PG_GETARG_BOOL(5);
 			table->workers = workers;
 			listing_add(registry, table);
 		}
@@ -418,7 +460,7 @@ open_target(FunctionCallInfo fcinfo, const char *function)
 static void
 refuse_followed(const Target *target, const char *what, const char *clause)
 {
-	if (!target->table->followed)
+	if (!target->table->followed || target->table->until != InvalidXLogRecPtr)
 		return;
 	ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					errmsg("table %s can't be %s: application \"%s\" follows publication \"%s\"", target->name, what,
@@ -426,6 +468,20 @@ refuse_followed(const Target *target, const char *what, const char *clause)
 					errhint("ALTER PUBLICATION %s %s; or SELECT siphon_unfollow_publication('%s') first.",
 							quote_identifier(target->registry->publication), psprintf(clause, target->name),
 							target->application)));
+}
+
+/* One that left a publication is published as it is, up to a place, and no rows of it from now on. */
+static void
+refuse_leaving(const Target *target)
+{
+	if (target->table->until == InvalidXLogRecPtr)
+		return;
+	ereport(
+		ERROR,
+		(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+		 errmsg("table %s has left the publication that application \"%s\" follows", target->name, target->application),
+		 errdetail("It is removed once all that was committed before is acknowledged."),
+		 errhint("SELECT siphon_remove_table('%s', '%s') removes it at once.", target->name, target->application)));
 }
 
 extern "C" Datum
@@ -451,12 +507,13 @@ siphon_resync_table(PG_FUNCTION_ARGS)
 {
 	Target target = open_target(fcinfo, "siphon_resync_table");
 
+	refuse_leaving(&target);
 	if (target.table->phase == Phase::Waiting || target.table->phase == Phase::Scanning)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_IN_USE), errmsg("a snapshot of table %s is under way already", target.name),
 				 errhint("SELECT * FROM siphon_snapshot_progress shows it; siphon_remove_table() ends it.")));
 	target.table->rows = true;
-	listing_begin_anew(target.table);
+	listing_begin_anew(target.registry, target.table);
 	registry_end_change(target.registry);
 	application_notify_or_warn(target.application);
 	shared_wake_launcher();
@@ -493,6 +550,7 @@ siphon_alter_table(PG_FUNCTION_ARGS)
 	if (!PG_ARGISNULL(4))
 		check_workers(PG_GETARG_INT32(4));
 	target = find_target(fcinfo, "siphon_alter_table");
+	refuse_leaving(&target);
 	if (!PG_ARGISNULL(3))
 		refuse_followed(&target, "given other columns", "SET TABLE %s (...)");
 	partitions = PG_ARGISNULL(2) ? target.table->partitions : PG_GETARG_INT32(2);
@@ -511,7 +569,7 @@ siphon_alter_table(PG_FUNCTION_ARGS)
 	target.table = registry_find(target.registry, relid);
 	if (target.table == nullptr)
 		not_published(&target);
-	listing_change(target.table, changed, effect);
+	listing_change(target.registry, target.table, changed, effect);
 	registry_end_change(target.registry);
 	if (effect == Effect::Resync && target.table->rows)
 		snapshot_cancel(target.application, relid);
@@ -523,6 +581,13 @@ siphon_alter_table(PG_FUNCTION_ARGS)
 		ereport(NOTICE, (errmsg("the rows of table %s come anew", listing_name(relid)),
 						 errdetail("Its next generation replaces all that is in the stream."),
 						 errhint("SELECT * FROM siphon_snapshot_progress shows how far they are.")));
+	else if (target.table->phase == Phase::Stopped)
+		ereport(WARNING,
+				(errmsg("table %s is still not published: %s", listing_name(relid), target.table->reason),
+				 errdetail("Changes since then are missing, so it does not go on by itself."),
+				 errhint("SELECT siphon_resync_table('%s', '%s') brings its rows out, and its changes from then "
+						 "on.",
+						 listing_name(relid), target.application)));
 	else
 		ereport(NOTICE, (errmsg("changes of table %s have other columns from here on", listing_name(relid)),
 						 errdetail("It was added without its rows; what is in the stream stays as it is."),

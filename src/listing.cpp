@@ -126,11 +126,7 @@ listing_try(const Registry *registry, Oid relid, int partitions, List *exclude_c
 void
 listing_add(Registry *registry, RegistryTable *table)
 {
-	/* Without a snapshot, transactions that commit from here on are published, and no earlier ones. */
-	table->start = siphon_newest_wal();
-	table->phase = table->rows ? Phase::Waiting : Phase::Streaming;
-	if (!table->rows)
-		table->generation = registry_next_generation(registry);
+	listing_begin_anew(registry, table);
 	registry->tables = lappend(registry->tables, table);
 }
 
@@ -170,12 +166,17 @@ listing_remove(Registry *registry, RegistryTable *table, const RegistryRemoved *
 }
 
 void
-listing_begin_anew(RegistryTable *table)
+listing_begin_anew(Registry *registry, RegistryTable *table)
 {
-	table->phase = Phase::Waiting;
+	table->phase = table->rows ? Phase::Waiting : Phase::Streaming;
 	table->failures = 0;
 	table->retry_at = 0;
 	table->reason[0] = '\0';
+	if (table->rows)
+		return;
+	/* Transactions that commit from here on are published, and no earlier ones. */
+	table->start = siphon_newest_wal();
+	table->generation = registry_next_generation(registry);
 }
 
 void
@@ -207,8 +208,8 @@ hidden(const RegistryTable *table)
 	return attributes;
 }
 
-static bool
-same_names(List *a, List *b)
+bool
+listing_same(List *a, List *b, bool (*same)(const void *, const void *))
 {
 	ListCell *lc;
 	ListCell *lc2;
@@ -217,10 +218,16 @@ same_names(List *a, List *b)
 		return false;
 	forboth(lc, a, lc2, b)
 	{
-		if (strcmp(static_cast<char *>(lfirst(lc)), static_cast<char *>(lfirst(lc2))) != 0)
+		if (!same(lfirst(lc), lfirst(lc2)))
 			return false;
 	}
 	return true;
+}
+
+static bool
+same_name(const void *a, const void *b)
+{
+	return strcmp(static_cast<const char *>(a), static_cast<const char *>(b)) == 0;
 }
 
 Effect
@@ -230,11 +237,11 @@ listing_effect(const RegistryTable *table, const RegistryTable *changed)
 	if (table->partitions != changed->partitions || !equal(table->only_attributes, changed->only_attributes) ||
 		(changed->only_attributes == NIL && !equal(hidden(table), hidden(changed))))
 		return Effect::Resync;
-	return same_names(table->exclude_columns, changed->exclude_columns) ? Effect::None : Effect::Names;
+	return listing_same(table->exclude_columns, changed->exclude_columns, same_name) ? Effect::None : Effect::Names;
 }
 
 void
-listing_change(RegistryTable *table, const RegistryTable *changed, Effect effect)
+listing_change(Registry *registry, RegistryTable *table, const RegistryTable *changed, Effect effect)
 {
 	table->partitions = changed->partitions;
 	table->exclude_columns = changed->exclude_columns;
@@ -243,5 +250,5 @@ listing_change(RegistryTable *table, const RegistryTable *changed, Effect effect
 	table->workers = changed->workers;
 	/* Without rows, other columns are to consumers as a change of the table's: no event is missing. */
 	if (effect == Effect::Resync && table->rows)
-		listing_begin_anew(table);
+		listing_begin_anew(registry, table);
 }

@@ -25,8 +25,8 @@ extern RegistryTable *listing_try(const Registry *registry, Oid relid, int parti
 extern void listing_add(Registry *registry, RegistryTable *table);
 /* `names`: as the table is called now, or nothing if it was dropped; see listing_names(). */
 extern void listing_remove(Registry *registry, RegistryTable *table, const RegistryRemoved *names);
-/* Has the table's rows come anew, with its next generation. */
-extern void listing_begin_anew(RegistryTable *table);
+/* Has the table's rows come anew, with its next generation; without rows that begins here, with changes. */
+extern void listing_begin_anew(Registry *registry, RegistryTable *table);
 
 enum class Effect {
 	None,
@@ -38,7 +38,10 @@ enum class Effect {
 extern void listing_keep_columns(RegistryTable *changed, const RegistryTable *table);
 /* What it takes that the table becomes as `changed` describes it. Reads catalogs, so before the registry is opened. */
 extern Effect listing_effect(const RegistryTable *table, const RegistryTable *changed);
-extern void listing_change(RegistryTable *table, const RegistryTable *changed, Effect effect);
+extern void listing_change(Registry *registry, RegistryTable *table, const RegistryTable *changed, Effect effect);
+
+/* Are the lists' items the same, one by one? */
+extern bool listing_same(List *a, List *b, bool (*same)(const void *, const void *));
 
 /* A table's names now; they stay as they are if it does not exist. Each has NAMEDATALEN bytes. */
 extern void listing_names(Oid relid, char *schema, char *name);

@@ -3,6 +3,7 @@
  */
 #include "mirror.h"
 
+#include "passing_read.h"
 #include "session.h"
 #include "standbys.h"
 
@@ -28,7 +29,8 @@ static XLogRecPtr position;    /* behind the row's commit */
 static bool confirmed = true;  /* the standbys have it */
 static bool complained;        /* that there is no table */
 
-Oid
+/* The table's OID, or InvalidOid. */
+static Oid
 mirror_table(void)
 {
 #if SIPHON_FAILOVER
@@ -468,13 +470,16 @@ siphon_mirror_main(Datum arg)
 static Registry *
 read_row_as_superuser(const char *application)
 {
+	PassingRead read;
 	Registry *registry;
 	Oid user;
 	int security;
 
 	GetUserIdAndSecContext(&user, &security);
 	SetUserIdAndSecContext(BOOTSTRAP_SUPERUSERID, security | SECURITY_LOCAL_USERID_CHANGE);
+	read = passing_read_begin();
 	registry = read_row("application", application);
+	passing_read_end(&read);
 	SetUserIdAndSecContext(user, security);
 	return registry;
 }

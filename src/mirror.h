@@ -41,7 +41,4 @@ extern Registry *mirror_adopt(const char *application);
 /* Removes the row of an application that is dropped. False if there was none. */
 extern bool mirror_forget(const char *application);
 
-/* The table's OID, or InvalidOid. */
-extern Oid mirror_table(void);
-
 #endif

@@ -5,7 +5,9 @@
  * It works in Siphon's own decoder alone. A slot can be created by any backend (that calls startup_cb too),
  * but who tries to read one through SQL or a replication connection is refused.
  */
+#include "catalog_changes.h"
 #include "decoder.h"
+#include "earlier_rows.h"
 #include "encoder.h"
 #include "message.h"
 #include "package.h"
@@ -18,7 +20,9 @@ extern "C" {
 static Transaction current;
 static uint64 ordinal;
 static bool with_events;
-static Oid rewritten; /* the relation of which the transaction rewrote a row last */
+static Oid rewritten;       /* the relation of which the transaction rewrote a row last */
+static List *written_apart; /* relations of no published table that a transaction inserted to which changes catalogs */
+static MemoryContext transaction_context;
 static MemoryContext change_context;
 
 static void
@@ -33,6 +37,7 @@ on_startup(LogicalDecodingContext *, OutputPluginOptions *options, bool is_init)
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 						errmsg("output plugin \"siphon\" can only be used by siphon's own decoder"),
 						errhint("Publish tables with siphon_add_table() and read them from NATS JetStream.")));
+	transaction_context = AllocSetContextCreate(TopMemoryContext, "siphon transaction", ALLOCSET_SMALL_SIZES);
 	change_context = AllocSetContextCreate(TopMemoryContext, "siphon change", ALLOCSET_DEFAULT_SIZES);
 	encoder_init();
 }
@@ -46,6 +51,8 @@ on_begin(LogicalDecodingContext *, ReorderBufferTXN *txn)
 	encode_transaction(&current);
 	ordinal = 0;
 	rewritten = InvalidOid;
+	written_apart = NIL;
+	MemoryContextReset(transaction_context);
 	with_events = false;
 	decoder_transaction_begin(txn->end_lsn);
 }
@@ -57,14 +64,150 @@ events_added(void)
 	decoder_events_added();
 }
 
-/* Has the transaction itself changed, or dropped, the relation? */
-static bool
-invalidates(const ReorderBufferTXN *txn, Oid relid)
+/* The tables of which a relation is, or is a part of. */
+static List *
+tables_of(Oid relid)
 {
-	for (uint32 i = 0; i < txn->ninvalidations; i++)
-		if (txn->invalidations[i].id == SHAREDINVALRELCACHE_ID && txn->invalidations[i].rc.relId == relid)
-			return true;
-	return false;
+	return lcons_oid(relid, get_rel_relispartition(relid) ? get_partition_ancestors(relid) : NIL);
+}
+
+/* The published tables to which rows of a partitioned table, and that of which it is one, belong. */
+static List *
+published_above(Oid relid)
+{
+	List *tables = NIL;
+	ListCell *lc;
+
+	foreach (lc, tables_of(relid))
+		if (table_published(lfirst_oid(lc)) && SearchSysCacheExists1(RELOID, ObjectIdGetDatum(lfirst_oid(lc))) &&
+			table_lookup(lfirst_oid(lc), current.commit_lsn))
+			tables = lappend_oid(tables, lfirst_oid(lc));
+	return tables;
+}
+
+/* A table has become a partition. It is empty, mostly, as each month's new one is; if not, its rows have no events. */
+static void
+on_attach(const ReorderBuffer *reorder, const PartitionChange *change)
+{
+	List *tables = published_above(change->parent);
+	Relation relation;
+	const char *what = nullptr;
+	bool readable = true;
+	ListCell *lc;
+
+	if (tables == NIL || (relation = RelationIdGetRelation(change->relid)) == nullptr)
+		return;
+	foreach (lc, leaves_of(relation, nullptr))
+	{
+		/* A foreign table's rows are not here, and no snapshot could bring them. */
+		if (get_rel_relkind(lfirst_oid(lc)) != RELKIND_RELATION)
+			readable = false;
+		else if (what || !(list_member_oid(written_apart, lfirst_oid(lc)) || earlier_rows(reorder, lfirst_oid(lc))))
+			continue;
+		what = psprintf("got partition \"%s\" with rows%s", RelationGetRelationName(relation),
+						readable ? "" : " of a foreign server");
+	}
+	RelationClose(relation);
+	foreach (lc, tables)
+		if (what)
+			decoder_rows_changed(lfirst_oid(lc), what, readable && siphon_resync_rewritten);
+}
+
+/* A partition has left, or was dropped. Often it is an old one that goes to an archive: what that means, consumers say.
+ */
+static void
+on_detach(const ReorderBufferTXN *txn, const PartitionChange *change)
+{
+	ListCell *table;
+	ListCell *above;
+
+	foreach (table, published_above(change->parent))
+	{
+		char *name;
+		char *bound;
+		List *bounds;
+		Table *published;
+
+		partition_before(txn, change->relid, &name, &bound);
+		bounds = list_make1(bound);
+		foreach (above, tables_of(change->parent))
+		{
+			char *ignored;
+
+			if (lfirst_oid(above) == lfirst_oid(table))
+				break;
+			partition_before(txn, lfirst_oid(above), &ignored, &bound);
+			bounds = lcons(bound, bounds);
+		}
+		ordinal++;
+		events_added();
+		published = table_lookup(lfirst_oid(table), current.commit_lsn);
+		if (published)
+			encode_detach(published, current, ordinal, name, bounds);
+		if (siphon_resync_detached)
+			decoder_rows_changed(lfirst_oid(table), psprintf("lost partition %s", name), true);
+	}
+}
+
+static void
+look_at_partitions(const ReorderBuffer *reorder, const ReorderBufferTXN *txn)
+{
+	MemoryContext old = MemoryContextSwitchTo(change_context);
+	ListCell *lc;
+
+	foreach (lc, partition_changes(txn))
+	{
+		const PartitionChange *change = static_cast<PartitionChange *>(lfirst(lc));
+
+		if (change->attached)
+			on_attach(reorder, change);
+		else
+			on_detach(txn, change);
+	}
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(change_context);
+}
+
+/* Rows of a divided table whose key is another now lie in other partitions; but that they do, no event says. */
+static const char *
+look_at_key(const ReorderBufferTXN *txn, const Table *table, Relation relation)
+{
+	List *now = NIL;
+	int count;
+	int16 *attributes;
+
+	if (table->wanted_partitions == 1)
+		return nullptr;
+	attributes = key_attributes(relation, &count);
+	for (int i = 0; i < count; i++)
+		now = lappend_int(now, attributes[i]);
+	return equal(key_before(txn, relation), now) ? nullptr : "is divided by another key than before";
+}
+
+/* Where a column's default differs from leaf to leaf, events can't say what existing rows have. */
+static const char *
+look_at_new_columns(const ReorderBufferTXN *txn, const Table *table, Relation relation)
+{
+	for (int i = 0; i < RelationGetDescr(relation)->natts; i++)
+		if (table->existing[i].differs && column_touched(txn, table->relid, static_cast<AttrNumber>(i + 1)))
+			return "got a column whose values differ from partition to partition";
+	return nullptr;
+}
+
+static void
+look_at_definition(const ReorderBufferTXN *txn, Oid relid, Relation relation)
+{
+	Table *table = table_lookup(relid, current.commit_lsn);
+	const char *what;
+
+	if (table == nullptr || !relation_touched(txn, relid))
+		return;
+	what = look_at_key(txn, table, relation);
+	if (what == nullptr)
+		what = look_at_new_columns(txn, table, relation);
+	/* Without a key there is nothing to divide by: the next that it gets will be another. */
+	if (what)
+		decoder_rows_changed(relid, what, siphon_resync_rewritten && table->nkeys > 0);
 }
 
 /* Of a table that consumers have heard of they are told, also while its rows are to come anew, or it was stopped. */
@@ -109,22 +252,26 @@ look_at_changed_tables(const ReorderBufferTXN *txn)
 
 		if (relation == nullptr)
 		{
-			if (!told && invalidates(txn, table->relid))
+			if (!told && relation_touched(txn, table->relid) && current.commit_lsn < table->until)
 				tell_of_drop(table);
 			continue;
 		}
-		RelationClose(relation);
+		/* First its name: where it takes that its rows come anew, it is not published for a while. */
 		if (table_lookup(table->relid, current.commit_lsn) && !told &&
 			rename_noted(decoder_application(), table, current.commit_lsn, &before))
 			tell_of_rename(table_under_name(table, &before), table);
+		look_at_definition(txn, table->relid, relation);
+		RelationClose(relation);
 	}
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(change_context);
 }
 
 static void
-on_commit(LogicalDecodingContext *, ReorderBufferTXN *txn, XLogRecPtr)
+on_commit(LogicalDecodingContext *context, ReorderBufferTXN *txn, XLogRecPtr)
 {
+	if (txn->ninvalidations > 0)
+		look_at_partitions(context->reorder, txn);
 	look_at_changed_tables(txn);
 	decoder_transaction_end(txn->final_lsn, current.commit_time, with_events);
 }
@@ -146,13 +293,6 @@ publish(Table *table, const Leaf *leaf, Relation relation, ReorderBufferChange *
 				  siphon_change_tuple(change->data.tp.newtuple), current, ordinal);
 }
 
-/* The tables of which a relation is, or is a part of. */
-static List *
-tables_of(Oid relid)
-{
-	return lcons_oid(relid, get_rel_relispartition(relid) ? get_partition_ancestors(relid) : NIL);
-}
-
 /* ALTER TABLE has written a row of the table anew: a type has changed, or a column was added that is not constant. */
 static void
 on_rewrite(Oid relid)
@@ -172,9 +312,10 @@ on_rewrite(Oid relid)
 }
 
 static void
-on_change(LogicalDecodingContext *, ReorderBufferTXN *, Relation relation, ReorderBufferChange *change)
+on_change(LogicalDecodingContext *, ReorderBufferTXN *txn, Relation relation, ReorderBufferChange *change)
 {
 	MemoryContext old;
+	List *leaves = NIL;
 
 	decoder_tick();
 	if (unlikely(OidIsValid(relation->rd_rel->relrewrite)))
@@ -187,15 +328,20 @@ on_change(LogicalDecodingContext *, ReorderBufferTXN *, Relation relation, Reord
 	publish(table_lookup(RelationGetRelid(relation), current.commit_lsn), nullptr, relation, change);
 	if (relation->rd_rel->relispartition)
 	{
-		List *leaves = leaf_lookup(relation);
 		ListCell *lc;
 
+		leaves = leaf_lookup(relation);
 		foreach (lc, leaves)
 		{
 			const Leaf *leaf = static_cast<Leaf *>(lfirst(lc));
 
 			publish(table_lookup(leaf->root, current.commit_lsn), leaf, relation, change);
 		}
+	}
+	if (unlikely(leaves == NIL && rbtxn_has_catalog_changes(txn) && change->action != REORDER_BUFFER_CHANGE_DELETE))
+	{
+		MemoryContextSwitchTo(transaction_context);
+		written_apart = list_append_unique_oid(written_apart, RelationGetRelid(relation));
 	}
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(change_context);

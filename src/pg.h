@@ -68,6 +68,7 @@ extern "C" {
 #include "storage/proc.h"
 #include "storage/procsignal.h"
 #include "storage/shmem.h"
+#include "storage/smgr.h"
 #include "tcop/tcopprot.h"
 #include "utils/acl.h"
 #include "utils/array.h"
@@ -124,6 +125,29 @@ siphon_attribute_map(TupleDesc from, TupleDesc to)
 #endif
 }
 
+/* A permanent relation's file; 16 has other names for that. */
+#if PG_VERSION_NUM >= 160000
+using SiphonFile = RelFileLocator;
+#else
+using SiphonFile = RelFileNode;
+#endif
+
+static inline SiphonFile
+siphon_file(Oid tablespace, Oid database, Oid number)
+{
+	return {tablespace, database, number};
+}
+
+static inline SMgrRelation
+siphon_smgr(SiphonFile file)
+{
+#if PG_VERSION_NUM >= 170000
+	return smgropen(file, INVALID_PROC_NUMBER);
+#else
+	return smgropen(file, InvalidBackendId);
+#endif
+}
+
 /* Logical decoding on a standby, and condition variables that wake for WAL, came with 16. */
 #if PG_VERSION_NUM >= 160000
 #define SIPHON_STANDBY_DECODING 1
@@ -159,6 +183,16 @@ static inline XLogRecPtr
 siphon_newest_wal(void)
 {
 	return RecoveryInProgress() ? GetXLogReplayRecPtr(nullptr) : GetXLogInsertRecPtr();
+}
+
+/*
+ * Behind the commit records of all that a snapshot shows which was taken before. In recovery a transaction becomes
+ * visible while its commit record is being replayed, so the end of that record counts.
+ */
+static inline XLogRecPtr
+siphon_visible_wal(void)
+{
+	return RecoveryInProgress() ? GetCurrentReplayRecPtr(nullptr) : GetXLogInsertRecPtr();
 }
 
 static inline void

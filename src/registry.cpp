@@ -1,10 +1,7 @@
 /*
- * The registry's files: see registry.h. JSON is written by hand with PostgreSQL's escape_json, which works without a
- * database connection, as the launcher needs.
+ * The registry's files, and what is done to a registry: see registry.h.
  */
 #include "registry.h"
-
-#include "json.h"
 
 #define XXH_INLINE_ALL
 #include <xxhash.h>
@@ -17,14 +14,6 @@ static constexpr char kDirectory[] = "siphon";
 static constexpr char kSuffix[] = ".registry";
 static constexpr char kMagic[] = "siphon-registry";
 static constexpr int kFormat = 2;
-
-static const char *const kPhaseNames[] = {"waiting", "scanning", "streaming", "stopped"};
-
-const char *
-phase_name(Phase phase)
-{
-	return kPhaseNames[static_cast<int>(phase)];
-}
 
 bool
 registry_name_valid(const char *name)
@@ -47,179 +36,6 @@ static void
 registry_path(char *out, const char *application, const char *suffix)
 {
 	snprintf(out, MAXPGPATH, "%s/%s%s", kDirectory, application, suffix);
-}
-
-static void
-json_string(StringInfo out, const char *key, const char *value)
-{
-	appendStringInfo(out, "\"%s\": ", key);
-	escape_json(out, value);
-}
-
-/* A number that takes all of 64 bits, which JSON's readers may not. */
-static void
-json_hex(StringInfo out, uint64 number)
-{
-	appendStringInfo(out, "\"%016llx\"", static_cast<unsigned long long>(number));
-}
-
-static void
-write_history(StringInfo json, const Registry *registry)
-{
-	ListCell *lc;
-
-	appendStringInfoString(json, ",\n \"history\": ");
-	json_hex(json, registry->history);
-	appendStringInfo(json, ", \"acknowledged\": %d, \"failover\": %d, \"epochs\": [", registry->acknowledged ? 1 : 0,
-					 registry->failover ? 1 : 0);
-	foreach (lc, registry->epochs)
-	{
-		if (lc != list_head(registry->epochs))
-			appendStringInfoString(json, ", ");
-		json_hex(json, *static_cast<uint64 *>(lfirst(lc)));
-	}
-	appendStringInfoString(json, "]");
-}
-
-static void
-write_removed(StringInfo json, List *removed)
-{
-	ListCell *lc;
-
-	appendStringInfoString(json, ",\n \"removed\": [");
-	foreach (lc, removed)
-	{
-		const RegistryRemoved *table = static_cast<RegistryRemoved *>(lfirst(lc));
-
-		appendStringInfo(json, "%s\n  {\"relation_oid\": %u, ", lc == list_head(removed) ? "" : ",", table->relid);
-		json_string(json, "schema", table->schema);
-		appendStringInfoString(json, ", ");
-		json_string(json, "table", table->name);
-		appendStringInfo(json, ", \"generation\": %u}", table->generation);
-	}
-	appendStringInfoString(json, "]");
-}
-
-/* What is not there of an application that follows no publication: also in files of before there was this. */
-static void
-write_followed(StringInfo json, const Registry *registry)
-{
-	ListCell *lc;
-
-	if (registry->publication[0] == '\0')
-		return;
-	appendStringInfoString(json, ",\n ");
-	json_string(json, "publication", registry->publication);
-	appendStringInfoString(json, ", ");
-	json_string(json, "follow_reason", registry->follow_reason);
-	appendStringInfoString(json, ", \"left_out\": [");
-	foreach (lc, registry->left_out)
-	{
-		const RegistryLeftOut *table = static_cast<RegistryLeftOut *>(lfirst(lc));
-
-		appendStringInfo(json, "%s\n  {\"relation_oid\": %u, ", lc == list_head(registry->left_out) ? "" : ",",
-						 table->relid);
-		json_string(json, "schema", table->schema);
-		appendStringInfoString(json, ", ");
-		json_string(json, "table", table->name);
-		appendStringInfoString(json, ", ");
-		json_string(json, "reason", table->reason);
-		appendStringInfoString(json, "}");
-	}
-	appendStringInfoString(json, "]");
-}
-
-static void
-write_followed_table(StringInfo json, const RegistryTable *table)
-{
-	ListCell *lc;
-
-	if (!table->followed && table->only_attributes == NIL)
-		return;
-	appendStringInfo(json, ", \"followed\": %d, \"only_attributes\": [", table->followed ? 1 : 0);
-	foreach (lc, table->only_attributes)
-		appendStringInfo(json, "%s%d", lc == list_head(table->only_attributes) ? "" : ", ", lfirst_int(lc));
-	appendStringInfoString(json, "]");
-}
-
-/* Of a table that was never renamed it is not there. */
-static void
-write_former_names(StringInfo json, const RegistryTable *table)
-{
-	ListCell *lc;
-
-	if (table->former == NIL)
-		return;
-	appendStringInfoString(json, ", \"former_names\": [");
-	foreach (lc, table->former)
-	{
-		const RegistryName *former = static_cast<RegistryName *>(lfirst(lc));
-
-		appendStringInfo(json, "%s{\"until\": \"%X/%X\", ", lc == list_head(table->former) ? "" : ", ",
-						 LSN_FORMAT_ARGS(former->until));
-		json_string(json, "schema", former->schema);
-		appendStringInfoString(json, ", ");
-		json_string(json, "table", former->name);
-		appendStringInfoString(json, "}");
-	}
-	appendStringInfoString(json, "]");
-}
-
-char *
-registry_to_json(const Registry *registry)
-{
-	StringInfoData json;
-	ListCell *lc;
-	ListCell *lc2;
-
-	initStringInfo(&json);
-	appendStringInfoString(&json, "{");
-	json_string(&json, "application", registry->application);
-	appendStringInfo(&json, ", \"database_oid\": %u, ", registry->database);
-	json_string(&json, "database", registry->database_name);
-	appendStringInfoString(&json, ", ");
-	json_string(&json, "slot", registry->slot);
-	appendStringInfo(&json, ", \"generation\": %u, \"timeline\": %u, \"version\": " UINT64_FORMAT, registry->generation,
-					 registry->timeline, registry->version);
-	write_history(&json, registry);
-	appendStringInfoString(&json, ",\n ");
-	json_string(&json, "given_up", registry->given_up);
-	write_removed(&json, registry->removed);
-	write_followed(&json, registry);
-	appendStringInfoString(&json, ",\n \"tables\": [");
-	foreach (lc, registry->tables)
-	{
-		const RegistryTable *table = static_cast<RegistryTable *>(lfirst(lc));
-
-		appendStringInfo(&json, "%s\n  {\"relation_oid\": %u, ", lc == list_head(registry->tables) ? "" : ",",
-						 table->relid);
-		json_string(&json, "schema", table->schema);
-		appendStringInfoString(&json, ", ");
-		json_string(&json, "table", table->name);
-		appendStringInfo(&json, ", \"partitions\": %d, \"start\": \"%X/%X\", \"exclude_columns\": [", table->partitions,
-						 LSN_FORMAT_ARGS(table->start));
-		foreach (lc2, table->exclude_columns)
-		{
-			if (lc2 != list_head(table->exclude_columns))
-				appendStringInfoString(&json, ", ");
-			escape_json(&json, static_cast<char *>(lfirst(lc2)));
-		}
-		appendStringInfoString(&json, "], \"exclude_attributes\": [");
-		foreach (lc2, table->exclude_attributes)
-			appendStringInfo(&json, "%s%d", lc2 == list_head(table->exclude_attributes) ? "" : ", ", lfirst_int(lc2));
-		appendStringInfo(&json,
-						 "], \"phase\": \"%s\", \"generation\": %u, \"rows\": %d, \"workers\": %d, \"paused\": %d, "
-						 "\"failures\": %d, "
-						 "\"retry_at\": %lld, ",
-						 phase_name(table->phase), table->generation, table->rows ? 1 : 0, table->workers,
-						 table->paused ? 1 : 0, table->failures, static_cast<long long>(table->retry_at));
-		json_string(&json, "reason", table->reason);
-		write_followed_table(&json, table);
-		write_former_names(&json, table);
-		appendStringInfoString(&json, "}");
-	}
-	appendStringInfoString(&json, "]}\n");
-	return json.data;
 }
 
 void
@@ -287,179 +103,7 @@ registry_remove(const char *application)
 		return;
 	}
 	fsync_fname(kDirectory, true);
-}
-
-[[noreturn]] static void
-damaged(const char *path, const char *what)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_DATA_CORRUPTED), errmsg("registry file \"%s\" is damaged", path), errdetail("%s", what),
-			 errhint("Restore the file from a backup, or remove it, drop its replication slot with "
-					 "pg_drop_replication_slot(), and add the tables again with siphon_add_table().")));
-}
-
-/* The value of a key of a JSON object, or an error: the checksum was right, so a missing one is a bug or a forgery. */
-static const Json *
-member(const char *path, const Json *object, const char *key, JsonKind kind)
-{
-	const Json *value = json_member(object, key);
-
-	if (value == nullptr || value->kind != kind)
-		damaged(path, psprintf("Key \"%s\" is missing or of the wrong type.", key));
-	return value;
-}
-
-static void
-copy_member(const char *path, const Json *object, const char *key, char *out, size_t size)
-{
-	strlcpy(out, member(path, object, key, JsonKind::String)->text, size);
-}
-
-static int64
-number_member(const char *path, const Json *object, const char *key)
-{
-	return member(path, object, key, JsonKind::Number)->number;
-}
-
-/* The first item of an array, all of whose items are of this kind. */
-static const Json *
-items_of(const char *path, const Json *object, const char *key, JsonKind kind)
-{
-	const Json *first = member(path, object, key, JsonKind::Array)->first;
-
-	for (const Json *item = first; item; item = item->next)
-		if (item->kind != kind)
-			damaged(path, psprintf("An item of \"%s\" is of the wrong type.", key));
-	return first;
-}
-
-static uint64
-hex_of(const char *path, const Json *value)
-{
-	char *end;
-	uint64 number = strtoull(value->text, &end, 16);
-
-	if (end == value->text || *end != '\0')
-		damaged(path, psprintf("\"%s\" is no number in hexadecimal.", value->text));
-	return number;
-}
-
-static void
-parse_history(const char *path, const Json *object, Registry *registry)
-{
-	registry->history = hex_of(path, member(path, object, "history", JsonKind::String));
-	registry->acknowledged = number_member(path, object, "acknowledged") != 0;
-	registry->failover = number_member(path, object, "failover") != 0;
-	for (const Json *item = items_of(path, object, "epochs", JsonKind::String); item; item = item->next)
-	{
-		uint64 *epoch = static_cast<uint64 *>(palloc(sizeof(uint64)));
-
-		*epoch = hex_of(path, item);
-		registry->epochs = lappend(registry->epochs, epoch);
-	}
-}
-
-static Phase
-phase_member(const char *path, const Json *object)
-{
-	char name[16];
-
-	copy_member(path, object, "phase", name, sizeof(name));
-	for (int i = 0; i < static_cast<int>(lengthof(kPhaseNames)); i++)
-		if (strcmp(name, kPhaseNames[i]) == 0)
-			return static_cast<Phase>(i);
-	damaged(path, psprintf("\"%s\" is no phase of a table.", name));
-}
-
-static void
-parse_followed_table(const char *path, const Json *object, RegistryTable *table)
-{
-	if (json_member(object, "followed") == nullptr)
-		return;
-	table->followed = number_member(path, object, "followed") != 0;
-	for (const Json *item = items_of(path, object, "only_attributes", JsonKind::Number); item; item = item->next)
-		table->only_attributes = lappend_int(table->only_attributes, static_cast<int>(item->number));
-}
-
-static XLogRecPtr
-lsn_member(const char *path, const Json *object, const char *key)
-{
-	return DatumGetLSN(
-		DirectFunctionCall1(pg_lsn_in, CStringGetDatum(member(path, object, key, JsonKind::String)->text)));
-}
-
-static void
-parse_former_names(const char *path, const Json *object, RegistryTable *table)
-{
-	if (json_member(object, "former_names") == nullptr)
-		return;
-	for (const Json *item = items_of(path, object, "former_names", JsonKind::Object); item; item = item->next)
-	{
-		RegistryName *former = static_cast<RegistryName *>(palloc0(sizeof(RegistryName)));
-
-		former->until = lsn_member(path, item, "until");
-		copy_member(path, item, "schema", former->schema, sizeof(former->schema));
-		copy_member(path, item, "table", former->name, sizeof(former->name));
-		table->former = lappend(table->former, former);
-	}
-}
-
-static RegistryTable *
-parse_table(const char *path, const Json *object)
-{
-	RegistryTable *table = static_cast<RegistryTable *>(palloc0(sizeof(RegistryTable)));
-
-	table->relid = static_cast<Oid>(number_member(path, object, "relation_oid"));
-	copy_member(path, object, "schema", table->schema, sizeof(table->schema));
-	copy_member(path, object, "table", table->name, sizeof(table->name));
-	table->partitions = static_cast<int>(number_member(path, object, "partitions"));
-	table->start = lsn_member(path, object, "start");
-	table->phase = phase_member(path, object);
-	table->generation = static_cast<uint32>(number_member(path, object, "generation"));
-	table->rows = number_member(path, object, "rows") != 0;
-	table->workers = static_cast<int>(number_member(path, object, "workers"));
-	table->paused = number_member(path, object, "paused") != 0;
-	table->failures = static_cast<int>(number_member(path, object, "failures"));
-	table->retry_at = number_member(path, object, "retry_at");
-	copy_member(path, object, "reason", table->reason, sizeof(table->reason));
-	for (const Json *item = items_of(path, object, "exclude_columns", JsonKind::String); item; item = item->next)
-		table->exclude_columns = lappend(table->exclude_columns, pstrdup(item->text));
-	for (const Json *item = items_of(path, object, "exclude_attributes", JsonKind::Number); item; item = item->next)
-		table->exclude_attributes = lappend_int(table->exclude_attributes, static_cast<int>(item->number));
-	parse_followed_table(path, object, table);
-	parse_former_names(path, object, table);
-	return table;
-}
-
-static RegistryRemoved *
-parse_removed(const char *path, const Json *object)
-{
-	RegistryRemoved *table = static_cast<RegistryRemoved *>(palloc0(sizeof(RegistryRemoved)));
-
-	table->relid = static_cast<Oid>(number_member(path, object, "relation_oid"));
-	copy_member(path, object, "schema", table->schema, sizeof(table->schema));
-	copy_member(path, object, "table", table->name, sizeof(table->name));
-	table->generation = static_cast<uint32>(number_member(path, object, "generation"));
-	return table;
-}
-
-static void
-parse_followed(const char *path, const Json *object, Registry *registry)
-{
-	if (json_member(object, "publication") == nullptr)
-		return;
-	copy_member(path, object, "publication", registry->publication, sizeof(registry->publication));
-	copy_member(path, object, "follow_reason", registry->follow_reason, sizeof(registry->follow_reason));
-	for (const Json *item = items_of(path, object, "left_out", JsonKind::Object); item; item = item->next)
-	{
-		RegistryLeftOut *table = static_cast<RegistryLeftOut *>(palloc0(sizeof(RegistryLeftOut)));
-
-		table->relid = static_cast<Oid>(number_member(path, item, "relation_oid"));
-		copy_member(path, item, "schema", table->schema, sizeof(table->schema));
-		copy_member(path, item, "table", table->name, sizeof(table->name));
-		copy_member(path, item, "reason", table->reason, sizeof(table->reason));
-		registry->left_out = lappend(registry->left_out, table);
-	}
+	pg_atomic_fetch_add_u64(&siphon_shared->registry_writes, 1);
 }
 
 /* The file's bytes, NUL-terminated; NULL if there is no such file. */
@@ -484,7 +128,7 @@ slurp(const char *path, size_t *length)
 	else if (static_cast<Size>(st.st_size) >= MaxAllocSize)
 	{
 		FreeFile(file);
-		damaged(path, "It is larger than a registry can be.");
+		registry_damaged(path, "It is larger than a registry can be.");
 	}
 	else
 	{
@@ -505,35 +149,6 @@ slurp(const char *path, size_t *length)
 }
 
 Registry *
-registry_from_json(const char *path, const char *application, char *text)
-{
-	Registry *registry;
-	const Json *json;
-
-	json = json_parse(text);
-	if (json == nullptr || json->kind != JsonKind::Object)
-		damaged(path, "It does not hold a JSON object.");
-	registry = static_cast<Registry *>(palloc0(sizeof(Registry)));
-	copy_member(path, json, "application", registry->application, sizeof(registry->application));
-	if (strcmp(registry->application, application) != 0)
-		damaged(path, psprintf("It belongs to application \"%s\".", registry->application));
-	registry->database = static_cast<Oid>(number_member(path, json, "database_oid"));
-	copy_member(path, json, "database", registry->database_name, sizeof(registry->database_name));
-	copy_member(path, json, "slot", registry->slot, sizeof(registry->slot));
-	registry->generation = static_cast<uint32>(number_member(path, json, "generation"));
-	registry->timeline = static_cast<TimeLineID>(number_member(path, json, "timeline"));
-	registry->version = static_cast<uint64>(number_member(path, json, "version"));
-	parse_history(path, json, registry);
-	copy_member(path, json, "given_up", registry->given_up, sizeof(registry->given_up));
-	for (const Json *item = items_of(path, json, "tables", JsonKind::Object); item; item = item->next)
-		registry->tables = lappend(registry->tables, parse_table(path, item));
-	for (const Json *item = items_of(path, json, "removed", JsonKind::Object); item; item = item->next)
-		registry->removed = lappend(registry->removed, parse_removed(path, item));
-	parse_followed(path, json, registry);
-	return registry;
-}
-
-Registry *
 registry_read(const char *application)
 {
 	char path[MAXPGPATH];
@@ -551,7 +166,7 @@ registry_read(const char *application)
 
 	body = strchr(bytes, '\n');
 	if (body == nullptr || sscanf(bytes, "siphon-registry %d %llx\n", &format, &checksum) != 2)
-		damaged(path, "Its first line is not that of a registry.");
+		registry_damaged(path, "Its first line is not that of a registry.");
 	body++;
 	if (format != kFormat)
 		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
@@ -559,7 +174,7 @@ registry_read(const char *application)
 						errdetail("This version of siphon reads format version %d.", kFormat),
 						errhint("Install the version of siphon that wrote it.")));
 	if (XXH3_64bits(body, length - (body - bytes)) != checksum)
-		damaged(path, "Its checksum does not match its content.");
+		registry_damaged(path, "Its checksum does not match its content.");
 
 	registry = registry_from_json(path, application, body);
 	pfree(bytes);

@@ -50,6 +50,7 @@ struct RegistryTable
 	bool followed;            /* it is here because a publication has it: see follower.h */
 	List *only_attributes; /* of int: if there are any, they are what is published, and exclude_columns is for people */
 	XLogRecPtr start;      /* transactions whose commit record starts at or behind it are published */
+	XLogRecPtr until;      /* it leaves: those whose commit record starts at or behind this are not; or 0 */
 	Phase phase;
 	uint32 generation;    /* what is published carries it; 0: nothing was yet */
 	bool rows;            /* existing rows are published, not changes alone */
@@ -143,9 +144,11 @@ extern bool registry_newer(const Registry *a, const Registry *b);
 /* The first version of a new application. */
 extern uint64 registry_first_version(void);
 
-/* The JSON document, and a registry from one. ERROR if it is damaged: `path` says in what. */
+/* The JSON document, and a registry from one. ERROR if it is damaged: `path` says in what. See registry_json.cpp. */
 extern char *registry_to_json(const Registry *registry);
 extern Registry *registry_from_json(const char *path, const char *application, char *json);
+/* That error. */
+[[noreturn]] extern void registry_damaged(const char *path, const char *what);
 
 /* The name of an application's slot; `out` has NAMEDATALEN bytes. */
 extern void registry_slot_name(char *out, const char *application);

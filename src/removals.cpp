@@ -3,6 +3,7 @@
  */
 #include "removals.h"
 
+#include "listing.h"
 #include "ring_output.h"
 #include "table.h"
 #include "text.h"
@@ -15,7 +16,8 @@ struct Removal
 	uint64 ring; /* acknowledged up to here, it is done; 0: not written yet */
 };
 
-static List *removals; /* of Removal *, in TopMemoryContext */
+static List *removals;     /* of Removal *, in TopMemoryContext */
+static XLogRecPtr leaving; /* the first place at which a table leaves, or 0 */
 
 static Removal *
 find(Oid relid, uint32 generation)
@@ -65,6 +67,14 @@ removals_load(const Registry *registry)
 		removals = lappend(removals, removal);
 	}
 	MemoryContextSwitchTo(caller);
+	leaving = InvalidXLogRecPtr;
+	foreach (lc, registry->tables)
+	{
+		XLogRecPtr until = static_cast<RegistryTable *>(lfirst(lc))->until;
+
+		if (until != InvalidXLogRecPtr && (leaving == InvalidXLogRecPtr || until < leaving))
+			leaving = until;
+	}
 	return next_unwritten() != nullptr;
 }
 
@@ -139,4 +149,37 @@ removals_serve(const char *application)
 		removals = foreach_delete_current(removals, lc);
 		pfree(removal);
 	}
+}
+
+bool
+removals_leave(const char *application, XLogRecPtr confirmed)
+{
+	Registry *registry;
+	List *tables;
+	ListCell *lc;
+
+	if (leaving == InvalidXLogRecPtr || confirmed < leaving)
+		return false;
+	registry = registry_begin_change(application);
+	if (registry == nullptr)
+		return false;
+	tables = list_copy(registry->tables);
+	foreach (lc, tables)
+	{
+		RegistryTable *table = static_cast<RegistryTable *>(lfirst(lc));
+		RegistryRemoved names = {};
+
+		if (table->until == InvalidXLogRecPtr || table->until > confirmed)
+			continue;
+		table_names(table->relid, names.schema, names.name);
+		listing_remove(registry, table, &names);
+		ereport(LOG, (errmsg("siphon: table \"%s.%s\" is not published by application \"%s\" any more", table->schema,
+							 table->name, application),
+					  errdetail("It left the publication before %X/%X, and all that was committed until then is "
+								"published.",
+								LSN_FORMAT_ARGS(table->until))));
+	}
+	registry_end_change(registry);
+	leaving = InvalidXLogRecPtr;
+	return true;
 }

@@ -101,7 +101,7 @@ shared_find_or_add(const char *name, Oid database)
 	for (int i = 0; i < siphon_max_applications; i++)
 	{
 		app = &siphon_shared->apps[i];
-		if (app->in_use || app->decoder_pid != 0)
+		if (app->in_use || app->decoder_pid != 0 || app->follower_pid != 0)
 			continue;
 		app->in_use = true;
 		strlcpy(app->name, name, sizeof(app->name));

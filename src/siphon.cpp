@@ -19,6 +19,7 @@ char *siphon_ring_directory;
 int siphon_ring_size_kb;
 int siphon_flush_interval_ms;
 bool siphon_resync_rewritten;
+bool siphon_resync_detached;
 int siphon_package_size_kb;
 int siphon_package_memory_kb;
 int siphon_max_applications;
@@ -79,9 +80,13 @@ define_settings(void)
 							&siphon_ring_size_kb, 64 * 1024, 64, INT_MAX / 2, PGC_SIGHUP, GUC_UNIT_KB, check_ring_size,
 							nullptr, nullptr);
 	DefineCustomBoolVariable("siphon.resync_rewritten",
-							 "Brings the rows of a table out anew when ALTER TABLE has rewritten them.",
+							 "Brings the rows of a table out anew when ALTER TABLE has changed them without events.",
 							 "Where it is off, siphon_tables says that the table needs siphon_resync_table().",
 							 &siphon_resync_rewritten, true, PGC_SIGHUP, 0, nullptr, nullptr, nullptr);
+	DefineCustomBoolVariable("siphon.resync_detached",
+							 "Brings the rows of a table out anew when a partition was detached from it, or dropped.",
+							 "Where it is off, an event alone tells consumers.", &siphon_resync_detached, false,
+							 PGC_SIGHUP, 0, nullptr, nullptr, nullptr);
 	DefineCustomIntVariable("siphon.flush_interval", "Longest time that an event waits for its package to fill.",
 							"0 writes packages out at every commit that finds no more WAL to decode.",
 							&siphon_flush_interval_ms, 100, 0, 60 * 1000, PGC_SIGHUP, GUC_UNIT_MS, nullptr, nullptr,

@@ -12,6 +12,7 @@ extern char *siphon_ring_directory;
 extern int siphon_ring_size_kb;
 extern int siphon_flush_interval_ms;
 extern bool siphon_resync_rewritten;
+extern bool siphon_resync_detached;
 extern int siphon_package_size_kb;
 extern int siphon_package_memory_kb;
 extern int siphon_max_applications;
@@ -70,13 +71,15 @@ struct App
 	uint64 incarnation; /* differs for each use of this array element */
 	pid_t decoder_pid;  /* 0: none */
 	Latch *decoder_latch;
-	bool stop;      /* being dropped or resynchronized, by a backend: no decoder or snapshot is to run */
+	pid_t follower_pid; /* likewise */
+	Latch *follower_latch;
+	bool stop;      /* being dropped or resynchronized, by a backend: none of its processes is to run */
 	bool giving_up; /* likewise, by the launcher */
 	TimestampTz decoder_started;
 	pg_atomic_uint64 registry_wanted; /* version of the registry that the decoder should have loaded */
 	uint64 registry_loaded;           /* version that it has */
 	pg_atomic_uint64 mirrored;        /* version of the registry that a failover does not lose: see mirror.h */
-	ConditionVariable changed;        /* state, decoder_pid or registry_loaded changed */
+	ConditionVariable changed;        /* state, a pid or registry_loaded changed */
 
 	pg_atomic_uint64 figures[static_cast<int>(Figure::Count)];
 };

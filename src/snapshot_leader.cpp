@@ -99,7 +99,7 @@ begin_generation(void)
 	read_names(schema, name);
 	registry = registry_begin_change(snapshot_job->app->name);
 	table = registry ? registry_find(registry, snapshot_job->relid) : nullptr;
-	if (table == nullptr)
+	if (table == nullptr || table->until != InvalidXLogRecPtr)
 		ereport(ERROR, (errcode(ERRCODE_QUERY_CANCELED), errmsg("the table is not published any more")));
 	if (strcmp(table->schema, schema) != 0 || strcmp(table->name, name) != 0)
 	{
@@ -109,6 +109,8 @@ begin_generation(void)
 	}
 	table->former = NIL;
 	table->phase = Phase::Scanning;
+	/* What is said of it from here on may be about what the snapshot does not show. */
+	table->reason[0] = '\0';
 	table->generation = registry_next_generation(registry);
 	table->start = siphon_newest_wal();
 	/* siphon_pause() may have come before there was this job. */
@@ -144,10 +146,7 @@ end_generation(void)
 	table->failures = 0;
 	/* Unless it is to be brought out anew already, or was stopped. */
 	if (table->phase == Phase::Scanning)
-	{
 		table->phase = Phase::Streaming;
-		table->reason[0] = '\0';
-	}
 	registry_end_change(registry);
 	application_notify(snapshot_job->app->name, reason);
 }
@@ -303,11 +302,7 @@ take_snapshot(Visibility *visibility)
 	const TransactionId *xids = recovery ? snapshot->subxip : snapshot->xip; /* recovery keeps all in subxip */
 
 	PushActiveSnapshot(snapshot);
-	/*
-	 * Whatever the snapshot shows was committed before this. In recovery a transaction becomes visible while its
-	 * commit record is being replayed, so the end of that record counts.
-	 */
-	snapshot_job->lsn = RecoveryInProgress() ? GetCurrentReplayRecPtr(nullptr) : GetXLogInsertRecPtr();
+	snapshot_job->lsn = siphon_visible_wal();
 
 	visibility->xmin = snapshot->xmin;
 	visibility->xmax = snapshot->xmax;

@@ -67,20 +67,31 @@ invalidate_schema(Datum, int, uint32 hash)
 }
 
 static void
+invalidate_relations(void)
+{
+	HASH_SEQ_STATUS status;
+	Table *table;
+
+	hash_seq_init(&status, tables);
+	while ((table = static_cast<Table *>(hash_seq_search(&status))) != nullptr)
+		table->valid = table->existing_valid = false;
+	tables_epoch++;
+}
+
+static void
 invalidate_relation(Datum, Oid relid)
 {
 	Table *table;
 
 	if (relid == InvalidOid)
 	{
-		invalidate_all(0, 0, 0);
-		tables_epoch++;
+		invalidate_relations();
 		return;
 	}
 	table = static_cast<Table *>(hash_search(tables, &relid, HASH_FIND, nullptr));
 	if (table)
 	{
-		table->valid = false;
+		table->valid = table->existing_valid = false;
 		table->changed = true;
 		any_changed = true;
 		tables_epoch++;
@@ -134,6 +145,7 @@ set_table(const RegistryTable *listed)
 	table->published = phase_publishes(listed->phase);
 	table->valid = false;
 	table->start = listed->start;
+	table->until = listed->until ? listed->until : PG_UINT64_MAX;
 	table->kind = listed->phase == Phase::Scanning ? siphon::FrameKind::Held : siphon::FrameKind::Changes;
 	table->generation = listed->generation;
 	table->wanted_partitions = listed->partitions;
@@ -230,15 +242,14 @@ put_utf8(WireBuffer *out, uint32 field, const char *text)
 
 /* The value that rows have which were there when the column was added. */
 static void
-put_existing_rows(WireBuffer *out, Column *column, TupleDesc desc)
+put_existing_rows(WireBuffer *out, Column *column, const ExistingValue *existing)
 {
-	bool missing_is_null;
-	Datum missing = getmissingattr(desc, column->attnum + 1, &missing_is_null);
+	bool isnull;
 	Value value;
 
-	if (missing_is_null)
+	if (!existing->present)
 		return;
-	value = value_from_datum(&column->type, missing, false);
+	value = value_from_datum(&column->type, getmissingattr(existing->from, existing->attnum + 1, &isnull), false);
 	buffer_reserve(out, value_bound(value));
 	Wire wire(out);
 	value_write(&wire, siphon::field::kExistingRows, value);
@@ -310,8 +321,7 @@ build_columns(Table *table, Relation relation, WireBuffer *wire_columns, ColumnD
 		draft->attribute = attribute;
 		draft->wire = draft_column(attribute, column->key);
 		table->fingerprint = XXH3_64bits_withSeed(draft->wire.data, draft->wire.size, table->fingerprint);
-		if (attribute->atthasmissing)
-			put_existing_rows(&draft->wire, column, desc);
+		put_existing_rows(&draft->wire, column, &table->existing[i]);
 		buffer_reserve(wire_columns, draft->wire.size + 16);
 		Wire wire(wire_columns);
 		wire.bytes_field(siphon::field::kColumns, draft->wire.data, draft->wire.size);
@@ -383,9 +393,25 @@ log_lost_identity(const Table *table, Relation relation)
 }
 
 static void
+look_at_existing_rows(Table *table, Relation relation)
+{
+	MemoryContext caller;
+
+	if (table->existing_valid)
+		return;
+	if (table->existing_context == nullptr)
+		table->existing_context = AllocSetContextCreate(tables_context, "siphon existing rows", ALLOCSET_SMALL_SIZES);
+	table->existing_valid = true;
+	MemoryContextReset(table->existing_context);
+	caller = MemoryContextSwitchTo(table->existing_context);
+	table->existing = existing_values(relation);
+	MemoryContextSwitchTo(caller);
+}
+
+static void
 build(Table *table, Relation relation)
 {
-	Table fresh = *table;
+	Table fresh;
 	MemoryContext caller;
 	WireBuffer columns;
 	WireBuffer schema;
@@ -396,6 +422,8 @@ build(Table *table, Relation relation)
 
 	/* First, so that whatever invalidates the table from here on gets it built once more. */
 	table->valid = true;
+	look_at_existing_rows(table, relation);
+	fresh = *table;
 	fresh.context = AllocSetContextCreate(tables_context, "siphon table columns", ALLOCSET_SMALL_SIZES);
 	caller = MemoryContextSwitchTo(fresh.context);
 	buffer_init(&columns, 1024);
@@ -536,12 +564,29 @@ find_table(Oid relid)
 	return *entry;
 }
 
+void
+table_names(Oid relid, char *schema, char *name)
+{
+	Table *table = static_cast<Table *>(hash_search(tables, &relid, HASH_FIND, nullptr));
+
+	if (table == nullptr || table->context == nullptr)
+		return;
+	strlcpy(schema, table->schema, NAMEDATALEN);
+	strlcpy(name, table->name, NAMEDATALEN);
+}
+
+bool
+table_published_at(const Table *table, XLogRecPtr commit_lsn)
+{
+	return table->published && commit_lsn >= table->start && commit_lsn < table->until;
+}
+
 Table *
 table_lookup(Oid relid, XLogRecPtr commit_lsn)
 {
 	Table *table = find_table(relid);
 
-	if (table == nullptr || !table->published || commit_lsn < table->start)
+	if (table == nullptr || !table_published_at(table, commit_lsn))
 		return nullptr;
 	/* Reading catalogs may itself process invalidations, and writing packages may wait: go on until all is still. */
 	while (!table->valid)
@@ -553,7 +598,7 @@ table_lookup(Oid relid, XLogRecPtr commit_lsn)
 		build(table, relation);
 		RelationClose(relation);
 	}
-	return table->published && commit_lsn >= table->start ? table : nullptr;
+	return table_published_at(table, commit_lsn) ? table : nullptr;
 }
 
 Table *

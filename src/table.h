@@ -7,6 +7,7 @@
 #define SIPHON_TABLE_H
 
 #include "buffer.h"
+#include "existing_rows.h"
 #include "registry.h"
 #include "ring.h"
 #include "type_map.h"
@@ -39,6 +40,7 @@ struct Table
 	char listed_name[NAMEDATALEN];
 	XLogRecPtr renamed_at; /* commit of the last transaction that renamed it; 0: there was none */
 	XLogRecPtr start;
+	XLogRecPtr until;
 	siphon::FrameKind kind; /* of the frames that carry its packages */
 	uint32 generation;
 	int wanted_partitions;
@@ -64,6 +66,11 @@ struct Table
 	char *route;               /* schema, NUL, table, in UTF-8: for the ring's frames */
 	int route_length;
 	MemoryContext context;
+
+	/* By attribute. Not with each change of a type: a table may have thousands of leaves. */
+	bool existing_valid;
+	ExistingValue *existing;
+	MemoryContext existing_context;
 
 	int partitions;
 	Package **packages; /* the open package of each partition, or NULL */
@@ -102,6 +109,10 @@ extern Table *tables_next_changed(void);
 extern Table *table_under_name(const Table *table, const RegistryName *name);
 /* Makes packages begin without columns and be of this kind: for what is said of a table that is gone. */
 extern void table_forget_columns(Table *table, siphon::FrameKind kind);
+/* As a table was called when it was built last (two buffers of NAMEDATALEN). They stay as they are if it was not. */
+extern void table_names(Oid relid, char *schema, char *name);
+/* True if what this commit did to the table is published. */
+extern bool table_published_at(const Table *table, XLogRecPtr commit_lsn);
 /* The table, or NULL if it is not published at this commit. */
 extern Table *table_lookup(Oid relid, XLogRecPtr commit_lsn);
 

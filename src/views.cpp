@@ -202,7 +202,10 @@ siphon_get_applications(PG_FUNCTION_ARGS)
 			const char *reason = known ? live.reason : "";
 
 			put_text(&row, error ? "failed" : known ? app_state_name(live.state) : "starting");
-			put_text(&row, error ? error : warning ? warning : reason[0] || !registry ? reason : registry->follow_reason);
+			put_text(&row, error                    ? error
+						   : warning                ? warning
+						   : reason[0] || !registry ? reason
+													: registry->follow_reason);
 			put_text(&row, warning ? kRetentionHint
 						   : reason[0] || !registry || registry->follow_reason[0] == '\0'
 							   ? (known ? live.hint : nullptr)
@@ -242,6 +245,8 @@ table_state(const Registry *registry, const RegistryTable *table, AppState state
 		return "resync needed";
 	if (table->phase == Phase::Stopped)
 		return "failed";
+	if (table->until != InvalidXLogRecPtr)
+		return "leaving";
 	/* Its rows are not what they are in the stream, and were not brought out anew. */
 	if (table->phase == Phase::Streaming && table->reason[0])
 		return "resync needed";

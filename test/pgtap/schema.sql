@@ -18,7 +18,7 @@ INSERT INTO expected_function VALUES
 	('siphon_drop_application', '{text}', 'void'),
 	('siphon_resync_application', '{text}', 'void'),
 	('siphon_add_table', '{regclass,text,integer,name[],boolean,integer}', 'void'),
-	('siphon_add_tables', '{name,text,text,integer,boolean,integer}', 'setof record'),
+	('siphon_add_tables', '{name,text,text,integer,name[],boolean,integer}', 'setof record'),
 	('siphon_alter_table', '{regclass,text,integer,name[],integer}', 'void'),
 	('siphon_follow_publication', '{name,text}', 'void'),
 	('siphon_unfollow_publication', '{text}', 'void'),

@@ -82,28 +82,194 @@ for my $case (
 }
 is(generation('others'), $before{others}, 'other tables are not concerned');
 
+# Partitions that come with rows, and partitions that come without, or with rows that have events: so where decoding is
+# behind, and finds rows that came later.
+$node->safe_psql('postgres', 'CREATE TABLE with_rows (LIKE parts); INSERT INTO with_rows VALUES (210, 1); DELETE FROM with_rows;'
+	  . ' CREATE TABLE later (LIKE parts INCLUDING ALL)');
+wait_confirmed($node);
+$node->safe_psql(
+	'postgres', q{
+	SELECT pg_terminate_backend(decoder_pid) FROM siphon_applications;
+	CREATE TABLE parts_3 PARTITION OF parts FOR VALUES FROM (200) TO (210);
+	ALTER TABLE parts ATTACH PARTITION with_rows FOR VALUES FROM (210) TO (220);
+	ALTER TABLE parts ATTACH PARTITION later FOR VALUES FROM (220) TO (230);
+	INSERT INTO parts SELECT g, g FROM generate_series(200, 229) g;
+	DELETE FROM parts WHERE id % 4 = 0;
+	VACUUM (FREEZE) with_rows;
+	VACUUM FULL later;
+	BEGIN;
+	CREATE TABLE parts_4 (id int PRIMARY KEY, v text);
+	ALTER TABLE parts ATTACH PARTITION parts_4 FOR VALUES FROM (230) TO (240);
+	INSERT INTO parts VALUES (231, 'x');
+	SAVEPOINT s;
+	CREATE TABLE undone (id int PRIMARY KEY, v text);
+	INSERT INTO undone VALUES (241, 'x');
+	ALTER TABLE parts ATTACH PARTITION undone FOR VALUES FROM (240) TO (250);
+	ROLLBACK TO s;
+	COMMIT});
+wait_confirmed($node);
+is(generation('parts'), $before{parts}, 'partitions that were empty bring nothing out anew');
+is_replayed($nats, $node, ['parts'], 'as their rows have events');
+
+$node->safe_psql(
+	'postgres', q{
+	CREATE TABLE outer_part (v text, id int PRIMARY KEY) PARTITION BY RANGE (id);
+	CREATE TABLE inner_part PARTITION OF outer_part FOR VALUES FROM (300) TO (310);
+	CREATE TABLE inner_empty PARTITION OF outer_part FOR VALUES FROM (310) TO (320);
+	INSERT INTO outer_part SELECT g, g FROM generate_series(300, 309) g});
+wait_confirmed($node);
+for my $case (
+	[ 'that was there' => outer_part => 'ALTER TABLE parts ATTACH PARTITION outer_part FOR VALUES FROM (300) TO (400)' ],
+	[ 'written by the same transaction' => same => 'CREATE TABLE same (LIKE parts INCLUDING ALL); SAVEPOINT s; INSERT INTO same VALUES (401, 1);'
+		  . ' RELEASE s; ALTER TABLE parts ATTACH PARTITION same FOR VALUES FROM (400) TO (500); DELETE FROM parts WHERE id = 91' ])
+{
+	my ($what, $name, $sql) = @$case;
+	my $offset = -s $node->logfile;
+
+	$node->safe_psql('postgres', "SELECT pg_terminate_backend(decoder_pid) FROM siphon_applications; BEGIN; $sql; COMMIT;"
+		  . " UPDATE parts SET v = 'after' WHERE id > 300");
+	$node->wait_for_log(qr/siphon: table public\.parts got partition "$name" with rows, which no event can express/, $offset);
+	wait_for_table('parts', 'streaming');
+	cmp_ok(generation('parts'), '>', $before{parts}, "a partition with a row $what: the rows come anew");
+	$before{parts} = generation('parts');
+	wait_confirmed($node);
+	is_replayed($nats, $node, ['parts'], "a partition with a row $what: the stream makes the table");
+}
+
+# Partitions that leave are an event, whether detached or dropped, and whatever else happens to them, under the name that they had.
+$node->safe_psql(
+	'postgres', q{
+	SELECT pg_terminate_backend(decoder_pid) FROM siphon_applications;
+	ALTER TABLE parts DETACH PARTITION same;
+	INSERT INTO same VALUES (402, 'mine');
+	DROP TABLE inner_part;
+	BEGIN; ALTER TABLE outer_part RENAME TO "Outer"; ALTER TABLE parts DETACH PARTITION "Outer"; DROP TABLE "Outer"; COMMIT;
+	ALTER TABLE parts DETACH PARTITION parts_3 CONCURRENTLY;
+	ALTER TABLE parts_2 SET (fillfactor = 50)});
+wait_confirmed($node);
+my @left = grep { $_->{operation} eq 'DETACH' } @{ replay($nats, table => 'public.parts') };
+is_deeply(
+	[ map { [ $_->{detached}, @{ $_->{detached_bounds} } ] } @left ],
+	[
+		[ 'public.same', 'FOR VALUES FROM (400) TO (500)' ],
+		[ 'public.inner_part', 'FOR VALUES FROM (300) TO (400)', 'FOR VALUES FROM (300) TO (310)' ],
+		[ 'public.outer_part', 'FOR VALUES FROM (300) TO (400)' ],
+		[ 'public.parts_3', 'FOR VALUES FROM (200) TO (210)' ]
+	],
+	'what left, and which rows with it');
+positions_increase(\@left, 'at places of their own');
+is(generation('parts'), $before{parts}, 'and brings nothing out anew');
+$node->safe_psql('postgres', 'ALTER SYSTEM SET siphon.resync_detached = on');
+$node->reload;
+wait_until('the setting is read', sub { $node->safe_psql('postgres', 'SHOW siphon.resync_detached') eq 'on' });
+$node->safe_psql('postgres', 'DROP TABLE parts_4');
+wait_until('the rows come anew', sub { generation('parts') > $before{parts} });
+wait_for_table('parts', 'streaming');
+wait_confirmed($node);
+is_replayed($nats, $node, ['parts'], 'unless siphon.resync_detached says so');
+$before{parts} = generation('parts');
+
+# A table that is divided by another key.
+$node->safe_psql(
+	'postgres', q{
+	CREATE TABLE divided (a int PRIMARY KEY, b int NOT NULL UNIQUE, v int);
+	INSERT INTO divided SELECT g, g + 1, 0 FROM generate_series(1, 100) g;
+	SELECT siphon_add_table('divided', partitions => 4)});
+wait_for_table('divided', 'streaming');
+$before{divided} = generation('divided');
+$node->safe_psql(
+	'postgres', q{
+	CREATE UNIQUE INDEX again ON divided (a);
+	BEGIN; UPDATE divided SET v = 1; ALTER TABLE divided DROP CONSTRAINT divided_pkey, ADD CONSTRAINT again PRIMARY KEY USING INDEX again; COMMIT;
+	ALTER TABLE divided REPLICA IDENTITY FULL;
+	UPDATE divided SET v = 2});
+wait_confirmed($node);
+$node->safe_psql('postgres', 'SELECT pg_terminate_backend(decoder_pid) FROM siphon_applications');
+is(generation('divided'), $before{divided}, 'another index of the same key brings nothing out anew');
+for my $sql (
+	'ALTER TABLE divided REPLICA IDENTITY USING INDEX divided_b_key',
+	'ALTER TABLE divided REPLICA IDENTITY DEFAULT',
+	'ALTER TABLE divided DROP CONSTRAINT again, ADD CONSTRAINT other PRIMARY KEY (b, a)')
+{
+	$node->safe_psql('postgres', "BEGIN; $sql; UPDATE divided SET v = v + 1 WHERE a < 50; COMMIT");
+	wait_until("the rows come anew: $sql", sub { generation('divided') > $before{divided} });
+	$before{divided} = generation('divided');
+	wait_for_table('divided', 'streaming');
+	$node->safe_psql('postgres', 'UPDATE divided SET v = v + 1; DELETE FROM divided WHERE a IN (SELECT min(a) FROM divided)');
+	wait_confirmed($node);
+	is_replayed($nats, $node, ['divided'], "another key: $sql");
+}
+$node->safe_psql('postgres', 'ALTER TABLE divided DROP CONSTRAINT other; INSERT INTO divided VALUES (1000, 1000, 0)');
+wait_for_table('divided', 'resync needed');
+is(table_row('divided'), "resync needed|$before{divided}|is divided by another key than before", 'without a key, the table says so');
+$node->safe_psql('postgres', 'ALTER TABLE divided ADD PRIMARY KEY (b, a)');
+wait_until('the rows come anew', sub { generation('divided') > $before{divided} });
+wait_for_table('divided', 'streaming');
+wait_confirmed($node);
+is_replayed($nats, $node, ['divided'], 'until it has one');
+
+# A default that is another value for each partition, which is what a function does that is not as stable as it says.
+$node->safe_psql(
+	'postgres', q{
+	CREATE SEQUENCE unstable;
+	CREATE FUNCTION stable() RETURNS bigint LANGUAGE sql STABLE AS $$SELECT nextval('unstable')$$;
+	ALTER TABLE parts ADD COLUMN constant int DEFAULT 1});
+wait_confirmed($node);
+is(generation('parts'), $before{parts}, 'a constant default of a partitioned table brings nothing out anew');
+$node->safe_psql('postgres', 'ALTER TABLE parts ADD COLUMN by_leaf bigint DEFAULT stable()');
+wait_until('the rows come anew', sub { generation('parts') > $before{parts} });
+wait_for_table('parts', 'streaming');
+$before{parts} = generation('parts');
+$node->safe_psql('postgres', 'ALTER TABLE parts ADD COLUMN another int');
+wait_confirmed($node);
+is_replayed($nats, $node, ['parts'], 'a default that differs from partition to partition');
+is(generation('parts'), $before{parts}, 'brings them out anew once');
+
 # Where nothing is to be brought out by itself, the table says what it needs.
 $node->append_conf('postgresql.conf', 'siphon.resync_rewritten = off');
 $node->reload;
 wait_until('the setting is read', sub { $node->safe_psql('postgres', 'SHOW siphon.resync_rewritten') eq 'off' });
 $node->safe_psql('postgres', "ALTER TABLE without_rows ALTER v TYPE bigint; ALTER TABLE t ALTER v TYPE varchar(1) USING left(v, 1);"
-	  . " INSERT INTO t (id, v) VALUES (-1, 'x')");
-wait_for_table($_, 'resync needed') for qw(t without_rows);
+	  . " INSERT INTO t (id, v) VALUES (-1, 'x'); CREATE TABLE full_part (LIKE parts); INSERT INTO full_part (id) VALUES (500);"
+	  . " ALTER TABLE parts ATTACH PARTITION full_part FOR VALUES FROM (500) TO (501)");
+wait_for_table($_, 'resync needed') for qw(t without_rows parts);
+is(table_row('parts'), qq{resync needed|$before{parts}|got partition "full_part" with rows}, 'with the setting off, so for a partition with rows');
 is(table_row('t'), "resync needed|$before{t}|was rewritten by ALTER TABLE", 'with the setting off, the table says what happened');
 $node->safe_psql('postgres', "SELECT siphon_resync_table('t')");
 wait_for_table('t', 'streaming');
 wait_confirmed($node);
 is_replayed($nats, $node, ['t'], 'and siphon_resync_table() mends it');
 
+# So it does where that happens while its rows are brought out, and the snapshot does not show it.
+$node->safe_psql('postgres', 'ALTER TABLE t REPLICA IDENTITY NOTHING');
+$node->append_conf('postgresql.conf', 'siphon.snapshot_rate = 1');
+$node->reload;
+wait_until('the rate is read', sub { $node->safe_psql('postgres', 'SHOW siphon.snapshot_rate') eq '1kB' });
+$node->safe_psql('postgres', "SELECT siphon_resync_table('t')");
+wait_until('the scan runs', sub { $node->safe_psql('postgres', "SELECT count(*) FROM siphon_snapshot_progress WHERE phase = 'scanning' AND bytes > 0") });
+$node->safe_psql('postgres', 'UPDATE t SET constant = 9 WHERE id = 50');
+wait_until('the table says so', sub { table_row('t') =~ /^snapshot\|\d+\|has a change of a row that nothing names/ });
+$node->append_conf('postgresql.conf', 'siphon.snapshot_rate = 0');
+$node->reload;
+wait_for_table('t', 'resync needed');
+like(table_row('t'), qr/has a change of a row that nothing names/, 'what happens while rows are brought out is not forgotten with their end');
+$node->safe_psql('postgres', "SELECT siphon_resync_table('t')");
+wait_for_table('t', 'streaming');
+wait_confirmed($node);
+is_replayed($nats, $node, ['t'], 'and brought out once more, they are the table');
+
 # An output function that raises an error: an enum's label that is gone.
 $node->safe_psql(
 	'postgres', q{
 	CREATE TYPE mood AS ENUM ('fine', 'broken');
 	CREATE TABLE moods (id int PRIMARY KEY, mood mood, v int);
-	INSERT INTO moods VALUES (1, 'fine'), (2, 'broken')});
+	INSERT INTO moods VALUES (1, 'fine'), (2, 'broken');
+	CREATE TABLE feelings AS SELECT * FROM moods;
+	ALTER TABLE feelings ADD PRIMARY KEY (id)});
 $node->safe_psql('postgres', "SELECT siphon_add_table('moods')");
 wait_for_table('moods', 'streaming');
 my $offset = -s $node->logfile;
+my $restarts = application($node)->{restarts};
 $node->safe_psql('postgres', "DELETE FROM pg_enum WHERE enumlabel = 'broken'");
 $node->safe_psql('postgres', 'UPDATE moods SET v = 1; UPDATE others SET v = 2');
 wait_for_table('moods', 'failed');
@@ -113,7 +279,7 @@ wait_for_state($node, 'streaming');
 $node->safe_psql('postgres', 'UPDATE moods SET v = 2; UPDATE others SET v = 3');
 wait_confirmed($node);
 is_replayed($nats, $node, ['others'], 'the other tables go on');
-is(application($node)->{restarts}, 1, 'after one restart of the decoder');
+is(application($node)->{restarts}, $restarts + 1, 'after one restart of the decoder');
 $node->restart;
 wait_for_state($node, 'streaming');
 like(table_row('moods'), qr/^failed\|/, 'it stays stopped');
@@ -122,5 +288,19 @@ wait_for_table('moods', 'streaming');
 $node->safe_psql('postgres', 'UPDATE moods SET v = 3');
 wait_confirmed($node);
 is_replayed($nats, $node, ['moods'], 'until what the hint says was done');
+
+# One without rows has a gap behind it when it can be published again, and says what closes that.
+add_table($node, 'feelings');
+$node->safe_psql('postgres', 'UPDATE feelings SET v = 1');
+wait_for_table('feelings', 'failed');
+my ($code, $stdout, $stderr) = $node->psql('postgres', "SELECT siphon_alter_table('feelings', exclude_columns => '{mood}')");
+like($stderr, qr/WARNING:  table public\.feelings is still not published: a row can't be published: .*HINT:  SELECT siphon_resync_table\('public\.feelings', 'main'\) brings its rows out/s,
+	'siphon_alter_table() says what a stopped table without rows needs');
+$node->safe_psql('postgres', "SELECT siphon_resync_table('feelings')");
+wait_for_table('feelings', 'streaming');
+$node->safe_psql('postgres', 'UPDATE feelings SET v = 2 WHERE id = 2');
+wait_confirmed($node);
+is_deeply([ map { $_->{columns} } grep { $_->{operation} =~ /^(SNAPSHOT|UPDATE)$/ } @{ replay($nats, table => 'public.feelings') } ],
+	[ { id => 1, v => 1 }, { id => 2, v => 1 }, { id => 2, v => 2 } ], 'and with that it is whole');
 
 done_testing();

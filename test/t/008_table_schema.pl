@@ -97,6 +97,44 @@ for my $sql (
 	is_deeply(column(bucket('public.t.schema'), 'f')->{existing_rows}, { integer => '5' }, 'with the value of the rows that are there') if $sql =~ /ADD COLUMN f/;
 }
 
+# Of an array, and of a partitioned table, whose leaves alone have the value, in other places.
+$node->safe_psql(
+	'postgres', q{
+	CREATE TABLE root (gone int, id int, v text, PRIMARY KEY (id)) PARTITION BY RANGE (id);
+	CREATE TABLE root_0 PARTITION OF root FOR VALUES FROM (0) TO (10);
+	ALTER TABLE root DROP COLUMN gone;
+	CREATE TABLE root_1 (v text, junk int, id int NOT NULL) PARTITION BY RANGE (id);
+	ALTER TABLE root_1 DROP COLUMN junk;
+	CREATE TABLE root_10 (v text, id int NOT NULL);
+	ALTER TABLE root_1 ATTACH PARTITION root_10 FOR VALUES FROM (10) TO (20);
+	ALTER TABLE root ATTACH PARTITION root_1 FOR VALUES FROM (10) TO (20);
+	INSERT INTO root VALUES (1, 'a'), (11, 'b')});
+$node->safe_psql('postgres', "SELECT siphon_add_table('root')");
+$node->poll_query_until('postgres', "SELECT bool_and(state = 'streaming') FROM siphon_tables") or die 'root does not stream';
+$node->safe_psql(
+	'postgres', q{
+	ALTER TABLE root ADD COLUMN word text DEFAULT 'was here', ADD COLUMN empty int, ADD COLUMN number bigint DEFAULT 7;
+	CREATE TABLE root_2 PARTITION OF root FOR VALUES FROM (20) TO (30);
+	ALTER TABLE t ADD COLUMN list text[] DEFAULT '[0:1]={a,NULL}'});
+wait_confirmed($node);
+is_deeply(
+	column(bucket('public.t.schema'), 'list')->{existing_rows},
+	{ list => { values => [ { string => 'a' }, { null => JSON::PP::true } ], dimensions => [ { length => 2 } ] } },
+	'an array as the value of the rows that are there');
+
+# Rows of one leaf are written anew: the others still have it.
+for my $sql ('', 'VACUUM FULL root_0; ALTER TABLE root ALTER number SET DEFAULT 8', 'DROP TABLE root_0')
+{
+	$node->safe_psql('postgres', $sql) if $sql;
+	wait_confirmed($node);
+	$schema = bucket('public.root.schema');
+	is_deeply(
+		[ map { $_->{existing_rows} } @{ $schema->{columns} } ],
+		[ undef, undef, { string => 'was here' }, undef, { integer => '7' } ],
+		"values of the rows that are there, of a partitioned table: $sql");
+}
+$node->safe_psql('postgres', "SELECT siphon_remove_table('root')");
+
 # Under its new name, with the OID that tells that it is the same.
 $node->poll_query_until('postgres', "SELECT state = 'streaming' FROM siphon_tables") or die 't does not stream';
 $node->safe_psql('postgres', 'ALTER TABLE t RENAME TO "T 2"');

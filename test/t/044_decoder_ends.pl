@@ -23,7 +23,7 @@ sub streams
 	$inserted++;
 	$node->safe_psql('postgres', "INSERT INTO t (v) VALUES ('$what')");
 	wait_confirmed($node);
-	my $events = first_of_each(replay($nats));
+	my $events = first_of_each(replay($nats, table => 'public.t'));
 	is($events->[-1]{columns}{v}, $what, "$what: the application streams");
 	is(scalar(@$events), $inserted, "$what: and nothing is missing");
 	return;
@@ -75,6 +75,61 @@ kill 'CONT', $pid;
 $drop->quit;
 is_deeply(application($node), {}, 'a drop that waits for the decoder succeeds');
 is($node->safe_psql('postgres', 'SELECT count(*) FROM pg_replication_slots'), '0', 'and leaves no slot');
+
+# ---- locks of catalogs ----------------------------------------------------------------------------------------------
+
+# Who waits for a decoder keeps no lock on a catalog that the decoder could want, behind somebody who wants all of it.
+$node->safe_psql('postgres', 'CREATE TABLE chosen (id int PRIMARY KEY); CREATE PUBLICATION p FOR TABLE chosen;'
+	  . ' CREATE TABLE root (id int PRIMARY KEY) PARTITION BY RANGE (id); CREATE TABLE leaf PARTITION OF root FOR VALUES FROM (0) TO (9)');
+add_table($node, 't');
+$node->safe_psql('postgres', "SELECT siphon_follow_publication('p')");
+wait_until('the publication is followed', sub { $node->safe_psql('postgres', "SELECT state FROM siphon_tables WHERE table_name = 'chosen'") eq 'streaming' });
+$pid = application($node)->{decoder_pid};
+for my $call (
+	"siphon_add_table('root', snapshot => false)",
+	"siphon_alter_table('root', workers => 3)",
+	"siphon_resync_table('root')",
+	"siphon_remove_table('root')",
+	"siphon_add_tables('public', 'u', snapshot => false)")
+{
+	kill 'STOP', $pid;
+	my $session = $node->background_psql('postgres', on_error_stop => 0);
+	my $backend = $session->query('SELECT pg_backend_pid()');
+
+	$session->query_until(qr/called/, "\\echo called\nSELECT $call;\n");
+	$node->poll_query_until('postgres', "SELECT wait_event_type = 'Extension' FROM pg_stat_activity WHERE pid = $backend")
+	  or die "$call does not wait";
+	is( $node->safe_psql('postgres', "SELECT string_agg(relation::regclass::text, ' ') FROM pg_locks WHERE pid = $backend AND locktype = 'relation'"),
+		'', "$call waits without locks on relations");
+	$node->safe_psql('postgres', "SET statement_timeout = '20s'; VACUUM FULL pg_class");
+	kill 'CONT', $pid;
+	$session->quit;
+}
+kill 'STOP', $pid;
+$node->safe_psql('postgres', 'ALTER PUBLICATION p ADD TABLE u; ALTER PUBLICATION p DROP TABLE chosen');
+wait_until('the follower has seen it', sub { $node->safe_psql('postgres', "SELECT state FROM siphon_tables WHERE table_name = 'chosen'") eq 'leaving' });
+$node->safe_psql('postgres', "SET statement_timeout = '20s'; VACUUM FULL pg_class; VACUUM FULL pg_publication");
+pass('so does the worker that follows a publication, which does not wait');
+kill 'CONT', $pid;
+streams('without locks');
+
+# ---- one follower ---------------------------------------------------------------------------------------------------
+
+my $followers = sub { $node->safe_psql('postgres', "SELECT string_agg(pid::text, ' ') FROM pg_stat_activity WHERE backend_type = 'siphon follower'") };
+my $follower = $followers->();
+my ($launcher) = siphon_pids($node, 'siphon launcher');
+like($follower, qr/^\d+$/, 'one worker follows the publication');
+kill 'TERM', $launcher;
+wait_until('there is another launcher', sub { my ($now) = siphon_pids($node, 'siphon launcher'); $now && $now != $launcher });
+# A snapshot is the launcher's to start, and it looks after all in turn.
+$node->safe_psql('postgres', "SELECT siphon_resync_table('u')");
+wait_until('the launcher has looked', sub { $node->safe_psql('postgres', "SELECT state FROM siphon_tables WHERE table_name = 'u'") eq 'streaming' });
+is($followers->(), $follower, 'another launcher does not start a second one');
+$node->psql('postgres', 'SELECT siphon_resync_application()');
+wait_until('there is one again', sub { $followers->() =~ /^\d+$/ });
+isnt($followers->(), $follower, 'it ends where the application begins anew, and so does another');
+$node->safe_psql('postgres', "SELECT siphon_drop_application('main')");
+is($followers->(), '', 'and ends with it');
 
 # ---- no launcher ----------------------------------------------------------------------------------------------------
 

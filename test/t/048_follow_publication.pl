@@ -7,7 +7,9 @@ use PostgreSQL::Test::Utils;
 use Siphon;
 use Test::More;
 
-my $primary = siphon_node('primary');
+# A small ring, so that the decoder soon waits.
+my $conf = 'siphon.ring_size = 64kB';
+my $primary = siphon_node('primary', conf => $conf);
 my $nats = siphon_nats();
 
 $primary->safe_psql(
@@ -26,7 +28,7 @@ $primary->safe_psql(
 	CREATE PUBLICATION p FOR TABLE a (id, v), keyless;
 	CREATE PUBLICATION inserts FOR TABLE a WITH (publish = 'insert')});
 
-my $node = standby_supported($primary) ? siphon_standby($primary, 'standby') : $primary;
+my $node = standby_supported($primary) ? siphon_standby($primary, 'standby', conf => $conf) : $primary;
 my $publisher = siphon_publisher($node, $nats);
 
 fails_with($node, "SELECT siphon_follow_publication('none')", 'no such publication',
@@ -141,13 +143,44 @@ tables_are('a streaming, b streaming, by_hand streaming, d streaming, keyless st
 wait_confirmed($node, primary => $primary);
 is_replayed($nats, $primary, [qw(a b root shop.d)], 'and their rows');
 
+# What was committed before a table leaves comes out, however late it is decoded, and though the decoder starts again
+# before it is acknowledged; and nothing that was committed once it was seen to have left.
+$publisher->stop;
+primary_does(
+	q{
+	CREATE TABLE gone (id int PRIMARY KEY, v text);
+	DROP PUBLICATION p; CREATE PUBLICATION p FOR TABLE a, b, shop.d, keyless WITH (publish_via_partition_root = true)});
+tables_are('a streaming, b streaming, by_hand streaming, d streaming, keyless streaming, root leaving', 'what leaves, stays until that is acknowledged');
+primary_does("INSERT INTO b SELECT g, repeat('x', 1000) FROM generate_series(100, 399) g; INSERT INTO keyless VALUES ('before')");
+my $offset = -s $node->logfile;
+primary_does('ALTER PUBLICATION p DROP TABLE b, keyless; DROP TABLE keyless, shop.d');
+tables_are('a streaming, b leaving, by_hand streaming, d dropped, keyless dropped, root leaving', 'tables leave, or are dropped');
+$node->wait_for_log(qr/follows its publication: table "$_" left/, $offset) for qw(public.b public.keyless shop.d);
+primary_does("INSERT INTO b VALUES (9999, 'behind'); ALTER PUBLICATION p ADD TABLE root");
+fails_with($node, "SELECT siphon_resync_table('b')", 'bringing out rows of one that left',
+	error => 'table b has left the publication that application "main" follows', hint => q{SELECT siphon_remove_table\('b', 'main'\)});
+$node->restart;
+wait_for_state($node, 'streaming');
+tables_are('a streaming, b leaving, by_hand streaming, d dropped, keyless dropped, root leaving', 'after a restart they leave still');
+$publisher->start;
+tables_are('a streaming, by_hand streaming, root streaming', 'and are removed then; one that came back is added');
+wait_confirmed($node, primary => $primary);
+my @b = grep { ($_->{columns}{id} // 0) >= 100 } @{ replay($nats, table => 'public.b') };
+is(scalar(@b), 300, 'all that was committed before a table left came out, once');
+is(scalar(grep { $_->{columns}{id} == 9999 } @b), 0, 'and nothing that was committed then');
+is_deeply([ map { $_->{operation} eq 'INSERT' ? $_->{columns}{v} : $_->{operation} } (@{ replay($nats, table => 'public.keyless') })[ -2, -1 ] ],
+	[ 'before', 'DROP' ], 'of one that was dropped, too, and that it was');
+is(replay($nats, table => 'shop.d')->[-1]{operation}, 'DROP', 'also where it left by being dropped');
+is_replayed($nats, $primary, ['root'], 'the one that came back has its rows');
+$node->log_check('the log names them', $offset, log_like => [ map { qr/table "$_" is not published by application "main" any more/ } qw(public.b public.keyless shop.d) ]);
+
 # No longer.
 $node->safe_psql('postgres', 'SELECT siphon_unfollow_publication()');
 primary_does('DROP PUBLICATION p; CREATE TABLE e (id int PRIMARY KEY)');
 wait_until('the follower ends', sub { $node->safe_psql('postgres', "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'siphon follower'") eq '0' });
-tables_are('a streaming, b streaming, by_hand streaming, d streaming, keyless streaming, root streaming', 'the tables stay');
-$node->safe_psql('postgres', "SELECT siphon_remove_table('b')");
-tables_are('a streaming, by_hand streaming, d streaming, keyless streaming, root streaming', 'and are removed by hand');
+tables_are('a streaming, by_hand streaming, root streaming', 'the tables stay');
+$node->safe_psql('postgres', "SELECT siphon_remove_table('a')");
+tables_are('by_hand streaming, root streaming', 'and are removed by hand');
 is(application($node)->{publication}, undef, 'nothing is followed');
 is(application($node)->{restarts}, 0, 'the decoder ran all the while');
 

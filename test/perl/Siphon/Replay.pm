@@ -208,6 +208,8 @@ sub take
 	$part->{name} //= $name;
 	$say->("$operation under a name that no RENAME told of", $at) if $name ne $part->{name};
 	return $self->renamed($table, $part, $line, $say, $at) if $operation eq 'RENAME';
+	# The rows that went with a partition are not known by it.
+	return if $operation eq 'DETACH';
 	return $self->empty($table, $partition) if $operation eq 'TRUNCATE' || $operation eq 'DROP';
 
 	my ($columns, $old, $unchanged) = images(substr $line, pos $line);

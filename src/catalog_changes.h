@@ -1,0 +1,37 @@
+/*
+ * What a transaction did to the catalogs, where what they say afterwards does not tell: which tables became partitions
+ * of others or ceased to be, and which key a table had before.
+ *
+ * It is read off the catalogs' rows themselves: those that the transaction wrote bear its id, and those that it
+ * replaced are still there, because the slot keeps them until the transaction was published. So a decoder that begins
+ * with this very transaction sees the same as one that has seen all before.
+ */
+#ifndef SIPHON_CATALOG_CHANGES_H
+#define SIPHON_CATALOG_CHANGES_H
+
+#include "pg.h"
+
+/* A table that became, or was until now, a partition of `parent`. */
+struct PartitionChange
+{
+	Oid relid;
+	Oid parent;
+	bool attached; /* else detached or dropped */
+};
+
+/* Was the relation changed, or dropped? */
+extern bool relation_touched(const ReorderBufferTXN *txn, Oid relid);
+
+/* Did the transaction write, or replace, the column's row of pg_attribute that is current at its end? */
+extern bool column_touched(const ReorderBufferTXN *txn, Oid relid, AttrNumber attnum);
+
+/* Of PartitionChange *. Partitions that were made as such are attached ones, too. */
+extern List *partition_changes(const ReorderBufferTXN *txn);
+
+/* What a table was called, and its partition bound as SQL has it, before the transaction took that away. */
+extern void partition_before(const ReorderBufferTXN *txn, Oid relid, char **name, char **bound);
+
+/* Attribute numbers of the key that a table had before, in the order of its index; NIL: it had none. */
+extern List *key_before(const ReorderBufferTXN *txn, Relation table);
+
+#endif
