@@ -120,6 +120,7 @@ HandOff::settle(const Cursors &cursors, uint64_t since, const std::vector<Stored
 	for (auto &[key, entry] : entries_)
 	{
 		entry.closing = false;
+		entry.ends_at = 0;
 		retire(&entry);
 		if (!entry.state.holds())
 			continue;
@@ -196,7 +197,8 @@ HandOff::stale(const TableFrame &table) const
 
 	return entry != nullptr &&
 		   (entry->state.generation > table.generation ||
-			(entry->state.generation == table.generation && entry->state.phase == TablePhase::Removed));
+			(entry->state.generation == table.generation &&
+			 (entry->state.phase == TablePhase::Removed || entry->ends_at != 0)));
 }
 
 /* A generation begins with its first frame, whether that is the marker or a change that is held. */
@@ -245,6 +247,8 @@ HandOff::route(const Frame &frame, const Position &first, const TableFrame &tabl
 	Entry *entry = find(table);
 	FrameKind kind = static_cast<FrameKind>(frame.header.kind);
 
+	if (kind == FrameKind::Dropped)
+		return route_drop(table, now);
 	if (stale(table))
 		return Route::Drop;
 	if (kind == FrameKind::Snapshot)
@@ -275,6 +279,30 @@ HandOff::route(const Frame &frame, const Position &first, const TableFrame &tabl
 	return begin_moving(entry, state, now) ? Route::Held : Route::Wait;
 }
 
+/* What there is of the table comes to its end first; nothing is held behind rows that will never be complete. */
+HandOff::Route
+HandOff::route_drop(const TableFrame &table, Clock::time_point now)
+{
+	Entry *entry = find(table);
+
+	if (entry != nullptr && entry->state.generation > table.generation)
+		return Route::Drop;
+	if (entry != nullptr && entry->state.generation == table.generation && entry->state.phase == TablePhase::Removed)
+		return Route::Events;
+	if (entry != nullptr && entry->state.phase == TablePhase::Moving)
+	{
+		entry->closing = true;
+		return Route::Wait;
+	}
+	/* Nothing of it is held or incomplete. */
+	if (entry == nullptr)
+	{
+		entry = &entries_[entry_key(table.schema, table.table)];
+		entry->state.phase = TablePhase::Removed;
+	}
+	return remove(entry, table, now) ? Route::Events : Route::Wait;
+}
+
 void
 HandOff::held_sent(const TableFrame &table, uint64_t sequence)
 {
@@ -298,7 +326,7 @@ HandOff::begun(const TableFrame &table, uint64_t sequence, Clock::time_point now
 	const Entry *entry = find(table);
 	std::string why;
 
-	if (entry == nullptr || entry->state.generation != table.generation)
+	if (entry == nullptr || entry->state.generation != table.generation || stale(table))
 		return true;
 	if (now < retry_at_)
 		return false;
@@ -340,7 +368,7 @@ HandOff::ended(const TableFrame &table, const Visibility &snapshot, Clock::time_
 		entry = find(table);
 		entry->state.from = since_ + 1;
 	}
-	if (entry->state.generation != table.generation || entry->state.phase == TablePhase::Streaming)
+	if (entry->state.generation != table.generation || entry->state.phase == TablePhase::Streaming || stale(table))
 		return true;
 	if (entry->state.phase == TablePhase::Moving)
 		return false;
@@ -381,24 +409,66 @@ bool
 HandOff::removed(const TableFrame &table, Clock::time_point now)
 {
 	Entry *entry = find(table);
+
+	if (entry == nullptr || entry->state.generation > table.generation || entry->state.phase == TablePhase::Removed)
+		return true;
+	return remove(entry, table, now);
+}
+
+/* To be repeated until it is true. */
+bool
+HandOff::remove(Entry *entry, const TableFrame &table, Clock::time_point now)
+{
+	TableState state = entry->state;
 	std::string why;
 
-	if (entry == nullptr || stale(table))
-		return true;
-	/* What is under way could arrive behind the purge. */
-	if (ledger_.stored_sequence() < entry->last_held || now < retry_at_)
+	/* From here on nothing of it is taken up. What is under way could arrive behind the purge. */
+	if (entry->ends_at == 0)
+		entry->ends_at = ledger_.next_sequence();
+	if (next_possible() < entry->ends_at || now < retry_at_)
 		return false;
+	state.schema = table.schema;
+	state.table = table.table;
+	state.oid = table.oid;
 	/* The stream's last message stays, see finish_moving(). */
-	if (entry->state.holds() && !queue_.purge(held(entry->state), ledger_.stored_sequence(), &why))
+	if (state.holds() && !queue_.purge(held(state), ledger_.stored_sequence(), &why))
 		return not_now(why, now);
-
-	TableState state = entry->state;
-
+	if (state.phase == TablePhase::Snapshot &&
+		!queue_.purge(events_subject(root_, state.schema, state.table, std::nullopt), ledger_.stored_sequence(), &why))
+		return not_now(why, now);
+	state.generation = table.generation;
 	state.phase = TablePhase::Removed;
+	state.from = next_possible();
 	if (!save(entry, state, now))
 		return false;
+	entry->ends_at = 0;
 	retire(entry);
 	spdlog::info("table {}.{} is not published any more", state.schema, state.table);
+	return true;
+}
+
+/* While its rows come, the next generation will be under the other name, and end this one. */
+bool
+HandOff::left(const TableFrame &table, Clock::time_point now)
+{
+	auto place = entries_.find(entry_key(table.schema, table.table));
+	std::string why;
+
+	if (place == entries_.end() || place->second.state.generation != table.generation)
+		return true;
+
+	Entry &entry = place->second;
+
+	if (entry.state.phase == TablePhase::Snapshot || entry.state.phase == TablePhase::Removed)
+		return true;
+	entry.closing = true;
+	if (entry.state.phase == TablePhase::Moving || now < retry_at_)
+		return false;
+	if (!queue_.erase_state(state_key(table.schema, table.table), &why))
+		return not_now(why, now);
+	notice_.over();
+	retire(&entry);
+	entries_.erase(place);
 	return true;
 }
 

@@ -9,7 +9,9 @@
  *   streaming  nothing is held any more; changes go directly. One that was decoded so late that the rows may show it
  *              sends the table back to moving, where such changes are sorted out.
  *
- *   removed    the table is published no more. What was held is purged; what is left of g is dropped.
+ *   removed    the table is published no more. What was held is purged, and so are its rows, if they are not complete;
+ *              what is left of g is dropped. A table that was dropped comes to be removed in front of its DROP, which
+ *              follows what its moving has to move.
  *
  * A new phase is durable before anything follows from it. Frames of generations before g are dropped.
  */
@@ -65,7 +67,7 @@ public:
 		Drop, /* of a generation that is over */
 		Wait  /* ask again later */
 	};
-	/* Where to a frame of kind Changes, Held or Snapshot goes, and the events in it from `first` on. */
+	/* Where to a frame of kind Changes, Held, Dropped or Snapshot goes, and the events in it from `first` on. */
 	Route route(const Frame &frame, const Position &first, const TableFrame &table, Clock::time_point now);
 	/* A message on the table's held subject is under way to this place. */
 	void held_sent(const TableFrame &table, uint64_t sequence);
@@ -84,6 +86,9 @@ public:
 	/* The table is not published any more. To be repeated until it is true. */
 	bool removed(const TableFrame &table, Clock::time_point now);
 
+	/* Nor is it under this name, as it has another one. To be repeated until it is true. */
+	bool left(const TableFrame &table, Clock::time_point now);
+
 	/* Moves on. holding: a message to a held subject is prepared, or the rest of a record on one is to come. */
 	void step(bool holding, Clock::time_point now);
 	/* Appends the sources of what is being moved; good until the next step() or settle(). */
@@ -100,6 +105,7 @@ private:
 		TableState state;
 		uint64_t last_held = 0; /* sequence of the last held message, perhaps still under way; 0: none */
 		bool closing = false;   /* changes wait, so that the mover catches up */
+		uint64_t ends_at = 0;   /* it is being removed, and no message of it takes this place or a later one; 0: it is not */
 		std::unique_ptr<Mover> mover;
 	};
 	using Entries = std::map<std::string, Entry, std::less<>>;
@@ -111,6 +117,8 @@ private:
 	bool save(Entry *entry, const TableState &state, Clock::time_point now);
 	bool begin_generation(const TableFrame &table, Clock::time_point now);
 	bool begin_without_snapshot(Entry *entry, const TableFrame &table, Clock::time_point now);
+	Route route_drop(const TableFrame &table, Clock::time_point now);
+	bool remove(Entry *entry, const TableFrame &table, Clock::time_point now);
 	bool begin_moving(Entry *entry, TableState state, Clock::time_point now);
 	void finish_moving(Entry *entry, Clock::time_point now);
 	void retire(Entry *entry);

@@ -49,6 +49,8 @@ public:
 	std::optional<std::map<std::string, std::string>> read_states(std::string *why) override;
 	bool read_state(const std::string &key, std::optional<std::string> *value, std::string *why) override;
 	bool write_state(const std::string &key, const std::string &value, std::string *why) override;
+	bool erase_state(const std::string &key, std::string *why) override { return states_.erase(key, why); }
+	bool erase_tables(std::string *why) override { return states_.erase_tables(why); }
 
 private:
 	static void on_answer(natsConnection *, natsSubscription *, natsMsg *message, void *self);

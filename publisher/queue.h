@@ -142,6 +142,9 @@ public:
 	/* Of one key; *value is nullopt if there is none. False: not now. */
 	virtual bool read_state(const std::string &key, std::optional<std::string> *value, std::string *why) = 0;
 	virtual bool write_state(const std::string &key, const std::string &value, std::string *why) = 0;
+	virtual bool erase_state(const std::string &key, std::string *why) = 0;
+	/* Erases all that is kept of tables, see is_table_key(). */
+	virtual bool erase_tables(std::string *why) = 0;
 };
 
 } // namespace siphon

@@ -8,7 +8,6 @@
 #include "log.h"
 #include "siphon.pb.h"
 #include "subject.h"
-#include "table_schema.h"
 
 namespace siphon {
 
@@ -18,7 +17,7 @@ RingFeed::RingFeed(const std::string &name, uint32_t number, std::unique_ptr<Rin
 	: Source(name, number, name != kDecoderRing), ring_(std::move(ring)), root_(context.subject_root),
 	  queue_(*context.queue), ledger_(*context.ledger), hand_off_(*context.hand_off), lineage_(*context.lineage),
 	  published_(*context.published), frame_messages_(context.subject_root, context.compression_level),
-	  record_(context.compression_level)
+	  record_(context.compression_level), schemas_(context.queue)
 {
 }
 
@@ -84,6 +83,7 @@ RingFeed::resume(const Cursor *cursor, uint64_t end_sequence)
 	cursor_.reset();
 	resume_.reset();
 	record_total_ = 0;
+	last_sent_ = 0;
 	resumed_at_ = end_sequence;
 	set_closed();
 	if (cursor == nullptr || cursor->epoch != ring_->reader().epoch() || cursor->position < ring_->reader().acked())
@@ -146,6 +146,8 @@ RingFeed::prepare()
 bool
 RingFeed::prepare_frames()
 {
+	if (active() && bulk() && hand_off_.stale(table()))
+		abandon();
 	if (active())
 		return true;
 	if (marker_waits_ && !finish_marker())
@@ -161,6 +163,16 @@ RingFeed::prepare_frames()
 			return false;
 	}
 	return false;
+}
+
+/* What is left of a frame of a snapshot must not come behind the end of its table. */
+void
+RingFeed::abandon()
+{
+	frame_messages_.clear();
+	record_.clear();
+	set_closed();
+	skip();
 }
 
 /* Takes the frame up, or passes over it. False: it has to wait. */
@@ -233,12 +245,9 @@ RingFeed::gather()
 bool
 RingFeed::admit_schema()
 {
-	HandOff::Clock::time_point now = HandOff::Clock::now();
-	std::string why;
-
 	check_fits("schema");
-	if (now < schema_retry_)
-		return false;
+	if (frame_.header.record_length == 0)
+		return admit_end_of_name();
 	if (!gather())
 		return true;
 
@@ -246,19 +255,26 @@ RingFeed::admit_schema()
 
 	if (!json)
 		corrupt();
-	if (json->size() > queue_.body_limit())
-		spdlog::warn("the schema of table {}.{} is not in the key-value bucket: {} bytes are more than a message may have",
-					 schema_, table_, json->size());
-	else if (!hand_off_.stale(table()) && !queue_.write_state(schema_key(schema_, table_), *json, &why))
+	if (!hand_off_.stale(table()) && !schemas_.write(schema_, table_, *json, HandOff::Clock::now()))
 	{
 		/* This frame comes once more. */
 		marker_.resize(frame_.header.record_offset);
-		schema_notice_.waiting(why, now);
-		schema_retry_ = now + kOriginRetry;
 		return false;
 	}
-	schema_notice_.over();
 	marker_.clear();
+	skip();
+	return true;
+}
+
+/* The table has no schema under this name any more. Who reads what came of it needs the schema up to the end. */
+bool
+RingFeed::admit_end_of_name()
+{
+	HandOff::Clock::time_point now = HandOff::Clock::now();
+
+	if (ledger_.stored_sequence() < last_sent_ || !hand_off_.left(table(), now) ||
+		!schemas_.erase(schema_, table_, frame_.header.table, frame_.header.generation, now))
+		return false;
 	skip();
 	return true;
 }
@@ -266,7 +282,10 @@ RingFeed::admit_schema()
 bool
 RingFeed::admit_removal()
 {
-	if (!hand_off_.removed(table(), HandOff::Clock::now()))
+	HandOff::Clock::time_point now = HandOff::Clock::now();
+
+	if (ledger_.stored_sequence() < last_sent_ || !hand_off_.removed(table(), now) ||
+		!schemas_.erase(schema_, table_, frame_.header.table, frame_.header.generation, now))
 		return false;
 	skip();
 	return true;
@@ -506,6 +525,7 @@ RingFeed::finish_origin()
 	{
 		published_.clear();
 		hand_off_.forget(end);
+		queue_.erase_tables(&why);
 	}
 	else if (published_.load(&queue_, lineage_.since(), end, &why))
 		lineage_.check_timeline(origin_, published_.newest());
@@ -676,6 +696,7 @@ RingFeed::build(Message *message)
 void
 RingFeed::sent(uint64_t sequence)
 {
+	last_sent_ = sequence;
 	if (marker())
 	{
 		if (cursor_->part == 1)

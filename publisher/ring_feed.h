@@ -19,6 +19,7 @@
 #include "record_messages.h"
 #include "ring_source.h"
 #include "source.h"
+#include "table_schema.h"
 
 namespace siphon {
 
@@ -76,6 +77,7 @@ private:
 	}
 	bool read_frame();
 	bool prepare_frames();
+	void abandon();
 	bool admit();
 	bool admit_package(bool resuming);
 	bool admit_message(bool resuming);
@@ -84,6 +86,7 @@ private:
 	void check_fits(const char *what) const;
 	bool gather();
 	bool admit_schema();
+	bool admit_end_of_name();
 	bool admit_removal();
 	bool admit_watermark(bool resuming);
 	bool admit_origin(bool resuming);
@@ -122,13 +125,13 @@ private:
 	Origin origin_{};
 	HandOff::Clock::time_point origin_retry_{};
 	WaitNotice origin_notice_;
-	HandOff::Clock::time_point schema_retry_{};
-	WaitNotice schema_notice_;
+	TableSchemas schemas_;
 	std::string marker_; /* of a marker or a schema: payload, as far as its frames were read */
 	Visibility marker_snapshot_;
 	bool marker_waits_ = false; /* all published, waits for its effect */
 	uint64_t marker_first_ = 0; /* sequences of its messages; 0: not known */
 	uint64_t marker_last_ = 0;
+	uint64_t last_sent_ = 0; /* sequence of the last message; 0: none since the last resume() */
 
 	std::optional<Cursor> cursor_;
 	std::optional<Cursor> resume_; /* the stream has the messages up to here */

@@ -86,12 +86,13 @@ StateBucket::read_one(const std::string &key, std::optional<std::string> *value,
 	return true;
 }
 
-std::optional<std::map<std::string, std::string>>
-StateBucket::read(std::string *why)
+/* Those that were erased too, as there is a mark in their place. */
+std::optional<std::vector<std::string>>
+StateBucket::keys(std::string *why)
 {
 	std::string root = "$KV." + name_ + ".";
 	ApiReply reply = jetstream_request(connection_, "STREAM.INFO.KV_" + name_, {{"subjects_filter", root + ">"}});
-	std::map<std::string, std::string> states;
+	std::vector<std::string> keys;
 
 	if (!reply.ok())
 	{
@@ -102,8 +103,20 @@ StateBucket::read(std::string *why)
 	const nlohmann::json subjects = reply.content["state"].value("subjects", nlohmann::json::object());
 
 	for (const auto &[subject, count] : subjects.items())
+		keys.push_back(subject.substr(root.size()));
+	return keys;
+}
+
+std::optional<std::map<std::string, std::string>>
+StateBucket::read(std::string *why)
+{
+	std::optional<std::vector<std::string>> all = keys(why);
+	std::map<std::string, std::string> states;
+
+	if (!all)
+		return std::nullopt;
+	for (const std::string &key : *all)
 	{
-		std::string key = subject.substr(root.size());
 		std::optional<std::string> value;
 
 		if (!is_state_key(key))
@@ -125,6 +138,31 @@ StateBucket::write(const std::string &key, const std::string &value, std::string
 	if (status != NATS_OK)
 		*why = "key-value bucket " + name_ + " to take a table's state (" + natsStatus_GetText(status) + ")";
 	return status == NATS_OK;
+}
+
+bool
+StateBucket::erase(const std::string &key, std::string *why)
+{
+	natsStatus status = kvStore_Delete(store_.get(), key.c_str());
+
+	if (status != NATS_OK)
+		*why = "key-value bucket " + name_ + " to let go of key " + key + " (" + natsStatus_GetText(status) + ")";
+	return status == NATS_OK;
+}
+
+bool
+StateBucket::erase_tables(std::string *why)
+{
+	std::optional<std::vector<std::string>> all = keys(why);
+
+	if (!all)
+		return false;
+	for (const std::string &key : *all)
+	{
+		if (is_table_key(key) && !erase(key, why))
+			return false;
+	}
+	return true;
 }
 
 } // namespace siphon

@@ -9,6 +9,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include <nats/nats.h>
 #include <nlohmann/json.hpp>
@@ -27,8 +28,13 @@ public:
 	bool read_one(const std::string &key, std::optional<std::string> *value, std::string *why);
 	/* True: it is durable, as durable as the bucket's storage is. */
 	bool write(const std::string &key, const std::string &value, std::string *why);
+	bool erase(const std::string &key, std::string *why);
+	/* Erases all that is kept of tables. */
+	bool erase_tables(std::string *why);
 
 private:
+	std::optional<std::vector<std::string>> keys(std::string *why);
+
 	struct Deleter
 	{
 		void operator()(kvStore *store) const { kvStore_Destroy(store); }

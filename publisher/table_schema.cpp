@@ -2,11 +2,14 @@
 #include "table_schema.h"
 
 #include <google/protobuf/util/json_util.h>
+#include <nlohmann/json.hpp>
 
 #include "siphon.pb.h"
 #include "table_state.h"
 
 namespace siphon {
+
+static constexpr std::chrono::milliseconds kRetry{250};
 
 std::optional<std::string>
 schema_json(std::string_view payload)
@@ -26,6 +29,56 @@ std::string
 schema_key(std::string_view schema, std::string_view table)
 {
 	return state_key(schema, table) + ".schema";
+}
+
+bool
+TableSchemas::not_now(const std::string &why, Clock::time_point now)
+{
+	notice_.waiting(why, now);
+	retry_ = now + kRetry;
+	return false;
+}
+
+bool
+TableSchemas::write(std::string_view schema, std::string_view table, const std::string &json, Clock::time_point now)
+{
+	std::string why;
+
+	if (now < retry_)
+		return false;
+	if (json.size() > queue_.body_limit())
+		spdlog::warn("the schema of table {}.{} is not in the key-value bucket: {} bytes are more than a message may have",
+					 schema, table, json.size());
+	else if (!queue_.write_state(schema_key(schema, table), json, &why))
+		return not_now(why, now);
+	notice_.over();
+	return true;
+}
+
+static bool
+is_of(const std::string &entry, uint32_t oid, uint32_t generation)
+{
+	nlohmann::json value = nlohmann::json::parse(entry, nullptr, false);
+
+	return value.is_object() && value.value("oid", nlohmann::json()) == oid &&
+		value.value("generation", nlohmann::json(0)) <= nlohmann::json(generation);
+}
+
+bool
+TableSchemas::erase(std::string_view schema, std::string_view table, uint32_t oid, uint32_t generation,
+					Clock::time_point now)
+{
+	std::string key = schema_key(schema, table);
+	std::optional<std::string> entry;
+	std::string why;
+
+	if (now < retry_)
+		return false;
+	if (!queue_.read_state(key, &entry, &why) ||
+		(entry && is_of(*entry, oid, generation) && !queue_.erase_state(key, &why)))
+		return not_now(why, now);
+	notice_.over();
+	return true;
 }
 
 } // namespace siphon

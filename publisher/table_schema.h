@@ -1,12 +1,17 @@
 /*
- * A table's schema in the key-value bucket, where consumers that start find it: as JSON, which every language reads.
+ * Schemas of tables in the key-value bucket, where consumers that start find them: as JSON, which every language reads.
+ * An entry is there before the first package that uses it, and goes when the table has come to its end under the name.
  */
 #ifndef SIPHON_TABLE_SCHEMA_H
 #define SIPHON_TABLE_SCHEMA_H
 
+#include <chrono>
 #include <optional>
 #include <string>
 #include <string_view>
+
+#include "log.h"
+#include "queue.h"
 
 namespace siphon {
 
@@ -15,6 +20,26 @@ std::optional<std::string> schema_json(std::string_view payload);
 
 /* Its key in the bucket: that of the table's state, and ".schema". */
 std::string schema_key(std::string_view schema, std::string_view table);
+
+class TableSchemas
+{
+public:
+	using Clock = std::chrono::steady_clock;
+
+	explicit TableSchemas(Queue *queue) : queue_(*queue) {}
+
+	/* These two are repeated until they are true. */
+	bool write(std::string_view schema, std::string_view table, const std::string &json, Clock::time_point now);
+	/* Unless the entry is of another table by now, or of a later generation. */
+	bool erase(std::string_view schema, std::string_view table, uint32_t oid, uint32_t generation, Clock::time_point now);
+
+private:
+	bool not_now(const std::string &why, Clock::time_point now);
+
+	Queue &queue_;
+	Clock::time_point retry_{};
+	WaitNotice notice_;
+};
 
 } // namespace siphon
 

@@ -141,4 +141,10 @@ is_state_key(std::string_view key)
 	return std::count(key.begin(), key.end(), '.') == 1;
 }
 
+bool
+is_table_key(std::string_view key)
+{
+	return key.find('.') != std::string_view::npos;
+}
+
 } // namespace siphon

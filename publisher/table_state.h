@@ -52,6 +52,8 @@ struct TableState
 std::string state_key(std::string_view schema, std::string_view table);
 /* Keys without a dot, or with more than one, are for other things. */
 bool is_state_key(std::string_view key);
+/* That, or the key of a table's schema. */
+bool is_table_key(std::string_view key);
 
 } // namespace siphon
 

@@ -334,6 +334,11 @@ append_event(std::string *out, const v1::Package &package, const v1::Event &even
 		append_old(out, package, event);
 	if (event.operation() == v1::DETACH)
 		append_detached(out, event);
+	if (event.operation() == v1::RENAME)
+	{
+		append_field(out, "new_schema", event.new_schema());
+		append_field(out, "new_table", event.new_table());
+	}
 	*out += "}\n";
 }
 

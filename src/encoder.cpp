@@ -265,7 +265,7 @@ encode_truncate(Table *table, const Transaction &transaction, uint64 ordinal)
 void
 encode_drop(Table *table, const Transaction &transaction, uint64 ordinal)
 {
-	table_forget_columns(table);
+	table_forget_columns(table, siphon::FrameKind::Dropped);
 	add_to_all(table, transaction, ordinal, Operation::Drop);
 }
 
@@ -280,4 +280,15 @@ encode_detach(Table *table, const Transaction &transaction, uint64 ordinal, cons
 	foreach (lc, bounds)
 		put_utf8(&more, siphon::field::kDetachedBounds, static_cast<char *>(lfirst(lc)));
 	add_to_all(table, transaction, ordinal, Operation::Detach, &more);
+}
+
+void
+encode_rename(Table *former, const Table *table, const Transaction &transaction, uint64 ordinal)
+{
+	WireBuffer more;
+
+	buffer_init(&more, 256);
+	put_utf8(&more, siphon::field::kNewSchema, table->schema);
+	put_utf8(&more, siphon::field::kNewTable, table->name);
+	add_to_all(former, transaction, ordinal, Operation::Rename, &more);
 }

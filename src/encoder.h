@@ -39,9 +39,13 @@ extern void encode_change(Table *table, const Leaf *leaf, ReorderBufferChangeTyp
 /* Adds an existing row, as a SNAPSHOT event; `values` and `nulls` are by attribute. Returns the row's partition. */
 extern int encode_row(Table *table, const Datum *values, const bool *nulls, XLogRecPtr snapshot_lsn);
 
-/* Adds a TRUNCATE, or a DROP, to each partition of the table. */
+/*
+ * Adds a TRUNCATE, a DROP, or a RENAME to its present name, to each partition of the table. `former`: the table under the
+ * name that it had.
+ */
 extern void encode_truncate(Table *table, const Transaction &transaction, uint64 ordinal);
 extern void encode_drop(Table *table, const Transaction &transaction, uint64 ordinal);
+extern void encode_rename(Table *former, const Table *table, const Transaction &transaction, uint64 ordinal);
 /* Adds a DETACH likewise; `bounds`: of char *. */
 extern void encode_detach(Table *table, const Transaction &transaction, uint64 ordinal, const char *partition,
 						  const List *bounds);

@@ -10,6 +10,8 @@
 #include "earlier_rows.h"
 #include "encoder.h"
 #include "message.h"
+#include "package.h"
+#include "renames.h"
 
 extern "C" {
 #include "catalog/partition.h"
@@ -213,6 +215,29 @@ look_at_definition(const ReorderBufferTXN *txn, Oid relid, Relation relation)
 		decoder_rows_changed(relid, what, siphon_resync_rewritten && table->nkeys > 0);
 }
 
+/* Of a table that consumers have heard of they are told, also while its rows are to come anew, or it was stopped. */
+static void
+tell_of_drop(Table *table)
+{
+	if (table->generation == 0)
+		return;
+	table->told_at = current.commit_lsn;
+	events_added();
+	/* All that one transaction drops have one ordinal: their order is not the same each time it is decoded. */
+	encode_drop(table, current, ordinal + 1);
+	package_write_end(table);
+}
+
+/* The ordinal is that of a DROP for the same reason. */
+static void
+tell_of_rename(Table *former, Table *table)
+{
+	table->told_at = current.commit_lsn;
+	events_added();
+	encode_rename(former, table, current, ordinal + 1);
+	package_write_end(former);
+}
+
 /*
  * Tables whose definition the transaction has changed: so that consumers hear of it now, and not with the next change
  * of a row. The catalogs are still those of its end.
@@ -225,22 +250,23 @@ look_at_changed_tables(const ReorderBufferTXN *txn)
 
 	while ((table = tables_next_changed()) != nullptr)
 	{
-		Relation relation;
+		Relation relation = RelationIdGetRelation(table->relid);
+		RegistryName before;
+		/* Somebody else's change of now may have brought it up once more. */
+		bool told = table->told_at == current.commit_lsn;
 
-		if (!table_published_at(table, current.commit_lsn))
-			continue;
-		relation = RelationIdGetRelation(table->relid);
-		if (relation)
+		if (relation == nullptr)
 		{
-			look_at_definition(txn, table->relid, relation);
-			RelationClose(relation);
+			if (!told && relation_touched(txn, table->relid) && current.commit_lsn < table->until)
+				tell_of_drop(table);
 			continue;
 		}
-		if (!relation_touched(txn, table->relid))
-			continue;
-		ordinal++;
-		events_added();
-		encode_drop(table, current, ordinal);
+		/* First its name: where it takes that its rows come anew, it is not published for a while. */
+		if (table_lookup(table->relid, current.commit_lsn) && !told &&
+			rename_noted(decoder_application(), table, current.commit_lsn, &before))
+			tell_of_rename(table_under_name(table, &before), table);
+		look_at_definition(txn, table->relid, relation);
+		RelationClose(relation);
 	}
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(change_context);

@@ -138,6 +138,15 @@ package_write_schema(const Table *table, const WireBuffer *schema)
 	write_record(info, schema, 0);
 }
 
+void
+package_write_end(const Table *table)
+{
+	siphon::WireBuffer nothing = {};
+
+	packages_write_all();
+	package_write_schema(table, &nothing);
+}
+
 /*
  * An event's length comes before it and is known after it. It is expected to take as many bytes as that of the event
  * before; where it does not, the event is moved.

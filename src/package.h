@@ -27,5 +27,7 @@ extern void packages_write_all(void);
 
 /* Writes a siphon.v1.TableSchema to the ring: that of the table's packages from here on. */
 extern void package_write_schema(const Table *table, const siphon::WireBuffer *schema);
+/* Writes all open packages, and that the table comes under this name no more. */
+extern void package_write_end(const Table *table);
 
 #endif

@@ -200,6 +200,12 @@ registry_end_change(Registry *registry)
 	LWLockRelease(siphon_shared->registry_lock);
 }
 
+void
+registry_leave_unchanged(void)
+{
+	LWLockRelease(siphon_shared->registry_lock);
+}
+
 uint32
 registry_next_generation(Registry *registry)
 {
@@ -299,6 +305,21 @@ registry_find(const Registry *registry, Oid relid)
 			return table;
 	}
 	return nullptr;
+}
+
+void
+registry_rename(RegistryTable *table, const char *schema, const char *name, XLogRecPtr commit_lsn)
+{
+	RegistryName *former = static_cast<RegistryName *>(palloc0(sizeof(RegistryName)));
+
+	former->until = commit_lsn;
+	strlcpy(former->schema, table->schema, sizeof(former->schema));
+	strlcpy(former->name, table->name, sizeof(former->name));
+	table->former = lappend(table->former, former);
+	if (list_length(table->former) > kMaxFormerNames)
+		table->former = list_delete_first(table->former);
+	strlcpy(table->schema, schema, sizeof(table->schema));
+	strlcpy(table->name, name, sizeof(table->name));
 }
 
 void

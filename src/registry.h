@@ -12,6 +12,17 @@
 
 #include "siphon.h"
 
+/* A name that a table had until the transaction of this commit record. */
+struct RegistryName
+{
+	XLogRecPtr until;
+	char schema[NAMEDATALEN];
+	char name[NAMEDATALEN];
+};
+
+/* Where a table was renamed more often, what is decoded a second time has lost sight of the first times. */
+constexpr int kMaxFormerNames = 16;
+
 /* How far a table's snapshot is. */
 enum class Phase {
 	Waiting,   /* for its snapshot to begin; its changes are not published */
@@ -30,8 +41,9 @@ phase_publishes(Phase phase)
 struct RegistryTable
 {
 	Oid relid;
-	char schema[NAMEDATALEN]; /* names as they were when the table was added, or its last snapshot began */
+	char schema[NAMEDATALEN]; /* as it is called at the last place that was decoded, or when its last snapshot began */
 	char name[NAMEDATALEN];
+	List *former; /* of RegistryName *: since then, the newest last, kMaxFormerNames at most */
 	int partitions;
 	List *exclude_columns;    /* of char *: what has one of these names is not published, */
 	List *exclude_attributes; /* of int: nor what had one when the table was added, should it be renamed */
@@ -115,6 +127,8 @@ extern void registry_write(Registry *registry);
  */
 extern Registry *registry_begin_change(const char *application);
 extern void registry_end_change(Registry *registry);
+/* In place of the second: nothing has changed. */
+extern void registry_leave_unchanged(void);
 
 /*
  * The next generation for one of its tables: greater than every one before, also when the table was removed, or the
@@ -155,6 +169,9 @@ extern List *registry_list(void);
 extern const char *registry_slot_problem(const Registry *registry, bool *exists);
 
 extern RegistryTable *registry_find(const Registry *registry, Oid relid);
+
+/* From this commit on the table is called so. */
+extern void registry_rename(RegistryTable *table, const char *schema, const char *name, XLogRecPtr commit_lsn);
 
 /* Nothing more comes under the name that the table has in the registry: what the publisher holds under it can go. */
 extern void registry_forget_name(Registry *registry, const RegistryTable *table);

@@ -108,6 +108,29 @@ write_followed_table(StringInfo json, const RegistryTable *table)
 	appendStringInfoString(json, "]");
 }
 
+/* Of a table that was never renamed it is not there. */
+static void
+write_former_names(StringInfo json, const RegistryTable *table)
+{
+	ListCell *lc;
+
+	if (table->former == NIL)
+		return;
+	appendStringInfoString(json, ", \"former_names\": [");
+	foreach (lc, table->former)
+	{
+		const RegistryName *former = static_cast<RegistryName *>(lfirst(lc));
+
+		appendStringInfo(json, "%s{\"until\": \"%X/%X\", ", lc == list_head(table->former) ? "" : ", ",
+						 LSN_FORMAT_ARGS(former->until));
+		json_string(json, "schema", former->schema);
+		appendStringInfoString(json, ", ");
+		json_string(json, "table", former->name);
+		appendStringInfoString(json, "}");
+	}
+	appendStringInfoString(json, "]");
+}
+
 char *
 registry_to_json(const Registry *registry)
 {
@@ -158,6 +181,7 @@ registry_to_json(const Registry *registry)
 						 table->paused ? 1 : 0, table->failures, static_cast<long long>(table->retry_at));
 		json_string(&json, "reason", table->reason);
 		write_followed_table(&json, table);
+		write_former_names(&json, table);
 		if (table->until != InvalidXLogRecPtr)
 			appendStringInfo(&json, ", \"until\": \"%X/%X\"", LSN_FORMAT_ARGS(table->until));
 		appendStringInfoString(&json, "}");
@@ -266,6 +290,22 @@ lsn_member(const char *path, const Json *object, const char *key)
 	return DatumGetLSN(DirectFunctionCall1(pg_lsn_in, CStringGetDatum(text)));
 }
 
+static void
+parse_former_names(const char *path, const Json *object, RegistryTable *table)
+{
+	if (json_member(object, "former_names") == nullptr)
+		return;
+	for (const Json *item = items_of(path, object, "former_names", JsonKind::Object); item; item = item->next)
+	{
+		RegistryName *former = static_cast<RegistryName *>(palloc0(sizeof(RegistryName)));
+
+		former->until = lsn_member(path, item, "until");
+		copy_member(path, item, "schema", former->schema, sizeof(former->schema));
+		copy_member(path, item, "table", former->name, sizeof(former->name));
+		table->former = lappend(table->former, former);
+	}
+}
+
 static RegistryTable *
 parse_table(const char *path, const Json *object)
 {
@@ -291,6 +331,7 @@ parse_table(const char *path, const Json *object)
 	for (const Json *item = items_of(path, object, "exclude_attributes", JsonKind::Number); item; item = item->next)
 		table->exclude_attributes = lappend_int(table->exclude_attributes, static_cast<int>(item->number));
 	parse_followed_table(path, object, table);
+	parse_former_names(path, object, table);
 	return table;
 }
 

@@ -283,7 +283,7 @@ written_valid(uint64_t written, uint64_t read, uint64_t acked, uint64_t capacity
 static bool
 kind_valid(uint16_t kind)
 {
-	return kind >= static_cast<uint16_t>(FrameKind::Changes) && kind <= static_cast<uint16_t>(FrameKind::Schema);
+	return kind >= static_cast<uint16_t>(FrameKind::Changes) && kind <= static_cast<uint16_t>(FrameKind::Dropped);
 }
 
 bool

@@ -60,7 +60,9 @@ enum class FrameKind : uint16_t {
 	Removed = 7,       /* no payload: the table is not published any more; generation: its last */
 	Origin = 8,        /* payload: an Origin, see origin.h */
 	Message = 9,       /* payload: (a part of) a siphon.v1.Message; route: a NUL, then its prefix */
-	Schema = 10        /* payload: a siphon.v1.TableSchema; before the first package that uses it */
+	Schema = 10,       /* payload: a siphon.v1.TableSchema; before the first package that uses it.
+						* Empty: the table comes under this name no more */
+	Dropped = 11       /* as Changes: the DROP of a table, whatever phase it was in; nothing of it follows */
 };
 
 /* Where an event stands: start of the commit record, and the change's number in the transaction. */

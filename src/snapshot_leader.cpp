@@ -107,6 +107,7 @@ begin_generation(void)
 		strlcpy(table->schema, schema, sizeof(table->schema));
 		strlcpy(table->name, name, sizeof(table->name));
 	}
+	table->former = NIL;
 	table->phase = Phase::Scanning;
 	/* What is said of it from here on may be about what the snapshot does not show. */
 	table->reason[0] = '\0';

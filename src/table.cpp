@@ -48,6 +48,24 @@ invalidate_all(Datum, int, uint32)
 		table->valid = false;
 }
 
+/* A schema was renamed, and so were its tables, of which nothing else says so. */
+static void
+invalidate_schema(Datum, int, uint32 hash)
+{
+	HASH_SEQ_STATUS status;
+	Table *table;
+
+	hash_seq_init(&status, tables);
+	while ((table = static_cast<Table *>(hash_seq_search(&status))) != nullptr)
+	{
+		if (hash != 0 && table->context && table->namespace_hash != hash)
+			continue;
+		table->valid = false;
+		table->changed = true;
+		any_changed = true;
+	}
+}
+
 static void
 invalidate_relations(void)
 {
@@ -95,7 +113,7 @@ tables_init(const char *application)
 
 	CacheRegisterRelcacheCallback(invalidate_relation, 0);
 	/* A renamed schema or type changes what a package says, without an invalidation of the table. */
-	CacheRegisterSyscacheCallback(NAMESPACEOID, invalidate_all, 0);
+	CacheRegisterSyscacheCallback(NAMESPACEOID, invalidate_schema, 0);
 	CacheRegisterSyscacheCallback(TYPEOID, invalidate_all, 0);
 }
 
@@ -112,9 +130,18 @@ set_table(const RegistryTable *listed)
 	{
 		memset(reinterpret_cast<char *>(table) + sizeof(Oid), 0, sizeof(Table) - sizeof(Oid));
 		table->settings_context = AllocSetContextCreate(tables_context, "siphon table", ALLOCSET_SMALL_SIZES);
+	}
+	/* A generation begins under the name that the registry has then. */
+	if (!found || table->generation != listed->generation)
+	{
 		strlcpy(table->schema, listed->schema, sizeof(table->schema));
 		strlcpy(table->name, listed->name, sizeof(table->name));
 	}
+	strlcpy(table->listed_schema, listed->schema, sizeof(table->listed_schema));
+	strlcpy(table->listed_name, listed->name, sizeof(table->listed_name));
+	table->renamed_at =
+		listed->former == NIL ? InvalidXLogRecPtr : static_cast<RegistryName *>(llast(listed->former))->until;
+	table->listed = true;
 	table->published = phase_publishes(listed->phase);
 	table->valid = false;
 	table->start = listed->start;
@@ -142,7 +169,7 @@ tables_set(const Registry *registry)
 
 	hash_seq_init(&status, tables);
 	while ((table = static_cast<Table *>(hash_seq_search(&status))) != nullptr)
-		table->published = false;
+		table->listed = table->published = false;
 	foreach (lc, registry->tables)
 		set_table(static_cast<RegistryTable *>(lfirst(lc)));
 	tables_epoch++;
@@ -403,6 +430,7 @@ build(Table *table, Relation relation)
 	schema_name = get_namespace_name(RelationGetNamespace(relation));
 	if (schema_name == nullptr)
 		elog(ERROR, "cache lookup failed for schema %u", RelationGetNamespace(relation));
+	fresh.namespace_hash = GetSysCacheHashValue1(NAMESPACEOID, ObjectIdGetDatum(RelationGetNamespace(relation)));
 	drafts = static_cast<ColumnDraft *>(
 		palloc(sizeof(ColumnDraft) * static_cast<size_t>(Max(RelationGetDescr(relation)->natts, 1))));
 	/* What a column's type does with the value in it is its own affair. */
@@ -433,6 +461,7 @@ build(Table *table, Relation relation)
 	table->nkeys = fresh.nkeys;
 	table->key_columns = fresh.key_columns;
 	table->fingerprint = fresh.fingerprint;
+	table->namespace_hash = fresh.namespace_hash;
 	table->header = fresh.header;
 	table->header_kind = fresh.header_kind;
 	table->header_generation = fresh.header_generation;
@@ -466,7 +495,7 @@ tables_next_changed(void)
 		bool changed = table->changed;
 
 		table->changed = false;
-		if (!changed || !table->published)
+		if (!changed || !table->listed)
 			continue;
 		hash_seq_term(&status);
 		return table;
@@ -476,7 +505,7 @@ tables_next_changed(void)
 }
 
 void
-table_forget_columns(Table *table)
+table_forget_columns(Table *table, siphon::FrameKind kind)
 {
 	MemoryContext context = AllocSetContextCreate(tables_context, "siphon table columns", ALLOCSET_SMALL_SIZES);
 	MemoryContext caller;
@@ -488,6 +517,7 @@ table_forget_columns(Table *table)
 	table->nkeys = 0;
 	table->fingerprint = 0;
 	table->valid = false;
+	table->kind = kind;
 	caller = MemoryContextSwitchTo(context);
 	build_header(table, table->schema, table->name, &none);
 	MemoryContextSwitchTo(caller);
@@ -496,6 +526,22 @@ table_forget_columns(Table *table)
 	table->context = context;
 	table->columns = nullptr;
 	table->key_columns = nullptr;
+}
+
+Table *
+table_under_name(const Table *table, const RegistryName *name)
+{
+	Table *former = static_cast<Table *>(palloc0(sizeof(Table)));
+	WireBuffer none = {};
+
+	former->relid = table->relid;
+	former->generation = table->generation;
+	former->kind = table->kind;
+	former->npackages = former->partitions = former->wanted_partitions = table->wanted_partitions;
+	former->packages =
+		static_cast<Package **>(palloc0(sizeof(Package *) * static_cast<size_t>(former->npackages)));
+	build_header(former, name->schema, name->name, &none);
+	return former;
 }
 
 bool

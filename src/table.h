@@ -27,13 +27,18 @@ struct Table
 	Oid relid; /* hash key */
 
 	bool changed; /* PostgreSQL said that the relation has, since tables_next_changed() */
+	XLogRecPtr told_at; /* commit of the last transaction of which consumers were told that it dropped or renamed it */
 
 	/* As the table was called when it was built last, or, until it is, in the registry. */
 	char schema[NAMEDATALEN];
 	char name[NAMEDATALEN];
 
 	/* What the registry says. */
-	bool published;
+	bool listed;
+	bool published; /* as far as it has come, its changes are */
+	char listed_schema[NAMEDATALEN];
+	char listed_name[NAMEDATALEN];
+	XLogRecPtr renamed_at; /* commit of the last transaction that renamed it; 0: there was none */
 	XLogRecPtr start;
 	XLogRecPtr until;
 	siphon::FrameKind kind; /* of the frames that carry its packages */
@@ -55,6 +60,7 @@ struct Table
 	int nkeys;
 	int *key_columns; /* indexes into columns, in the order of the key's index */
 	uint64 fingerprint;
+	uint32 namespace_hash;     /* of its schema, in invalidations */
 	uint64 schema_hash;        /* of the schema that was written last */
 	siphon::WireBuffer header; /* the fields of a Package that all packages of the table share */
 	char *route;               /* schema, NUL, table, in UTF-8: for the ring's frames */
@@ -94,10 +100,15 @@ extern bool table_known(Oid relid, uint32 generation);
 extern bool table_published(Oid relid);
 /* Changes when that may have, for any table, or when PostgreSQL says that a table in the registry changed. */
 extern uint64 tables_epoch;
-/* One of the published tables of which PostgreSQL said that the relation changed, each once. NULL: no more. */
+/* One of the registry's tables of which PostgreSQL said that the relation changed, each once. NULL: no more. */
 extern Table *tables_next_changed(void);
-/* Makes packages begin without columns: for what is said of a table that is gone. */
-extern void table_forget_columns(Table *table);
+/*
+ * The table under a name that it had before, for what is left to say of it there. In the current memory context, in which
+ * it must not be forgotten before its packages are written.
+ */
+extern Table *table_under_name(const Table *table, const RegistryName *name);
+/* Makes packages begin without columns and be of this kind: for what is said of a table that is gone. */
+extern void table_forget_columns(Table *table, siphon::FrameKind kind);
 /* As a table was called when it was built last (two buffers of NAMEDATALEN). They stay as they are if it was not. */
 extern void table_names(Oid relid, char *schema, char *name);
 /* True if what this commit did to the table is published. */

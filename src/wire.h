@@ -40,7 +40,19 @@ enum TableSchema : uint32_t {
 };
 /* ColumnSchema begins with the fields of a Column. */
 enum ColumnSchema : uint32_t { kNullable = 6, kDefaultExpression, kGenerated, kIdentity, kColumnComment };
-enum Event : uint32_t { kOperation = 1, kCommitLsn, kOrdinal, kXid, kCommitTimestamp, kValues, kOldValues, kDetached, kDetachedBounds };
+enum Event : uint32_t {
+	kOperation = 1,
+	kCommitLsn,
+	kOrdinal,
+	kXid,
+	kCommitTimestamp,
+	kValues,
+	kOldValues,
+	kDetached,
+	kDetachedBounds,
+	kNewSchema,
+	kNewTable
+};
 enum Message : uint32_t {
 	kMessageApplication = 1,
 	kMessagePrefix,
@@ -88,7 +100,16 @@ enum class ValueKind : uint8_t {
 };
 
 /* siphon.v1.Operation */
-enum class Operation : uint8_t { Insert = 1, Update = 2, Delete = 3, Truncate = 4, Snapshot = 5, Drop = 6, Detach = 7 };
+enum class Operation : uint8_t {
+	Insert = 1,
+	Update = 2,
+	Delete = 3,
+	Truncate = 4,
+	Snapshot = 5,
+	Drop = 6,
+	Detach = 7,
+	Rename = 8
+};
 
 /* Most bytes that a Value without a payload of its own takes: field tag, length, kind tag, varint. */
 constexpr size_t kSmallValueMax = 1 + 1 + 2 + 10;

@@ -142,7 +142,7 @@ private:
 		std::vector<char> payload(length);
 		uint32_t offset = 0;
 
-		info.kind = static_cast<FrameKind>(input_.ConsumeIntegralInRange(0, static_cast<int>(FrameKind::Schema)));
+		info.kind = static_cast<FrameKind>(input_.ConsumeIntegralInRange(0, static_cast<int>(FrameKind::Dropped)));
 		info.route = route.data();
 		info.route_length = static_cast<uint16_t>(route.size());
 		for (uint32_t i = 0; i < length; i++)
@@ -236,7 +236,7 @@ private:
 		REQUIRE(header.position >= before && header.position % kFrameAlignment == 0);
 		REQUIRE(frame.end == header.position + RingWriter::frame_size(header.route_length, header.payload_length));
 		REQUIRE(frame.end == reader_.read_position() && frame.end - reader_.acked() <= reader_.capacity());
-		REQUIRE(header.kind >= 1 && header.kind <= static_cast<uint16_t>(FrameKind::Schema));
+		REQUIRE(header.kind >= 1 && header.kind <= static_cast<uint16_t>(FrameKind::Dropped));
 		REQUIRE(uint64_t{header.record_offset} + header.payload_length <= header.record_length);
 		REQUIRE(header.checksum == checksum(header, frame.route, frame.payload));
 
@@ -357,7 +357,7 @@ private:
 		tamper();
 		memcpy(&header, frame, sizeof(header));
 		header.position = input_.ConsumeBool() ? reader_.read_position() : cursor();
-		header.kind = input_.ConsumeIntegralInRange<uint16_t>(0, static_cast<uint16_t>(FrameKind::Schema) + 2);
+		header.kind = input_.ConsumeIntegralInRange<uint16_t>(0, static_cast<uint16_t>(FrameKind::Dropped) + 2);
 		header.route_length = input_.ConsumeIntegralInRange<uint16_t>(0, input_.ConsumeBool() ? 64 : UINT16_MAX);
 		header.payload_length = input_.ConsumeIntegralInRange<uint32_t>(0, input_.ConsumeBool() ? 4096 : UINT32_MAX);
 		/* Up to the end of the area, or a little across. */

@@ -183,6 +183,8 @@ public:
 	std::optional<std::map<std::string, std::string>> read_states(std::string *) override { return std::nullopt; }
 	bool read_state(const std::string &, std::optional<std::string> *, std::string *) override { return false; }
 	bool write_state(const std::string &, const std::string &, std::string *) override { return false; }
+	bool erase_state(const std::string &, std::string *) override { return false; }
+	bool erase_tables(std::string *) override { return false; }
 
 private:
 	struct Reader : QueueReader

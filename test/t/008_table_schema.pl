@@ -19,7 +19,8 @@ sub bucket
 	my ($key) = @_;
 	my $answer = $client->api('STREAM.MSG.GET.KV_siphon_main', { last_by_subj => "\$KV.siphon_main.$key" });
 
-	return undef if $answer->{error};
+	# There is none, or a mark that there was one.
+	return undef if $answer->{error} || $answer->{message}{hdrs};
 	return decode_json(decode_base64($answer->{message}{data}));
 }
 
@@ -139,6 +140,34 @@ $node->poll_query_until('postgres', "SELECT state = 'streaming' FROM siphon_tabl
 $node->safe_psql('postgres', 'ALTER TABLE t RENAME TO "T 2"');
 wait_confirmed($node);
 is(bucket('public.T=202.schema')->{oid}, $oid, 'a renamed table is there under its new name');
+is_deeply([ map { bucket($_) } qw(public.t.schema public.t) ], [ undef, undef ], 'and not under its old one');
+
+# Consumers of the old name hear of the new one. Dropped, a table ends under the name that it had last, which a decoder knows that was not there when it was given: of the
+# table, or of its schema.
+$node->safe_psql('postgres', 'CREATE SCHEMA one; CREATE TABLE one.r (id int PRIMARY KEY); CREATE TABLE one.s (id int PRIMARY KEY)');
+add_table($node, $_) for qw(one.r one.s);
+$node->safe_psql('postgres', 'INSERT INTO one.r VALUES (1); INSERT INTO one.s VALUES (1)');
+wait_confirmed($node);
+$publisher->stop;
+$node->safe_psql('postgres', 'ALTER TABLE one.r RENAME TO rr; INSERT INTO one.rr VALUES (2); ALTER SCHEMA one RENAME TO two; INSERT INTO two.rr VALUES (3)');
+wait_until('the registry has the names', sub { slurp_file($node->data_dir . '/siphon/main.registry') =~ /"schema": "two", "table": "s"/ });
+$node->safe_psql('postgres', 'SELECT pg_terminate_backend(decoder_pid) FROM siphon_applications');
+wait_until('another decoder streams', sub { application($node)->{restarts} == 1 && application($node)->{state} eq 'streaming' });
+$publisher->start;
+wait_confirmed($node);
+is_replayed($nats, $node, ['two.rr'], 'a table is followed through its names, the decoder restarted in between',
+	former => { 'one.r' => 'two.rr', 'one.rr' => 'two.rr' });
+is(join(', ', sort map { "$_->{schema}.$_->{table} is $_->{new_schema}.$_->{new_table}" } grep { $_->{operation} eq 'RENAME' } @{ replay($nats) }),
+	'one.r is one.rr, one.rr is two.rr, one.s is two.s' . ', public.t is public.T 2' x 3, 'and each RENAME comes once on every partition');
+is($node->safe_psql('postgres', "SELECT string_agg(schema_name || '.' || table_name, ' ' ORDER BY table_name) FROM siphon_tables WHERE schema_name = 'two'"),
+	'two.rr two.s', 'siphon_tables has the names that tables have now');
+$node->restart;
+wait_for_state($node, 'streaming');
+$node->safe_psql('postgres', 'DROP TABLE two.rr, two.s');
+wait_confirmed($node);
+is(join(' ', sort map { "$_->{schema}.$_->{table}" } grep { $_->{operation} eq 'DROP' } @{ replay($nats) }), 'two.rr two.s',
+	'a table that was renamed is dropped under its new name');
+$node->safe_psql('postgres', "SELECT siphon_remove_table(relid::oid) FROM siphon_tables WHERE state = 'dropped'");
 
 # It ends with the place where it was dropped, once in each partition, whatever is restarted.
 my $dropped = "SELECT siphon_remove_table(relid::oid) FROM siphon_tables WHERE state = 'dropped'";
@@ -164,6 +193,8 @@ is(scalar(@drops), 3, 'each partition hears once that the table was dropped');
 is(scalar(keys %{ { map { $_->{position} => 1 } @drops } }), 1, 'at one place');
 is(scalar(grep { $_->{operation} eq 'INSERT' } @events), 0, 'another table of the name is not published by itself');
 positions_increase(\@events, 'in order');
+is(bucket('public.T=202.schema'), undef, 'its schema went with it');
+is(bucket('public.T=202')->{phase}, 'removed', 'and its state says so');
 is(scalar(@{ replay($nats, table => 'public.other') }), 4, 'other tables go on');
 $node->safe_psql('postgres', $dropped);
 $node->safe_psql('postgres', q{SELECT siphon_add_table('"T 2"')});
@@ -193,5 +224,16 @@ SKIP:
 	is(bucket('public.with_virtual.schema')->{schema_fingerprint}, $fingerprint, 'another one is no change of the columns');
 	is_deeply([ map { $_->{columns} // () } @{ replay($nats, table => 'public.with_virtual') } ], [ { id => 7 } ], 'events are without them');
 }
+
+# What is not published any more is not there.
+$node->safe_psql('postgres', "SELECT siphon_remove_table('other')");
+wait_until('a table that is removed has no schema', sub { !bucket('public.other.schema') });
+$node->safe_psql('postgres', "SELECT siphon_drop_application('main')");
+ok(bucket('public.T=202.schema'), 'with an application its entries stay');
+add_table($node, 'other');
+$node->safe_psql('postgres', 'INSERT INTO other VALUES (5)');
+wait_confirmed($node);
+is_deeply([ map { defined bucket($_) } qw(public.T=202.schema public.T=202 public.other.schema) ],
+	[ '', '', 1 ], 'until there is one of the name again, which has its own');
 
 done_testing();

@@ -1,4 +1,4 @@
-# A table that is removed in the middle of its snapshot: the publisher ends what is under way for it, also when it was
+# A table that is removed, or dropped, in the middle of its snapshot: the publisher ends what is under way for it, also when it was
 # away, or the server was stopped, when that happened. What was held for it leaves the stream, watermarks do not name it
 # any more, and added again, with its rows or without, it is published.
 use strict;
@@ -42,6 +42,14 @@ sub last_watermark
 	return (grep { ($_->{operation} // '') eq 'WATERMARK' } @{ replay($nats, watermarks => 1) })[-1];
 }
 
+# What happened on a table's subjects.
+sub operations
+{
+	my ($table) = @_;
+
+	return join ' ', map { $_->{operation} } @{ replay($nats, table => "public.$table") };
+}
+
 sub removed
 {
 	my ($name) = @_;
@@ -70,6 +78,31 @@ $node->stop('immediate');
 $node->start;
 $publisher = siphon_publisher($node, $nats);
 removed('removed while the publisher was away, and the server crashed');
+
+# Dropped, whatever it was doing, a table has one DROP, behind all else: one that waits for its snapshot, and one whose
+# snapshot is cut short.
+$node->safe_psql('postgres', 'CREATE TABLE waits (id int PRIMARY KEY); CREATE TABLE cut (LIKE t INCLUDING ALL); INSERT INTO cut TABLE t');
+add_table($node, 'waits');
+$node->safe_psql('postgres', "INSERT INTO waits VALUES (1); SELECT siphon_add_table('cut')");
+$node->poll_query_until('postgres', "SELECT phase = 'scanning' FROM siphon_snapshot_progress") or die;
+$node->safe_psql('postgres', "UPDATE cut SET v = v + 1 WHERE id <= 10; SELECT siphon_resync_table('waits'); DROP TABLE waits");
+wait_until('changes are held', sub { held_messages() > 0 });
+
+my $drop = $node->background_psql('postgres');
+$drop->query_until(qr/called/, "\\echo called\nDROP TABLE cut;\n");
+$node->poll_query_until('postgres', "SELECT count(*) > 0 FROM pg_locks WHERE relation = 'cut'::regclass AND NOT granted") or die;
+$node->safe_psql('postgres', "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'siphon snapshot'");
+$drop->query_safe('SELECT 1');
+$drop->quit;
+for my $what ('dropped', 'dropped, and the server crashed')
+{
+	removed($what);
+	is(operations('waits'), 'INSERT DROP', "$what: the table that waited ends with it");
+	like(operations('cut'), qr/^(?:SNAPSHOT )*DROP$/, "$what: of the one that was scanned at most the last message is left");
+	$node->stop('immediate');
+	$node->start;
+}
+$node->safe_psql('postgres', "SELECT siphon_remove_table(relid::oid) FROM siphon_tables WHERE state = 'dropped'");
 
 # Without its rows: changes only, and of a generation greater than that of the snapshot that was given up.
 add_table($node, 't');

@@ -9,6 +9,7 @@
 #include "cursor.h"
 #include "queue.h"
 #include "subject.h"
+#include "table_state.h"
 #include "wakeup.h"
 
 #include <gtest/gtest.h>
@@ -193,6 +194,22 @@ public:
 	{
 		trouble();
 		states[key] = value;
+		trouble();
+		return true;
+	}
+
+	bool erase_state(const std::string &key, std::string *) override
+	{
+		trouble();
+		states.erase(key);
+		trouble();
+		return true;
+	}
+
+	bool erase_tables(std::string *) override
+	{
+		trouble();
+		std::erase_if(states, [](const auto &entry) { return is_table_key(entry.first); });
 		trouble();
 		return true;
 	}

@@ -141,9 +141,13 @@ public:
 	static constexpr uint64_t kHistory = 4711;
 	static constexpr uint32_t kFirstXid = UINT32_MAX - 12;
 
-	/* `before`: so many steps after the snapshot's ring was found, the decoder's is of a history that is over. */
-	World(const std::string &directory, Dice *dice, uint32_t failures, uint32_t restarts, uint32_t before)
-		: directory_(directory), dice_(*dice), failures_left_(failures), restarts_left_(restarts), before_left_(before)
+	/*
+	 * `before`: so many steps after the snapshot's ring was found, the decoder's is of a history that is over. `drop`: at
+	 * some moment the table is dropped.
+	 */
+	World(const std::string &directory, Dice *dice, uint32_t failures, uint32_t restarts, uint32_t before, bool drop)
+		: directory_(directory), dice_(*dice), failures_left_(failures), restarts_left_(restarts), before_left_(before),
+		  drop_(drop)
 	{
 		static constexpr uint32_t paces[] = {1, 5, 20, 60};
 
@@ -174,6 +178,7 @@ public:
 			start_decoder();
 		}
 		decode();
+		drop_perhaps();
 		switch (phase_)
 		{
 			case Phase::Begin:
@@ -201,11 +206,21 @@ public:
 				}
 				break;
 			case Phase::Streaming:
+			case Phase::Dropped:
 				break;
 		}
 	}
 
-	bool done() { return before_left_ == 0 && phase_ == Phase::Streaming && next_ == kTransactions && decoder_->acked(); }
+	bool done()
+	{
+		return before_left_ == 0 && (phase_ == Phase::Streaming || phase_ == Phase::Dropped) && next_ == end_ &&
+			decoder_->acked() && (!drop_ || dropped_);
+	}
+	/* How the publisher must see the table in the end. */
+	TablePhase phase_at_end() const { return dropped_ ? TablePhase::Removed : TablePhase::Streaming; }
+	bool dropped() const { return dropped_; }
+	/* Its rows never became complete. */
+	bool cut_short() const { return phase_ == Phase::Dropped; }
 
 	uint32_t generation() const { return generation_; }
 	static uint64_t lsn(uint32_t transaction) { return 0x1000 * (transaction + 1); }
@@ -224,7 +239,7 @@ public:
 	}
 
 private:
-	enum class Phase { Begin, Rows, End, Streaming };
+	enum class Phase { Begin, Rows, End, Streaming, Dropped };
 
 	template <typename Message> void name(Message *message)
 	{
@@ -335,6 +350,50 @@ private:
 		begin();
 	}
 
+	/* While its rows are complete, or after the processes that would have brought them have died, maybe unnoticed. */
+	void drop_perhaps()
+	{
+		if (!drop_ || dropped_ || phase_ == Phase::End || !dice_.percent(1))
+			return;
+		dropped_ = true;
+		end_ = ++transaction_;
+		if (phase_ == Phase::Streaming)
+			return;
+		if (dice_.percent(50))
+			leader_->remove();
+		for (auto &scanner : scanners_)
+		{
+			if (dice_.percent(50))
+				scanner->remove();
+		}
+		scanners_.clear();
+		leader_.reset();
+		phase_ = Phase::Dropped;
+	}
+
+	/* On every partition's subject. With luck the table is also taken off the list, as by siphon_remove_table(). */
+	void write_drop()
+	{
+		Position position{lsn(next_), 1};
+
+		for (uint32_t partition = 0; partition < kPartitions; partition++)
+		{
+			v1::Package package;
+			v1::Event *event = package.add_events();
+
+			name(&package);
+			package.set_partition(partition);
+			event->set_operation(v1::DROP);
+			event->set_commit_lsn(position.lsn);
+			event->set_ordinal(position.ordinal);
+			decoder_->add(
+				{FrameKind::Dropped, partition, generation_, 1, position, position, package.SerializeAsString()});
+		}
+		decoder_->add({FrameKind::Schema, 0, generation_, 0, {}, {}, ""});
+		if (dice_.percent(50))
+			decoder_->add({FrameKind::Removed, 0, generation_, 0, {}, {}, ""});
+	}
+
 	/* The decoder, with a ring of its own: what was not confirmed is decoded again, and packed in other packages. */
 	void start_decoder()
 	{
@@ -344,6 +403,17 @@ private:
 		packages_.clear();
 		epochs_.push_back(0x1000 + epochs_.size());
 		write_origin(kHistory, epochs_.back());
+		write_schema();
+	}
+
+	/* As every decoder does when it comes to a table for the first time. */
+	void write_schema()
+	{
+		v1::TableSchema schema;
+
+		schema.set_oid(16384);
+		schema.set_generation(generation_);
+		decoder_->add({FrameKind::Schema, 0, generation_, 0, {}, {}, schema.SerializeAsString()});
 	}
 
 	void write_origin(uint64_t history, uint64_t epoch)
@@ -424,7 +494,7 @@ private:
 	/* Decodes a transaction, if the ones before are written. At a low pace most come after the snapshot. */
 	void decode()
 	{
-		if (!decoder_->step() || next_ == kTransactions || !dice_.percent(pace_))
+		if (!decoder_->step() || next_ == end_ || !dice_.percent(pace_))
 			return;
 		if (next_ == transaction_)
 			commit();
@@ -461,8 +531,13 @@ private:
 			if (text.size() > 10000)
 				write_package(change.partition);
 		}
+		if (dropped_ && next_ == end_ - 1)
+		{
+			write_packages();
+			write_drop();
+		}
 		next_++;
-		if (next_ < kTransactions && dice_.percent(40))
+		if (next_ < end_ && dice_.percent(40))
 			return;
 		write_packages();
 
@@ -487,6 +562,9 @@ private:
 	uint32_t failures_left_;
 	uint32_t restarts_left_;
 	uint32_t before_left_;
+	bool drop_;
+	bool dropped_ = false;
+	uint32_t end_ = kTransactions;
 	uint32_t pace_;
 	std::unique_ptr<Worker> decoder_;
 	std::vector<uint64_t> epochs_;
@@ -513,10 +591,12 @@ struct Copy
 	std::vector<std::string> markers;
 	std::set<uint64_t> rows;
 	std::vector<Change> changes;
+	uint32_t messages = 0; /* but for the drop */
+	uint32_t drops = 0;
 };
 
 Copy
-read_subject(const MemoryQueue &queue, uint32_t partition, uint32_t generation)
+read_subject(const MemoryQueue &queue, uint32_t partition, uint32_t generation, bool cut_short = false)
 {
 	Copy copy;
 	PackageAssembler assembler;
@@ -532,6 +612,8 @@ read_subject(const MemoryQueue &queue, uint32_t partition, uint32_t generation)
 			copy = Copy();
 		if (message.subject != subject || message.headers.at("Siphon-Generation") != std::to_string(generation))
 			continue;
+		EXPECT_EQ(copy.drops, 0u) << "something follows the drop";
+		copy.messages++;
 		if (assembler.add(subject, part == message.headers.end() ? "" : part->second,
 						  message.headers.at("Siphon-Encoding"), message.body,
 						  &payload) != PackageAssembler::Result::Complete)
@@ -550,11 +632,17 @@ read_subject(const MemoryQueue &queue, uint32_t partition, uint32_t generation)
 		{
 			if (event.operation() == v1::SNAPSHOT)
 			{
-				EXPECT_EQ(copy.markers.size(), 1u) << "a row is not between the markers";
+				EXPECT_TRUE(cut_short || copy.markers.size() == 1) << "a row is not between the markers";
 				EXPECT_TRUE(copy.rows.insert(event.ordinal()).second) << "row " << event.ordinal() << " came twice";
 				continue;
 			}
-			EXPECT_EQ(copy.markers.size(), 2u) << "a change is not behind the rows";
+			if (event.operation() == v1::DROP)
+			{
+				copy.drops++;
+				copy.messages--;
+				continue;
+			}
+			EXPECT_TRUE(cut_short || copy.markers.size() == 2) << "a change is not behind the rows";
 			copy.changes.push_back({package.partition(), event.commit_lsn(), event.ordinal(), event.xid()});
 		}
 	}
@@ -593,9 +681,34 @@ phase(const MemoryQueue &queue)
 	return TableState::parse(queue.states.at("public.t"))->phase;
 }
 
+/* The end of a table whose rows were never complete: nothing else, but for what was the stream's last then. */
+void
+check_cut_short(const MemoryQueue &queue, const World &world)
+{
+	uint32_t left = 0;
+
+	for (uint32_t partition = 0; partition < World::kPartitions; partition++)
+	{
+		Copy copy = read_subject(queue, partition, world.generation(), true);
+
+		ASSERT_EQ(copy.drops, 1u);
+		left += copy.messages;
+	}
+	for (const auto &[sequence, message] : queue.log)
+		left += message.subject.starts_with("siphon.main.held.") ? 1 : 0;
+	ASSERT_LE(left, 1u);
+}
+
 void
 check(const MemoryQueue &queue, const World &world)
 {
+	ASSERT_TRUE(read_messages(queue) == world.messages());
+	ASSERT_EQ(queue.states.contains("public.t.schema"), !world.dropped());
+	if (world.cut_short())
+	{
+		check_cut_short(queue, world);
+		return;
+	}
 	for (uint32_t partition = 0; partition < World::kPartitions; partition++)
 	{
 		Copy copy = read_subject(queue, partition, world.generation());
@@ -610,12 +723,13 @@ check(const MemoryQueue &queue, const World &world)
 		ASSERT_EQ(copy.rows.size(), World::kRows / 2);
 		ASSERT_EQ(copy.changes.size(), expected.size());
 		ASSERT_TRUE(copy.changes == expected);
+		ASSERT_EQ(copy.drops, world.dropped() ? 1u : 0u);
 	}
-	ASSERT_TRUE(read_messages(queue) == world.messages());
 }
 
 void
-run(uint64_t seed, uint32_t crash_percent, uint32_t breaks, uint32_t failures, uint32_t restarts, uint32_t before)
+run(uint64_t seed, uint32_t crash_percent, uint32_t breaks, uint32_t failures, uint32_t restarts, uint32_t before,
+	bool drop)
 {
 	SCOPED_TRACE("seed " + std::to_string(seed));
 	spdlog::set_level(getenv("HAND_OFF_SEED") == nullptr ? spdlog::level::off : spdlog::level::debug);
@@ -626,7 +740,7 @@ run(uint64_t seed, uint32_t crash_percent, uint32_t breaks, uint32_t failures, u
 	Dice dice(seed);
 	Wakeup wakeup;
 	MemoryQueue queue(&dice, &wakeup);
-	World world(directory, &dice, failures, restarts, before);
+	World world(directory, &dice, failures, restarts, before, drop);
 	std::atomic<int> stop{0};
 	Config config;
 	int lives = 0;
@@ -637,11 +751,13 @@ run(uint64_t seed, uint32_t crash_percent, uint32_t breaks, uint32_t failures, u
 	queue.crash_percent = crash_percent;
 	queue.breaks_left = breaks;
 	queue.live = [&] {
-		world.step();
+		/* While the publisher stops, the world stands still. */
+		if (stop.load() == 0)
+			world.step();
 		/* Something is waited for that never comes. */
 		if (std::chrono::steady_clock::now() > patience)
 			stop.store(2);
-		if (world.done() && phase(queue) == TablePhase::Streaming)
+		if (world.done() && phase(queue) == world.phase_at_end())
 			stop.store(1);
 		wakeup.notify();
 	};
@@ -664,7 +780,7 @@ run(uint64_t seed, uint32_t crash_percent, uint32_t breaks, uint32_t failures, u
 
 void
 run_some(int count, uint32_t crash_percent, uint32_t breaks, uint32_t failures, uint32_t restarts = 0,
-		 uint32_t before = 0)
+		 uint32_t before = 0, bool drop = false)
 {
 	const char *more = getenv("HAND_OFF_RUNS");
 	const char *given = getenv("HAND_OFF_SEED");
@@ -675,7 +791,7 @@ run_some(int count, uint32_t crash_percent, uint32_t breaks, uint32_t failures, 
 	else if (more != nullptr)
 		count *= atoi(more);
 	for (int i = 0; i < count && !testing::Test::HasFailure(); i++)
-		ASSERT_NO_THROW(run(seed + static_cast<uint64_t>(i), crash_percent, breaks, failures, restarts, before));
+		ASSERT_NO_THROW(run(seed + static_cast<uint64_t>(i), crash_percent, breaks, failures, restarts, before, drop));
 }
 
 TEST(HandOffTest, WithoutTrouble)
@@ -722,6 +838,16 @@ TEST(HandOffTest, HistoryBeginsBehindSnapshotAndPublisherDies)
 TEST(HandOffTest, AllTogether)
 {
 	run_some(20, 10, 3, 2, 4);
+}
+
+TEST(HandOffTest, TableIsDropped)
+{
+	run_some(20, 0, 0, 0, 0, 0, true);
+}
+
+TEST(HandOffTest, TableIsDroppedAndAllElse)
+{
+	run_some(30, 10, 3, 2, 4, 0, true);
 }
 
 } // namespace

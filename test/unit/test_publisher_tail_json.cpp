@@ -224,6 +224,15 @@ TEST_F(TailLine, Truncate)
 	EXPECT_EQ(line(), head + "\"operation\":\"TRUNCATE\"" + middle + "}\n");
 }
 
+TEST_F(TailLine, Rename)
+{
+	event.set_operation(v1::RENAME);
+	event.set_new_schema("s");
+	event.set_new_table("new \"name\"");
+	EXPECT_EQ(line(), head + "\"operation\":\"RENAME\"" + middle +
+						  ",\"new_schema\":\"s\",\"new_table\":\"new \\\"name\\\"\"}\n");
+}
+
 TEST_F(TailLine, SnapshotRow)
 {
 	event.set_operation(v1::SNAPSHOT);

@@ -168,7 +168,7 @@ TEST_F(Ring, ReaderRefusesLiesUnderARightChecksum)
 	const std::vector<std::pair<const char *, Lie>> lies = {
 		{"position before", [](FrameHeader &h) { h.position -= kCapacity; }},
 		{"position behind", [](FrameHeader &h) { h.position += kCapacity; }},
-		{"kind", [](FrameHeader &h) { h.kind = static_cast<uint16_t>(FrameKind::Schema) + 1; }},
+		{"kind", [](FrameHeader &h) { h.kind = static_cast<uint16_t>(FrameKind::Dropped) + 1; }},
 		{"padding not up to the end",
 		 [](FrameHeader &h) {
 			 h.kind = 0;

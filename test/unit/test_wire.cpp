@@ -226,6 +226,10 @@ TEST(Wire, Event)
 	EXPECT_EQ(static_cast<int>(Operation::Detach), siphon::v1::DETACH);
 	EXPECT_EQ(static_cast<int>(siphon::field::kDetached), siphon::v1::Event::kDetachedFieldNumber);
 	EXPECT_EQ(static_cast<int>(siphon::field::kDetachedBounds), siphon::v1::Event::kDetachedBoundsFieldNumber);
+	EXPECT_EQ(static_cast<int>(Operation::Drop), siphon::v1::DROP);
+	EXPECT_EQ(static_cast<int>(Operation::Rename), siphon::v1::RENAME);
+	EXPECT_EQ(static_cast<int>(siphon::field::kNewSchema), siphon::v1::Event::kNewSchemaFieldNumber);
+	EXPECT_EQ(static_cast<int>(siphon::field::kNewTable), siphon::v1::Event::kNewTableFieldNumber);
 }
 
 TEST(Wire, PackageAndWatermark)

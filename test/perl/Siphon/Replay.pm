@@ -28,6 +28,7 @@ my $SHOWN = 10;
 
 # Options:
 #   tables     names of the tables, as schema.table
+#   former     names that they had before: { 'public.former' => 'public.present' }
 #   connect    conninfo of a server that has them and that can be written to
 #   key        names of the columns that name a row; by default its replica identity, or the primary key
 #   counter    name of a column that each UPDATE is known to increment by one
@@ -43,6 +44,7 @@ sub new
 	$self->{written} = $self->{flushed} = 0;
 	$self->{find_counter} = in_object($options{counter}) if defined $options{counter};
 	$self->add_table($_) for @{ $options{tables} };
+	$self->{tables}{ name_of($_) } = $self->{tables}{ name_of($options{former}{$_}) } for keys %{ $options{former} // {} };
 	return $self;
 }
 
@@ -60,6 +62,12 @@ sub json_string
 	my ($text) = @_;
 
 	return JSON::PP->new->utf8(0)->allow_nonref->encode($text);
+}
+
+# A table's name as it is found in a line.
+sub name_of
+{
+	return join '', map { json_string($_) } $_[0] =~ /^([^.]+)\.(.+)$/;
 }
 
 sub add_table
@@ -90,7 +98,7 @@ sub add_table
 	my $description = JSON::PP->new->utf8(0)->decode($answer || die "there is no table $name\n");
 	my @key = @{ $self->{key} // $description->{key} // die "table $name has no key\n" };
 
-	$self->{tables}{ json_string($schema) . json_string($table) } = {
+	$self->{tables}{ name_of($name) } = {
 		%$description,
 		title => $name,
 		key => \@key,
@@ -155,7 +163,8 @@ sub take
 	my ($self, $line) = @_;
 
 	return $self->differ("a line that siphon-tail does not print: $line") unless $line =~ /$HEAD/g;
-	my ($table, $partition, $operation, $generation) = ($self->{tables}{"$1$2"} // return, $3 // 0, $4, $5 // 0);
+	my ($table, $name, $partition, $operation, $generation) =
+	  ($self->{tables}{"$1$2"} // return, "$1$2", $3 // 0, $4, $5 // 0);
 	my $part = $table->{parts}{$partition} //= { generation => 0, lsn => '', ordinal => 0 };
 	my $say = sub { $self->doubt($part, "$table->{title}.$partition: $_[0]" . (defined $_[1] ? " at $_[1]" : '')) };
 
@@ -163,6 +172,7 @@ sub take
 	return $self->{count}{old}++
 	  if $generation < $part->{generation} || ($partition >= $table->{partitions} && $generation <= $table->{generation});
 	$self->{count}{$operation}++;
+	$part->{name} = $name if $generation > $part->{generation};
 	return $self->begin($table, $partition, $part, $generation, $line, $say) if $operation eq 'SNAPSHOT-BEGIN';
 	if ($generation > $part->{generation})
 	{
@@ -195,6 +205,9 @@ sub take
 		}
 		@$part{ 'lsn', 'ordinal' } = ($lsn, $ordinal);
 	}
+	$part->{name} //= $name;
+	$say->("$operation under a name that no RENAME told of", $at) if $name ne $part->{name};
+	return $self->renamed($table, $part, $line, $say, $at) if $operation eq 'RENAME';
 	# The rows that went with a partition are not known by it.
 	return if $operation eq 'DETACH';
 	return $self->empty($table, $partition) if $operation eq 'TRUNCATE' || $operation eq 'DROP';
@@ -222,6 +235,17 @@ sub take
 		}
 	}
 	$self->insert($table, $partition, $columns, $say, $operation, $at) if $operation eq 'UPDATE';
+	return;
+}
+
+sub renamed
+{
+	my ($self, $table, $part, $line, $say, $at) = @_;
+	my ($schema, $name) = $line =~ /,"new_schema":($STRING),"new_table":($STRING)\}$/
+	  or return $say->("a line that siphon-tail does not print: $line");
+
+	$part->{name} = "$schema$name";
+	$say->("RENAME to $schema.$name, which is not its name", $at) unless ($self->{tables}{"$schema$name"} // 0) == $table;
 	return;
 }
 
