@@ -181,7 +181,11 @@ public:
 	}
 
 	void group(const char *name) { group_ = name; }
-	void footer(const std::string &text) { app_.footer(text); }
+	void footer(const std::string &text)
+	{
+		app_.footer(text);
+		keep_lines(*app_.get_formatter());
+	}
 
 	CLI::Option *option(const std::string &name, const char *type, const char *shown_default,
 						const std::string &description, std::function<void(const std::string &)> take)
@@ -310,6 +314,16 @@ private:
 	}
 
 	const char *program_;
+	/* Later versions of CLI11 fill paragraphs, which spoils lists. */
+	template <typename Formatter> static void keep_lines(Formatter &formatter)
+	{
+		if constexpr (requires { formatter.enable_footer_formatting(false); })
+		{
+			formatter.enable_description_formatting(false);
+			formatter.enable_footer_formatting(false);
+		}
+	}
+
 	CLI::App app_;
 	std::string group_;
 };
