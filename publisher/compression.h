@@ -1,5 +1,8 @@
 /*
  * zstd with contexts that are used again: making one costs more than compressing a small package.
+ *
+ * Levels are zstd's, but for those below 0. zstd gets faster there by leaving literals as they are, which makes bodies
+ * half as large again; here they are compressed, and only the search for matches is hastier.
  */
 #ifndef SIPHON_COMPRESSION_H
 #define SIPHON_COMPRESSION_H
@@ -21,7 +24,7 @@ constexpr const char kEncodingNone[] = "none";
 class Compressor
 {
 public:
-	/* Level 0: never compress. */
+	/* Level 0: never compress. From kFastestLevel to max_level(). */
 	explicit Compressor(int level);
 	~Compressor();
 	Compressor(const Compressor &) = delete;
@@ -36,10 +39,15 @@ public:
 	/* Compresses, unless the input is tiny or does not get smaller: then the body is the input itself. */
 	Result compress(std::string_view input);
 
+	static constexpr int kFastestLevel = -7;
 	static int max_level();
 
 private:
-	int level_;
+	void set(int parameter, int value);
+	void set_table(bool large);
+
+	const int level_;
+	bool large_ = false; /* set_table() was told so */
 	ZSTD_CCtx_s *context_;
 	std::vector<char> buffer_;
 };

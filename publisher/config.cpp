@@ -426,9 +426,11 @@ read_config(int argc, const char *const *argv)
 	line.flag("update-stream", "Change an existing stream to these settings", &config.update_stream);
 
 	line.group("How to publish");
-	line.option("compression-level", "N", "1", "zstd level; 0: don't compress", [&](const std::string &text) {
-		config.compression_level = static_cast<int>(parse_integer(text, 0, Compressor::max_level()));
-	});
+	line.option("compression-level", "N", "1", "zstd level; below 0: faster, and larger; 0: don't compress",
+				[&](const std::string &text) {
+					config.compression_level =
+						static_cast<int>(parse_integer(text, Compressor::kFastestLevel, Compressor::max_level()));
+				});
 	line.option("max-in-flight", "N", "256", "Messages sent and not yet acknowledged", [&](const std::string &text) {
 		config.max_in_flight = static_cast<uint64_t>(parse_integer(text, 1, 100000));
 	});

@@ -69,7 +69,7 @@ require_good(const Config &config)
 	REQUIRE(config.stream.replicas.value_or(1) >= 1 && config.stream.replicas.value_or(1) <= 5);
 	REQUIRE(config.stream.max_bytes.value_or(0) <= uint64_t{INT64_MAX});
 	REQUIRE(config.stream.max_age.value_or(std::chrono::milliseconds(0)).count() <= kLongest);
-	REQUIRE(config.compression_level >= 0 && config.compression_level <= Compressor::max_level());
+	REQUIRE(config.compression_level >= Compressor::kFastestLevel && config.compression_level <= Compressor::max_level());
 	REQUIRE(config.max_in_flight >= 1 && config.max_in_flight <= 100000);
 	REQUIRE(config.max_in_flight_bytes >= 1 && config.max_in_flight_bytes <= uint64_t{INT64_MAX});
 	REQUIRE(config.drain_timeout.count() >= 0 && config.drain_timeout.count() <= kLongest);

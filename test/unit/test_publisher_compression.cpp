@@ -14,13 +14,13 @@ TEST(Compression, RoundTrip)
 {
 	uint64_t seed = std::random_device()();
 	std::mt19937_64 random(seed);
-	Compressor compressor(1);
 	Decompressor decompressor;
 
 	SCOPED_TRACE("seed " + std::to_string(seed));
 	for (int i = 0; i < 200; i++)
 	{
-		std::string input(random() % 100000, '\0');
+		Compressor compressor(static_cast<int>(random() % 11) + Compressor::kFastestLevel);
+		std::string input(random() % (i % 10 == 0 ? 1000000 : 100000), '\0');
 		uint64_t spread = 1 + random() % 256;
 		std::string output = "before";
 
@@ -53,6 +53,47 @@ TEST(Compression, OnlyWhereItHelps)
 	EXPECT_STREQ(on.compress(std::string(128, 'x')).encoding, kEncodingZstd);
 	EXPECT_STREQ(on.compress("").encoding, kEncodingNone);
 	EXPECT_STREQ(off.compress(same).encoding, kEncodingNone);
+}
+
+/* What comes of an input does not depend on those before it, which may have had another table. */
+TEST(Compression, LargeAndSmall)
+{
+	std::mt19937_64 random(1);
+	std::string large(500000, '\0');
+
+	for (char &c : large)
+		c = "0123456789abcdef"[random() % 16];
+	for (size_t i = 1000; i + 2000 < large.size(); i += 1000 + random() % 3000)
+		large.replace(i, 100, large, random() % i / 2, 100);
+
+	std::string small = large.substr(0, 50000);
+	Compressor both(1);
+	Compressor one(1);
+	Compressor other(1);
+	std::string large_body(both.compress(large).body);
+
+	EXPECT_EQ(both.compress(small).body, one.compress(small).body);
+	EXPECT_EQ(both.compress(large).body, large_body);
+	EXPECT_EQ(other.compress(large).body, large_body);
+}
+
+/* Of what has no matches, a level below 0 compresses the literals all the same. */
+TEST(Compression, FastLevels)
+{
+	std::mt19937_64 random(1);
+	std::string digits(100000, '\0');
+	std::string text;
+
+	for (char &c : digits)
+		c = "0123456789abcdef"[random() % 16];
+	for (int i = 0; i < 10000; i++)
+		text += "the number " + std::to_string(random() % 1000) + ", ";
+
+	size_t before = Compressor(1).compress(text).body.size();
+
+	for (int level = -1; level >= Compressor::kFastestLevel; level--)
+		EXPECT_LT(Compressor(level).compress(digits).body.size(), digits.size() * 52 / 100) << level;
+	EXPECT_GT(Compressor(Compressor::kFastestLevel).compress(text).body.size(), before);
 }
 
 TEST(Compression, RefusesWhatIsNotZstd)

@@ -157,6 +157,7 @@ TEST_F(ConfigTest, RefusalsNameTheirCause)
 	names_it(refusal({"--application", "a b"}), "a b");
 	names_it(refusal({"--subject-prefix", "a.>"}), "a.>");
 	names_it(refusal({"--compression-level", "99"}), "--compression-level");
+	names_it(refusal({"--compression-level", "-8"}), "--compression-level");
 	names_it(refusal({"--max-in-flight", "0"}), "--max-in-flight");
 	names_it(refusal({"--max-in-flight-bytes", "0"}), "--max-in-flight-bytes");
 	names_it(refusal({"--stream-replicas", "6"}), "--stream-replicas");
