@@ -253,7 +253,7 @@ COMMENT ON VIEW siphon_tables IS 'published tables of all applications of this s
 COMMENT ON COLUMN siphon_tables.application IS 'application that publishes the table';
 COMMENT ON COLUMN siphon_tables.database IS 'database of the table';
 COMMENT ON COLUMN siphon_tables.relid IS 'OID of the table, see pg_class';
-COMMENT ON COLUMN siphon_tables.schema_name IS 'schema; in another database than the current one, as it was when the table was added';
+COMMENT ON COLUMN siphon_tables.schema_name IS 'schema; in another database than the current one, as the decoder saw it last';
 COMMENT ON COLUMN siphon_tables.table_name IS 'name; likewise';
 COMMENT ON COLUMN siphon_tables.partitions IS 'number of partitions that its keys are divided into';
 COMMENT ON COLUMN siphon_tables.exclude_columns IS 'columns that are not published';
