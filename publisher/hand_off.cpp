@@ -201,6 +201,21 @@ HandOff::stale(const TableFrame &table) const
 			 (entry->state.phase == TablePhase::Removed || entry->ends_at != 0)));
 }
 
+/*
+ * What comes of a table that had the name before is done with, as when the decoder comes to it again. A table that was
+ * renamed looks the same if the name's last owner is of a later generation: somebody has to say which of them it is.
+ */
+void
+HandOff::tell_of_namesake(Entry *entry, const TableFrame &table)
+{
+	if (entry->state.oid == table.oid || entry->told_of == table.oid)
+		return;
+	entry->told_of = table.oid;
+	spdlog::warn("changes of the table with OID {} are left out: {}.{} was the name of another one that was added or brought "
+				 "out later; if it was renamed to that, its rows are missing from here on: SELECT siphon_resync_table({})",
+				 table.oid, table.schema, table.table, table.oid);
+}
+
 /* A generation begins with its first frame, whether that is the marker or a change that is held. */
 bool
 HandOff::begin_generation(const TableFrame &table, Clock::time_point now)
@@ -250,7 +265,10 @@ HandOff::route(const Frame &frame, const Position &first, const TableFrame &tabl
 	if (kind == FrameKind::Dropped)
 		return route_drop(table, now);
 	if (stale(table))
+	{
+		tell_of_namesake(entry, table);
 		return Route::Drop;
+	}
 	if (kind == FrameKind::Snapshot)
 		return Route::Events;
 	if (entry == nullptr || entry->state.generation < table.generation)

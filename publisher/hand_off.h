@@ -106,6 +106,7 @@ private:
 		uint64_t last_held = 0; /* sequence of the last held message, perhaps still under way; 0: none */
 		bool closing = false;   /* changes wait, so that the mover catches up */
 		uint64_t ends_at = 0;   /* it is being removed, and no message of it takes this place or a later one; 0: it is not */
+		uint32_t told_of = 0;   /* OID of the table of which a warning said that it is left out for this one */
 		std::unique_ptr<Mover> mover;
 	};
 	using Entries = std::map<std::string, Entry, std::less<>>;
@@ -115,6 +116,7 @@ private:
 	bool load(std::string *why);
 	bool find_late(const std::vector<StoredMessage> &messages, std::string *why);
 	bool save(Entry *entry, const TableState &state, Clock::time_point now);
+	void tell_of_namesake(Entry *entry, const TableFrame &table);
 	bool begin_generation(const TableFrame &table, Clock::time_point now);
 	bool begin_without_snapshot(Entry *entry, const TableFrame &table, Clock::time_point now);
 	Route route_drop(const TableFrame &table, Clock::time_point now);

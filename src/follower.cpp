@@ -72,10 +72,9 @@ follow_hint(const char *publication, const char *problem)
 struct Member
 {
 	Oid relid;
-	bool filtered;           /* by a WHERE clause */
-	List *only_attributes;   /* of int, ascending; NIL: all */
-	List *exclude_columns;   /* of char *: the others */
-	RegistryTable *describe; /* to be added or changed like this */
+	bool filtered;         /* by a WHERE clause */
+	List *only_attributes; /* of int, ascending; NIL: all */
+	List *exclude_columns; /* of char *: the others */
 };
 
 /* With a column list, those of the table's columns that are in it, and the names of the others. */
