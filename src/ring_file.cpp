@@ -348,6 +348,14 @@ ring_file_replaced(const RingMapping *mapping)
 	return fstat(mapping->fd, &status) != 0 || status.st_nlink == 0;
 }
 
+bool
+ring_file_cut(const RingMapping *mapping)
+{
+	struct stat status;
+
+	return fstat(mapping->fd, &status) != 0 || static_cast<size_t>(status.st_size) < mapping->size;
+}
+
 void
 ring_file_close(RingMapping *mapping)
 {

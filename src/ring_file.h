@@ -57,6 +57,8 @@ int ring_file_list(const char *directory, const char *application, void (*found)
 				   void *closure);
 /* Publisher: true when the mapped file is no longer the one under the name: replaced, or removed. */
 bool ring_file_replaced(const RingMapping *mapping);
+/* Worker: true when the mapped file was made shorter, before anything meets what is not there any more. */
+bool ring_file_cut(const RingMapping *mapping);
 void ring_file_close(RingMapping *mapping);
 
 /*

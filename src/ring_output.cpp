@@ -144,15 +144,21 @@ worker_wait(Wait wait, long timeout_ms)
 	CHECK_FOR_INTERRUPTS();
 }
 
+static void
+truncated(void)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_IO_ERROR),
+			 errmsg("the ring of application \"%s\" was truncated by another process", application),
+			 errhint("See who writes to \"%s\"; the worker starts again with a new ring.", siphon_ring_directory)));
+}
+
 /* The other side may do as it likes; what it did to the ring ends this worker, and its next start makes a new one. */
 static void
 check_ring(void)
 {
 	if (siphon::ring_fault_seen())
-		ereport(ERROR,
-				(errcode(ERRCODE_IO_ERROR),
-				 errmsg("the ring of application \"%s\" was truncated by another process", application),
-				 errhint("See who writes to \"%s\"; the worker starts again with a new ring.", siphon_ring_directory)));
+		truncated();
 	if (ring.refused())
 		ereport(ERROR,
 				(errcode(ERRCODE_DATA_CORRUPTED),
@@ -195,6 +201,9 @@ ring_output_frame_size(void)
 void
 ring_output_heartbeat(TimestampTz now)
 {
+	/* A worker that waits for space touches nothing, and a publisher that met the end can't tell it through the mapping. */
+	if (siphon::ring_file_cut(&mapping))
+		truncated();
 	ring.heartbeat(static_cast<uint64>(unix_microseconds(now)));
 }
 

@@ -95,6 +95,7 @@ survives('acked just beyond written', sub { forge(16 << 20); $insert->() }, $imp
 survives('acked unaligned', sub { forge(8); $insert->() }, $impossible);
 survives('a cut to nothing', sub { truncate $ring, 0 or die "$ring: $!"; $insert->() }, $truncated);
 survives('a cut behind the headers', sub { truncate $ring, 8192 or die "$ring: $!"; $insert->() }, $truncated);
+survives('a cut while nothing is written', sub { truncate $ring, 8192 or die "$ring: $!" }, $truncated);
 survives('a removed ring', sub { unlink $ring or die "$ring: $!"; $insert->() });
 $node->safe_psql('postgres', "SELECT pg_terminate_backend(decoder_pid) FROM siphon_applications");
 wait_until('the ring is there again', sub { -e $ring });
