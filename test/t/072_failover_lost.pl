@@ -65,6 +65,8 @@ create('after', 'true');
 create('gone', 'true');
 my $after_publisher = siphon_publisher($primary, $nats, application => 'after', name => 'publisher-after');
 wait_synchronized($primary, $bare, 'siphon_after');
+# The decoder writes the row once more when the publisher has acknowledged something for the first time.
+wait_until('the mirror has the acknowledgement', sub { mirror_of($primary, 'after') =~ /"acknowledged": 1/ });
 $primary->safe_psql('postgres', "DELETE FROM siphon_registry WHERE application = 'after'");
 $primary->wait_for_replay_catchup($_) for $bare, $unsynchronized;
 $bare->promote;
