@@ -209,7 +209,7 @@ RingFeed::admit()
 	if (kind() == FrameKind::Origin)
 		return admit_origin(resuming);
 	if (kind() == FrameKind::Removed)
-		return admit_removal();
+		return admit_end(&HandOff::removed);
 	if (kind() == FrameKind::Message)
 		return admit_message(resuming);
 	return admit_package(resuming);
@@ -247,7 +247,7 @@ RingFeed::admit_schema()
 {
 	check_fits("schema");
 	if (frame_.header.record_length == 0)
-		return admit_end_of_name();
+		return admit_end(&HandOff::left);
 	if (!gather())
 		return true;
 
@@ -266,25 +266,16 @@ RingFeed::admit_schema()
 	return true;
 }
 
-/* The table has no schema under this name any more. Who reads what came of it needs the schema up to the end. */
+/*
+ * The table, or its name, ends here: everything of it is in the stream first, and its schema goes last. Who reads what
+ * came of it needs the schema up to the end.
+ */
 bool
-RingFeed::admit_end_of_name()
+RingFeed::admit_end(bool (HandOff::*end)(const TableFrame &, HandOff::Clock::time_point))
 {
 	HandOff::Clock::time_point now = HandOff::Clock::now();
 
-	if (ledger_.stored_sequence() < last_sent_ || !hand_off_.left(table(), now) ||
-		!schemas_.erase(schema_, table_, frame_.header.table, frame_.header.generation, now))
-		return false;
-	skip();
-	return true;
-}
-
-bool
-RingFeed::admit_removal()
-{
-	HandOff::Clock::time_point now = HandOff::Clock::now();
-
-	if (ledger_.stored_sequence() < last_sent_ || !hand_off_.removed(table(), now) ||
+	if (ledger_.stored_sequence() < last_sent_ || !(hand_off_.*end)(table(), now) ||
 		!schemas_.erase(schema_, table_, frame_.header.table, frame_.header.generation, now))
 		return false;
 	skip();

@@ -86,8 +86,7 @@ private:
 	void check_fits(const char *what) const;
 	bool gather();
 	bool admit_schema();
-	bool admit_end_of_name();
-	bool admit_removal();
+	bool admit_end(bool (HandOff::*end)(const TableFrame &, HandOff::Clock::time_point));
 	bool admit_watermark(bool resuming);
 	bool admit_origin(bool resuming);
 	bool finish_origin();

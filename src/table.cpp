@@ -544,14 +544,6 @@ table_under_name(const Table *table, const RegistryName *name)
 	return former;
 }
 
-bool
-table_published(Oid relid)
-{
-	Table *table = static_cast<Table *>(hash_search(tables, &relid, HASH_FIND, nullptr));
-
-	return table && table->published;
-}
-
 /* By the relation's last digits, what was found last: changes of few tables are by far the most common. */
 static Table *
 find_table(Oid relid)
@@ -564,10 +556,18 @@ find_table(Oid relid)
 	return *entry;
 }
 
+bool
+table_published(Oid relid)
+{
+	Table *table = find_table(relid);
+
+	return table && table->published;
+}
+
 void
 table_names(Oid relid, char *schema, char *name)
 {
-	Table *table = static_cast<Table *>(hash_search(tables, &relid, HASH_FIND, nullptr));
+	Table *table = find_table(relid);
 
 	if (table == nullptr || table->context == nullptr)
 		return;

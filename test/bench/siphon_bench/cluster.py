@@ -5,7 +5,6 @@ the other contestants run on a server that has not even loaded it.
 """
 
 import os
-import re
 import shutil
 import subprocess
 import tempfile
@@ -107,9 +106,6 @@ class Cluster:
     def has_plugin(self, plugin):
         libraries = Path(run("pg_config", "--pkglibdir"))
         return (libraries / f"{plugin}.so").exists()
-
-    def version(self):
-        return re.sub(r" \(.*", "", run("postgres", "--version"))
 
     def remove(self):
         self.stop("immediate")

@@ -54,9 +54,7 @@ class Bench:
         cluster.sql("SELECT pg_copy_logical_replication_slot('siphon_main', 'template')")
         self.registry = work / "main.registry"
         shutil.copy(cluster.data / "siphon" / "main.registry", self.registry)
-        start = time.monotonic()
         self.events = workload.write(cluster)
-        self.write_seconds = time.monotonic() - start
         self.end = cluster.sql("SELECT pg_current_wal_insert_lsn()")
         # What ends pg_recvlogical is a change behind the end.
         cluster.sql("INSERT INTO marker VALUES (1)")

@@ -42,17 +42,13 @@ def measure(cluster, work, build, script, tables, transactions, seconds, flush_i
     nats = Nats(work)
     publisher = Process(work / "publisher.log", "siphon-publisher", "--application", "main", "--ring-directory",
                         cluster.rings, "--nats-url", URL)
-    meter = Meter(0.1)
     try:
         for table in tables:
             cluster.sql(f"SELECT siphon_add_table('{table}', snapshot => false)")
-        meter.add("publisher", publisher.pid)
-        meter.add("decoder", cluster.sql("SELECT pid FROM pg_stat_activity WHERE backend_type = 'siphon decoder'"))
         load = Process(work / "pgbench.log", "pgbench", "-n", "-M", "prepared", "-c", 8, "-j", 1, "-R", transactions, "-T", seconds + 4,
                        "-f", work / f"{script}.sql", env=dict(cluster.environment, PGOPTIONS="-c synchronous_commit=on"))
         time.sleep(2)  # pgbench's connections, and what is cached first; what is measured begins behind it
         begin = time.time()
-        start = meter.stop()
         meter = Meter(0.1)
         meter.add("publisher", publisher.pid, from_start=False)
         meter.add("decoder", cluster.sql("SELECT pid FROM pg_stat_activity WHERE backend_type = 'siphon decoder'"), from_start=False)
