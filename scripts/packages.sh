@@ -27,19 +27,24 @@ packages() {
 
         # what the publisher is made with
         libnats-dev libzstd-dev libprotobuf-dev protobuf-compiler prometheus-cpp-dev
-        libcli11-dev libyaml-cpp-dev libspdlog-dev nlohmann-json3-dev
+        libcli11-dev libyaml-cpp-dev libspdlog-dev nlohmann-json3-dev libcpp-httplib-dev
 
         # what the tests run against, and what they are written in
         "postgresql-$major" "postgresql-$major-pgtap" nats-server
         perl libipc-run-perl libtap-parser-sourcehandler-pgtap-perl
         libgtest-dev libgmock-dev libbenchmark-dev
 
+        # what benchmarks compare with, and draw with
+        "postgresql-$major-wal2json" "postgresql-$major-decoderbufs" gnuplot-nox python3
+
         # fuzzing and sanitizers
         clang libclang-rt-dev
 
-        procps ca-certificates
+        procps ca-certificates openssl
     )
     case $suite in
+        # where the status page is looked at, and alert rules are checked
+        trixie) list+=(chromium prometheus) ;;
         # nats-server wants one of the systemd-sysusers; the stand-alone one saves all of systemd
         forky) list+=(systemd-standalone-sysusers) ;;
     esac
