@@ -393,13 +393,15 @@ on_truncate(LogicalDecodingContext *, ReorderBufferTXN *, int nrelations, Relati
 }
 
 /*
- * One that is not transactional comes when its record is read, which no commit record is: so its own LSN is a position
- * between those of the transactions around it, and the same however often it is decoded.
+ * One that is not transactional comes when its record is read, which no commit record is: so its record's LSN is a
+ * position between those of the transactions around it, and the same however often it is decoded. The LSN that PostgreSQL
+ * gives with it is that of the record's end, where the commit record of a transaction may begin.
  */
 static void
-on_message(LogicalDecodingContext *, ReorderBufferTXN *, XLogRecPtr lsn, bool transactional, const char *prefix,
+on_message(LogicalDecodingContext *context, ReorderBufferTXN *, XLogRecPtr, bool transactional, const char *prefix,
 		   Size length, const char *content)
 {
+	XLogRecPtr lsn = context->reader->ReadRecPtr;
 	MemoryContext old;
 
 	if (transactional)

@@ -176,8 +176,11 @@ $node->safe_psql(
 	SELECT pg_logical_emit_message(true, 'siphon.again', '8')});
 $publisher{main}->start;
 wait_confirmed($node);
-is(join(' ', map { $_->{content} } grep { $_->{prefix} eq 'siphon.again' } @{ messages() }),
-	'1 2 3 4 5 6 7 8', 'each message comes once, in order');
+my @again = grep { $_->{prefix} eq 'siphon.again' } @{ messages() };
+is(join(' ', map { $_->{content} } @again), '1 2 3 4 5 6 7 8', 'each message comes once, in order');
+# The commit record of 5 follows that of 4 at once, and a watermark for the one must not speak for the other.
+my ($four, $five) = map { (split /\//, $_->{position})[0] } @again[ 3, 4 ];
+cmp_ok($four, 'lt', $five, 'a message without a transaction has an LSN that no commit has');
 messages_increase('positions still increase on each subject');
 
 # Once more, in the middle of a flow of both kinds, with decoders that end.
