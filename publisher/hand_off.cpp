@@ -185,7 +185,8 @@ HandOff::held_from(const TableFrame &table) const
 {
 	const Entry *entry = find(table);
 
-	if (entry == nullptr || entry->state.generation != table.generation || !entry->state.holds())
+	if (entry == nullptr || entry->state.oid != table.oid || entry->state.generation != table.generation ||
+		!entry->state.holds())
 		return std::nullopt;
 	return entry->state.from;
 }
@@ -195,34 +196,47 @@ HandOff::stale(const TableFrame &table) const
 {
 	const Entry *entry = find(table);
 
-	return entry != nullptr &&
-		   (entry->state.generation > table.generation ||
-			(entry->state.generation == table.generation &&
-			 (entry->state.phase == TablePhase::Removed || entry->ends_at != 0)));
+	if (entry == nullptr)
+		return false;
+	/* Rows, and what ends them, follow their beginning, with which the table has had the name. */
+	if (entry->state.oid != table.oid)
+		return table.lsn < entry->state.since || table.kind == FrameKind::Snapshot ||
+			   table.kind == FrameKind::SnapshotEnd;
+	if (entry->state.generation != table.generation)
+		return entry->state.generation > table.generation;
+	if (entry->ends_at != 0)
+		return true;
+	/* It may have got its name back. */
+	return entry->state.phase == TablePhase::Removed &&
+		   (table.lsn < entry->state.since || (table.kind != FrameKind::Changes && table.kind != FrameKind::Schema));
 }
 
-/*
- * What comes of a table that had the name before is done with, as when the decoder comes to it again. A table that was
- * renamed looks the same if the name's last owner is of a later generation: somebody has to say which of them it is.
- */
-void
-HandOff::tell_of_namesake(Entry *entry, const TableFrame &table)
+/* Ends what there still is of another table under the name, which has lost it. To be repeated until it is true. */
+bool
+HandOff::take_name(const TableFrame &table, Clock::time_point now)
 {
-	if (entry->state.oid == table.oid || entry->told_of == table.oid)
-		return;
-	entry->told_of = table.oid;
-	spdlog::warn("changes of the table with OID {} are left out: {}.{} was the name of another one that was added or brought "
-				 "out later; if it was renamed to that, its rows are missing from here on: SELECT siphon_resync_table({})",
-				 table.oid, table.schema, table.table, table.oid);
+	Entry *entry = find(table);
+
+	if (entry == nullptr || entry->state.oid == table.oid || entry->state.phase == TablePhase::Removed)
+		return true;
+
+	TableFrame other = table;
+
+	other.oid = entry->state.oid;
+	other.generation = entry->state.generation;
+	return remove(entry, other, table.lsn, now);
 }
 
 /* A generation begins with its first frame, whether that is the marker or a change that is held. */
 bool
 HandOff::begin_generation(const TableFrame &table, Clock::time_point now)
 {
+	const Entry *before = find(table);
 	Entry entry;
 	TableState state;
 
+	if (before != nullptr)
+		state.since = before->state.oid == table.oid ? before->state.since : table.lsn;
 	state.schema = table.schema;
 	state.table = table.table;
 	state.oid = table.oid;
@@ -239,12 +253,14 @@ HandOff::begin_generation(const TableFrame &table, Clock::time_point now)
 	return true;
 }
 
-/* A table that had a snapshot, was removed, and was added again without one. */
+/* A table that had a snapshot, was removed, and was added again without one; or one that gets a name that was left. */
 bool
 HandOff::begin_without_snapshot(Entry *entry, const TableFrame &table, Clock::time_point now)
 {
 	TableState state = entry->state;
 
+	if (state.oid != table.oid)
+		state.since = table.lsn;
 	state.oid = table.oid;
 	state.generation = table.generation;
 	state.phase = TablePhase::Streaming;
@@ -257,23 +273,22 @@ HandOff::begin_without_snapshot(Entry *entry, const TableFrame &table, Clock::ti
 }
 
 HandOff::Route
-HandOff::route(const Frame &frame, const Position &first, const TableFrame &table, Clock::time_point now)
+HandOff::route(const TableFrame &table, bool first_of_record, const Position &first, Clock::time_point now)
 {
 	Entry *entry = find(table);
-	FrameKind kind = static_cast<FrameKind>(frame.header.kind);
 
-	if (kind == FrameKind::Dropped)
+	if (table.kind == FrameKind::Dropped)
 		return route_drop(table, now);
 	if (stale(table))
-	{
-		tell_of_namesake(entry, table);
 		return Route::Drop;
-	}
-	if (kind == FrameKind::Snapshot)
+	if (table.kind == FrameKind::Snapshot)
 		return Route::Events;
-	if (entry == nullptr || entry->state.generation < table.generation)
+	if (!take_name(table, now))
+		return Route::Wait;
+	if (entry == nullptr || entry->state.oid != table.oid || entry->state.generation < table.generation ||
+		entry->state.phase == TablePhase::Removed)
 	{
-		if (kind == FrameKind::Changes)
+		if (table.kind == FrameKind::Changes)
 			return entry == nullptr || begin_without_snapshot(entry, table, now) ? Route::Events : Route::Wait;
 		return begin_generation(table, now) ? Route::Held : Route::Wait;
 	}
@@ -283,9 +298,9 @@ HandOff::route(const Frame &frame, const Position &first, const TableFrame &tabl
 		case TablePhase::Snapshot:
 			return Route::Held;
 		case TablePhase::Moving:
-			return entry->closing && frame.first_of_record() ? Route::Wait : Route::Held;
+			return entry->closing && first_of_record ? Route::Wait : Route::Held;
 		case TablePhase::Streaming:
-		case TablePhase::Removed: /* is stale */
+		case TablePhase::Removed: /* has begun anew, or is stale */
 			break;
 	}
 	if (first.lsn >= entry->state.snapshot.lsn)
@@ -302,15 +317,23 @@ HandOff::Route
 HandOff::route_drop(const TableFrame &table, Clock::time_point now)
 {
 	Entry *entry = find(table);
+	bool own = entry != nullptr && entry->state.oid == table.oid;
 
-	if (entry != nullptr && entry->state.generation > table.generation)
-		return Route::Drop;
-	if (entry != nullptr && entry->state.generation == table.generation && entry->state.phase == TablePhase::Removed)
+	if (own && entry->state.generation == table.generation && entry->state.phase == TablePhase::Removed)
 		return Route::Events;
-	if (entry != nullptr && entry->state.phase == TablePhase::Moving)
+	if (own ? entry->state.generation > table.generation : stale(table))
+		return Route::Drop;
+	return end(entry, table, now) ? Route::Events : Route::Wait;
+}
+
+/* The table or its name ends with this commit, and what is being moved before that. To be repeated until it is true. */
+bool
+HandOff::end(Entry *entry, const TableFrame &table, Clock::time_point now)
+{
+	if (entry != nullptr && entry->state.oid == table.oid && entry->state.phase == TablePhase::Moving)
 	{
 		entry->closing = true;
-		return Route::Wait;
+		return false;
 	}
 	/* Nothing of it is held or incomplete. */
 	if (entry == nullptr)
@@ -318,7 +341,7 @@ HandOff::route_drop(const TableFrame &table, Clock::time_point now)
 		entry = &entries_[entry_key(table.schema, table.table)];
 		entry->state.phase = TablePhase::Removed;
 	}
-	return remove(entry, table, now) ? Route::Events : Route::Wait;
+	return remove(entry, table, table.lsn + 1, now);
 }
 
 void
@@ -335,7 +358,17 @@ HandOff::begin(const TableFrame &table, Clock::time_point now)
 {
 	const Entry *entry = find(table);
 
-	return (entry != nullptr && entry->state.generation >= table.generation) || begin_generation(table, now);
+	if (entry != nullptr && entry->state.oid == table.oid && entry->state.generation >= table.generation)
+		return true;
+	return take_name(table, now) && begin_generation(table, now);
+}
+
+/* Consumers that are behind may still need what is there of another table, up to its RENAME. */
+bool
+HandOff::purge_events(const TableState &state, uint64_t before, std::string *why)
+{
+	return state.since != 0 ||
+		   queue_.purge(events_subject(root_, state.schema, state.table, std::nullopt), before, why);
 }
 
 bool
@@ -344,7 +377,7 @@ HandOff::begun(const TableFrame &table, uint64_t sequence, Clock::time_point now
 	const Entry *entry = find(table);
 	std::string why;
 
-	if (entry == nullptr || entry->state.generation != table.generation || stale(table))
+	if (entry == nullptr || entry->state.oid != table.oid || entry->state.generation != table.generation || stale(table))
 		return true;
 	if (now < retry_at_)
 		return false;
@@ -352,8 +385,7 @@ HandOff::begun(const TableFrame &table, uint64_t sequence, Clock::time_point now
 	const TableState &state = entry->state;
 
 	/* Markers published by a publisher before us stand somewhere behind `from`; what little is between stays. */
-	if (!queue_.purge(events_subject(root_, state.schema, state.table, std::nullopt),
-					  sequence != 0 ? sequence : state.from, &why) ||
+	if (!purge_events(state, sequence != 0 ? sequence : state.from, &why) ||
 		!queue_.purge(held(state), state.from, &why))
 		return not_now(why, now);
 	spdlog::info("snapshot {} of table {}.{} begins", table.generation, table.schema, table.table);
@@ -386,7 +418,7 @@ HandOff::ended(const TableFrame &table, const Visibility &snapshot, Clock::time_
 		entry = find(table);
 		entry->state.from = since_ + 1;
 	}
-	if (entry->state.generation != table.generation || entry->state.phase == TablePhase::Streaming || stale(table))
+	if (stale(table) || entry->state.generation != table.generation || entry->state.phase == TablePhase::Streaming)
 		return true;
 	if (entry->state.phase == TablePhase::Moving)
 		return false;
@@ -428,14 +460,15 @@ HandOff::removed(const TableFrame &table, Clock::time_point now)
 {
 	Entry *entry = find(table);
 
-	if (entry == nullptr || entry->state.generation > table.generation || entry->state.phase == TablePhase::Removed)
+	if (entry == nullptr || entry->state.oid != table.oid || entry->state.generation > table.generation ||
+		entry->state.phase == TablePhase::Removed)
 		return true;
-	return remove(entry, table, now);
+	return remove(entry, table, table.lsn, now);
 }
 
-/* To be repeated until it is true. */
+/* From `since` on another table may have the name. To be repeated until it is true. */
 bool
-HandOff::remove(Entry *entry, const TableFrame &table, Clock::time_point now)
+HandOff::remove(Entry *entry, const TableFrame &table, uint64_t since, Clock::time_point now)
 {
 	TableState state = entry->state;
 	std::string why;
@@ -451,43 +484,33 @@ HandOff::remove(Entry *entry, const TableFrame &table, Clock::time_point now)
 	/* The stream's last message stays, see finish_moving(). */
 	if (state.holds() && !queue_.purge(held(state), ledger_.stored_sequence(), &why))
 		return not_now(why, now);
-	if (state.phase == TablePhase::Snapshot &&
-		!queue_.purge(events_subject(root_, state.schema, state.table, std::nullopt), ledger_.stored_sequence(), &why))
+	if (state.phase == TablePhase::Snapshot && !purge_events(state, ledger_.stored_sequence(), &why))
 		return not_now(why, now);
 	state.generation = table.generation;
+	state.since = since;
 	state.phase = TablePhase::Removed;
 	state.from = next_possible();
 	if (!save(entry, state, now))
 		return false;
 	entry->ends_at = 0;
 	retire(entry);
-	spdlog::info("table {}.{} is not published any more", state.schema, state.table);
+	spdlog::info("table {}.{} is not published under this name any more", state.schema, state.table);
 	return true;
 }
 
-/* While its rows come, the next generation will be under the other name, and end this one. */
+/* Rows that are not complete never will be: they come anew, under the other name. */
 bool
 HandOff::left(const TableFrame &table, Clock::time_point now)
 {
-	auto place = entries_.find(entry_key(table.schema, table.table));
-	std::string why;
+	Entry *entry = find(table);
 
-	if (place == entries_.end() || place->second.state.generation != table.generation)
+	if (entry != nullptr && entry->state.oid != table.oid &&
+		(entry->state.phase != TablePhase::Removed || table.lsn < entry->state.since))
 		return true;
-
-	Entry &entry = place->second;
-
-	if (entry.state.phase == TablePhase::Snapshot || entry.state.phase == TablePhase::Removed)
+	if (entry != nullptr && entry->state.oid == table.oid &&
+		(entry->state.phase == TablePhase::Removed || entry->state.generation != table.generation))
 		return true;
-	entry.closing = true;
-	if (entry.state.phase == TablePhase::Moving || now < retry_at_)
-		return false;
-	if (!queue_.erase_state(state_key(table.schema, table.table), &why))
-		return not_now(why, now);
-	notice_.over();
-	retire(&entry);
-	entries_.erase(place);
-	return true;
+	return end(entry, table, now);
 }
 
 void

@@ -3,17 +3,21 @@
  * the moving of held changes. The rules, for a table's generation g:
  *
  *   snapshot   from the first frame of g on. SnapshotBegin goes to all partitions, then what is left of earlier
- *              generations is purged. Changes are held, also those that come before SnapshotBegin.
+ *              generations is purged, unless some of it is of another table, which has another name now. Changes are held, also those that come before SnapshotBegin.
  *   moving     SnapshotEnd has gone to all partitions. A mover puts held changes behind it, others are still held. When
  *              little is left to move, the table's next changes wait in the ring, so that the mover catches up.
  *   streaming  nothing is held any more; changes go directly. One that was decoded so late that the rows may show it
  *              sends the table back to moving, where such changes are sorted out.
  *
- *   removed    the table is published no more. What was held is purged, and so are its rows, if they are not complete;
- *              what is left of g is dropped. A table that was dropped comes to be removed in front of its DROP, which
- *              follows what its moving has to move.
+ *   removed    the table is published no more, or has another name. What was held is purged, and so are its rows, if they
+ *              are not complete; what is left of g is dropped. A table that was dropped comes to be removed in front of
+ *              its DROP, which follows what its moving has to move.
  *
  * A new phase is durable before anything follows from it. Frames of generations before g are dropped.
+ *
+ * All that holds for the table that has a name. It gets it with its first frame behind the place at which the one before
+ * it lost it, whatever their generations are; what is decoded once more, of a table that had the name before that, is
+ * dropped.
  */
 #ifndef SIPHON_HAND_OFF_H
 #define SIPHON_HAND_OFF_H
@@ -34,13 +38,15 @@
 
 namespace siphon {
 
-/* The table that a frame is of. */
+/* What a frame is, and of which table. */
 struct TableFrame
 {
 	std::string_view schema;
 	std::string_view table;
 	uint32_t oid;
 	uint32_t generation;
+	FrameKind kind;
+	uint64_t lsn; /* of its first event, or where in the WAL its worker was */
 };
 
 class HandOff
@@ -68,12 +74,12 @@ public:
 		Wait  /* ask again later */
 	};
 	/* Where to a frame of kind Changes, Held, Dropped or Snapshot goes, and the events in it from `first` on. */
-	Route route(const Frame &frame, const Position &first, const TableFrame &table, Clock::time_point now);
+	Route route(const TableFrame &table, bool first_of_record, const Position &first, Clock::time_point now);
 	/* A message on the table's held subject is under way to this place. */
 	void held_sent(const TableFrame &table, uint64_t sequence);
 	/* The table's changes are held, and those from this place on are still to be moved. nullopt: they are not held. */
 	std::optional<uint64_t> held_from(const TableFrame &table) const;
-	/* The frame is of a generation that is over. */
+	/* The frame is of a generation that is over, or of a table that does not have the name any more. */
 	bool stale(const TableFrame &table) const;
 
 	/* These three are repeated until they are true. Before SnapshotBegin is published: */
@@ -83,10 +89,8 @@ public:
 	/* When SnapshotEnd is stored on all partitions. True when all that was held is moved. */
 	bool ended(const TableFrame &table, const Visibility &snapshot, Clock::time_point now);
 
-	/* The table is not published any more. To be repeated until it is true. */
+	/* The table is not published any more; or not under this name, as it has another one. Repeated until they are true. */
 	bool removed(const TableFrame &table, Clock::time_point now);
-
-	/* Nor is it under this name, as it has another one. To be repeated until it is true. */
 	bool left(const TableFrame &table, Clock::time_point now);
 
 	/* Moves on. holding: a message to a held subject is prepared, or the rest of a record on one is to come. */
@@ -106,7 +110,6 @@ private:
 		uint64_t last_held = 0; /* sequence of the last held message, perhaps still under way; 0: none */
 		bool closing = false;   /* changes wait, so that the mover catches up */
 		uint64_t ends_at = 0;   /* it is being removed, and no message of it takes this place or a later one; 0: it is not */
-		uint32_t told_of = 0;   /* OID of the table of which a warning said that it is left out for this one */
 		std::unique_ptr<Mover> mover;
 	};
 	using Entries = std::map<std::string, Entry, std::less<>>;
@@ -116,11 +119,13 @@ private:
 	bool load(std::string *why);
 	bool find_late(const std::vector<StoredMessage> &messages, std::string *why);
 	bool save(Entry *entry, const TableState &state, Clock::time_point now);
-	void tell_of_namesake(Entry *entry, const TableFrame &table);
+	bool take_name(const TableFrame &table, Clock::time_point now);
 	bool begin_generation(const TableFrame &table, Clock::time_point now);
 	bool begin_without_snapshot(Entry *entry, const TableFrame &table, Clock::time_point now);
 	Route route_drop(const TableFrame &table, Clock::time_point now);
-	bool remove(Entry *entry, const TableFrame &table, Clock::time_point now);
+	bool end(Entry *entry, const TableFrame &table, Clock::time_point now);
+	bool purge_events(const TableState &state, uint64_t before, std::string *why);
+	bool remove(Entry *entry, const TableFrame &table, uint64_t since, Clock::time_point now);
 	bool begin_moving(Entry *entry, TableState state, Clock::time_point now);
 	void finish_moving(Entry *entry, Clock::time_point now);
 	void retire(Entry *entry);

@@ -84,21 +84,22 @@ Published::take(const std::vector<StoredMessage> &messages, uint64_t since, cons
 
 std::optional<Position>
 Published::upto(std::string_view schema, std::string_view table, uint32_t partition, uint32_t generation,
-				std::optional<uint64_t> held_from) const
+				std::optional<uint64_t> held_from, bool held) const
 {
 	std::optional<Position> upto;
-	auto count = [&](const std::string &subject, uint64_t from) {
+	auto count = [&](const std::string &subject, uint64_t from, bool any) {
 		auto found = subjects_.find(subject);
 
-		if (found == subjects_.end() || found->second.generation != generation || found->second.sequence < from)
+		if (found == subjects_.end() || (!any && found->second.generation != generation) ||
+			found->second.sequence < from)
 			return;
 		if (!upto || *upto <= found->second.position)
 			upto = found->second.position;
 	};
 
-	count(events_subject(root_, schema, table, partition), 0);
+	count(events_subject(root_, schema, table, partition), 0, !held);
 	if (held_from)
-		count(held_subject(root_, schema, table, partition), *held_from);
+		count(held_subject(root_, schema, table, partition), *held_from, false);
 	return upto;
 }
 

@@ -3,8 +3,10 @@
  * that were published and not yet confirmed, in other packages than before; what has the stream already is left out,
  * event by event, as the last message on each subject tells.
  *
- * A position tells that within one generation of a table; of an earlier one nothing is compared. Only for a while
- * there is anything to leave out: from the watermark on that is beyond all that the stream had, nothing is looked at.
+ * On its way to a held subject, a change counts within one generation of a table alone: an earlier one's were for other
+ * rows. On the subject of events, whatever stands there came before it: changes of the table's earlier generation, or
+ * of another table that has had the name. Only for a while there is anything to leave out: from the watermark on that is
+ * beyond all that the stream had, nothing is looked at.
  */
 #ifndef SIPHON_PUBLISHED_H
 #define SIPHON_PUBLISHED_H
@@ -43,10 +45,10 @@ public:
 	bool active() const { return active_; }
 	/*
 	 * The stream has the events of a table's partition up to here. nullopt: none. What is held counts as well, if it
-	 * stands at or behind held_from and so is still to be moved.
+	 * stands at or behind held_from and so is still to be moved. `held`: the decoder says that they are to be held.
 	 */
 	std::optional<Position> upto(std::string_view schema, std::string_view table, uint32_t partition,
-								 uint32_t generation, std::optional<uint64_t> held_from) const;
+								 uint32_t generation, std::optional<uint64_t> held_from, bool held) const;
 	/* The stream has the logical messages of a prefix up to here. nullopt: none. */
 	std::optional<Position> messages_upto(std::string_view prefix) const;
 	/* The stream has a watermark at or beyond this commit. */

@@ -124,7 +124,7 @@ RingFeed::read_frame()
 TableFrame
 RingFeed::table() const
 {
-	return {schema_, table_, frame_.header.table, frame_.header.generation};
+	return {schema_, table_, frame_.header.table, frame_.header.generation, kind(), frame_.header.first.lsn};
 }
 
 bool
@@ -324,13 +324,15 @@ RingFeed::admit_package(bool resuming)
 
 	/* Of an earlier ring the stream may have these events already. */
 	if (published_.active() && kind() != FrameKind::Snapshot)
-		upto = published_.upto(schema_, table_, header.partition, header.generation, hand_off_.held_from(table()));
+		upto = published_.upto(schema_, table_, header.partition, header.generation, hand_off_.held_from(table()),
+								kind() == FrameKind::Held);
 
 	bool whole = !upto || !(header.first <= *upto);
 	bool known = upto && header.last <= *upto;
 	HandOff::Route route = known
 							   ? HandOff::Route::Drop
-							   : hand_off_.route(frame_, whole ? header.first : *upto, table(), HandOff::Clock::now());
+							   : hand_off_.route(table(), frame_.first_of_record(), whole ? header.first : *upto,
+												 HandOff::Clock::now());
 
 	if (route == HandOff::Route::Wait)
 		return false;

@@ -23,6 +23,7 @@ TableState::to_json() const
 				  {"table", table},
 				  {"oid", oid},
 				  {"generation", generation},
+				  {"since", format_lsn(since)},
 				  {"phase", kPhaseNames[static_cast<int>(phase)]},
 				  {"from", from}};
 
@@ -86,7 +87,7 @@ TableState::parse(std::string_view text)
 		state.schema = value.at("schema");
 		state.table = value.at("table");
 		if (!take_number(value.at("oid"), &state.oid) || !take_number(value.at("generation"), &state.generation) ||
-			!take_number(value.at("from"), &state.from))
+			!take_lsn(value.at("since"), &state.since) || !take_number(value.at("from"), &state.from))
 			return std::nullopt;
 		if (!state.has_snapshot())
 			return state;

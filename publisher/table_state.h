@@ -1,7 +1,7 @@
 /*
- * How far a table's snapshot is, as the key-value bucket has it: durable before the frame that leads to it is
- * acknowledged, so that a publisher that dies in any phase goes on where it was. A table without an entry never
- * had a snapshot.
+ * How far the snapshot is of the table that has a name, as the key-value bucket has it: durable before the frame that
+ * leads to it is acknowledged, so that a publisher that dies in any phase goes on where it was. A table without an entry
+ * never had a snapshot.
  */
 #ifndef SIPHON_TABLE_STATE_H
 #define SIPHON_TABLE_STATE_H
@@ -19,7 +19,7 @@ enum class TablePhase {
 	Snapshot,  /* rows are published, changes held */
 	Moving,    /* the rows are complete; held changes are moved behind them, new ones still held */
 	Streaming, /* changes are published as they come */
-	Removed    /* nothing of this generation is published any more */
+	Removed    /* nothing of this generation is published under the name any more */
 };
 
 struct TableState
@@ -28,6 +28,8 @@ struct TableState
 	std::string table;
 	uint32_t oid = 0;
 	uint32_t generation = 0;
+	/* The LSN from which on the table has the name that another had before, or has left it; 0: no other had it. */
+	uint64_t since = 0;
 	TablePhase phase = TablePhase::Snapshot;
 	/* Stream sequence before which no held message of the generation stands that is still to be moved. */
 	uint64_t from = 1;

@@ -305,7 +305,6 @@ note_resync(const char *application)
 static char *
 restart_tables(Registry *registry)
 {
-	RegistryRemoved as_listed = {};
 	StringInfoData gaps;
 	List *tables = list_copy(registry->tables);
 	ListCell *lc;
@@ -317,7 +316,7 @@ restart_tables(Registry *registry)
 
 		if (table->until != InvalidXLogRecPtr)
 		{
-			listing_remove(registry, table, &as_listed);
+			listing_remove(registry, table);
 			continue;
 		}
 		listing_begin_anew(registry, table);

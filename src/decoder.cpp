@@ -127,7 +127,7 @@ static void
 flush(void)
 {
 	packages_write_all();
-	removals_write();
+	removals_write(decoded);
 	if (last_commit > watermark_sent)
 	{
 		outlet_watermark(last_commit, last_commit_time, decoded);

@@ -5,6 +5,7 @@
 #include "encoder.h"
 
 #include "package.h"
+#include "renames.h"
 #include "value.h"
 
 using siphon::Operation;
@@ -265,7 +266,9 @@ encode_truncate(Table *table, const Transaction &transaction, uint64 ordinal)
 void
 encode_drop(Table *table, const Transaction &transaction, uint64 ordinal)
 {
-	table_forget_columns(table, siphon::FrameKind::Dropped);
+	RegistryName called = names_at(table, transaction.commit_lsn);
+
+	table_forget_columns(table, &called, siphon::FrameKind::Dropped);
 	add_to_all(table, transaction, ordinal, Operation::Drop);
 }
 
@@ -283,12 +286,12 @@ encode_detach(Table *table, const Transaction &transaction, uint64 ordinal, cons
 }
 
 void
-encode_rename(Table *former, const Table *table, const Transaction &transaction, uint64 ordinal)
+encode_rename(Table *former, const RegistryName *names, const Transaction &transaction, uint64 ordinal)
 {
 	WireBuffer more;
 
 	buffer_init(&more, 256);
-	put_utf8(&more, siphon::field::kNewSchema, table->schema);
-	put_utf8(&more, siphon::field::kNewTable, table->name);
+	put_utf8(&more, siphon::field::kNewSchema, names->schema);
+	put_utf8(&more, siphon::field::kNewTable, names->name);
 	add_to_all(former, transaction, ordinal, Operation::Rename, &more);
 }

@@ -40,12 +40,12 @@ extern void encode_change(Table *table, const Leaf *leaf, ReorderBufferChangeTyp
 extern int encode_row(Table *table, const Datum *values, const bool *nulls, XLogRecPtr snapshot_lsn);
 
 /*
- * Adds a TRUNCATE, a DROP, or a RENAME to its present name, to each partition of the table. `former`: the table under the
- * name that it had.
+ * Adds a TRUNCATE, a DROP, or a RENAME to these names, to each partition of the table. `former`: the table under the name
+ * that it had.
  */
 extern void encode_truncate(Table *table, const Transaction &transaction, uint64 ordinal);
 extern void encode_drop(Table *table, const Transaction &transaction, uint64 ordinal);
-extern void encode_rename(Table *former, const Table *table, const Transaction &transaction, uint64 ordinal);
+extern void encode_rename(Table *former, const RegistryName *names, const Transaction &transaction, uint64 ordinal);
 /* Adds a DETACH likewise; `bounds`: of char *. */
 extern void encode_detach(Table *table, const Transaction &transaction, uint64 ordinal, const char *partition,
 						  const List *bounds);

@@ -173,7 +173,7 @@ find_member(List *members, Oid relid)
 /* What is to be done to the registry. */
 struct Changes
 {
-	List *leaving;  /* of RegistryRemoved *: tables that leave, by the names that they have now; */
+	List *leaving;  /* of RegistryRemoved *: tables that leave; */
 	List *removed;  /* likewise, those of which nothing is being published */
 	List *added;    /* of RegistryTable * */
 	List *changed;  /* of RegistryTable *: as they are to be */
@@ -220,14 +220,13 @@ describe(const Registry *registry, const Member *member, int partitions, Changes
 }
 
 static RegistryRemoved *
-present_names(const RegistryTable *table)
+listed_names(const RegistryTable *table)
 {
 	RegistryRemoved *names = static_cast<RegistryRemoved *>(palloc0(sizeof(RegistryRemoved)));
 
 	names->relid = table->relid;
 	strlcpy(names->schema, table->schema, sizeof(names->schema));
 	strlcpy(names->name, table->name, sizeof(names->name));
-	listing_names(table->relid, names->schema, names->name);
 	return names;
 }
 
@@ -250,9 +249,9 @@ plan_change(Changes *plan, const RegistryTable *table, const Member *member)
 		plan->changed = lappend(plan->changed, changed);
 	}
 	else if (publishes)
-		plan->leaving = lappend(plan->leaving, present_names(table));
+		plan->leaving = lappend(plan->leaving, listed_names(table));
 	else
-		plan->removed = lappend(plan->removed, present_names(table));
+		plan->removed = lappend(plan->removed, listed_names(table));
 	return changed != nullptr;
 }
 
@@ -349,20 +348,17 @@ apply_plan(const Changes *plan, const char *problem)
 		registry->left_out = plan->left_out;
 	foreach (lc, plan->leaving)
 	{
-		const RegistryRemoved *names = static_cast<RegistryRemoved *>(lfirst(lc));
+		const RegistryRemoved *leaving = static_cast<RegistryRemoved *>(lfirst(lc));
 
-		if ((table = registry_find(registry, names->relid)) == nullptr)
-			continue;
-		table->until = place;
-		strlcpy(table->schema, names->schema, sizeof(table->schema));
-		strlcpy(table->name, names->name, sizeof(table->name));
+		if ((table = registry_find(registry, leaving->relid)) != nullptr)
+			table->until = place;
 	}
 	foreach (lc, plan->removed)
 	{
 		const RegistryRemoved *removed = static_cast<RegistryRemoved *>(lfirst(lc));
 
 		if ((table = registry_find(registry, removed->relid)) != nullptr)
-			listing_remove(registry, table, removed);
+			listing_remove(registry, table);
 	}
 	foreach (lc, plan->changed)
 	{

@@ -488,14 +488,12 @@ extern "C" Datum
 siphon_remove_table(PG_FUNCTION_ARGS)
 {
 	Target target;
-	RegistryRemoved names = {};
 
 	check_no_nulls(fcinfo, "siphon_remove_table", 2);
-	listing_names(PG_GETARG_OID(0), names.schema, names.name);
 	target = find_target(fcinfo, "siphon_remove_table");
 	refuse_followed(&target, "removed", "DROP TABLE %s");
 	target = open_target(fcinfo, "siphon_remove_table");
-	listing_remove(target.registry, target.table, &names);
+	listing_remove(target.registry, target.table);
 	registry_end_change(target.registry);
 	snapshot_cancel(target.application, target.relid);
 	application_notify_or_warn(target.application);

@@ -153,14 +153,8 @@ listing_name(Oid relid)
 }
 
 void
-listing_remove(Registry *registry, RegistryTable *table, const RegistryRemoved *names)
+listing_remove(Registry *registry, RegistryTable *table)
 {
-	/* The publisher knows it by the name that it had last. */
-	if (names->name[0])
-	{
-		strlcpy(table->schema, names->schema, sizeof(table->schema));
-		strlcpy(table->name, names->name, sizeof(table->name));
-	}
 	registry->tables = list_delete_ptr(registry->tables, table);
 	registry_forget_name(registry, table);
 }

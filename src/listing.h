@@ -23,8 +23,7 @@ extern RegistryTable *listing_try(const Registry *registry, Oid relid, int parti
 
 /* `rows` and `workers` are filled in already. */
 extern void listing_add(Registry *registry, RegistryTable *table);
-/* `names`: as the table is called now, or nothing if it was dropped; see listing_names(). */
-extern void listing_remove(Registry *registry, RegistryTable *table, const RegistryRemoved *names);
+extern void listing_remove(Registry *registry, RegistryTable *table);
 /* Has the table's rows come anew, with its next generation; without rows that begins here, with changes. */
 extern void listing_begin_anew(Registry *registry, RegistryTable *table);
 

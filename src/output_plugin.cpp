@@ -12,6 +12,7 @@
 #include "message.h"
 #include "package.h"
 #include "renames.h"
+#include "snapshot.h"
 
 extern "C" {
 #include "catalog/partition.h"
@@ -225,17 +226,40 @@ tell_of_drop(Table *table)
 	events_added();
 	/* All that one transaction drops have one ordinal: their order is not the same each time it is decoded. */
 	encode_drop(table, current, ordinal + 1);
-	package_write_end(table);
+	package_write_end(table, current.commit_lsn);
 }
 
 /* The ordinal is that of a DROP for the same reason. */
 static void
-tell_of_rename(Table *former, Table *table)
+tell_of_rename(Table *table)
 {
+	RegistryName before = names_at(table, current.commit_lsn);
+	RegistryName after = names_at(table, current.commit_lsn + 1);
+	Table *former = table_under_name(table, &before);
+
 	table->told_at = current.commit_lsn;
 	events_added();
-	encode_rename(former, table, current, ordinal + 1);
-	package_write_end(former);
+	encode_rename(former, &after, current, ordinal + 1);
+	package_write_end(former, current.commit_lsn);
+}
+
+/* As of a drop, consumers are told in whatever phase the table is. True if they were. */
+static bool
+look_at_names(Table *table, Relation relation)
+{
+	RegistryName names = names_in_catalogs(relation);
+
+	if (table->generation == 0 || !table_includes(table, current.commit_lsn) ||
+		!rename_noted(decoder_application(), table, &names, current.commit_lsn))
+		return false;
+	tell_of_rename(table);
+	/* The rows that are being brought out go with the name under which they are. */
+	if (table->kind == siphon::FrameKind::Held)
+	{
+		decoder_rows_changed(table->relid, "was renamed while its rows were brought out", true);
+		snapshot_ask_to_end(decoder_application(), table->relid, GetCurrentTimestamp());
+	}
+	return true;
 }
 
 /*
@@ -246,12 +270,13 @@ static void
 look_at_changed_tables(const ReorderBufferTXN *txn)
 {
 	MemoryContext old = MemoryContextSwitchTo(change_context);
+	List *renamed = NIL;
+	ListCell *lc;
 	Table *table;
 
 	while ((table = tables_next_changed()) != nullptr)
 	{
 		Relation relation = RelationIdGetRelation(table->relid);
-		RegistryName before;
 		/* Somebody else's change of now may have brought it up once more. */
 		bool told = table->told_at == current.commit_lsn;
 
@@ -262,12 +287,14 @@ look_at_changed_tables(const ReorderBufferTXN *txn)
 			continue;
 		}
 		/* First its name: where it takes that its rows come anew, it is not published for a while. */
-		if (table_lookup(table->relid, current.commit_lsn) && !told &&
-			rename_noted(decoder_application(), table, current.commit_lsn, &before))
-			tell_of_rename(table_under_name(table, &before), table);
+		if (!told && look_at_names(table, relation))
+			renamed = lappend_oid(renamed, table->relid);
 		look_at_definition(txn, table->relid, relation);
 		RelationClose(relation);
 	}
+	/* Their schemas, once all names that end here have ended: one table may have got another's. */
+	foreach (lc, renamed)
+		table_lookup(lfirst_oid(lc), current.commit_lsn + 1);
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(change_context);
 }

@@ -126,25 +126,26 @@ packages_write_all(void)
 }
 
 void
-package_write_schema(const Table *table, const WireBuffer *schema)
+package_write_schema(const Table *table, const WireBuffer *schema, XLogRecPtr lsn)
 {
 	siphon::RecordInfo info = {};
 
 	info.kind = siphon::FrameKind::Schema;
 	info.generation = table->header_generation;
 	info.table = table->relid;
+	info.first = info.last = siphon::Position{lsn, 0};
 	info.route = table->route;
 	info.route_length = static_cast<uint16>(table->route_length);
 	write_record(info, schema, 0);
 }
 
 void
-package_write_end(const Table *table)
+package_write_end(const Table *table, XLogRecPtr commit_lsn)
 {
 	siphon::WireBuffer nothing = {};
 
 	packages_write_all();
-	package_write_schema(table, &nothing);
+	package_write_schema(table, &nothing, commit_lsn);
 }
 
 /*

@@ -25,9 +25,9 @@ extern void package_end_event(Table *table, int partition, siphon::Position posi
 /* Writes all open packages to the ring. */
 extern void packages_write_all(void);
 
-/* Writes a siphon.v1.TableSchema to the ring: that of the table's packages from here on. */
-extern void package_write_schema(const Table *table, const siphon::WireBuffer *schema);
-/* Writes all open packages, and that the table comes under this name no more. */
-extern void package_write_end(const Table *table);
+/* Writes a siphon.v1.TableSchema to the ring: that of the table's packages from here on, which is at this place. */
+extern void package_write_schema(const Table *table, const siphon::WireBuffer *schema, XLogRecPtr lsn);
+/* Writes all open packages, and that behind this commit the table comes under this name no more. */
+extern void package_write_end(const Table *table, XLogRecPtr commit_lsn);
 
 #endif

@@ -322,6 +322,31 @@ registry_rename(RegistryTable *table, const char *schema, const char *name, XLog
 	strlcpy(table->name, name, sizeof(table->name));
 }
 
+bool
+registry_has_namesake(const Registry *registry, const RegistryTable *table)
+{
+	ListCell *lc;
+	ListCell *lc2;
+
+	foreach (lc, registry->tables)
+	{
+		const RegistryTable *other = static_cast<RegistryTable *>(lfirst(lc));
+
+		if (other->relid == table->relid)
+			continue;
+		if (strcmp(other->schema, table->schema) == 0 && strcmp(other->name, table->name) == 0)
+			return true;
+		foreach (lc2, other->former)
+		{
+			const RegistryName *former = static_cast<RegistryName *>(lfirst(lc2));
+
+			if (strcmp(former->schema, table->schema) == 0 && strcmp(former->name, table->name) == 0)
+				return true;
+		}
+	}
+	return false;
+}
+
 void
 registry_forget_name(Registry *registry, const RegistryTable *table)
 {

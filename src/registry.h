@@ -173,6 +173,9 @@ extern RegistryTable *registry_find(const Registry *registry, Oid relid);
 /* From this commit on the table is called so. */
 extern void registry_rename(RegistryTable *table, const char *schema, const char *name, XLogRecPtr commit_lsn);
 
+/* True if another table has, or had, the name that the table has in the registry. */
+extern bool registry_has_namesake(const Registry *registry, const RegistryTable *table);
+
 /* Nothing more comes under the name that the table has in the registry: what the publisher holds under it can go. */
 extern void registry_forget_name(Registry *registry, const RegistryTable *table);
 

@@ -5,7 +5,6 @@
 
 #include "listing.h"
 #include "ring_output.h"
-#include "table.h"
 #include "text.h"
 
 static constexpr uint64 kBeingWritten = PG_UINT64_MAX;
@@ -94,7 +93,7 @@ route_of(const RegistryRemoved *table, char *route)
 }
 
 void
-removals_write(void)
+removals_write(XLogRecPtr decoded)
 {
 	char route[siphon::kRouteMax];
 	siphon::WireBuffer nothing = {};
@@ -107,6 +106,7 @@ removals_write(void)
 		info.kind = siphon::FrameKind::Removed;
 		info.table = removal->table.relid;
 		info.generation = removal->table.generation;
+		info.first = info.last = siphon::Position{decoded, 0};
 		info.route_length = static_cast<uint16>(route_of(&removal->table, route));
 		info.route = route;
 		/* What is done while we wait for space leaves alone what is being written. */
@@ -167,12 +167,10 @@ removals_leave(const char *application, XLogRecPtr confirmed)
 	foreach (lc, tables)
 	{
 		RegistryTable *table = static_cast<RegistryTable *>(lfirst(lc));
-		RegistryRemoved names = {};
 
 		if (table->until == InvalidXLogRecPtr || table->until > confirmed)
 			continue;
-		table_names(table->relid, names.schema, names.name);
-		listing_remove(registry, table, &names);
+		listing_remove(registry, table);
 		ereport(LOG, (errmsg("siphon: table \"%s.%s\" is not published by application \"%s\" any more", table->schema,
 							 table->name, application),
 					  errdetail("It left the publication before %X/%X, and all that was committed until then is "

@@ -15,8 +15,11 @@
 /* Takes the removed tables from the registry. True if there are some that the ring has to be told of. */
 extern bool removals_load(const Registry *registry);
 
-/* Writes what is to be told. The ring is between two records. May wait for its space. */
-extern void removals_write(void);
+/*
+ * Writes what is to be told: nothing of the table comes that was committed at `decoded` or later. The ring is between two
+ * records. May wait for its space.
+ */
+extern void removals_write(XLogRecPtr decoded);
 
 /* Takes those out of the registry that were acknowledged. Called often. */
 extern void removals_serve(const char *application);

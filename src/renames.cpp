@@ -3,62 +3,82 @@
  */
 #include "renames.h"
 
-static bool
-same_names(const char *schema, const char *name, const char *other_schema, const char *other_name)
+bool
+same_names(const RegistryName *a, const RegistryName *b)
 {
-	return strcmp(schema, other_schema) == 0 && strcmp(name, other_name) == 0;
+	return strcmp(a->schema, b->schema) == 0 && strcmp(a->name, b->name) == 0;
 }
 
-/* The name that ended with this commit, or NULL. */
-static RegistryName *
-ended_with(const RegistryTable *listed, XLogRecPtr commit_lsn)
+RegistryName
+names_at(const Table *table, XLogRecPtr commit_lsn)
 {
 	ListCell *lc;
 
-	foreach (lc, listed->former)
+	foreach (lc, table->former_names)
 	{
-		RegistryName *former = static_cast<RegistryName *>(lfirst(lc));
+		const RegistryName *former = static_cast<RegistryName *>(lfirst(lc));
 
-		if (former->until == commit_lsn)
-			return former;
+		if (commit_lsn <= former->until)
+			return *former;
 	}
-	return nullptr;
+	return table->listed_names;
 }
 
-/* A snapshot that is under way is about to fail for the new name, and the next one begins under it. */
-static bool
-takes_names(const Table *table, const RegistryTable *listed)
+RegistryName
+names_in_catalogs(Relation relation)
 {
-	return listed && listed->generation == table->generation && listed->phase == Phase::Streaming;
+	const char *schema = get_namespace_name(RelationGetNamespace(relation));
+	RegistryName names = {};
+
+	if (schema == nullptr)
+		elog(ERROR, "cache lookup failed for schema %u", RelationGetNamespace(relation));
+	names.until = PG_UINT64_MAX;
+	strlcpy(names.schema, schema, sizeof(names.schema));
+	strlcpy(names.name, RelationGetRelationName(relation), sizeof(names.name));
+	return names;
+}
+
+/* False: the registry has another generation of it by now, which began under a name of its own. */
+static bool
+enter(const char *application, const Table *table, const RegistryName *names, XLogRecPtr commit_lsn)
+{
+	Registry *registry = registry_begin_change(application);
+	RegistryTable *listed = registry ? registry_find(registry, table->relid) : nullptr;
+
+	if (listed == nullptr || listed->generation != table->generation)
+	{
+		if (registry)
+			registry_leave_unchanged();
+		return false;
+	}
+	registry_rename(listed, names->schema, names->name, commit_lsn);
+	registry_end_change(registry);
+	return true;
 }
 
 bool
-rename_noted(const char *application, Table *table, XLogRecPtr commit_lsn, RegistryName *before)
+rename_noted(const char *application, Table *table, const RegistryName *names, XLogRecPtr commit_lsn)
 {
-	bool again = commit_lsn <= table->renamed_at;
-	Registry *registry;
-	RegistryTable *listed;
+	RegistryName before = names_at(table, commit_lsn);
+	MemoryContext caller;
 	RegistryName *former;
 
-	if (!again && same_names(table->schema, table->name, table->listed_schema, table->listed_name))
+	if (before.until != table->listed_names.until)
+		return before.until == commit_lsn;
+	if (same_names(&before, names) || !enter(application, table, names, commit_lsn))
 		return false;
-	registry = registry_begin_change(application);
-	if (registry == nullptr)
-		return false;
-	listed = registry_find(registry, table->relid);
-	if (!again && takes_names(table, listed))
+	caller = MemoryContextSwitchTo(table->settings_context);
+	former = static_cast<RegistryName *>(palloc(sizeof(RegistryName)));
+	*former = before;
+	former->until = commit_lsn;
+	table->former_names = lappend(table->former_names, former);
+	if (list_length(table->former_names) > kMaxFormerNames)
 	{
-		registry_rename(listed, table->schema, table->name, commit_lsn);
-		registry_end_change(registry);
-		table->renamed_at = commit_lsn;
-		strlcpy(table->listed_schema, table->schema, sizeof(table->listed_schema));
-		strlcpy(table->listed_name, table->name, sizeof(table->listed_name));
+		pfree(linitial(table->former_names));
+		table->former_names = list_delete_first(table->former_names);
 	}
-	else
-		registry_leave_unchanged();
-	former = listed ? ended_with(listed, commit_lsn) : nullptr;
-	if (former == nullptr)
-		return false;
-	*before = *former;
+	MemoryContextSwitchTo(caller);
+	table->listed_names = *names;
+	table->called.until = Min(table->called.until, commit_lsn);
 	return true;
 }

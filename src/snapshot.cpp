@@ -75,13 +75,14 @@ snapshot_find_names(char *schema, char *name)
 	strlcpy(name, found, NAMEDATALEN);
 }
 
-/* A table that is renamed meanwhile has its rows on one subject and its changes on another. */
-void
-snapshot_check_names(const RegistryTable *listed)
+static void
+check_names(const RegistryTable *listed)
 {
 	char schema[NAMEDATALEN];
 	char name[NAMEDATALEN];
 
+	/* A schema is renamed without the table's lock. */
+	AcceptInvalidationMessages();
 	snapshot_find_names(schema, name);
 	if (strcmp(listed->schema, schema) != 0 || strcmp(listed->name, name) != 0)
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -95,8 +96,8 @@ snapshot_open_table(const RegistryTable *listed, Table **table)
 
 	if (relation == nullptr)
 		give_up();
-	snapshot_check_names(listed);
-	*table = table_for_snapshot(relation);
+	check_names(listed);
+	*table = table_for_snapshot(relation, snapshot_job->lsn);
 	return relation;
 }
 
@@ -133,7 +134,7 @@ work(void)
 	Table *table;
 	LeafScan scan;
 
-	if (listed == nullptr)
+	if (listed == nullptr || listed->generation != snapshot_job->generation || listed->phase != Phase::Scanning)
 		ereport(ERROR, (errcode(ERRCODE_QUERY_CANCELED), errmsg("the table is not published any more")));
 	tables_set_one(listed);
 	snapshot_begin_transaction();

@@ -10,7 +10,6 @@
 
 extern "C" {
 #include "access/transam.h"
-#include "storage/lmgr.h"
 #include "storage/procarray.h"
 #include "utils/snapmgr.h"
 }
@@ -131,6 +130,26 @@ begin_generation(void)
 	return table;
 }
 
+/*
+ * Another table had the name, as far as has been decoded: all that there is of it under the name is to be published first,
+ * as it goes on under its next one. The publisher reads our ring and that of the decoder side by side.
+ */
+static void
+await_name(void)
+{
+	Registry *registry = snapshot_registry();
+	const RegistryTable *table = registry_find(registry, snapshot_job->relid);
+	XLogRecPtr here = siphon_newest_wal();
+
+	if (table == nullptr || !registry_has_namesake(registry, table))
+		return;
+	while (figure_get(snapshot_job->app, Figure::Confirmed) < here)
+	{
+		worker_wait(Wait::Snapshot, kSnapshotPauseMs);
+		snapshot_serve(GetCurrentTimestamp());
+	}
+}
+
 static void
 end_generation(void)
 {
@@ -214,6 +233,8 @@ announce(const RegistryTable *listed)
 	Table *table;
 	int64 estimate;
 
+	/* Before it is looked at: so here the table has its name for certain. */
+	snapshot_job->lsn = siphon_newest_wal();
 	snapshot_begin_transaction();
 	relation = snapshot_open_table(listed, &table);
 	estimate = estimated_rows(relation);
@@ -221,7 +242,6 @@ announce(const RegistryTable *listed)
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(TopMemoryContext);
 
-	snapshot_job->lsn = siphon_newest_wal();
 	init_marker(&payload, table, 16);
 	siphon::Wire wire(&payload);
 	wire.sint_field(siphon::field::kBeginEstimatedRows, estimate);
@@ -335,25 +355,6 @@ seconds(TimestampTz from, TimestampTz to)
 	return static_cast<double>(to - from) / USECS_PER_SEC;
 }
 
-/*
- * Ends the transaction of the scan, and with it the snapshot, but keeps the table's lock in another one: were the table
- * renamed before its changes stream, the publisher would hold those under the new name for ever.
- */
-static void
-keep_lock(Relation relation)
-{
-	LockRelId id = relation->rd_lockInfo.lockRelId;
-
-	table_close(relation, NoLock);
-	PopActiveSnapshot();
-	LockRelationIdForSession(&id, AccessShareLock);
-	CommitTransactionCommand();
-	StartTransactionCommand();
-	LockRelationOid(snapshot_job->relid, AccessShareLock);
-	UnlockRelationIdForSession(&id, AccessShareLock);
-	MemoryContextSwitchTo(TopMemoryContext);
-}
-
 void
 snapshot_lead(void)
 {
@@ -368,6 +369,7 @@ snapshot_lead(void)
 
 	listed = begin_generation();
 	tables_set_one(listed);
+	await_name();
 	announce(listed);
 	await_old_commits();
 	snapshot_begin_transaction();
@@ -384,16 +386,14 @@ snapshot_lead(void)
 	await_workers();
 	dsm_detach(shared);
 	scan_ended = GetCurrentTimestamp();
-	keep_lock(relation);
+	table_close(relation, NoLock);
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(TopMemoryContext);
 
 	snapshot_set_phase(SnapshotPhase::Moving);
 	write_end(table, &visibility);
-	/* A schema is renamed without the table's lock. */
-	AcceptInvalidationMessages();
-	snapshot_check_names(listed);
 	end_generation();
-	CommitTransactionCommand();
-	MemoryContextSwitchTo(TopMemoryContext);
 	ereport(LOG, (errmsg("siphon: snapshot %u of table \"%s.%s\" is complete", snapshot_job->generation, listed->schema,
 						 listed->name),
 				  errdetail("%lu rows, %lu bytes, %d workers; scan: %.3f s, all: %.3f s.",

@@ -28,9 +28,10 @@ extern Registry *snapshot_registry(void);
 extern void snapshot_begin_transaction(void);
 /* The table's present name (two buffers of NAMEDATALEN). ERROR, and the end of all attempts, if it was dropped. */
 extern void snapshot_find_names(char *schema, char *name);
-/* ERROR if it is not the name under which the generation began. */
-extern void snapshot_check_names(const RegistryTable *listed);
-/* Opens the table, locked against changes of its definition, and describes it. */
+/*
+ * Opens the table, locked against changes of its definition, and describes it. ERROR if it has not the name any more under
+ * which the generation began. If it is renamed later, the decoder ends this generation.
+ */
 extern Relation snapshot_open_table(const RegistryTable *listed, Table **table);
 
 /* Scans ranges of blocks until there are no more, and waits until all that came of it is acknowledged. */

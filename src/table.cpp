@@ -5,6 +5,7 @@
 
 #include "encoder.h"
 #include "package.h"
+#include "renames.h"
 #include "text.h"
 #include "value.h"
 
@@ -48,6 +49,13 @@ invalidate_all(Datum, int, uint32)
 		table->valid = false;
 }
 
+void
+table_mark_changed(Table *table)
+{
+	table->changed = true;
+	any_changed = true;
+}
+
 /* A schema was renamed, and so were its tables, of which nothing else says so. */
 static void
 invalidate_schema(Datum, int, uint32 hash)
@@ -61,8 +69,7 @@ invalidate_schema(Datum, int, uint32 hash)
 		if (hash != 0 && table->context && table->namespace_hash != hash)
 			continue;
 		table->valid = false;
-		table->changed = true;
-		any_changed = true;
+		table_mark_changed(table);
 	}
 }
 
@@ -92,8 +99,7 @@ invalidate_relation(Datum, Oid relid)
 	if (table)
 	{
 		table->valid = table->existing_valid = false;
-		table->changed = true;
-		any_changed = true;
+		table_mark_changed(table);
 		tables_epoch++;
 	}
 }
@@ -123,7 +129,7 @@ set_table(const RegistryTable *listed)
 {
 	bool found;
 	MemoryContext old;
-	ListCell *name;
+	ListCell *lc;
 	Table *table = static_cast<Table *>(hash_search(tables, &listed->relid, HASH_ENTER, &found));
 
 	if (!found)
@@ -131,16 +137,9 @@ set_table(const RegistryTable *listed)
 		memset(reinterpret_cast<char *>(table) + sizeof(Oid), 0, sizeof(Table) - sizeof(Oid));
 		table->settings_context = AllocSetContextCreate(tables_context, "siphon table", ALLOCSET_SMALL_SIZES);
 	}
-	/* A generation begins under the name that the registry has then. */
-	if (!found || table->generation != listed->generation)
-	{
-		strlcpy(table->schema, listed->schema, sizeof(table->schema));
-		strlcpy(table->name, listed->name, sizeof(table->name));
-	}
-	strlcpy(table->listed_schema, listed->schema, sizeof(table->listed_schema));
-	strlcpy(table->listed_name, listed->name, sizeof(table->listed_name));
-	table->renamed_at =
-		listed->former == NIL ? InvalidXLogRecPtr : static_cast<RegistryName *>(llast(listed->former))->until;
+	table->listed_names.until = PG_UINT64_MAX;
+	strlcpy(table->listed_names.schema, listed->schema, sizeof(table->listed_names.schema));
+	strlcpy(table->listed_names.name, listed->name, sizeof(table->listed_names.name));
 	table->listed = true;
 	table->published = phase_publishes(listed->phase);
 	table->valid = false;
@@ -150,10 +149,17 @@ set_table(const RegistryTable *listed)
 	table->generation = listed->generation;
 	table->wanted_partitions = listed->partitions;
 	MemoryContextReset(table->settings_context);
-	table->exclude_columns = NIL;
+	table->exclude_columns = table->former_names = NIL;
 	old = MemoryContextSwitchTo(table->settings_context);
-	foreach (name, listed->exclude_columns)
-		table->exclude_columns = lappend(table->exclude_columns, pstrdup(static_cast<char *>(lfirst(name))));
+	foreach (lc, listed->former)
+	{
+		RegistryName *former = static_cast<RegistryName *>(palloc(sizeof(RegistryName)));
+
+		*former = *static_cast<RegistryName *>(lfirst(lc));
+		table->former_names = lappend(table->former_names, former);
+	}
+	foreach (lc, listed->exclude_columns)
+		table->exclude_columns = lappend(table->exclude_columns, pstrdup(static_cast<char *>(lfirst(lc))));
 	table->exclude_attributes = list_copy(listed->exclude_attributes);
 	table->only_attributes = list_copy(listed->only_attributes);
 	MemoryContextSwitchTo(old);
@@ -337,12 +343,12 @@ build_columns(Table *table, Relation relation, WireBuffer *wire_columns, ColumnD
 
 /* The names as the publisher needs them for a subject: schema, NUL, table. */
 static void
-build_route(Table *table, const char *schema, const char *name)
+build_route(Table *table)
 {
-	size_t schema_length = strlen(schema);
-	size_t name_length = strlen(name);
-	const char *schema_utf8 = name_to_utf8(schema, &schema_length);
-	const char *name_utf8 = name_to_utf8(name, &name_length);
+	size_t schema_length = strlen(table->called.schema);
+	size_t name_length = strlen(table->called.name);
+	const char *schema_utf8 = name_to_utf8(table->called.schema, &schema_length);
+	const char *name_utf8 = name_to_utf8(table->called.name, &name_length);
 
 	table->route_length = static_cast<int>(schema_length + 1 + name_length);
 	table->route = static_cast<char *>(palloc(static_cast<size_t>(table->route_length)));
@@ -352,14 +358,15 @@ build_route(Table *table, const char *schema, const char *name)
 }
 
 static void
-build_header(Table *table, const char *schema, const char *name, const WireBuffer *columns)
+build_header(Table *table, const RegistryName *called, const WireBuffer *columns)
 {
-	build_route(table, schema, name);
+	table->called = *called;
+	build_route(table);
 	buffer_init(&table->header, columns->size + 64 + strlen(application_identifier) +
-									(strlen(schema) + strlen(name)) * MAX_CONVERSION_GROWTH);
+									(strlen(called->schema) + strlen(called->name)) * MAX_CONVERSION_GROWTH);
 	put_utf8(&table->header, siphon::field::kApplication, application_identifier);
-	put_utf8(&table->header, siphon::field::kSchema, schema);
-	put_utf8(&table->header, siphon::field::kTable, name);
+	put_utf8(&table->header, siphon::field::kSchema, called->schema);
+	put_utf8(&table->header, siphon::field::kTable, called->name);
 	table->header_kind = table->kind;
 	table->header_generation = table->generation;
 	Wire wire(&table->header);
@@ -409,14 +416,15 @@ look_at_existing_rows(Table *table, Relation relation)
 }
 
 static void
-build(Table *table, Relation relation)
+build(Table *table, Relation relation, XLogRecPtr lsn)
 {
+	RegistryName present = names_in_catalogs(relation);
+	RegistryName called = names_at(table, lsn);
 	Table fresh;
 	MemoryContext caller;
 	WireBuffer columns;
 	WireBuffer schema;
 	ColumnDraft *drafts;
-	char *schema_name;
 	uint64 schema_hash;
 	bool had_identity = table->context == nullptr || table->nkeys > 0 || table->full;
 
@@ -427,16 +435,13 @@ build(Table *table, Relation relation)
 	fresh.context = AllocSetContextCreate(tables_context, "siphon table columns", ALLOCSET_SMALL_SIZES);
 	caller = MemoryContextSwitchTo(fresh.context);
 	buffer_init(&columns, 1024);
-	schema_name = get_namespace_name(RelationGetNamespace(relation));
-	if (schema_name == nullptr)
-		elog(ERROR, "cache lookup failed for schema %u", RelationGetNamespace(relation));
 	fresh.namespace_hash = GetSysCacheHashValue1(NAMESPACEOID, ObjectIdGetDatum(RelationGetNamespace(relation)));
 	drafts = static_cast<ColumnDraft *>(
 		palloc(sizeof(ColumnDraft) * static_cast<size_t>(Max(RelationGetDescr(relation)->natts, 1))));
 	/* What a column's type does with the value in it is its own affair. */
 	encoder_converts = table->relid;
 	build_columns(&fresh, relation, &columns, drafts);
-	build_header(&fresh, schema_name, RelationGetRelationName(relation), &columns);
+	build_header(&fresh, &called, &columns);
 	schema = table_schema(&fresh, relation, application_identifier, drafts);
 	encoder_converts = InvalidOid;
 	schema_hash = XXH3_64bits(schema.data, schema.size);
@@ -468,8 +473,10 @@ build(Table *table, Relation relation)
 	table->route = fresh.route;
 	table->route_length = fresh.route_length;
 	table->context = fresh.context;
-	strlcpy(table->schema, schema_name, sizeof(table->schema));
-	strlcpy(table->name, RelationGetRelationName(relation), sizeof(table->name));
+	table->called = called;
+	/* As by this transaction, or before anybody listened. */
+	if (!same_names(&called, &present))
+		table_mark_changed(table);
 	/* Of a partitioned table, the leaves' identities count: see leaves.cpp. */
 	if (had_identity && table->nkeys == 0 && !table->full && relation->rd_rel->relkind != RELKIND_PARTITIONED_TABLE)
 		log_lost_identity(table, relation);
@@ -477,7 +484,7 @@ build(Table *table, Relation relation)
 	if (schema_hash != table->schema_hash)
 	{
 		table->schema_hash = schema_hash;
-		package_write_schema(table, &schema);
+		package_write_schema(table, &schema, lsn);
 	}
 }
 
@@ -505,7 +512,7 @@ tables_next_changed(void)
 }
 
 void
-table_forget_columns(Table *table, siphon::FrameKind kind)
+table_forget_columns(Table *table, const RegistryName *name, siphon::FrameKind kind)
 {
 	MemoryContext context = AllocSetContextCreate(tables_context, "siphon table columns", ALLOCSET_SMALL_SIZES);
 	MemoryContext caller;
@@ -519,7 +526,7 @@ table_forget_columns(Table *table, siphon::FrameKind kind)
 	table->valid = false;
 	table->kind = kind;
 	caller = MemoryContextSwitchTo(context);
-	build_header(table, table->schema, table->name, &none);
+	build_header(table, name, &none);
 	MemoryContextSwitchTo(caller);
 	if (table->context)
 		MemoryContextDelete(table->context);
@@ -540,7 +547,7 @@ table_under_name(const Table *table, const RegistryName *name)
 	former->npackages = former->partitions = former->wanted_partitions = table->wanted_partitions;
 	former->packages =
 		static_cast<Package **>(palloc0(sizeof(Package *) * static_cast<size_t>(former->npackages)));
-	build_header(former, name->schema, name->name, &none);
+	build_header(former, name, &none);
 	return former;
 }
 
@@ -564,21 +571,16 @@ table_published(Oid relid)
 	return table && table->published;
 }
 
-void
-table_names(Oid relid, char *schema, char *name)
+bool
+table_includes(const Table *table, XLogRecPtr commit_lsn)
 {
-	Table *table = find_table(relid);
-
-	if (table == nullptr || table->context == nullptr)
-		return;
-	strlcpy(schema, table->schema, NAMEDATALEN);
-	strlcpy(name, table->name, NAMEDATALEN);
+	return commit_lsn >= table->start && commit_lsn < table->until;
 }
 
-bool
-table_published_at(const Table *table, XLogRecPtr commit_lsn)
+static bool
+published_at(const Table *table, XLogRecPtr commit_lsn)
 {
-	return table->published && commit_lsn >= table->start && commit_lsn < table->until;
+	return table->published && table_includes(table, commit_lsn);
 }
 
 Table *
@@ -586,28 +588,28 @@ table_lookup(Oid relid, XLogRecPtr commit_lsn)
 {
 	Table *table = find_table(relid);
 
-	if (table == nullptr || !table_published_at(table, commit_lsn))
+	if (table == nullptr || !published_at(table, commit_lsn))
 		return nullptr;
 	/* Reading catalogs may itself process invalidations, and writing packages may wait: go on until all is still. */
-	while (!table->valid)
+	while (!table->valid || commit_lsn > table->called.until)
 	{
 		Relation relation = RelationIdGetRelation(relid);
 
 		if (relation == nullptr)
 			elog(ERROR, "could not open relation with OID %u", relid);
-		build(table, relation);
+		build(table, relation, commit_lsn);
 		RelationClose(relation);
 	}
-	return table_published_at(table, commit_lsn) ? table : nullptr;
+	return published_at(table, commit_lsn) ? table : nullptr;
 }
 
 Table *
-table_for_snapshot(Relation relation)
+table_for_snapshot(Relation relation, XLogRecPtr lsn)
 {
 	Oid relid = RelationGetRelid(relation);
 	Table *table = static_cast<Table *>(hash_search(tables, &relid, HASH_FIND, nullptr));
 
 	while (!table->valid)
-		build(table, relation);
+		build(table, relation, lsn);
 	return table;
 }

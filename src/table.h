@@ -29,16 +29,14 @@ struct Table
 	bool changed; /* PostgreSQL said that the relation has, since tables_next_changed() */
 	XLogRecPtr told_at; /* commit of the last transaction of which consumers were told that it dropped or renamed it */
 
-	/* As the table was called when it was built last, or, until it is, in the registry. */
-	char schema[NAMEDATALEN];
-	char name[NAMEDATALEN];
+	/* As its packages call it now, and so do those of all transactions that commit up to there. See renames.h. */
+	RegistryName called;
 
 	/* What the registry says. */
 	bool listed;
 	bool published; /* as far as it has come, its changes are */
-	char listed_schema[NAMEDATALEN];
-	char listed_name[NAMEDATALEN];
-	XLogRecPtr renamed_at; /* commit of the last transaction that renamed it; 0: there was none */
+	RegistryName listed_names;
+	List *former_names; /* of RegistryName *, in settings_context */
 	XLogRecPtr start;
 	XLogRecPtr until;
 	siphon::FrameKind kind; /* of the frames that carry its packages */
@@ -102,17 +100,17 @@ extern bool table_published(Oid relid);
 extern uint64 tables_epoch;
 /* One of the registry's tables of which PostgreSQL said that the relation changed, each once. NULL: no more. */
 extern Table *tables_next_changed(void);
+/* PostgreSQL has to be asked about the table's name at the end of this transaction, whoever changed it. */
+extern void table_mark_changed(Table *table);
 /*
- * The table under a name that it had before, for what is left to say of it there. In the current memory context, in which
+ * The table under a name, without columns: for what is left to say of it there. In the current memory context, in which
  * it must not be forgotten before its packages are written.
  */
 extern Table *table_under_name(const Table *table, const RegistryName *name);
-/* Makes packages begin without columns and be of this kind: for what is said of a table that is gone. */
-extern void table_forget_columns(Table *table, siphon::FrameKind kind);
-/* As a table was called when it was built last (two buffers of NAMEDATALEN). They stay as they are if it was not. */
-extern void table_names(Oid relid, char *schema, char *name);
-/* True if what this commit did to the table is published. */
-extern bool table_published_at(const Table *table, XLogRecPtr commit_lsn);
+/* Makes packages begin without columns, under this name, and be of this kind: for what is said of a table that is gone. */
+extern void table_forget_columns(Table *table, const RegistryName *name, siphon::FrameKind kind);
+/* True if the table's present generation includes this commit, whether or not it is published now. */
+extern bool table_includes(const Table *table, XLogRecPtr commit_lsn);
 /* The table, or NULL if it is not published at this commit. */
 extern Table *table_lookup(Oid relid, XLogRecPtr commit_lsn);
 
@@ -120,10 +118,10 @@ extern Table *table_lookup(Oid relid, XLogRecPtr commit_lsn);
 extern int16 *key_attributes(Relation relation, int *count);
 
 /*
- * For a snapshot's process: the one table that it scans, and its description by the current catalogs. The
- * relation is open.
+ * For a snapshot's process: the one table that it scans, and its description by the current catalogs, which are those of
+ * a place at or before lsn. The relation is open.
  */
 extern void tables_set_one(const RegistryTable *table);
-extern Table *table_for_snapshot(Relation relation);
+extern Table *table_for_snapshot(Relation relation, XLogRecPtr lsn);
 
 #endif

@@ -166,9 +166,9 @@ protected:
 			queue.log[queue.last].headers["Siphon-Part"] = part;
 	}
 
-	std::string upto(uint32_t partition, uint32_t generation, std::optional<uint64_t> held_from = 1)
+	std::string upto(uint32_t partition, uint32_t generation, std::optional<uint64_t> held_from = 1, bool held = true)
 	{
-		std::optional<Position> position = published.upto("public", "t", partition, generation, held_from);
+		std::optional<Position> position = published.upto("public", "t", partition, generation, held_from, held);
 
 		return position ? format_position(position->lsn, position->ordinal) : "none";
 	}
@@ -191,6 +191,8 @@ TEST_F(PublishedTest, KnowsTheLastPositions)
 	EXPECT_TRUE(published.active());
 	EXPECT_EQ(upto(0, 5), "0000000000002000/2");
 	EXPECT_EQ(upto(0, 6), "none");
+	/* What was published directly counts for a later generation that is not held. */
+	EXPECT_EQ(upto(0, 6, 1, false), "0000000000001000/9");
 	/* What is held counts only if it is still to be moved. */
 	EXPECT_EQ(upto(0, 5, 2), "0000000000002000/2");
 	EXPECT_EQ(upto(0, 5, 3), "0000000000001000/9");

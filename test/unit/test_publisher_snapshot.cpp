@@ -112,6 +112,7 @@ TEST(TableStateTest, ComesBackAsItWasWritten)
 	state.table = "iss\"ues\xc3\xbc";
 	state.oid = UINT32_MAX;
 	state.generation = 3;
+	state.since = 0x1570A28;
 	state.from = 812;
 	EXPECT_EQ(TableState::parse(state.to_json()), state);
 	state.phase = TablePhase::Moving;
@@ -125,18 +126,19 @@ TEST(TableStateTest, ComesBackAsItWasWritten)
 TEST(TableStateTest, RefusesWhatIsNoState)
 {
 	for (const char *bad : {"", "{", "[]", "null", "{}", "{\"generation\":1,\"phase\":\"snapshot\"}",
-							"{\"schema\":\"a\",\"table\":\"b\",\"oid\":1,\"generation\":1,\"from\":1,\"phase\":\"x\"}",
-							"{\"schema\":\"a\",\"table\":\"b\",\"oid\":1,\"generation\":1,\"from\":1,\"phase\":\"moving\"}",
-							"{\"schema\":\"a\",\"table\":\"b\",\"oid\":\"1\",\"generation\":1,\"from\":1,\"phase\":"
+							"{\"schema\":\"a\",\"table\":\"b\",\"oid\":1,\"generation\":1,\"since\":\"0\",\"from\":1,\"phase\":\"x\"}",
+							"{\"schema\":\"a\",\"table\":\"b\",\"oid\":1,\"generation\":1,\"since\":\"0\",\"from\":1,\"phase\":\"moving\"}",
+							"{\"schema\":\"a\",\"table\":\"b\",\"oid\":\"1\",\"generation\":1,\"since\":\"0\",\"from\":1,\"phase\":"
 							"\"snapshot\"}"})
 		EXPECT_FALSE(TableState::parse(bad)) << bad;
 
-	std::string good = TableState{"s", "t", 1, 2, TablePhase::Moving, 3, {0x16B3748, 740, 745, {741}}}.to_json();
+	std::string good = TableState{"s", "t", 1, 2, 0x1570A28, TablePhase::Moving, 3, {0x16B3748, 740, 745, {741}}}.to_json();
 
 	EXPECT_TRUE(TableState::parse(good));
 	for (auto [is, becomes] : {std::pair{"\"oid\":1", "\"oid\":1e300"},
 							   {"\"generation\":2", "\"generation\":4294967298"},
 							   {"\"from\":3", "\"from\":-3"},
+							   {"1570A28\"", "1570A28/0\""},
 							   {"\"xmin\":740", "\"xmin\":740.5"},
 							   {"[741]", "[741,1e300]"},
 							   {"[741]", "741"},
