@@ -1,0 +1,146 @@
+/*
+ * Names that go from one table to another: what the publisher makes of frames of several tables under one name, in the
+ * order in which their places in the WAL come, and of what is decoded once more.
+ */
+#include "hand_off.h"
+#include "memory_queue.h"
+
+#include <gtest/gtest.h>
+
+using namespace siphon;
+
+namespace {
+
+class NamesTest : public testing::Test
+{
+protected:
+	static constexpr uint32_t kOld = 16384; /* the table that has the name at first */
+	static constexpr uint32_t kNew = 16390;
+
+	static TableFrame frame(uint32_t oid, uint32_t generation, FrameKind kind, uint64_t lsn)
+	{
+		return {"public", "t", oid, generation, kind, lsn};
+	}
+
+	HandOff::Route route(uint32_t oid, uint32_t generation, FrameKind kind, uint64_t lsn)
+	{
+		return hand_off.route(frame(oid, generation, kind, lsn), true, {lsn, 1}, now);
+	}
+
+	void begin(uint32_t oid, uint32_t generation, uint64_t lsn)
+	{
+		TableFrame marker = frame(oid, generation, FrameKind::SnapshotBegin, lsn);
+
+		ASSERT_FALSE(hand_off.stale(marker));
+		ASSERT_TRUE(hand_off.begin(marker, now));
+		ASSERT_TRUE(hand_off.begun(marker, 0, now));
+	}
+
+	/* A message that stays, so that there is something to purge. */
+	void publish(const std::string &subject)
+	{
+		queue.log[++queue.last] = {queue.last, subject, "", "", {{"Siphon-Kind", "changes"}}, ""};
+		ledger.settle(queue.last);
+	}
+
+	size_t count(const std::string &subject)
+	{
+		size_t found = 0;
+
+		for (const auto &[sequence, message] : queue.log)
+			found += message.subject == subject;
+		return found;
+	}
+
+	Dice dice{1};
+	Wakeup wakeup;
+	MemoryQueue queue{&dice, &wakeup};
+	Ledger ledger{100, 1000000};
+	HandOff hand_off{"siphon.main", 0, &queue, &ledger};
+	HandOff::Clock::time_point now = HandOff::Clock::now();
+};
+
+/* Whoever comes behind the DROP has the name, even of an earlier generation; whoever had it before does not. */
+TEST_F(NamesTest, DroppedTablesNameIsTaken)
+{
+	begin(kOld, 30, 0x1000);
+	EXPECT_EQ(route(kOld, 30, FrameKind::Dropped, 0x2000), HandOff::Route::Events);
+	EXPECT_EQ(route(kNew, 20, FrameKind::Changes, 0x1800), HandOff::Route::Drop);
+	EXPECT_FALSE(hand_off.stale(frame(kNew, 20, FrameKind::Schema, 0x2001)));
+	EXPECT_EQ(route(kNew, 20, FrameKind::Changes, 0x2100), HandOff::Route::Events);
+	/* The decoder has started again. */
+	EXPECT_EQ(route(kOld, 30, FrameKind::Changes, 0x1900), HandOff::Route::Drop);
+	EXPECT_EQ(route(kOld, 30, FrameKind::Dropped, 0x2000), HandOff::Route::Drop);
+	EXPECT_EQ(route(kNew, 20, FrameKind::Changes, 0x2200), HandOff::Route::Events);
+	EXPECT_EQ(route(kNew, 20, FrameKind::Dropped, 0x2300), HandOff::Route::Events);
+}
+
+/* What ends a table ends nothing of the one that has its name by then. */
+TEST_F(NamesTest, EndsConcernTheirTableAlone)
+{
+	ASSERT_TRUE(hand_off.left(frame(kOld, 30, FrameKind::Schema, 0x2000), now));
+	begin(kNew, 40, 0x2100);
+	EXPECT_TRUE(hand_off.removed(frame(kOld, 30, FrameKind::Removed, 0x3000), now));
+	EXPECT_TRUE(hand_off.left(frame(kOld, 30, FrameKind::Schema, 0x2000), now));
+	EXPECT_EQ(route(kNew, 40, FrameKind::Held, 0x3100), HandOff::Route::Held);
+	EXPECT_EQ(route(kOld, 30, FrameKind::Snapshot, 0x3200), HandOff::Route::Drop);
+	EXPECT_TRUE(hand_off.stale(frame(kOld, 30, FrameKind::SnapshotEnd, 0x3200)));
+}
+
+/* The same generation, and another table between. */
+TEST_F(NamesTest, TableGetsItsNameBack)
+{
+	EXPECT_EQ(route(kOld, 30, FrameKind::Changes, 0x1000), HandOff::Route::Events);
+	ASSERT_TRUE(hand_off.left(frame(kOld, 30, FrameKind::Schema, 0x2000), now));
+	EXPECT_EQ(route(kOld, 30, FrameKind::Changes, 0x1900), HandOff::Route::Drop);
+	EXPECT_EQ(route(kNew, 40, FrameKind::Changes, 0x2100), HandOff::Route::Events);
+	ASSERT_TRUE(hand_off.left(frame(kNew, 40, FrameKind::Schema, 0x3000), now));
+	EXPECT_EQ(route(kOld, 30, FrameKind::Changes, 0x3100), HandOff::Route::Events);
+	EXPECT_EQ(route(kNew, 40, FrameKind::Changes, 0x2200), HandOff::Route::Drop);
+	ASSERT_TRUE(hand_off.left(frame(kOld, 30, FrameKind::Schema, 0x4000), now));
+	EXPECT_EQ(route(kOld, 30, FrameKind::Changes, 0x4100), HandOff::Route::Events);
+}
+
+/* Rows that were cut short leave the stream, unless what another table left behind is among them. */
+TEST_F(NamesTest, RenameCutsSnapshotShort)
+{
+	begin(kOld, 30, 0x1000);
+	publish("siphon.main.events.public.t.0");
+	publish("siphon.main.held.public.t.0");
+	publish("siphon.main.watermark");
+	ASSERT_TRUE(hand_off.left(frame(kOld, 30, FrameKind::Schema, 0x2000), now));
+	EXPECT_EQ(count("siphon.main.events.public.t.0"), 0u);
+	EXPECT_EQ(count("siphon.main.held.public.t.0"), 0u);
+
+	EXPECT_EQ(route(kNew, 20, FrameKind::Changes, 0x2100), HandOff::Route::Events);
+	publish("siphon.main.events.public.t.0");
+	ASSERT_TRUE(hand_off.left(frame(kNew, 20, FrameKind::Schema, 0x3000), now));
+	begin(kOld, 50, 0x3100);
+	publish("siphon.main.held.public.t.0");
+	publish("siphon.main.watermark");
+	EXPECT_EQ(count("siphon.main.events.public.t.0"), 1u);
+	ASSERT_TRUE(hand_off.left(frame(kOld, 50, FrameKind::Schema, 0x4000), now));
+	EXPECT_EQ(count("siphon.main.events.public.t.0"), 1u);
+	EXPECT_EQ(count("siphon.main.held.public.t.0"), 0u);
+}
+
+/* Nobody said that the table lost its name, but another comes under it: what was held for the first is gone. */
+TEST_F(NamesTest, NameIsTakenWithoutAWord)
+{
+	begin(kOld, 30, 0x1000);
+	publish("siphon.main.held.public.t.0");
+	publish("siphon.main.watermark");
+	EXPECT_EQ(route(kNew, 20, FrameKind::Changes, 0x2100), HandOff::Route::Events);
+	EXPECT_EQ(count("siphon.main.held.public.t.0"), 0u);
+	EXPECT_TRUE(hand_off.held_tables().empty());
+
+	/* The next publisher knows it too. */
+	HandOff next{"siphon.main", 0, &queue, &ledger};
+	std::string why;
+
+	ASSERT_TRUE(next.settle({}, 0, {}, &why)) << why;
+	EXPECT_TRUE(next.stale(frame(kOld, 30, FrameKind::Held, 0x1100)));
+	EXPECT_FALSE(next.stale(frame(kNew, 20, FrameKind::Changes, 0x2200)));
+}
+
+} // namespace
