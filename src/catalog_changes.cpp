@@ -3,12 +3,13 @@
  */
 #include "catalog_changes.h"
 
+#include "catalog_scan.h"
+
 extern "C" {
 #include "access/heapam.h"
 #include "access/htup_details.h"
 #include "catalog/indexing.h"
 #include "catalog/pg_inherits.h"
-#include "utils/fmgroids.h"
 #include "utils/snapmgr.h"
 }
 
@@ -41,32 +42,6 @@ removed(const ReorderBufferTXN *txn, HeapTuple tuple)
 
 	return !(infomask & HEAP_XMAX_INVALID) && !HEAP_XMAX_IS_LOCKED_ONLY(infomask) &&
 		   is_of(txn, HeapTupleHeaderGetUpdateXid(tuple->t_data));
-}
-
-/* Rows of a catalog by one key, with SnapshotAny all versions that are there, or the current ones (NULL). */
-struct CatalogScan
-{
-	Relation catalog;
-	SysScanDesc scan;
-};
-
-static CatalogScan
-begin_scan(Oid catalog, Oid index, AttrNumber attribute, Oid value, Snapshot snapshot)
-{
-	CatalogScan scan;
-	ScanKeyData key;
-
-	scan.catalog = table_open(catalog, AccessShareLock);
-	ScanKeyInit(&key, attribute, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(value));
-	scan.scan = systable_beginscan(scan.catalog, index, true, snapshot, 1, &key);
-	return scan;
-}
-
-static void
-end_scan(CatalogScan *scan)
-{
-	systable_endscan(scan->scan);
-	table_close(scan->catalog, AccessShareLock);
 }
 
 bool
@@ -102,15 +77,15 @@ add_change(List *changes, Oid relid, Oid parent, bool attached, bool again)
 static List *
 add_changes(List *changes, const ReorderBufferTXN *txn, Oid relid)
 {
-	CatalogScan scan =
-		begin_scan(InheritsRelationId, InheritsRelidSeqnoIndexId, Anum_pg_inherits_inhrelid, relid, SnapshotAny);
+	CatalogScan scan = catalog_scan_begin(InheritsRelationId, InheritsRelidSeqnoIndexId, Anum_pg_inherits_inhrelid,
+										  relid, SnapshotAny);
 	List *before = NIL;
 	List *after = NIL;
 	bool leaving = false;
 	ListCell *lc;
 	HeapTuple tuple;
 
-	while (HeapTupleIsValid(tuple = systable_getnext(scan.scan)))
+	while (HeapTupleIsValid(tuple = catalog_scan_next(&scan)))
 	{
 		Form_pg_inherits form = reinterpret_cast<Form_pg_inherits>(GETSTRUCT(tuple));
 		bool was_written = written(txn, tuple);
@@ -122,7 +97,7 @@ add_changes(List *changes, const ReorderBufferTXN *txn, Oid relid)
 			before = lappend_oid(before, form->inhparent);
 		leaving |= was_written && form->inhdetachpending;
 	}
-	end_scan(&scan);
+	catalog_scan_end(&scan);
 	/* DETACH CONCURRENTLY changes the row first; a second transaction removes it. */
 	if (leaving)
 		return changes;
@@ -151,17 +126,58 @@ partition_changes(const ReorderBufferTXN *txn)
 	return changes;
 }
 
+/* A row of a catalog, by its OID, as it was before the transaction removed or replaced it. NULL: it did not. */
+static HeapTuple
+row_before(const ReorderBufferTXN *txn, Oid catalog, Oid index, AttrNumber attribute, Oid oid)
+{
+	CatalogScan scan = catalog_scan_begin(catalog, index, attribute, oid, SnapshotAny);
+	HeapTuple before = nullptr;
+	HeapTuple tuple;
+
+	while (before == nullptr && HeapTupleIsValid(tuple = catalog_scan_next(&scan)))
+		if (removed(txn, tuple) && !written(txn, tuple))
+			before = heap_copytuple(tuple);
+	catalog_scan_end(&scan);
+	return before;
+}
+
+static HeapTuple
+class_before(const ReorderBufferTXN *txn, Oid relid)
+{
+	return row_before(txn, RelationRelationId, ClassOidIndexId, Anum_pg_class_oid, relid);
+}
+
+bool
+relation_made(const ReorderBufferTXN *txn, Oid relid)
+{
+	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	bool made = HeapTupleIsValid(tuple) && written(txn, tuple) && class_before(txn, relid) == nullptr;
+
+	if (HeapTupleIsValid(tuple))
+		ReleaseSysCache(tuple);
+	return made;
+}
+
+/* A schema may go, or be renamed, with the table that is in it. */
+static const char *
+schema_before(const ReorderBufferTXN *txn, Oid schema)
+{
+	HeapTuple tuple = row_before(txn, NamespaceRelationId, NamespaceOidIndexId, Anum_pg_namespace_oid, schema);
+
+	return tuple ? NameStr(reinterpret_cast<Form_pg_namespace>(GETSTRUCT(tuple))->nspname) : get_namespace_name(schema);
+}
+
 /* Takes name and bound from a row of pg_class, if it has a bound. */
 static bool
-take_partition(HeapTuple tuple, TupleDesc desc, char **name, char **bound)
+take_partition(const ReorderBufferTXN *txn, HeapTuple tuple, char **name, char **bound)
 {
 	Form_pg_class form = reinterpret_cast<Form_pg_class>(GETSTRUCT(tuple));
 	bool isnull;
-	Datum expression = heap_getattr(tuple, Anum_pg_class_relpartbound, desc, &isnull);
+	Datum expression = SysCacheGetAttr(RELOID, tuple, Anum_pg_class_relpartbound, &isnull);
 
 	if (isnull)
 		return false;
-	*name = quote_qualified_identifier(get_namespace_name(form->relnamespace), NameStr(form->relname));
+	*name = quote_qualified_identifier(schema_before(txn, form->relnamespace), NameStr(form->relname));
 	*bound =
 		text_to_cstring(DatumGetTextPP(DirectFunctionCall2(pg_get_expr, expression, ObjectIdGetDatum(InvalidOid))));
 	return true;
@@ -170,38 +186,24 @@ take_partition(HeapTuple tuple, TupleDesc desc, char **name, char **bound)
 void
 partition_before(const ReorderBufferTXN *txn, Oid relid, char **name, char **bound)
 {
-	CatalogScan scan = begin_scan(RelationRelationId, ClassOidIndexId, Anum_pg_class_oid, relid, SnapshotAny);
-	bool found = false;
-	HeapTuple tuple;
+	HeapTuple tuple = class_before(txn, relid);
 
 	*name = *bound = pstrdup("");
-	while (!found && HeapTupleIsValid(tuple = systable_getnext(scan.scan)))
-		if (removed(txn, tuple) && !written(txn, tuple))
-			found = take_partition(tuple, RelationGetDescr(scan.catalog), name, bound);
-	end_scan(&scan);
-	if (found)
+	if (tuple && take_partition(txn, tuple, name, bound))
 		return;
 	/* The row as it is, of a table above the one that left. */
-	scan = begin_scan(RelationRelationId, ClassOidIndexId, Anum_pg_class_oid, relid, nullptr);
-	if (HeapTupleIsValid(tuple = systable_getnext(scan.scan)))
-		take_partition(tuple, RelationGetDescr(scan.catalog), name, bound);
-	end_scan(&scan);
+	tuple = SearchSysCacheCopy1(RELOID, ObjectIdGetDatum(relid));
+	if (HeapTupleIsValid(tuple))
+		take_partition(txn, tuple, name, bound);
 }
 
 /* The replica identity, as pg_class has it, before the transaction. */
 static char
 identity_before(const ReorderBufferTXN *txn, Relation table)
 {
-	CatalogScan scan =
-		begin_scan(RelationRelationId, ClassOidIndexId, Anum_pg_class_oid, RelationGetRelid(table), SnapshotAny);
-	char identity = table->rd_rel->relreplident;
-	HeapTuple tuple;
+	HeapTuple tuple = class_before(txn, RelationGetRelid(table));
 
-	while (HeapTupleIsValid(tuple = systable_getnext(scan.scan)))
-		if (removed(txn, tuple) && !written(txn, tuple))
-			identity = reinterpret_cast<Form_pg_class>(GETSTRUCT(tuple))->relreplident;
-	end_scan(&scan);
-	return identity;
+	return tuple ? reinterpret_cast<Form_pg_class>(GETSTRUCT(tuple))->relreplident : table->rd_rel->relreplident;
 }
 
 static bool
@@ -224,12 +226,12 @@ is_key(Form_pg_index index, char identity)
 static List *
 key_among(const ReorderBufferTXN *txn, Relation table, char identity, Snapshot snapshot)
 {
-	CatalogScan scan =
-		begin_scan(IndexRelationId, IndexIndrelidIndexId, Anum_pg_index_indrelid, RelationGetRelid(table), snapshot);
+	CatalogScan scan = catalog_scan_begin(IndexRelationId, IndexIndrelidIndexId, Anum_pg_index_indrelid,
+										  RelationGetRelid(table), snapshot);
 	List *key = NIL;
 	HeapTuple tuple;
 
-	while (key == NIL && HeapTupleIsValid(tuple = systable_getnext(scan.scan)))
+	while (key == NIL && HeapTupleIsValid(tuple = catalog_scan_next(&scan)))
 	{
 		Form_pg_index index = reinterpret_cast<Form_pg_index>(GETSTRUCT(tuple));
 
@@ -238,7 +240,7 @@ key_among(const ReorderBufferTXN *txn, Relation table, char identity, Snapshot s
 		for (int i = 0; i < index->indnkeyatts; i++)
 			key = lappend_int(key, index->indkey.values[i]);
 	}
-	end_scan(&scan);
+	catalog_scan_end(&scan);
 	return key;
 }
 

@@ -23,6 +23,9 @@ struct PartitionChange
 /* Was the relation changed, or dropped? */
 extern bool relation_touched(const ReorderBufferTXN *txn, Oid relid);
 
+/* Did the transaction make it? So no row of it is older. */
+extern bool relation_made(const ReorderBufferTXN *txn, Oid relid);
+
 /* Did the transaction write, or replace, the column's row of pg_attribute that is current at its end? */
 extern bool column_touched(const ReorderBufferTXN *txn, Oid relid, AttrNumber attnum);
 

@@ -3,6 +3,7 @@
  */
 #include "earlier_rows.h"
 
+#include "catalog_scan.h"
 #include "decoder.h"
 
 extern "C" {
@@ -14,7 +15,6 @@ extern "C" {
 #include "storage/lmgr.h"
 #include "storage/smgr.h"
 #include "storage/standbydefs.h"
-#include "utils/fmgroids.h"
 #include "utils/snapmgr.h"
 }
 
@@ -83,62 +83,92 @@ frozen_before(const ReorderBuffer *reorder, TransactionId xid)
 }
 
 static bool
-is_earlier(const ReorderBuffer *reorder, HeapTupleHeader row)
+inserted_before(const ReorderBuffer *reorder, HeapTupleHeader row)
 {
-	uint16 infomask = row->t_infomask;
 	TransactionId xmin = HeapTupleHeaderGetRawXmin(row);
-	TransactionId xmax;
 
-	if (HeapTupleHeaderXminInvalid(row) ||
-		!(HeapTupleHeaderXminFrozen(row) ? frozen_before(reorder, xmin) : committed_before(reorder, xmin)))
-		return false;
-	if ((infomask & HEAP_XMAX_INVALID) || HEAP_XMAX_IS_LOCKED_ONLY(infomask))
-		return true;
-	xmax = HeapTupleHeaderGetUpdateXid(row);
-	return !TransactionIdIsNormal(xmax) || !committed_before(reorder, xmax);
+	return HeapTupleHeaderXminFrozen(row) ? frozen_before(reorder, xmin) : committed_before(reorder, xmin);
 }
 
 static bool
-page_has_earlier(const ReorderBuffer *reorder, Buffer buffer)
+removed_before(const ReorderBuffer *reorder, HeapTupleHeader row)
 {
-	bool found = false;
+	uint16 infomask = row->t_infomask;
+	TransactionId xmax;
+
+	if ((infomask & HEAP_XMAX_INVALID) || HEAP_XMAX_IS_LOCKED_ONLY(infomask))
+		return false;
+	xmax = HeapTupleHeaderGetUpdateXid(row);
+	return TransactionIdIsNormal(xmax) && committed_before(reorder, xmax);
+}
+
+/* Not the first version of its row. */
+static bool
+is_update(HeapTupleHeader row)
+{
+	return (row->t_infomask & HEAP_UPDATED) &&
+		   (HeapTupleHeaderXminFrozen(row) || TransactionIdDidCommit(HeapTupleHeaderGetRawXmin(row)));
+}
+
+/* What a table's pages show. */
+struct Look
+{
+	bool earlier; /* there is a row of before; */
+	bool updated; /* one that has replaced another since, */
+	bool pruned;  /* and a place whose row was taken away */
+};
+
+static void
+look_at_page(const ReorderBuffer *reorder, Buffer buffer, Look *look)
+{
 	Page page;
 
 	LockBuffer(buffer, BUFFER_LOCK_SHARE);
 	page = BufferGetPage(buffer);
-	for (OffsetNumber i = FirstOffsetNumber; !found && !PageIsNew(page) && i <= PageGetMaxOffsetNumber(page); i++)
+	for (OffsetNumber i = FirstOffsetNumber; !look->earlier && !PageIsNew(page) && i <= PageGetMaxOffsetNumber(page);
+		 i++)
 	{
 		ItemId item = PageGetItemId(page, i);
+		HeapTupleHeader row;
 
-		found = ItemIdIsNormal(item) && is_earlier(reorder, reinterpret_cast<HeapTupleHeader>(PageGetItem(page, item)));
+		if (!ItemIdIsNormal(item))
+		{
+			look->pruned = true;
+			continue;
+		}
+		row = reinterpret_cast<HeapTupleHeader>(PageGetItem(page, item));
+		if (HeapTupleHeaderXminInvalid(row))
+			continue;
+		if (inserted_before(reorder, row))
+			look->earlier = !removed_before(reorder, row);
+		else if (!look->updated)
+			look->updated = is_update(row);
 	}
 	UnlockReleaseBuffer(buffer);
-	return found;
 }
 
-/* The table's file as it is now, not as it was then: rows that were there are in that one. False: there is none. */
+/*
+ * The table's file as it is now, not as it was then: rows that were there are in that one. `vacuumed`: was it looked
+ * over by VACUUM or ANALYZE? False: there is none.
+ */
 static bool
-find_file(Oid relid, SiphonFile *file)
+find_file(Oid relid, SiphonFile *file, bool *vacuumed)
 {
-	Relation classes = table_open(RelationRelationId, AccessShareLock);
-	ScanKeyData key;
-	SysScanDesc scan;
-	HeapTuple tuple;
+	CatalogScan scan = catalog_scan_begin(RelationRelationId, ClassOidIndexId, Anum_pg_class_oid, relid,
+										  GetNonHistoricCatalogSnapshot(RelationRelationId));
+	HeapTuple tuple = catalog_scan_next(&scan);
+	bool found = HeapTupleIsValid(tuple);
 
-	ScanKeyInit(&key, Anum_pg_class_oid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(relid));
-	scan =
-		systable_beginscan(classes, ClassOidIndexId, true, GetNonHistoricCatalogSnapshot(RelationRelationId), 1, &key);
-	tuple = systable_getnext(scan);
-	if (HeapTupleIsValid(tuple))
+	if (found)
 	{
 		Form_pg_class form = reinterpret_cast<Form_pg_class>(GETSTRUCT(tuple));
 
 		*file = siphon_file(OidIsValid(form->reltablespace) ? form->reltablespace : MyDatabaseTableSpace, MyDatabaseId,
 							form->relfilenode);
+		*vacuumed = form->reltuples >= 0;
 	}
-	systable_endscan(scan);
-	table_close(classes, AccessShareLock);
-	return HeapTupleIsValid(tuple);
+	catalog_scan_end(&scan);
+	return found;
 }
 
 static bool
@@ -155,29 +185,43 @@ lock(Oid relid)
 	return false;
 }
 
+/* Might VACUUM, or who reads a page, have taken away what a row was before it was updated? */
+static bool
+versions_missing(Oid relid, const Look *look)
+{
+	SiphonFile file;
+	bool vacuumed;
+
+	/* One that runs makes the map first, and counts rows in the end. */
+	return look->pruned || !find_file(relid, &file, &vacuumed) || vacuumed ||
+		   smgrexists(siphon_smgr(file), VISIBILITYMAP_FORKNUM);
+}
+
 bool
 earlier_rows(const ReorderBuffer *reorder, Oid relid)
 {
 	SiphonFile file;
-	bool found = false;
+	bool vacuumed;
+	Look look = {};
 
 	if (!lock(relid))
 		return true;
 	/* What was dropped, or emptied, since then says so when decoding comes to it. */
-	if (find_file(relid, &file) && smgrexists(siphon_smgr(file), MAIN_FORKNUM))
+	if (find_file(relid, &file, &vacuumed) && smgrexists(siphon_smgr(file), MAIN_FORKNUM))
 	{
 		BufferAccessStrategy strategy = GetAccessStrategy(BAS_BULKREAD);
 		BlockNumber blocks = smgrnblocks(siphon_smgr(file), MAIN_FORKNUM);
 
-		for (BlockNumber i = 0; !found && i < blocks; i++)
+		for (BlockNumber i = 0; !look.earlier && i < blocks; i++)
 		{
 			if (i % kServeBlocks == 0)
 				decoder_serve(GetCurrentTimestamp());
-			found =
-				page_has_earlier(reorder, ReadBufferWithoutRelcache(file, MAIN_FORKNUM, i, RBM_NORMAL, strategy, true));
+			look_at_page(reorder, ReadBufferWithoutRelcache(file, MAIN_FORKNUM, i, RBM_NORMAL, strategy, true), &look);
 		}
 		FreeAccessStrategy(strategy);
 	}
+	if (look.updated && versions_missing(relid, &look))
+		look.earlier = true;
 	UnlockRelationOid(relid, AccessShareLock);
-	return found;
+	return look.earlier;
 }

@@ -75,6 +75,39 @@ plain_value(Encoding encoding, Datum datum, Value *value)
 	return true;
 }
 
+/*
+ * Converts a row, by attribute as `map` has them, to values of the table's columns. `fetch`: large values are at hand,
+ * other than in the WAL. Returns most bytes that they take. Inline, as a call for each row is 2 % of what events take.
+ */
+static pg_attribute_always_inline size_t
+convert_row(Table *table, const AttrMap *map, const Datum *attributes, const bool *isnull, bool fetch, Value *values)
+{
+	size_t bound = 0;
+
+	for (int i = 0; i < table->ncolumns; i++)
+	{
+		Column *column = &table->columns[i];
+		int attnum = map ? map->attnums[column->attnum] - 1 : column->attnum;
+		Datum datum = attributes[attnum];
+
+		if (isnull[attnum])
+		{
+			values[i].kind = siphon::ValueKind::Null;
+			bound += siphon::kSmallValueMax;
+		}
+		else if (plain_value(column->type.encoding, datum, &values[i]))
+			bound += siphon::kSmallValueMax;
+		else
+		{
+			if (fetch && column->type.length == -1 && VARATT_IS_EXTERNAL(DatumGetPointer(datum)))
+				datum = PointerGetDatum(PG_DETOAST_DATUM_PACKED(datum));
+			values[i] = value_from_datum(&column->type, datum, false);
+			bound += value_bound(values[i]);
+		}
+	}
+	return bound;
+}
+
 static Row
 row_of(Table *table, Relation relation, const AttrMap *map, HeapTuple tuple)
 {
@@ -85,25 +118,7 @@ row_of(Table *table, Relation relation, const AttrMap *map, HeapTuple tuple)
 	row.values = static_cast<Value *>(palloc(sizeof(Value) * static_cast<size_t>(Max(table->ncolumns, 1))));
 	heap_deform_tuple(tuple, RelationGetDescr(relation), datums, nulls);
 	encoder_converts = table->relid;
-	for (int i = 0; i < table->ncolumns; i++)
-	{
-		Column *column = &table->columns[i];
-		int attnum = map ? map->attnums[column->attnum] - 1 : column->attnum;
-		Value *value = &row.values[i];
-
-		if (nulls[attnum])
-		{
-			value->kind = siphon::ValueKind::Null;
-			row.bound += siphon::kSmallValueMax;
-		}
-		else if (plain_value(column->type.encoding, datums[attnum], value))
-			row.bound += siphon::kSmallValueMax;
-		else
-		{
-			*value = value_from_datum(&column->type, datums[attnum], false);
-			row.bound += value_bound(*value);
-		}
-	}
+	row.bound = convert_row(table, map, datums, nulls, false, row.values);
 	encoder_converts = InvalidOid;
 	return row;
 }
@@ -216,26 +231,10 @@ int
 encode_row(Table *table, const Datum *attributes, const bool *isnull, XLogRecPtr snapshot_lsn)
 {
 	siphon::Position position{snapshot_lsn, 0};
-	size_t bound = kEventHeaderMax;
+	size_t bound = kEventHeaderMax + convert_row(table, nullptr, attributes, isnull, true, row);
 	int partition;
 	WireBuffer *out;
 
-	for (int i = 0; i < table->ncolumns; i++)
-	{
-		Column *column = &table->columns[i];
-		Datum datum = attributes[column->attnum];
-
-		if (!isnull[column->attnum] && plain_value(column->type.encoding, datum, &row[i]))
-		{
-			bound += siphon::kSmallValueMax;
-			continue;
-		}
-		/* Large values are at hand here, other than in the WAL. */
-		if (!isnull[column->attnum] && column->type.length == -1 && VARATT_IS_EXTERNAL(DatumGetPointer(datum)))
-			datum = PointerGetDatum(PG_DETOAST_DATUM_PACKED(datum));
-		row[i] = value_from_datum(&column->type, datum, isnull[column->attnum]);
-		bound += value_bound(row[i]);
-	}
 	partition = key_partition(table, row, table->partitions, &hash_input);
 	check_size(table, bound);
 	out = package_begin_event(table, partition, bound, position);

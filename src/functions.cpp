@@ -6,8 +6,8 @@
 #include "checks.h"
 #include "follower.h"
 #include "listing.h"
+#include "matching_tables.h"
 #include "mirror.h"
-#include "passing_read.h"
 #include "snapshot.h"
 
 extern "C" {
@@ -235,122 +235,17 @@ siphon_add_table(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* OIDs of a schema's tables whose names match, and for each that is a partition of another of them its root. */
-static List *
-matching_tables(const char *schema, const char *pattern, List **roots)
-{
-	static const char query[] =
-		"WITH found AS MATERIALIZED (SELECT c.oid, c.relname, c.relispartition FROM pg_catalog.pg_class c"
-		" WHERE c.relnamespace = (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = $1)"
-		"   AND c.relkind IN ('r', 'p', 'f') AND c.relname LIKE $2)"
-		"SELECT f.oid, CASE WHEN f.relispartition THEN"
-		" (SELECT r.oid FROM pg_catalog.pg_partition_ancestors(f.oid) WITH ORDINALITY a JOIN found r ON r.oid = a.relid"
-		"   WHERE r.oid <> f.oid ORDER BY a.ordinality DESC LIMIT 1) END"
-		" FROM found f ORDER BY f.relname";
-	Oid types[] = {TEXTOID, TEXTOID};
-	Datum values[] = {CStringGetTextDatum(schema), CStringGetTextDatum(pattern)};
-	MemoryContext caller = CurrentMemoryContext;
-	List *found = NIL;
-	PassingRead read = passing_read_begin();
-
-	*roots = NIL;
-	if (SPI_connect() != SPI_OK_CONNECT)
-		elog(ERROR, "SPI_connect failed");
-	if (SPI_execute_with_args(query, 2, types, values, nullptr, true, 0) != SPI_OK_SELECT)
-		elog(ERROR, "could not look for tables");
-	for (uint64 i = 0; i < SPI_processed; i++)
-	{
-		bool isnull;
-		MemoryContext old = MemoryContextSwitchTo(caller);
-		TupleDesc desc = SPI_tuptable->tupdesc;
-
-		found = lappend_oid(found, DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[i], desc, 1, &isnull)));
-		*roots = lappend_oid(*roots, DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[i], desc, 2, &isnull)));
-		MemoryContextSwitchTo(old);
-	}
-	SPI_finish();
-	passing_read_end(&read);
-	return found;
-}
-
-/* Why a table is left out, of which siphon_add_table() would be an error. */
-struct Outcome
-{
-	Oid relid;
-	RegistryTable *table; /* NULL: left out */
-	char *reason;
-	char *hint;
-};
-
 static void
-put_outcome(ReturnSetInfo *result, const Outcome *outcome)
+put_match(ReturnSetInfo *result, const MatchingTable *match)
 {
-	Datum values[4] = {ObjectIdGetDatum(outcome->relid), BoolGetDatum(outcome->table != nullptr)};
-	bool nulls[4] = {false, false, outcome->reason == nullptr, outcome->hint == nullptr};
+	Datum values[4] = {ObjectIdGetDatum(match->relid), BoolGetDatum(match->table != nullptr)};
+	bool nulls[4] = {false, false, match->reason == nullptr, match->hint == nullptr};
 
-	if (outcome->reason)
-		values[2] = CStringGetTextDatum(outcome->reason);
-	if (outcome->hint)
-		values[3] = CStringGetTextDatum(outcome->hint);
+	if (match->reason)
+		values[2] = CStringGetTextDatum(match->reason);
+	if (match->hint)
+		values[3] = CStringGetTextDatum(match->hint);
 	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
-}
-
-/* Those of the columns that the table has. */
-static List *
-columns_of(Oid relid, List *columns)
-{
-	List *found = NIL;
-	ListCell *lc;
-
-	foreach (lc, columns)
-		if (get_attnum(relid, static_cast<char *>(lfirst(lc))) > 0)
-			found = lappend(found, lfirst(lc));
-	return found;
-}
-
-/* A name that is written wrong would publish what is not to be published. */
-static void
-check_columns_found(List *tables, List *columns, const char *schema, const char *pattern)
-{
-	ListCell *lc;
-	ListCell *lc2;
-
-	foreach (lc, columns)
-	{
-		bool found = false;
-
-		foreach (lc2, tables)
-			found |= get_attnum(lfirst_oid(lc2), static_cast<char *>(lfirst(lc))) > 0;
-		if (!found)
-			ereport(ERROR,
-					(errcode(ERRCODE_UNDEFINED_COLUMN),
-					 errmsg("no table in schema \"%s\" that matches \"%s\" has a column \"%s\"", schema, pattern,
-							static_cast<char *>(lfirst(lc))),
-					 errhint("List columns in exclude_columns => '{...}' that at least one of the tables has.")));
-	}
-}
-
-/* What listing_describe() and listing_refuse_listed() say of each of the tables. */
-static List *
-consider_all(const Registry *registry, List *tables, List *roots, int partitions, List *exclude_columns)
-{
-	List *outcomes = NIL;
-	ListCell *lc;
-	ListCell *root;
-
-	forboth(lc, tables, root, roots)
-	{
-		Outcome *outcome = static_cast<Outcome *>(palloc0(sizeof(Outcome)));
-
-		outcome->relid = lfirst_oid(lc);
-		if (OidIsValid(lfirst_oid(root)))
-			outcome->reason = psprintf("it is a partition of table %s", listing_name(lfirst_oid(root)));
-		else
-			outcome->table = listing_try(registry, outcome->relid, partitions,
-										 columns_of(outcome->relid, exclude_columns), &outcome->reason, &outcome->hint);
-		outcomes = lappend(outcomes, outcome);
-	}
-	return outcomes;
 }
 
 extern "C" Datum
@@ -361,9 +256,7 @@ siphon_add_tables(PG_FUNCTION_ARGS)
 	char *pattern;
 	char *application;
 	Registry *registry;
-	List *tables;
-	List *roots;
-	List *outcomes;
+	List *matches;
 	List *exclude_columns;
 	ListCell *lc;
 	int workers;
@@ -377,25 +270,20 @@ siphon_add_tables(PG_FUNCTION_ARGS)
 	exclude_columns = name_list(PG_GETARG_ARRAYTYPE_P(4));
 	workers = PG_ARGISNULL(6) ? siphon_snapshot_workers : PG_GETARG_INT32(6);
 	check_workers(workers);
-	if (!OidIsValid(get_namespace_oid(schema, true)))
-		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_SCHEMA), errmsg("schema \"%s\" does not exist", schema),
-						errhint("SELECT * FROM siphon_add_tables('public', 'order_%%');")));
 	InitMaterializedSRF(fcinfo, 0);
 	registry = registry_read(application);
 	if (registry)
 		checked(registry, application);
-	tables = matching_tables(schema, pattern, &roots);
-	check_columns_found(tables, exclude_columns, schema, pattern);
-	outcomes = consider_all(registry, tables, roots, PG_GETARG_INT32(3), exclude_columns);
-	foreach (lc, outcomes)
-		any |= static_cast<Outcome *>(lfirst(lc))->table != nullptr;
+	matches = matching_tables(registry, schema, pattern, PG_GETARG_INT32(3), exclude_columns);
+	foreach (lc, matches)
+		any |= static_cast<MatchingTable *>(lfirst(lc))->table != nullptr;
 	if (any)
 	{
 		existing_or_new(application);
 		registry = checked(registry_begin_change(application), application);
-		foreach (lc, outcomes)
+		foreach (lc, matches)
 		{
-			RegistryTable *table = static_cast<Outcome *>(lfirst(lc))->table;
+			RegistryTable *table = static_cast<MatchingTable *>(lfirst(lc))->table;
 
 			if (table == nullptr)
 				continue;
@@ -407,8 +295,8 @@ siphon_add_tables(PG_FUNCTION_ARGS)
 		application_notify_or_warn(application);
 		shared_wake_launcher();
 	}
-	foreach (lc, outcomes)
-		put_outcome(result, static_cast<Outcome *>(lfirst(lc)));
+	foreach (lc, matches)
+		put_match(result, static_cast<MatchingTable *>(lfirst(lc)));
 	return static_cast<Datum>(0);
 }
 
@@ -470,18 +358,10 @@ refuse_followed(const Target *target, const char *what, const char *clause)
 							target->application)));
 }
 
-/* One that left a publication is published as it is, up to a place, and no rows of it from now on. */
 static void
 refuse_leaving(const Target *target)
 {
-	if (target->table->until == InvalidXLogRecPtr)
-		return;
-	ereport(
-		ERROR,
-		(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-		 errmsg("table %s has left the publication that application \"%s\" follows", target->name, target->application),
-		 errdetail("It is removed once all that was committed before is acknowledged."),
-		 errhint("SELECT siphon_remove_table('%s', '%s') removes it at once.", target->name, target->application)));
+	listing_refuse_leaving(target->registry, target->table, target->name);
 }
 
 extern "C" Datum
@@ -602,6 +482,7 @@ set_paused(FunctionCallInfo fcinfo, const char *function, bool paused)
 	SnapshotJob *job;
 	App *app;
 
+	refuse_leaving(&target);
 	if (target.table->phase == Phase::Streaming || target.table->phase == Phase::Stopped)
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 						errmsg("table %s has no snapshot to pause or resume", target.name),

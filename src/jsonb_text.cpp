@@ -144,7 +144,10 @@ write_item(WireBuffer *out, JEntry entry, const char *base, size_t offset, size_
 			return true;
 		case JENTRY_ISNUMERIC:
 		{
-			NumericText number(base + INTALIGN(offset));
+			/* Where the jsonb has a short header, nothing in it is aligned, and this one's can't be read as a number. */
+			const char *numeric = base + INTALIGN(offset);
+			size_t header = VARATT_IS_SHORT(numeric) ? VARHDRSZ_SHORT : VARHDRSZ;
+			NumericText number(numeric + header, length - (INTALIGN(offset) - offset) - header);
 
 			buffer_reserve(out, number.bound());
 			out->size = static_cast<size_t>(number.write(out->data + out->size) - out->data);

@@ -3,13 +3,12 @@
  */
 #include "leaves.h"
 
+#include "catalog_scan.h"
 #include "table.h"
 
 extern "C" {
 #include "catalog/partition.h"
 #include "catalog/pg_inherits.h"
-#include "utils/fmgroids.h"
-#include "utils/snapmgr.h"
 }
 
 /* What the decoder knows of a relation that is a partition. Kept when not published, too: to know that is the point. */
@@ -177,23 +176,19 @@ leaf_lookup(Relation relation)
 static List *
 children_of(Oid parent, Snapshot snapshot)
 {
-	Relation inherits = table_open(InheritsRelationId, AccessShareLock);
+	CatalogScan scan =
+		catalog_scan_begin(InheritsRelationId, InheritsParentIndexId, Anum_pg_inherits_inhparent, parent, snapshot);
 	List *children = NIL;
-	ScanKeyData key;
-	SysScanDesc scan;
 	HeapTuple tuple;
 
-	ScanKeyInit(&key, Anum_pg_inherits_inhparent, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(parent));
-	scan = systable_beginscan(inherits, InheritsParentIndexId, true, snapshot, 1, &key);
-	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	while (HeapTupleIsValid(tuple = catalog_scan_next(&scan)))
 	{
 		Form_pg_inherits form = reinterpret_cast<Form_pg_inherits>(GETSTRUCT(tuple));
 
 		if (!form->inhdetachpending)
 			children = lappend_oid(children, form->inhrelid);
 	}
-	systable_endscan(scan);
-	table_close(inherits, AccessShareLock);
+	catalog_scan_end(&scan);
 	return children;
 }
 

@@ -34,16 +34,31 @@ listing_describe(Oid relid, int partitions, List *exclude_columns)
 	return table;
 }
 
+void
+listing_refuse_leaving(const Registry *registry, const RegistryTable *table, const char *name)
+{
+	if (table->until == InvalidXLogRecPtr)
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("table %s has left the publication that application \"%s\" follows", name, registry->application),
+			 errdetail("It is removed once all that was committed before is acknowledged."),
+			 errhint("SELECT siphon_remove_table('%s', '%s') removes it at once.", name, registry->application)));
+}
+
 static void
 refuse_twice(const Registry *registry, const RegistryTable *table)
 {
-	if (registry_find(registry, table->relid) == nullptr)
+	const RegistryTable *listed = registry_find(registry, table->relid);
+	const char *name = quote_qualified_identifier(table->schema, table->name);
+
+	if (listed == nullptr)
 		return;
+	listing_refuse_leaving(registry, listed, name);
 	ereport(ERROR, (errcode(ERRCODE_DUPLICATE_OBJECT),
-					errmsg("table %s is already published by application \"%s\"",
-						   quote_qualified_identifier(table->schema, table->name), registry->application),
-					errhint("SELECT siphon_alter_table('%s', '%s', ...) changes its columns or partitions.",
-							quote_qualified_identifier(table->schema, table->name), registry->application)));
+					errmsg("table %s is already published by application \"%s\"", name, registry->application),
+					errhint("SELECT siphon_alter_table('%s', '%s', ...) changes its columns or partitions.", name,
+							registry->application)));
 }
 
 /* Nor a table whose rows are published as another's, or the other way round. */

@@ -10,6 +10,11 @@
 
 /* A table as the registry has it, by the catalogs of now. ERROR, with a hint, if it can't be published. */
 extern RegistryTable *listing_describe(Oid relid, int partitions, List *exclude_columns);
+/*
+ * ERROR if it left a publication: it is published as it is, up to a place, and no rows of it from now on. `name` is
+ * what the message calls it.
+ */
+extern void listing_refuse_leaving(const Registry *registry, const RegistryTable *table, const char *name);
 /* ERROR if the table is in the list, or its rows are, under a root or as partitions. */
 extern void listing_refuse_listed(const Registry *registry, const RegistryTable *table);
 /*

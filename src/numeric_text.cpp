@@ -28,10 +28,12 @@ load(const char *at)
 	return number;
 }
 
-NumericText::NumericText(const void *numeric)
+NumericText::NumericText(const void *numeric) : NumericText(VARDATA_ANY(numeric), VARSIZE_ANY_EXHDR(numeric))
 {
-	const char *at = VARDATA_ANY(numeric);
-	size_t length = VARSIZE_ANY_EXHDR(numeric);
+}
+
+NumericText::NumericText(const char *at, size_t length)
+{
 	uint16 header = load(at);
 
 	special_ = nullptr;

@@ -7,10 +7,12 @@
 
 #include "pg.h"
 
-/* Of a numeric that is not toasted, but may have a short header. */
 struct NumericText
 {
+	/* Of a numeric that is not toasted, but may have a short header. */
 	explicit NumericText(const void *numeric);
+	/* Of what stands behind that header, which may be unaligned. */
+	NumericText(const char *data, size_t length);
 
 	/* Most bytes that write() takes. */
 	size_t bound() const;

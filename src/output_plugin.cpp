@@ -22,7 +22,7 @@ static Transaction current;
 static uint64 ordinal;
 static bool with_events;
 static Oid rewritten;       /* the relation of which the transaction rewrote a row last */
-static List *written_apart; /* relations of no published table that a transaction inserted to which changes catalogs */
+static List *written_apart; /* relations of which a transaction wrote rows that are no published table's, or all anew */
 static MemoryContext transaction_context;
 static MemoryContext change_context;
 
@@ -86,9 +86,16 @@ published_above(Oid relid)
 	return tables;
 }
 
+/* A table that the transaction made has no rows but those that were handed out: no need to look, nor to lock it. */
+static bool
+had_rows(const ReorderBuffer *reorder, const ReorderBufferTXN *txn, Oid relid)
+{
+	return list_member_oid(written_apart, relid) || (!relation_made(txn, relid) && earlier_rows(reorder, relid));
+}
+
 /* A table has become a partition. It is empty, mostly, as each month's new one is; if not, its rows have no events. */
 static void
-on_attach(const ReorderBuffer *reorder, const PartitionChange *change)
+on_attach(const ReorderBuffer *reorder, const ReorderBufferTXN *txn, const PartitionChange *change)
 {
 	List *tables = published_above(change->parent);
 	Relation relation;
@@ -105,7 +112,7 @@ on_attach(const ReorderBuffer *reorder, const PartitionChange *change)
 		/* A foreign table's rows are not here, and no snapshot could bring them. */
 		if (get_rel_relkind(lfirst_oid(lc)) != RELKIND_RELATION)
 			readable = false;
-		else if (what || !(list_member_oid(written_apart, lfirst_oid(lc)) || earlier_rows(reorder, lfirst_oid(lc))))
+		else if (what || !had_rows(reorder, txn, lfirst_oid(lc)))
 			continue;
 		what = psprintf("got partition \"%s\" with rows%s", RelationGetRelationName(relation),
 						readable ? "" : " of a foreign server");
@@ -166,7 +173,7 @@ look_at_partitions(const ReorderBuffer *reorder, const ReorderBufferTXN *txn)
 		if (get_rel_relkind(change->parent) != RELKIND_PARTITIONED_TABLE)
 			continue;
 		if (change->attached)
-			on_attach(reorder, change);
+			on_attach(reorder, txn, change);
 		else
 			on_detach(txn, change);
 	}
@@ -325,6 +332,16 @@ publish(Table *table, const Leaf *leaf, Relation relation, ReorderBufferChange *
 				  siphon_change_tuple(change->data.tp.newtuple), current, ordinal);
 }
 
+/* The transaction wrote rows of a table which a table that it attaches this one to does not have. */
+static void
+note_written_apart(Oid relid)
+{
+	MemoryContext old = MemoryContextSwitchTo(transaction_context);
+
+	written_apart = list_append_unique_oid(written_apart, relid);
+	MemoryContextSwitchTo(old);
+}
+
 /* ALTER TABLE has written a row of the table anew: a type has changed, or a column was added that is not constant. */
 static void
 on_rewrite(Oid relid)
@@ -335,6 +352,8 @@ on_rewrite(Oid relid)
 	if (relid == rewritten)
 		return;
 	rewritten = relid;
+	/* All rows are the transaction's now, and nothing tells which were there before. */
+	note_written_apart(relid);
 	old = MemoryContextSwitchTo(change_context);
 	foreach (lc, tables_of(relid))
 		if (table_lookup(lfirst_oid(lc), current.commit_lsn))
@@ -371,10 +390,7 @@ on_change(LogicalDecodingContext *, ReorderBufferTXN *txn, Relation relation, Re
 		}
 	}
 	if (unlikely(leaves == NIL && rbtxn_has_catalog_changes(txn) && change->action != REORDER_BUFFER_CHANGE_DELETE))
-	{
-		MemoryContextSwitchTo(transaction_context);
-		written_apart = list_append_unique_oid(written_apart, RelationGetRelid(relation));
-	}
+		note_written_apart(RelationGetRelid(relation));
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(change_context);
 }

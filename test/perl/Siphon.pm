@@ -20,7 +20,8 @@ use Time::HiRes qw(sleep time);
 our @EXPORT = (qw(
   siphon_node siphon_standby siphon_publisher siphon_nats ring_directory standby_supported has_setting
   write_file
-  application wait_until wait_for_state wait_confirmed add_table resync_application siphon_processes siphon_pids fails_with
+  application wait_until wait_for_state wait_for_table wait_for_tables wait_confirmed add_table resync_application
+  siphon_processes siphon_pids fails_with
   start_pgbench finish_pgbench stop_pgbench pgbench_runs
 ), @Siphon::Published::EXPORT);
 
@@ -241,6 +242,28 @@ sub wait_for_state
 			$row = application($node, $application);
 			return ($row->{state} // 'gone') eq $state ? $row : undef;
 		});
+}
+
+# Waits until the table is in this state (streaming), all tables if it is undefined. Options: after, in a later generation
+# than this; application; database, where to ask.
+sub wait_for_table
+{
+	my ($node, $table, $state, %options) = @_;
+	my $is = "state = '" . ($state // 'streaming') . "'" . (defined $options{after} ? " AND generation > $options{after}" : '');
+	my $of = join ' AND ', 'true', defined $table ? "table_name = '$table'" : (),
+	  $options{application} ? "application = '$options{application}'" : ();
+
+	return wait_until(
+		($table // 'each table') . " has $is",
+		sub { $node->safe_psql($options{database} // 'postgres', "SELECT bool_and($is) FROM siphon_tables WHERE $of") eq 't' });
+}
+
+# Waits until all tables stream. Options as above.
+sub wait_for_tables
+{
+	my ($node, %options) = @_;
+
+	return wait_for_table($node, undef, 'streaming', %options);
 }
 
 # Waits until all that is committed on the primary now has been acknowledged by JetStream to the application on the

@@ -23,15 +23,6 @@ sub generation
 	return (split /\|/, table_row($_[0]))[1];
 }
 
-sub wait_for_table
-{
-	my ($name, $state) = @_;
-
-	$node->poll_query_until('postgres', "SELECT state = '$state' FROM siphon_tables WHERE table_name = '$name'")
-	  or die "$name does not come to be $state";
-	return;
-}
-
 $node->safe_psql(
 	'postgres', q{
 	CREATE TABLE t (id int PRIMARY KEY, v int, large text);
@@ -46,7 +37,7 @@ $node->safe_psql(
 	CREATE TABLE others (id int PRIMARY KEY, v int)});
 $node->safe_psql('postgres', "SELECT siphon_add_table('$_')") for qw(t parts others);
 add_table($node, 'without_rows');
-wait_for_table($_, 'streaming') for qw(t parts others);
+wait_for_table($node, $_) for qw(t parts others);
 my %before = map { $_ => generation($_) } qw(t parts others without_rows);
 
 # What writes no row anew changes nothing.
@@ -73,7 +64,7 @@ for my $case (
 	$node->safe_psql('postgres', "BEGIN; DELETE FROM $table WHERE id = (SELECT min(id) FROM $table); $sql;"
 		  . " UPDATE $table SET v = 'again' WHERE id = (SELECT max(id) FROM $table); INSERT INTO others VALUES ((random() * 1e9)::int, 1); COMMIT");
 	$node->wait_for_log(qr/siphon: table public\.$table was rewritten by ALTER TABLE, which no event can express/, $offset);
-	wait_for_table($table, 'streaming');
+	wait_for_table($node, $table);
 	cmp_ok(generation($table), '>', $before{$table}, "$what: the rows come anew");
 	$before{$table} = generation($table);
 	$node->safe_psql('postgres', "UPDATE $table SET v = 'behind' WHERE id = (SELECT max(id) - 1 FROM $table)");
@@ -129,7 +120,7 @@ for my $case (
 	$node->safe_psql('postgres', "SELECT pg_terminate_backend(decoder_pid) FROM siphon_applications; BEGIN; $sql; COMMIT;"
 		  . " UPDATE parts SET v = 'after' WHERE id > 300");
 	$node->wait_for_log(qr/siphon: table public\.parts got partition "$name" with rows, which no event can express/, $offset);
-	wait_for_table('parts', 'streaming');
+	wait_for_table($node, 'parts');
 	cmp_ok(generation('parts'), '>', $before{parts}, "a partition with a row $what: the rows come anew");
 	$before{parts} = generation('parts');
 	wait_confirmed($node);
@@ -140,7 +131,7 @@ for my $case (
 my $offset = -s $node->logfile;
 $node->safe_psql('postgres', 'BEGIN; ALTER TABLE parts DETACH PARTITION later; TRUNCATE later; ALTER TABLE parts ATTACH PARTITION later FOR VALUES FROM (220) TO (230); COMMIT');
 $node->wait_for_log(qr/siphon: table public\.parts lost partition "later" and got it back, which no event can express/, $offset);
-wait_for_table('parts', 'streaming');
+wait_for_table($node, 'parts');
 $before{parts} = generation('parts');
 wait_confirmed($node);
 is_replayed($nats, $node, ['parts'], 'a partition that left and came back');
@@ -172,8 +163,7 @@ $node->safe_psql('postgres', 'ALTER SYSTEM SET siphon.resync_detached = on');
 $node->reload;
 wait_until('the setting is read', sub { $node->safe_psql('postgres', 'SHOW siphon.resync_detached') eq 'on' });
 $node->safe_psql('postgres', 'DROP TABLE parts_4');
-wait_until('the rows come anew', sub { generation('parts') > $before{parts} });
-wait_for_table('parts', 'streaming');
+wait_for_table($node, 'parts', 'streaming', after => $before{parts});
 wait_confirmed($node);
 is_replayed($nats, $node, ['parts'], 'unless siphon.resync_detached says so');
 $before{parts} = generation('parts');
@@ -186,10 +176,10 @@ $node->safe_psql(
 	CREATE TABLE keyless (id int) PARTITION BY RANGE (id);
 	ALTER TABLE keyless REPLICA IDENTITY FULL;
 	SELECT siphon_add_table('keyless')});
-wait_for_table('keyless', 'streaming');
+wait_for_table($node, 'keyless');
 $before{keyless} = generation('keyless');
 $node->safe_psql('postgres', 'CREATE FOREIGN TABLE distant PARTITION OF keyless FOR VALUES FROM (0) TO (100) SERVER none');
-wait_for_table('keyless', 'resync needed');
+wait_for_table($node, 'keyless', 'resync needed');
 is(table_row('keyless'), qq{resync needed|$before{keyless}|got partition "distant" with rows of a foreign server}, 'a foreign table as a partition');
 $node->safe_psql('postgres', "SELECT siphon_remove_table('keyless')");
 
@@ -207,7 +197,7 @@ $node->safe_psql(
 	CREATE TABLE divided (a int PRIMARY KEY, b int NOT NULL UNIQUE, v int);
 	INSERT INTO divided SELECT g, g + 1, 0 FROM generate_series(1, 100) g;
 	SELECT siphon_add_table('divided', partitions => 4)});
-wait_for_table('divided', 'streaming');
+wait_for_table($node, 'divided');
 $before{divided} = generation('divided');
 $node->safe_psql(
 	'postgres', q{
@@ -224,19 +214,17 @@ for my $sql (
 	'ALTER TABLE divided DROP CONSTRAINT again, ADD CONSTRAINT other PRIMARY KEY (b, a)')
 {
 	$node->safe_psql('postgres', "BEGIN; $sql; UPDATE divided SET v = v + 1 WHERE a < 50; COMMIT");
-	wait_until("the rows come anew: $sql", sub { generation('divided') > $before{divided} });
+	wait_for_table($node, 'divided', 'streaming', after => $before{divided});
 	$before{divided} = generation('divided');
-	wait_for_table('divided', 'streaming');
 	$node->safe_psql('postgres', 'UPDATE divided SET v = v + 1; DELETE FROM divided WHERE a IN (SELECT min(a) FROM divided)');
 	wait_confirmed($node);
 	is_replayed($nats, $node, ['divided'], "another key: $sql");
 }
 $node->safe_psql('postgres', 'ALTER TABLE divided DROP CONSTRAINT other; INSERT INTO divided VALUES (1000, 1000, 0)');
-wait_for_table('divided', 'resync needed');
+wait_for_table($node, 'divided', 'resync needed');
 is(table_row('divided'), "resync needed|$before{divided}|is divided by another key than before", 'without a key, the table says so');
 $node->safe_psql('postgres', 'ALTER TABLE divided ADD PRIMARY KEY (b, a)');
-wait_until('the rows come anew', sub { generation('divided') > $before{divided} });
-wait_for_table('divided', 'streaming');
+wait_for_table($node, 'divided', 'streaming', after => $before{divided});
 wait_confirmed($node);
 is_replayed($nats, $node, ['divided'], 'until it has one');
 
@@ -249,8 +237,7 @@ $node->safe_psql(
 wait_confirmed($node);
 is(generation('parts'), $before{parts}, 'a constant default of a partitioned table brings nothing out anew');
 $node->safe_psql('postgres', 'ALTER TABLE parts ADD COLUMN by_leaf bigint DEFAULT stable()');
-wait_until('the rows come anew', sub { generation('parts') > $before{parts} });
-wait_for_table('parts', 'streaming');
+wait_for_table($node, 'parts', 'streaming', after => $before{parts});
 $before{parts} = generation('parts');
 $node->safe_psql('postgres', 'ALTER TABLE parts ADD COLUMN another int');
 wait_confirmed($node);
@@ -264,11 +251,11 @@ wait_until('the setting is read', sub { $node->safe_psql('postgres', 'SHOW sipho
 $node->safe_psql('postgres', "ALTER TABLE without_rows ALTER v TYPE bigint; ALTER TABLE t ALTER v TYPE varchar(1) USING left(v, 1);"
 	  . " INSERT INTO t (id, v) VALUES (-1, 'x'); CREATE TABLE full_part (LIKE parts); INSERT INTO full_part (id) VALUES (500);"
 	  . " ALTER TABLE parts ATTACH PARTITION full_part FOR VALUES FROM (500) TO (501)");
-wait_for_table($_, 'resync needed') for qw(t without_rows parts);
+wait_for_table($node, $_, 'resync needed') for qw(t without_rows parts);
 is(table_row('parts'), qq{resync needed|$before{parts}|got partition "full_part" with rows}, 'with the setting off, so for a partition with rows');
 is(table_row('t'), "resync needed|$before{t}|was rewritten by ALTER TABLE", 'with the setting off, the table says what happened');
 $node->safe_psql('postgres', "SELECT siphon_resync_table('t')");
-wait_for_table('t', 'streaming');
+wait_for_table($node, 't');
 wait_confirmed($node);
 is_replayed($nats, $node, ['t'], 'and siphon_resync_table() mends it');
 
@@ -283,10 +270,10 @@ $node->safe_psql('postgres', 'UPDATE t SET constant = 9 WHERE id = 50');
 wait_until('the table says so', sub { table_row('t') =~ /^snapshot\|\d+\|has a change of a row that nothing names/ });
 $node->append_conf('postgresql.conf', 'siphon.snapshot_rate = 0');
 $node->reload;
-wait_for_table('t', 'resync needed');
+wait_for_table($node, 't', 'resync needed');
 like(table_row('t'), qr/has a change of a row that nothing names/, 'what happens while rows are brought out is not forgotten with their end');
 $node->safe_psql('postgres', "SELECT siphon_resync_table('t')");
-wait_for_table('t', 'streaming');
+wait_for_table($node, 't');
 wait_confirmed($node);
 is_replayed($nats, $node, ['t'], 'and brought out once more, they are the table');
 
@@ -299,12 +286,12 @@ $node->safe_psql(
 	CREATE TABLE feelings AS SELECT * FROM moods;
 	ALTER TABLE feelings ADD PRIMARY KEY (id)});
 $node->safe_psql('postgres', "SELECT siphon_add_table('moods')");
-wait_for_table('moods', 'streaming');
+wait_for_table($node, 'moods');
 $offset = -s $node->logfile;
 my $restarts = application($node)->{restarts};
 $node->safe_psql('postgres', "DELETE FROM pg_enum WHERE enumlabel = 'broken'");
 $node->safe_psql('postgres', 'UPDATE moods SET v = 1; UPDATE others SET v = 2');
-wait_for_table('moods', 'failed');
+wait_for_table($node, 'moods', 'failed');
 like(table_row('moods'), qr/^failed\|\d+\|a row can't be published: invalid internal value for enum: \d+$/, 'the table stops, with a reason');
 $node->wait_for_log(qr/siphon: table "public.moods" is not published any more: .*HINT:  When the cause is mended: SELECT siphon_resync_table\('public.moods', 'main'\);/s, $offset);
 wait_for_state($node, 'streaming');
@@ -318,7 +305,7 @@ $node->restart;
 wait_for_state($node, 'streaming');
 like(table_row('moods'), qr/^failed\|/, 'it stays stopped');
 $node->safe_psql('postgres', "UPDATE moods SET mood = 'fine'; SELECT siphon_resync_table('moods')");
-wait_for_table('moods', 'streaming');
+wait_for_table($node, 'moods');
 $node->safe_psql('postgres', 'UPDATE moods SET v = 3');
 wait_confirmed($node);
 is_replayed($nats, $node, ['moods'], 'until what the hint says was done');
@@ -326,15 +313,37 @@ is_replayed($nats, $node, ['moods'], 'until what the hint says was done');
 # One without rows has a gap behind it when it can be published again, and says what closes that.
 add_table($node, 'feelings');
 $node->safe_psql('postgres', 'UPDATE feelings SET v = 1');
-wait_for_table('feelings', 'failed');
+wait_for_table($node, 'feelings', 'failed');
 my ($code, $stdout, $stderr) = $node->psql('postgres', "SELECT siphon_alter_table('feelings', exclude_columns => '{mood}')");
 like($stderr, qr/WARNING:  table public\.feelings is still not published: a row can't be published: .*HINT:  SELECT siphon_resync_table\('public\.feelings', 'main'\) brings its rows out/s,
 	'siphon_alter_table() says what a stopped table without rows needs');
 $node->safe_psql('postgres', "SELECT siphon_resync_table('feelings')");
-wait_for_table('feelings', 'streaming');
+wait_for_table($node, 'feelings');
 $node->safe_psql('postgres', 'UPDATE feelings SET v = 2 WHERE id = 2');
 wait_confirmed($node);
 is_deeply([ map { $_->{columns} } grep { $_->{operation} =~ /^(SNAPSHOT|UPDATE)$/ } @{ replay($nats, table => 'public.feelings') } ],
 	[ { id => 1, v => 1 }, { id => 2, v => 1 }, { id => 2, v => 2 } ], 'and with that it is whole');
+
+# Dropped, it says so to its consumers as any table does.
+$node->safe_psql(
+	'postgres', q{
+	CREATE TYPE frail AS ENUM ('fine', 'broken');
+	CREATE TABLE frailties (id int PRIMARY KEY, frail frail);
+	INSERT INTO frailties VALUES (1, 'fine')});
+$node->safe_psql('postgres', "SELECT siphon_add_table('frailties', partitions => 2)");
+wait_for_table($node, 'frailties');
+$node->safe_psql('postgres', "INSERT INTO frailties VALUES (2, 'broken')");
+wait_confirmed($node);
+$node->safe_psql('postgres', "DELETE FROM pg_enum WHERE enumlabel = 'broken' AND enumtypid = 'frail'::regtype");
+$node->safe_psql('postgres', 'UPDATE frailties SET frail = frail');
+wait_for_table($node, 'frailties', 'failed');
+wait_for_state($node, 'streaming');
+$node->safe_psql('postgres', 'UPDATE others SET v = 4; DROP TABLE frailties');
+wait_for_table($node, 'frailties', 'dropped');
+wait_confirmed($node);
+is_deeply([ map { $_->{operation} } (@{ replay($nats, table => 'public.frailties') })[ -2, -1 ] ], [ 'DROP', 'DROP' ], 'a table that was stopped, and is dropped, ends with its DROP');
+$node->safe_psql('postgres', "SELECT siphon_remove_table(relid::oid) FROM siphon_tables WHERE table_name = 'frailties'");
+is(table_row('frailties'), '', 'and is taken off the list');
+is_replayed($nats, $node, ['others'], 'while the others go on');
 
 done_testing();

@@ -50,7 +50,7 @@ $node->safe_psql(
 	COMMENT ON COLUMN t.d IS 'text: öäü';
 	INSERT INTO t (d, secret) VALUES ('x', 'y')});
 $node->safe_psql('postgres', "SELECT siphon_add_table('t', partitions => 3, exclude_columns => '{secret}')");
-$node->poll_query_until('postgres', "SELECT state = 'streaming' FROM siphon_tables") or die 't does not stream';
+wait_for_tables($node);
 
 my $schema = bucket('public.t.schema');
 my $oid = $node->safe_psql('postgres', "SELECT 't'::regclass::oid");
@@ -110,7 +110,7 @@ $node->safe_psql(
 	ALTER TABLE root ATTACH PARTITION root_1 FOR VALUES FROM (10) TO (20);
 	INSERT INTO root VALUES (1, 'a'), (11, 'b')});
 $node->safe_psql('postgres', "SELECT siphon_add_table('root')");
-$node->poll_query_until('postgres', "SELECT bool_and(state = 'streaming') FROM siphon_tables") or die 'root does not stream';
+wait_for_tables($node);
 $node->safe_psql(
 	'postgres', q{
 	ALTER TABLE root ADD COLUMN word text DEFAULT 'was here', ADD COLUMN empty int, ADD COLUMN number bigint DEFAULT 7;
@@ -136,7 +136,7 @@ for my $sql ('', 'VACUUM FULL root_0; ALTER TABLE root ALTER number SET DEFAULT 
 $node->safe_psql('postgres', "SELECT siphon_remove_table('root')");
 
 # Under its new name, with the OID that tells that it is the same.
-$node->poll_query_until('postgres', "SELECT state = 'streaming' FROM siphon_tables") or die 't does not stream';
+wait_for_tables($node);
 $node->safe_psql('postgres', 'ALTER TABLE t RENAME TO "T 2"');
 wait_confirmed($node);
 is(bucket('public.T=202.schema')->{oid}, $oid, 'a renamed table is there under its new name');
@@ -198,7 +198,7 @@ is(bucket('public.T=202')->{phase}, 'removed', 'and its state says so');
 is(scalar(@{ replay($nats, table => 'public.other') }), 4, 'other tables go on');
 $node->safe_psql('postgres', $dropped);
 $node->safe_psql('postgres', q{SELECT siphon_add_table('"T 2"')});
-$node->poll_query_until('postgres', "SELECT state = 'streaming' FROM siphon_tables WHERE table_name = 'T 2'") or die 'T 2 does not stream';
+wait_for_table($node, 'T 2');
 $node->safe_psql('postgres', q{INSERT INTO "T 2" VALUES (2)});
 wait_confirmed($node);
 is(bucket('public.T=202.schema')->{oid}, $node->safe_psql('postgres', q{SELECT '"T 2"'::regclass::oid}), 'until it is added: then it has the name');
@@ -214,7 +214,7 @@ SKIP:
 
 	like($stderr, qr/NOTICE:  virtual generated column "twice" of table "with_virtual" is not published\nDETAIL:  It has no value in the WAL/,
 		'a virtual generated column is named when its table is added');
-	$node->poll_query_until('postgres', "SELECT state = 'streaming' FROM siphon_tables WHERE table_name = 'with_virtual'") or die 'with_virtual does not stream';
+	wait_for_table($node, 'with_virtual');
 	$fingerprint = bucket('public.with_virtual.schema')->{schema_fingerprint};
 	$node->safe_psql(
 		'postgres', q{

@@ -39,7 +39,7 @@ for my $database (@databases)
 	$node->safe_psql($name, "DO \$do\$BEGIN EXECUTE format('CREATE TABLE %1\$I (id int PRIMARY KEY, %1\$I int)', $good_sql); END\$do\$");
 	$node->safe_psql($name, "DO \$do\$BEGIN EXECUTE format('CREATE TABLE %I (id int PRIMARY KEY)', $bad_sql); END\$do\$") if $bad_hex;
 	$node->safe_psql($name, "SELECT siphon_add_table(oid, '$name') FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace AND relname <> 'siphon_registry'");
-	$node->poll_query_until($name, "SELECT bool_and(state = 'streaming') FROM siphon_tables") or die 'no table streams';
+	wait_for_tables($node, database => $name);
 	$node->safe_psql($name, $insert->(2) . "DO \$do\$BEGIN EXECUTE format('INSERT INTO %I VALUES (1, 7)', $good_sql); END\$do\$");
 	$node->safe_psql($name, "DO \$do\$BEGIN EXECUTE format('INSERT INTO %I VALUES (3)', $bad_sql); END\$do\$") if $bad_hex;
 	wait_confirmed($node, application => $name);
@@ -72,7 +72,7 @@ my $values = 'SELECT g, ' . join ', ', map { $_ % 7 == 0 && $_ % 100 ? 'NULL' : 
 
 $node->safe_psql('postgres', 'CREATE TABLE broad (id int PRIMARY KEY, ' . join(', ', @columns) . ");INSERT INTO broad $values FROM generate_series(1, 5) g");
 $node->safe_psql('postgres', "SELECT siphon_add_table('broad', partitions => 2)");
-$node->poll_query_until('postgres', "SELECT bool_and(state = 'streaming') FROM siphon_tables") or die 'the table does not stream';
+wait_for_tables($node);
 $node->safe_psql('postgres', "INSERT INTO broad $values FROM generate_series(6, 10) g; UPDATE broad SET c1199 = 0 WHERE id < 8; DELETE FROM broad WHERE id = 3");
 wait_confirmed($node);
 is_replayed($nats, $node, ['broad'], 'a table of 1,200 columns comes out whole');

@@ -23,13 +23,6 @@ $node->safe_psql(
 $node->safe_psql('postgres', "SELECT siphon_add_table('$_')") for qw(t dropped);
 add_table($node, $_) for qw(u dropped_without);
 
-sub wait_for_rows
-{
-	$node->poll_query_until('postgres', "SELECT state = 'streaming' FROM siphon_tables WHERE table_name = 't'")
-	  or die 'the rows of t do not come out';
-	return;
-}
-
 sub generation
 {
 	return $node->safe_psql('postgres', "SELECT generation FROM siphon_tables WHERE table_name = '$_[0]'");
@@ -66,7 +59,7 @@ sub is_failed
 		"$what: it names the table that has a gap");
 	is(application($node)->{state}, 'streaming', "$what: the application streams");
 	cmp_ok(generation('u'), '>', $generation, "$what: a table without rows has the next generation");
-	wait_for_rows();
+	wait_for_table($node, 't');
 	$node->safe_psql('postgres', "INSERT INTO t (v) VALUES ('again'); UPDATE t SET v = 'changed again' WHERE id = 9");
 	wait_confirmed($node);
 	is_replayed($nats, $node, ['t'], "$what: the stream makes the table");
@@ -86,7 +79,7 @@ sub without_library
 }
 
 # Dropped by hand, where PostgreSQL lets one: while no decoder has it. Tables that were dropped are in nobody's way.
-wait_for_rows();
+wait_for_table($node, 't');
 my ($code) = $node->psql('postgres', "SELECT pg_drop_replication_slot('siphon_main')");
 isnt($code, 0, 'a slot in use can not be dropped');
 without_library(

@@ -55,15 +55,6 @@ sub slots
 	return $server->safe_psql('postgres', "SELECT count(*) FROM pg_replication_slots WHERE slot_name = '$slot'");
 }
 
-sub wait_for_rows
-{
-	my ($server) = @_;
-
-	$server->poll_query_until('postgres', "SELECT state = 'streaming' FROM siphon_tables WHERE application = 'main' AND table_name = 't'")
-	  or die 'the rows of t do not come out';
-	return;
-}
-
 my $reason = qr/^its slot kept (\d+) bytes of WAL, more than siphon\.max_retained_wal \((\d+)MB\): from \w+\/\w+ on, acknowledged up to \w+\/\w+, where it has stood since (before )?\d{4}-/;
 
 # Given up, and all that belongs to it.
@@ -87,7 +78,7 @@ sub is_given_up
 
 # ---- the warning ----------------------------------------------------------------------------------------------------
 
-wait_for_rows($node);
+wait_for_table($node, 't', 'streaming', application => 'main');
 wait_confirmed($node);
 is(application($node)->{reason}, undef, 'without settings nothing is said');
 $publisher->stop;
@@ -150,8 +141,8 @@ $publisher->start;
 ($code, $stdout, $stderr) = $node->psql('postgres', 'SELECT siphon_resync_application()');
 is($code, 0, 'siphon_resync_application() begins anew') or diag($stderr);
 like($stderr, qr/changes are missing of tables that were added without their rows: public\.u\n/, 'and says what has a gap');
-wait_for_rows($node);
-$node->poll_query_until('postgres', "SELECT bool_and(state = 'streaming') FROM siphon_tables") or die 'not all stream';
+wait_for_table($node, 't', 'streaming', application => 'main');
+wait_for_tables($node);
 $node->safe_psql('postgres', "UPDATE t SET v = 'changed' WHERE id = 5; INSERT INTO later VALUES (2); INSERT INTO u VALUES (2)");
 wait_confirmed($node);
 is_replayed($nats, $node, [qw(t later)], 'the stream makes the tables');
@@ -204,7 +195,7 @@ $node->safe_psql('postgres', "SELECT siphon_drop_application('stuck')");
 # ---- siphon_resync_application() that does not get to its end --------------------------------------------------------
 
 $node->safe_psql('postgres', "SELECT siphon_add_table('t')");
-wait_for_rows($node);
+wait_for_table($node, 't', 'streaming', application => 'main');
 # No slot is made while a transaction is open.
 my $open = $node->background_psql('postgres');
 $open->query_safe('BEGIN; INSERT INTO u VALUES (100)');
@@ -229,13 +220,13 @@ eval { $open->quit };
 is(application($node)->{state}, 'given up', 'a crash does not change that');
 $node->safe_psql('postgres', "UPDATE t SET v = 'unheard' WHERE id = 6");
 $node->safe_psql('postgres', 'SELECT siphon_resync_application()');
-wait_for_rows($node);
+wait_for_table($node, 't', 'streaming', application => 'main');
 wait_confirmed($node);
 is_replayed($nats, $node, ['t'], 'and repeated, it does get there');
 
 # Also of an application that is well: as when its stream was lost.
 $node->safe_psql('postgres', 'SELECT siphon_resync_application()');
-wait_for_rows($node);
+wait_for_table($node, 't', 'streaming', application => 'main');
 $node->safe_psql('postgres', "UPDATE t SET v = 'after' WHERE id = 7");
 wait_confirmed($node);
 is_replayed($nats, $node, ['t'], 'it begins anew where nothing was wrong, too');
@@ -253,7 +244,7 @@ SKIP:
 
 	$publisher = siphon_publisher($standby, $nats, name => 'standby_publisher');
 	add_table($standby, 't', primary => $node, snapshot => 'true');
-	wait_for_rows($standby);
+	wait_for_table($standby, 't', 'streaming', application => 'main');
 	wait_confirmed($standby, primary => $node);
 	$publisher->stop;
 	set($standby, max_retained_wal => '4MB');
@@ -264,7 +255,7 @@ SKIP:
 	set($standby, max_retained_wal => 0);
 	$publisher->start;
 	resync_application($standby, $node);
-	wait_for_rows($standby);
+	wait_for_table($standby, 't', 'streaming', application => 'main');
 	$node->safe_psql('postgres', "UPDATE t SET v = 'on the standby' WHERE id = 8");
 	wait_confirmed($standby, primary => $node);
 	is_replayed($nats, $node, ['t'], 'standby: the stream makes the table');

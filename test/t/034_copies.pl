@@ -20,22 +20,14 @@ $node->safe_psql(
 	INSERT INTO scanned SELECT generate_series(1, 100)});
 $node->safe_psql('postgres', "SELECT siphon_add_table('t')");
 
-sub wait_for_rows
-{
-	my ($server) = @_;
-
-	$server->poll_query_until('postgres', "SELECT bool_and(state = 'streaming') FROM siphon_tables") or die 'the rows do not come out';
-	return;
-}
-
 # The backup is taken in the middle of a snapshot, which would begin again on the copy.
-wait_for_rows($node);
+wait_for_tables($node);
 $publisher->stop;
 $node->safe_psql('postgres', "SELECT siphon_add_table('scanned')");
-$node->poll_query_until('postgres', "SELECT state = 'snapshot' FROM siphon_tables WHERE table_name = 'scanned'") or die 'no snapshot runs';
+wait_for_table($node, 'scanned', 'snapshot');
 $node->backup('in_snapshot');
 $publisher->start;
-wait_for_rows($node);
+wait_for_tables($node);
 $node->safe_psql('postgres', "INSERT INTO t (v) VALUES ('after the backup')");
 wait_confirmed($node);
 
@@ -96,7 +88,7 @@ my ($heir, $heirs_publisher) = copy('heir');
 wait_for_state($heir, 'failed');
 is($heir->safe_psql('postgres', "SELECT pg_current_wal_lsn() < '$lsn'"), 't', 'the heir is behind what was published');
 $heir->safe_psql('postgres', "SELECT siphon_resync_application('main')");
-wait_for_rows($heir);
+wait_for_tables($heir);
 $heir->safe_psql('postgres', "INSERT INTO t (v) VALUES ('of the heir'); UPDATE t SET v = 'of the heir' WHERE id = 3; DELETE FROM scanned WHERE id = 4");
 wait_confirmed($heir);
 is_replayed($nats, $heir, [qw(t scanned)], 'resynchronized, the stream makes the tables of the heir');

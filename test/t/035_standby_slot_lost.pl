@@ -26,7 +26,7 @@ sub streams
 {
 	my ($server, $what) = @_;
 
-	$server->poll_query_until('postgres', "SELECT bool_and(state = 'streaming') FROM siphon_tables") or die 'the rows do not come out';
+	wait_for_tables($server);
 	$primary->safe_psql('postgres', "INSERT INTO t (v) VALUES ('$what'); UPDATE t SET v = '$what' WHERE id = 1; DELETE FROM t WHERE id = (SELECT max(id) / 2 FROM t)");
 	wait_confirmed($server, primary => $primary);
 	is_replayed($nats, $primary, ['t'], "$what: the stream makes the table");

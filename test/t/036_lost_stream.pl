@@ -24,7 +24,7 @@ sub streams
 {
 	my ($server) = @_;
 
-	$server->poll_query_until('postgres', "SELECT bool_and(state = 'streaming') FROM siphon_tables") or die 'the rows do not come out';
+	wait_for_tables($server);
 	$server->safe_psql('postgres', "INSERT INTO t (v) VALUES ('new'); UPDATE t SET v = v || '.' WHERE id < 20; DELETE FROM t WHERE id = (SELECT min(id) FROM t)");
 	wait_confirmed($server);
 	return;

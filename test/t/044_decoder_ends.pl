@@ -83,7 +83,7 @@ $node->safe_psql('postgres', 'CREATE TABLE chosen (id int PRIMARY KEY); CREATE P
 	  . ' CREATE TABLE root (id int PRIMARY KEY) PARTITION BY RANGE (id); CREATE TABLE leaf PARTITION OF root FOR VALUES FROM (0) TO (9)');
 add_table($node, 't');
 $node->safe_psql('postgres', "SELECT siphon_follow_publication('p')");
-wait_until('the publication is followed', sub { $node->safe_psql('postgres', "SELECT state FROM siphon_tables WHERE table_name = 'chosen'") eq 'streaming' });
+wait_for_table($node, 'chosen');
 $pid = application($node)->{decoder_pid};
 for my $call (
 	"siphon_add_table('root', snapshot => false)",
@@ -107,7 +107,7 @@ for my $call (
 }
 kill 'STOP', $pid;
 $node->safe_psql('postgres', 'ALTER PUBLICATION p ADD TABLE u; ALTER PUBLICATION p DROP TABLE chosen');
-wait_until('the follower has seen it', sub { $node->safe_psql('postgres', "SELECT state FROM siphon_tables WHERE table_name = 'chosen'") eq 'leaving' });
+wait_for_table($node, 'chosen', 'leaving');
 $node->safe_psql('postgres', "SET statement_timeout = '20s'; VACUUM FULL pg_class; VACUUM FULL pg_publication");
 pass('so does the worker that follows a publication, which does not wait');
 kill 'CONT', $pid;
@@ -123,7 +123,7 @@ kill 'TERM', $launcher;
 wait_until('there is another launcher', sub { my ($now) = siphon_pids($node, 'siphon launcher'); $now && $now != $launcher });
 # A snapshot is the launcher's to start, and it looks after all in turn.
 $node->safe_psql('postgres', "SELECT siphon_resync_table('u')");
-wait_until('the launcher has looked', sub { $node->safe_psql('postgres', "SELECT state FROM siphon_tables WHERE table_name = 'u'") eq 'streaming' });
+wait_for_table($node, 'u');
 is($followers->(), $follower, 'another launcher does not start a second one');
 $node->psql('postgres', 'SELECT siphon_resync_application()');
 wait_until('there is one again', sub { $followers->() =~ /^\d+$/ });

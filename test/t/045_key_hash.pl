@@ -82,8 +82,7 @@ for my $partitions (7, 1000)
 	{
 		$node->safe_psql('postgres', $insert);
 		$add->('true');
-		$node->poll_query_until('postgres', "SELECT bool_and(state = 'streaming') FROM siphon_tables WHERE application = '$application'")
-		  or die 'the snapshots do not end';
+		wait_for_tables($node, application => $application);
 		$node->safe_psql('postgres', join ';', map { "UPDATE $schema.$_ SET v = 1" } sort keys %tables);
 	}
 	wait_confirmed($node, application => $application);

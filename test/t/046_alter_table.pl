@@ -20,16 +20,6 @@ $node->safe_psql('postgres', "SELECT siphon_add_table('t', partitions => 4)");
 add_table($node, 'changes');
 
 my $generation = sub { $node->safe_psql('postgres', "SELECT generation FROM siphon_tables WHERE table_name = 't'") };
-my $streams = sub {
-	my ($after) = @_;
-
-	return wait_until(
-		'the table streams again',
-		sub {
-			$node->safe_psql('postgres',
-				"SELECT state = 'streaming' AND generation > $after FROM siphon_tables WHERE table_name = 't'") eq 't';
-		});
-};
 my $notices = sub {
 	my ($sql) = @_;
 	my ($code, $stdout, $stderr) = $node->psql('postgres', $sql);
@@ -38,7 +28,7 @@ my $notices = sub {
 	return $stderr;
 };
 
-$streams->(0);
+wait_for_table($node, 't');
 my $load = start_pgbench($node,
 	{ 'a@1' => "\\set id random(1, 5000)\nUPDATE t SET v = v + 1 WHERE id = :id;\nINSERT INTO changes (v, w) VALUES (1, 'w');\n" },
 	-c => 4, -T => 60);
@@ -49,7 +39,7 @@ for my $change ("partitions => 2", "exclude_columns => '{w}'", "exclude_columns 
 
 	like($notices->("SELECT siphon_alter_table('t', $change)"), qr/NOTICE:  the rows of table public.t come anew/, 'and says so');
 	# While the first is still at it, the next may come.
-	$streams->($before);
+	wait_for_table($node, 't', 'streaming', after => $before);
 }
 
 my $before = $generation->();
@@ -64,7 +54,7 @@ wait_until('the scan runs', sub { $node->safe_psql('postgres', "SELECT count(*) 
 $notices->("SELECT siphon_alter_table('t', partitions => 4)");
 $node->safe_psql('postgres', 'ALTER SYSTEM RESET siphon.snapshot_rate');
 $node->reload;
-$streams->($before);
+wait_for_table($node, 't', 'streaming', after => $before);
 
 # Other columns of a table without rows: a place in the stream, and nothing is missing.
 my $changes = $notices->("SELECT siphon_alter_table('changes', exclude_columns => '{w}')");

@@ -88,17 +88,11 @@ sub is_hidden
 	return;
 }
 
-sub all_stream
-{
-	return wait_until('all tables stream',
-		sub { $node->safe_psql('postgres', "SELECT bool_and(state = 'streaming') FROM siphon_tables") eq 't' });
-}
-
 # ---- rows, then changes ---------------------------------------------------------------------------------------------
 
 write_rows('secret');
 $node->safe_psql('postgres', "SELECT siphon_add_table('$_', exclude_columns => '{secret}')") for @tables;
-all_stream();
+wait_for_tables($node);
 is_hidden('rows');
 write_rows('secret');
 is_hidden('changes');
@@ -110,7 +104,7 @@ $node->safe_psql('postgres', "ALTER TABLE $_ RENAME secret TO renamed") for @tab
 write_rows('renamed');
 is_hidden('renamed');
 $node->safe_psql('postgres', "SELECT siphon_resync_table('$_')") for @tables;
-all_stream();
+wait_for_tables($node);
 is_hidden('renamed, rows again');
 
 # Under the name it is excluded again; and a new column of the name counts as well.
@@ -126,11 +120,11 @@ is_hidden('after a restart');
 # What was published goes with the rows of before.
 $node->safe_psql('postgres', "CREATE TABLE late (id int PRIMARY KEY, v text, later text); ALTER TABLE late REPLICA IDENTITY FULL");
 $node->safe_psql('postgres', "SELECT siphon_add_table('late', exclude_columns => '{v}')");
-all_stream();
+wait_for_tables($node);
 $node->safe_psql('postgres', "INSERT INTO late VALUES (1, '$secret', '$canary')");
 $node->safe_psql('postgres', "SELECT siphon_alter_table('late', exclude_columns => '{v,later}')");
 $node->safe_psql('postgres', "INSERT INTO late VALUES (2, '$secret', '$secret'); UPDATE late SET later = '$secret-2'; DELETE FROM late WHERE id = 2");
-all_stream();
+wait_for_tables($node);
 is_hidden('excluded by siphon_alter_table()');
 
 # Errors are about columns, not about what is in them.

@@ -159,8 +159,14 @@ primary_does('ALTER PUBLICATION p DROP TABLE b, keyless; DROP TABLE keyless, sho
 tables_are('a streaming, b leaving, by_hand streaming, d dropped, keyless dropped, root leaving', 'tables leave, or are dropped');
 $node->wait_for_log(qr/follows its publication: table "$_" left/, $offset) for qw(public.b public.keyless shop.d);
 primary_does("INSERT INTO b VALUES (9999, 'behind'); ALTER PUBLICATION p ADD TABLE root");
-fails_with($node, "SELECT siphon_resync_table('b')", 'bringing out rows of one that left',
-	error => 'table b has left the publication that application "main" follows', hint => q{SELECT siphon_remove_table\('b', 'main'\)});
+for my $call ("resync_table('b')", "add_table('b')", "alter_table('b', partitions => 2)", "pause('b')", "resume('b')")
+{
+	fails_with($node, "SELECT siphon_$call", "$call of one that left",
+		error => 'table (?:public\.)?b has left the publication that application "main" follows',
+		hint => q{SELECT siphon_remove_table\('(?:public\.)?b', 'main'\) removes it at once});
+}
+is($node->safe_psql('postgres', "SELECT added, reason FROM siphon_add_tables('public', 'b')"),
+	'f|table public.b has left the publication that application "main" follows', 'siphon_add_tables() leaves it out for the same reason');
 $node->restart;
 wait_for_state($node, 'streaming');
 tables_are('a streaming, b leaving, by_hand streaming, d dropped, keyless dropped, root leaving', 'after a restart they leave still');
@@ -175,6 +181,18 @@ is_deeply([ map { $_->{operation} eq 'INSERT' ? $_->{columns}{v} : $_->{operatio
 is(replay($nats, table => 'shop.d')->[-1]{operation}, 'DROP', 'also where it left by being dropped');
 is_replayed($nats, $primary, ['root'], 'the one that came back has its rows');
 $node->log_check('the log names them', $offset, log_like => [ map { qr/table "$_" is not published by application "main" any more/ } qw(public.b public.keyless shop.d) ]);
+
+# By hand it does not wait.
+$publisher->stop;
+primary_does("INSERT INTO a VALUES (4, 'waits', 'hidden'); ALTER PUBLICATION p DROP TABLE root");
+tables_are('a streaming, by_hand streaming, root leaving', 'a table leaves');
+$node->safe_psql('postgres', "SELECT siphon_remove_table('root')");
+tables_are('a streaming, by_hand streaming', 'and is removed at once by siphon_remove_table()');
+primary_does("ALTER PUBLICATION p ADD TABLE root; DELETE FROM root WHERE id = 5");
+$publisher->start;
+tables_are('a streaming, by_hand streaming, root streaming', 'so that it can come back');
+wait_confirmed($node, primary => $primary);
+is_replayed($nats, $primary, ['root'], 'with its rows');
 
 # No longer.
 $node->safe_psql('postgres', 'SELECT siphon_unfollow_publication()');

@@ -77,14 +77,6 @@ sub writers
 		'--random-seed' => $seed, -c => 8, -j => 2, -T => $seconds);
 }
 
-sub all_streaming
-{
-	my ($node) = @_;
-
-	return wait_until('all tables stream',
-		sub { $node->safe_psql('postgres', "SELECT bool_and(state = 'streaming') FROM siphon_tables") eq 't' });
-}
-
 sub compare
 {
 	my ($node, $where) = @_;
@@ -103,13 +95,13 @@ my $load = writers(8);
 
 $primary->safe_psql('postgres', "SELECT siphon_add_table('single')");
 $primary->safe_psql('postgres', "SELECT siphon_add_table('divided', partitions => 4)");
-all_streaming($primary);
+wait_for_tables($primary);
 ok(pgbench_runs($load), 'tables stream while writers write');
 
 my $generation = $primary->safe_psql('postgres', "SELECT generation FROM siphon_tables WHERE table_name = 'divided'");
 
 $primary->safe_psql('postgres', "SELECT siphon_resync_table('divided')");
-all_streaming($primary);
+wait_for_tables($primary);
 finish_pgbench($load);
 compare($primary, 'primary');
 cmp_ok($primary->safe_psql('postgres', "SELECT generation FROM siphon_tables WHERE table_name = 'divided'"),
@@ -120,7 +112,7 @@ is($primary->safe_psql('postgres', 'SELECT count(*) FROM siphon_snapshot_progres
 $primary->safe_psql('postgres', "SELECT siphon_remove_table('single')");
 $primary->safe_psql('postgres', 'DELETE FROM single WHERE id % 2 = 0');
 $primary->safe_psql('postgres', "SELECT siphon_add_table('single')");
-all_streaming($primary);
+wait_for_tables($primary);
 wait_confirmed($primary);
 is_replayed($nats, $primary, ['single'], 'a table that was removed and added again is the table');
 
@@ -138,10 +130,10 @@ SKIP:
 	add_table($standby, 'single', primary => $primary, snapshot => 'true');
 	$load = writers(8);
 	$standby->safe_psql('postgres', "SELECT siphon_add_table('divided', partitions => 4)");
-	all_streaming($standby);
+	wait_for_tables($standby);
 	ok(pgbench_runs($load), 'tables of a standby stream while writers write');
 	$standby->safe_psql('postgres', "SELECT siphon_resync_table('single')");
-	all_streaming($standby);
+	wait_for_tables($standby);
 	finish_pgbench($load);
 	compare($standby, 'standby');
 }

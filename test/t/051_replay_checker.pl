@@ -57,7 +57,7 @@ COMMIT;
 };
 
 $node->safe_psql('postgres', "SELECT siphon_add_table('$_', partitions => " . ($_ =~ /divided/ ? 4 : 1) . ')') for @tables;
-$node->poll_query_until('postgres', "SELECT bool_and(state = 'streaming') FROM siphon_tables") or die 'no table streams';
+wait_for_tables($node);
 finish_pgbench(start_pgbench($node, { change => $change }, '--random-seed' => $seed, -c => 2, -t => 300));
 wait_confirmed($node);
 $publisher->stop;

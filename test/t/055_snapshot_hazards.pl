@@ -36,15 +36,6 @@ sub phase
 	return $node->safe_psql('postgres', 'SELECT phase FROM siphon_get_snapshots()');
 }
 
-sub wait_state
-{
-	my ($node, $state) = @_;
-
-	$node->poll_query_until('postgres', "SELECT state FROM siphon_tables WHERE table_name = 't'", $state)
-	  or die "table t does not get to state $state";
-	return;
-}
-
 # The snapshot is taken, and its processes have it.
 sub wait_taken
 {
@@ -161,7 +152,7 @@ sub pass_through
 	station($node, 2, @transactions);
 
 	$node->safe_psql('postgres', "SELECT siphon_resume('t')");
-	wait_state($node, 'streaming');
+	wait_for_table($node, 't');
 	cmp_ok($primary->safe_psql('postgres', "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction'"),
 		'>', 1, "$where: the table streams, and nobody in a transaction was waited for");
 	station($node, 3, @transactions);
@@ -230,7 +221,7 @@ sub decoded_while_it_waits
 	is(phase($primary), 'preparing', "$what that waits is waited for");
 
 	$primary->safe_psql('postgres', $_) for @release;
-	wait_state($primary, 'streaming');
+	wait_for_table($primary, 't');
 	$session->quit;
 	wait_confirmed($primary);
 
@@ -261,7 +252,7 @@ sub large_ones
 	wait_taken($primary, 2);
 	$primary->safe_psql('postgres', "UPDATE t SET v = 'held', filler = repeat('y', 400) WHERE id <= 2700");
 	$primary->safe_psql('postgres', "SELECT siphon_resume('t')");
-	wait_state($primary, 'streaming');
+	wait_for_table($primary, 't');
 	wait_confirmed($primary);
 
 	my $events = replay($nats, table => 'public.t');

@@ -87,14 +87,6 @@ sub generation
 	return $node->safe_psql('postgres', "SELECT generation FROM siphon_tables WHERE table_name = '$table'");
 }
 
-sub all_streaming
-{
-	my ($node) = @_;
-
-	return wait_until('all tables stream',
-		sub { $node->safe_psql('postgres', "SELECT bool_and(state = 'streaming') FROM siphon_tables") eq 't' });
-}
-
 # The root's events equal its rows. Returns them.
 sub compare
 {
@@ -127,7 +119,7 @@ my $publisher = siphon_publisher($primary, $nats);
 my $load = writers();
 
 $primary->safe_psql('postgres', "SELECT siphon_add_table('measurements', partitions => 4, workers => 2)");
-all_streaming($primary);
+wait_for_tables($primary);
 finish_pgbench($load);
 
 my $events = compare($primary, 'under load');
@@ -190,9 +182,7 @@ cmp_ok($deleted->{position}, 'lt', $moved->{position}, 'in this order');
 is(generation($primary, 'measurements'), $generation, 'none of that made a new generation');
 # The rows that were there before the column was added lack it in the events, so the next generation is needed anyway.
 $primary->safe_psql('postgres', 'TRUNCATE m_other, m_late');
-wait_until('the table is snapshotted anew',
-	sub { generation($primary, 'measurements') > $generation });
-all_streaming($primary);
+wait_for_table($primary, 'measurements', 'streaming', after => $generation);
 compare($primary, 'after TRUNCATE of leaves');
 
 $generation = generation($primary, 'measurements');
@@ -221,11 +211,11 @@ $primary->poll_query_until('postgres', "SELECT count(*) = 1 FROM pg_locks WHERE 
   or die 'nobody waits';
 $primary->safe_psql('postgres', 'ALTER SYSTEM RESET ALL');
 $primary->reload;
-wait_until('the snapshot ends', sub { generation($primary, 'measurements') > $generation && all_streaming($primary) });
+wait_for_table($primary, 'measurements', 'streaming', after => $generation);
 $locker->quit;
 # Decoded by then, so that the next snapshot is due.
 wait_confirmed($primary);
-all_streaming($primary);
+wait_for_tables($primary);
 compare($primary, 'after TRUNCATE of a leaf at the end of a snapshot');
 
 # ---- several tables, identities, inheritance ------------------------------------------------------------------------
@@ -249,7 +239,7 @@ $primary->safe_psql(
 	CREATE TABLE single (id int PRIMARY KEY, v text);
 	INSERT INTO single VALUES (-1, 'single');
 	SELECT siphon_add_table(t, workers => 2) FROM unnest('{parent,child,nothing,many,single}'::regclass[]) t});
-all_streaming($primary);
+wait_for_tables($primary);
 $primary->safe_psql(
 	'postgres', q{
 	INSERT INTO parent VALUES (3, 'parent');
@@ -322,7 +312,7 @@ $primary->safe_psql(
 wait_until('the reason is told',
 	sub { $primary->safe_psql('postgres', "SELECT reason FROM siphon_tables WHERE table_name = 'many'") =~ /"many_unlogged" is an unlogged table/ });
 $primary->safe_psql('postgres', 'ALTER TABLE many_unlogged SET LOGGED; INSERT INTO many VALUES (-15)');
-all_streaming($primary);
+wait_for_tables($primary);
 wait_confirmed($primary);
 is_replica(replay($nats), $primary, 'many', ['id'], 'a leaf that was unlogged');
 
@@ -357,13 +347,12 @@ SKIP:
 	$publisher = siphon_publisher($standby, $nats);
 	$load = writers();
 	add_table($standby, 'measurements', primary => $primary, snapshot => 'true', partitions => 4, workers => 2);
-	all_streaming($standby);
+	wait_for_tables($standby);
 	finish_pgbench($load);
 	compare($standby, 'standby');
 	$generation = generation($standby, 'measurements');
 	$primary->safe_psql('postgres', 'TRUNCATE m_plain');
-	wait_until('the table is snapshotted anew', sub { generation($standby, 'measurements') > $generation });
-	all_streaming($standby);
+	wait_for_table($standby, 'measurements', 'streaming', after => $generation);
 	compare($standby, 'standby, after TRUNCATE of a leaf');
 
 	# What was attached is looked at where it is replayed.
@@ -380,8 +369,7 @@ SKIP:
 		CREATE TABLE m_rows (LIKE measurements INCLUDING ALL);
 		INSERT INTO m_rows (id, day) VALUES (1, 400);
 		ALTER TABLE measurements ATTACH PARTITION m_rows FOR VALUES FROM (400) TO (500)});
-	wait_until('the table is snapshotted anew', sub { generation($standby, 'measurements') > $generation });
-	all_streaming($standby);
+	wait_for_table($standby, 'measurements', 'streaming', after => $generation);
 	compare($standby, 'standby, after a table with rows was attached');
 }
 

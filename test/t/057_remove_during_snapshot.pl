@@ -118,7 +118,7 @@ my $generation = $changes[0]{generation};
 # And once more with them.
 $node->safe_psql('postgres', "SELECT siphon_remove_table('t'); ALTER SYSTEM RESET siphon.snapshot_rate; SELECT pg_reload_conf()");
 $node->safe_psql('postgres', "SELECT siphon_add_table('t')");
-$node->poll_query_until('postgres', "SELECT bool_and(state = 'streaming') FROM siphon_tables") or die;
+wait_for_tables($node);
 $node->safe_psql('postgres', 'UPDATE t SET v = 78 WHERE id = 21');
 wait_confirmed($node);
 

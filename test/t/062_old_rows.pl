@@ -90,7 +90,7 @@ $node->safe_psql(
 add_table($node, 'big', snapshot => 'true');
 add_table($node, 'big_full', snapshot => 'true');
 add_table($node, 'big_parts', snapshot => 'true', partitions => 4);
-$node->poll_query_until('postgres', "SELECT bool_and(state = 'streaming') FROM siphon_tables") or die 'no snapshot';
+wait_for_tables($node);
 is_replayed($nats, $node, [qw(big big_full big_parts)], 'the rows come');
 
 makes(
@@ -219,7 +219,7 @@ makes(
 made();
 is(state_of('ids'), 'resync needed', 'a row that nothing names is a reason to bring the rows out anew');
 $node->safe_psql('postgres', "INSERT INTO ids VALUES (7, 'x', 7); SELECT siphon_resync_table('ids')");
-$node->poll_query_until('postgres', "SELECT state = 'streaming' FROM siphon_tables WHERE table_name = 'ids'") or die;
+wait_for_table($node, 'ids');
 $node->safe_psql('postgres', 'UPDATE ids SET k = 8');
 wait_confirmed($node);
 is_replayed($nats, $node, ['ids'], 'which mends it');

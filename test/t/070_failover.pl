@@ -51,7 +51,7 @@ my $publisher = siphon_publisher($primary, $nats);
 add_table($primary, 't', snapshot => 'true');
 add_table($primary, 'u', snapshot => 'true', partitions => 3);
 add_table($primary, 't', application => "'plain'");
-$primary->poll_query_until('postgres', "SELECT bool_and(state = 'streaming') FROM siphon_tables") or die 'no streaming';
+wait_for_tables($primary);
 is_mirrored($primary, 'main', 'the mirror follows the registry');
 is_deeply(
 	[ map { $_->{table} } @{ decode_json(mirror_of($primary, 'main'))->{tables} } ],
@@ -149,7 +149,7 @@ is_replayed($nats, $standby, [ 't', 'u' ], 'the stream makes the tables of the n
 is_mirrored($standby, 'main', 'the new primary mirrors its registry');
 my $generation = $standby->safe_psql('postgres', "SELECT generation FROM siphon_tables WHERE table_name = 't'");
 $standby->safe_psql('postgres', "SELECT siphon_resync_table('t')");
-$standby->poll_query_until('postgres', "SELECT state = 'streaming' FROM siphon_tables WHERE table_name = 't' AND generation > $generation") or die 'no resync';
+wait_for_table($standby, 't', 'streaming', after => $generation);
 pass('a new snapshot there has a greater generation');
 
 # ---- the old primary is built anew as a standby --------------------------------------------------------------------
@@ -165,7 +165,7 @@ $standby->reload;
 # What is changed after the backup comes in the mirror.
 $standby->safe_psql('postgres', 'CREATE TABLE later (id bigserial PRIMARY KEY, v bigint DEFAULT 0); INSERT INTO later SELECT FROM generate_series(1, 100)');
 add_table($standby, 'later', snapshot => 'true');
-$standby->poll_query_until('postgres', "SELECT bool_and(state = 'streaming') FROM siphon_tables") or die 'no streaming';
+wait_for_tables($standby);
 wait_synchronized($standby, $third, 'siphon_main');
 ok(wait_until('it says why', sub { (application($third)->{reason} // '') =~ /its slot is synchronized from the primary/ }), 'it says why');
 is_mirrored($standby, 'main', 'the mirror is written');

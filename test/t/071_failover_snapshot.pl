@@ -49,15 +49,6 @@ sub mirrored
 		  FROM siphon_registry, json_array_elements(content::json -> 'tables') t WHERE t ->> 'table' = '$table'});
 }
 
-sub wait_for_tables
-{
-	my ($node) = @_;
-
-	wait_until('all tables stream',
-		sub { $node->safe_psql('postgres', "SELECT bool_and(state = 'streaming') FROM siphon_tables") eq 't' });
-	return;
-}
-
 # ---- in its middle -------------------------------------------------------------------------------------------------
 
 my $standby = failover_standby($primary, 'standby');

@@ -111,8 +111,7 @@ for my $application ('before', 'after')
 
 	wait_for_state($unsynchronized, 'streaming', $application);
 	is($unsynchronized->safe_psql('postgres', "SELECT failover FROM pg_replication_slots WHERE slot_name = 'siphon_$application'"), 't', "$application: the new slot has failover");
-	wait_until("$application: its table streams",
-		sub { $unsynchronized->safe_psql('postgres', "SELECT state FROM siphon_tables WHERE application = '$application'") eq 'streaming' });
+	wait_for_tables($unsynchronized, application => $application);
 	$unsynchronized->safe_psql('postgres', 'UPDATE t SET v = v + 1 WHERE id % 10 = 0');
 	wait_confirmed($unsynchronized, application => $application);
 	is_replayed($nats, $unsynchronized, ['t'], "$application: the stream makes the table", application => $application, counter => 'v');
