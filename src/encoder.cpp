@@ -16,7 +16,8 @@ Oid encoder_converts = InvalidOid;
 static WireBuffer hash_input;
 static Datum datums[MaxTupleAttributeNumber];
 static bool nulls[MaxTupleAttributeNumber];
-static Value row[MaxTupleAttributeNumber];
+static Value old_values[MaxTupleAttributeNumber];
+static Value new_values[MaxTupleAttributeNumber];
 
 /* Most bytes that the fields of an event before its values take. */
 static constexpr size_t kEventHeaderMax = 64;
@@ -52,56 +53,76 @@ struct Row
 	size_t bound;  /* most bytes that they take */
 };
 
-/* Values of types that are passed by value need no memory and can't be toasted: the most common of them, at once. */
+/* What needs no memory and no look at anything else, of the most common types. False: value_from_datum() knows. */
 static pg_attribute_always_inline bool
 plain_value(Encoding encoding, Datum datum, Value *value)
 {
+	const varlena *bytes;
+
 	switch (encoding)
 	{
 		case Encoding::Int16:
+			value->kind = siphon::ValueKind::Integer;
 			value->integer = DatumGetInt16(datum);
-			break;
+			return true;
 		case Encoding::Int32:
+			value->kind = siphon::ValueKind::Integer;
 			value->integer = DatumGetInt32(datum);
-			break;
+			return true;
 		case Encoding::Int64:
+			value->kind = siphon::ValueKind::Integer;
 			value->integer = DatumGetInt64(datum);
-			break;
+			return true;
+		case Encoding::Boolean:
+			value->kind = siphon::ValueKind::Boolean;
+			value->integer = DatumGetBool(datum) ? 1 : 0;
+			return true;
+		case Encoding::Timestamp:
+		case Encoding::Timestamptz:
+			value->kind =
+				encoding == Encoding::Timestamp ? siphon::ValueKind::Timestamp : siphon::ValueKind::Timestamptz;
+			return unix_timestamp(DatumGetTimestamp(datum), &value->integer);
+		case Encoding::Varlena:
+			bytes = reinterpret_cast<varlena *>(DatumGetPointer(datum));
+			if (VARATT_IS_EXTERNAL(bytes) || VARATT_IS_COMPRESSED(bytes) || GetDatabaseEncoding() != PG_UTF8)
+				return false;
+			value->kind = siphon::ValueKind::String;
+			value->bytes.data = VARDATA_ANY(bytes);
+			value->bytes.length = VARSIZE_ANY_EXHDR(bytes);
+			return true;
 		default:
 			return false;
 	}
-	value->kind = siphon::ValueKind::Integer;
-	return true;
 }
 
+/* Makes the value of a column. Returns how many bytes it takes at most. */
+static pg_attribute_always_inline size_t
+take_value(Column *column, Datum datum, bool isnull, Value *value)
+{
+	if (isnull)
+		value->kind = siphon::ValueKind::Null;
+	else if (!plain_value(column->type.encoding, datum, value))
+		*value = value_from_datum(&column->type, datum, false);
+	return value_bound(*value);
+}
+
+/* `values` has room for any row. */
 static Row
-row_of(Table *table, Relation relation, const AttrMap *map, HeapTuple tuple)
+row_of(Table *table, Relation relation, const AttrMap *map, HeapTuple tuple, Value *values)
 {
 	Row row{nullptr, 0};
 
 	if (tuple == nullptr)
 		return row;
-	row.values = static_cast<Value *>(palloc(sizeof(Value) * static_cast<size_t>(Max(table->ncolumns, 1))));
+	row.values = values;
 	heap_deform_tuple(tuple, RelationGetDescr(relation), datums, nulls);
 	encoder_converts = table->relid;
 	for (int i = 0; i < table->ncolumns; i++)
 	{
 		Column *column = &table->columns[i];
 		int attnum = map ? map->attnums[column->attnum] - 1 : column->attnum;
-		Value *value = &row.values[i];
 
-		if (nulls[attnum])
-		{
-			value->kind = siphon::ValueKind::Null;
-			row.bound += siphon::kSmallValueMax;
-		}
-		else if (plain_value(column->type.encoding, datums[attnum], value))
-			row.bound += siphon::kSmallValueMax;
-		else
-		{
-			*value = value_from_datum(&column->type, datums[attnum], false);
-			row.bound += value_bound(*value);
-		}
+		row.bound += take_value(column, datums[attnum], nulls[attnum], &values[i]);
 	}
 	encoder_converts = InvalidOid;
 	return row;
@@ -178,8 +199,8 @@ encode_change(Table *table, const Leaf *leaf, ReorderBufferChangeType type, Rela
 	const Row none{nullptr, 0};
 	const AttrMap *map = leaf ? leaf->map : nullptr;
 	bool full = leaf ? leaf->full : table->full;
-	Row old_row = leaf && !leaf->identity ? none : row_of(table, relation, map, old_tuple);
-	Row new_row = row_of(table, relation, map, new_tuple);
+	Row old_row = leaf && !leaf->identity ? none : row_of(table, relation, map, old_tuple, old_values);
+	Row new_row = row_of(table, relation, map, new_tuple, new_values);
 	int partitions = table->partitions;
 	int old_partition;
 	int new_partition;
@@ -224,25 +245,19 @@ encode_row(Table *table, const Datum *attributes, const bool *isnull, XLogRecPtr
 		Column *column = &table->columns[i];
 		Datum datum = attributes[column->attnum];
 
-		if (!isnull[column->attnum] && plain_value(column->type.encoding, datum, &row[i]))
-		{
-			bound += siphon::kSmallValueMax;
-			continue;
-		}
 		/* Large values are at hand here, other than in the WAL. */
 		if (!isnull[column->attnum] && column->type.length == -1 && VARATT_IS_EXTERNAL(DatumGetPointer(datum)))
 			datum = PointerGetDatum(PG_DETOAST_DATUM_PACKED(datum));
-		row[i] = value_from_datum(&column->type, datum, isnull[column->attnum]);
-		bound += value_bound(row[i]);
+		bound += take_value(column, datum, isnull[column->attnum], &new_values[i]);
 	}
-	partition = key_partition(table, row, table->partitions, &hash_input);
+	partition = key_partition(table, new_values, table->partitions, &hash_input);
 	check_size(table, bound);
 	out = package_begin_event(table, partition, bound, position);
 	Wire wire(out);
 	wire.varint_field(siphon::field::kOperation, static_cast<uint64>(Operation::Snapshot));
 	wire.fixed64_field(siphon::field::kCommitLsn, snapshot_lsn);
 	for (int i = 0; i < table->ncolumns; i++)
-		value_write(&wire, siphon::field::kValues, row[i]);
+		value_write(&wire, siphon::field::kValues, new_values[i]);
 	wire.commit();
 	package_end_event(table, partition, position, 0);
 	return partition;
