@@ -106,23 +106,38 @@ take_value(Column *column, Datum datum, bool isnull, Value *value)
 	return value_bound(*value);
 }
 
+/* What a tuple holds, if all columns have a fixed place in it; otherwise NULL. */
+static const char *
+fixed_data(const Table *table, const AttrMap *map, HeapTuple tuple)
+{
+	if (table->fixed_natts == 0 || map || HeapTupleHasNulls(tuple) ||
+		HeapTupleHeaderGetNatts(tuple->t_data) < table->fixed_natts)
+		return nullptr;
+	return reinterpret_cast<const char *>(tuple->t_data) + tuple->t_data->t_hoff;
+}
+
 /* `values` has room for any row. */
 static Row
 row_of(Table *table, Relation relation, const AttrMap *map, HeapTuple tuple, Value *values)
 {
 	Row row{nullptr, 0};
+	const char *fixed;
 
 	if (tuple == nullptr)
 		return row;
 	row.values = values;
-	heap_deform_tuple(tuple, RelationGetDescr(relation), datums, nulls);
+	fixed = fixed_data(table, map, tuple);
+	if (fixed == nullptr)
+		heap_deform_tuple(tuple, RelationGetDescr(relation), datums, nulls);
 	encoder_converts = table->relid;
 	for (int i = 0; i < table->ncolumns; i++)
 	{
 		Column *column = &table->columns[i];
 		int attnum = map ? map->attnums[column->attnum] - 1 : column->attnum;
+		Datum datum = fixed ? fetch_att(fixed + column->offset, column->type.by_value, column->type.length)
+							: datums[attnum];
 
-		row.bound += take_value(column, datums[attnum], nulls[attnum], &values[i]);
+		row.bound += take_value(column, datum, !fixed && nulls[attnum], &values[i]);
 	}
 	encoder_converts = InvalidOid;
 	return row;
