@@ -34,6 +34,8 @@ static uint32 ticks;
 
 /* With siphon.flush_interval = 0 and WAL that is never drained, events still do not wait for longer than this. */
 static constexpr int kBusyFlushMs = 10;
+/* Nor for less than this while earlier ones are under way: packages of few events cost publisher and queue too much. */
+static constexpr int kGatherMs = 2;
 static constexpr long kIdleWaitMs = 500;
 
 /*
@@ -157,7 +159,8 @@ decoder_drained(void)
 	decoder_serve(now);
 	if (pending_since)
 	{
-		int64 left = pending_since + int64{1000} * siphon_flush_interval_ms - now;
+		int interval = outlet_busy() ? Max(siphon_flush_interval_ms, kGatherMs) : siphon_flush_interval_ms;
+		int64 left = pending_since + int64{1000} * interval - now;
 
 		if (left > 0)
 			return Min(static_cast<long>(left / 1000 + 1), kIdleWaitMs);

@@ -15,8 +15,6 @@ using siphon::WireBuffer;
 /* Each takes a frame of the stack. */
 static constexpr int kDepth = 200;
 
-static bool write_container(WireBuffer *out, const char *container, int depth);
-
 static uint32
 load(const char *at)
 {
@@ -26,20 +24,39 @@ load(const char *at)
 	return number;
 }
 
-/* Appends to what was reserved. */
-static void
-put(WireBuffer *out, const char *data, size_t length)
+/*
+ * Where text goes. Who writes something short first makes room for it, and writes at `at`; so what is known to fit
+ * is not asked for again.
+ */
+struct Writer
 {
-	memcpy(out->data + out->size, data, length);
-	out->size += length;
-}
+	WireBuffer *out;
+	char *at;
+	char *end;
 
-static void
-write_literal(WireBuffer *out, const char *text, size_t length)
-{
-	buffer_reserve(out, length);
-	put(out, text, length);
-}
+	explicit Writer(WireBuffer *buffer)
+		: out(buffer), at(buffer->data + buffer->size), end(buffer->data + buffer->capacity)
+	{
+	}
+	void commit() { out->size = static_cast<size_t>(at - out->data); }
+	void reserve(size_t more)
+	{
+		if (unlikely(static_cast<size_t>(end - at) < more))
+		{
+			commit();
+			buffer_reserve(out, more);
+			*this = Writer(out);
+		}
+	}
+	void put(char c) { *at++ = c; }
+	void put(const char *text, size_t length)
+	{
+		memcpy(at, text, length);
+		at += length;
+	}
+};
+
+static bool write_container(Writer *out, const char *container, int depth);
 
 /* Does each of the eight bytes stand for itself in a JSON string? */
 static bool
@@ -55,39 +72,51 @@ plain_word(uint64 word)
 			tops) == 0;
 }
 
-/* How many bytes at the beginning stand for themselves. */
+static bool
+plain_byte(char c)
+{
+	return static_cast<unsigned char>(c) >= ' ' && c != '"' && c != '\\';
+}
+
+/*
+ * Copies the bytes at the beginning that stand for themselves, and returns how many they are. The last eight bytes, or
+ * the first and last four, are copied once more, rather than one by one: most strings are short.
+ */
 static size_t
-plain_length(const char *text, size_t length)
+copy_plain(char *out, const char *text, size_t length)
 {
 	size_t i = 0;
 	uint64 word;
+	uint32 halves[2];
 
-	for (; i + sizeof(word) <= length; i += sizeof(word))
+	if (length >= sizeof(word))
 	{
-		memcpy(&word, text + i, sizeof(word));
-		if (!plain_word(word))
-			break;
-	}
-	/* Once more the last eight bytes, or the first and last four: most strings are short. */
-	if (i + sizeof(word) > length)
-	{
-		uint32 halves[2];
-
-		if (length >= sizeof(word))
-			memcpy(&word, text + length - sizeof(word), sizeof(word));
-		else if (length >= sizeof(uint32))
+		for (; i + sizeof(word) <= length; i += sizeof(word))
 		{
-			memcpy(&halves[0], text, sizeof(uint32));
-			memcpy(&halves[1], text + length - sizeof(uint32), sizeof(uint32));
-			memcpy(&word, halves, sizeof(word));
+			memcpy(&word, text + i, sizeof(word));
+			if (!plain_word(word))
+				break;
+			memcpy(out + i, &word, sizeof(word));
 		}
-		else
-			word = 0;
-		if (plain_word(word))
+		if (i + sizeof(word) > length)
+		{
+			memcpy(&word, text + length - sizeof(word), sizeof(word));
+			memcpy(out + length - sizeof(word), &word, sizeof(word));
+			if (plain_word(word))
+				return length;
+		}
+	}
+	else if (length >= sizeof(uint32))
+	{
+		memcpy(&halves[0], text, sizeof(uint32));
+		memcpy(&halves[1], text + length - sizeof(uint32), sizeof(uint32));
+		memcpy(out, &halves[0], sizeof(uint32));
+		memcpy(out + length - sizeof(uint32), &halves[1], sizeof(uint32));
+		if (plain_word(static_cast<uint64>(halves[0]) << 32 | halves[1]))
 			return length;
 	}
-	while (i < length && static_cast<unsigned char>(text[i]) >= ' ' && text[i] != '"' && text[i] != '\\')
-		i++;
+	for (; i < length && plain_byte(text[i]); i++)
+		out[i] = text[i];
 	return i;
 }
 
@@ -111,31 +140,35 @@ escape(char *out, char c)
 	return 6;
 }
 
+/* What the separators around an item take: quotes, and what stands in front of it or behind it. */
+static constexpr size_t kAround = 8;
+
+/* Leaves room for what stands behind it. */
 static void
-write_string(WireBuffer *out, const char *text, size_t length)
+write_string(Writer *out, const char *text, size_t length)
 {
 	constexpr size_t longest_escape = 6;
 
-	buffer_reserve(out, length + 2);
-	put(out, "\"", 1);
+	out->reserve(length + kAround);
+	out->put('"');
 	for (;;)
 	{
-		size_t plain = plain_length(text, length);
+		size_t plain = copy_plain(out->at, text, length);
 
-		put(out, text, plain);
-		if (plain == length)
+		out->at += plain;
+		if (likely(plain == length))
 			break;
-		buffer_reserve(out, length - plain + longest_escape + 1);
-		out->size += escape(out->data + out->size, text[plain]);
+		out->reserve(length - plain + longest_escape + kAround);
+		out->at += escape(out->at, text[plain]);
 		text += plain + 1;
 		length -= plain + 1;
 	}
-	put(out, "\"", 1);
+	out->put('"');
 }
 
 /* What an entry stands for; its bytes are from `offset` of `base`. */
 static bool
-write_item(WireBuffer *out, JEntry entry, const char *base, size_t offset, size_t length, int depth)
+write_item(Writer *out, JEntry entry, const char *base, size_t offset, size_t length, int depth)
 {
 	switch (entry & JENTRY_TYPEMASK)
 	{
@@ -149,18 +182,21 @@ write_item(WireBuffer *out, JEntry entry, const char *base, size_t offset, size_
 			size_t header = VARATT_IS_SHORT(numeric) ? VARHDRSZ_SHORT : VARHDRSZ;
 			NumericText number(numeric + header, length - (INTALIGN(offset) - offset) - header);
 
-			buffer_reserve(out, number.bound());
-			out->size = static_cast<size_t>(number.write(out->data + out->size) - out->data);
+			out->reserve(number.bound() + kAround);
+			out->at = number.write(out->at);
 			return true;
 		}
 		case JENTRY_ISBOOL_TRUE:
-			write_literal(out, "true", 4);
+			out->reserve(kAround + 4);
+			out->put("true", 4);
 			return true;
 		case JENTRY_ISBOOL_FALSE:
-			write_literal(out, "false", 5);
+			out->reserve(kAround + 5);
+			out->put("false", 5);
 			return true;
 		case JENTRY_ISNULL:
-			write_literal(out, "null", 4);
+			out->reserve(kAround + 4);
+			out->put("null", 4);
 			return true;
 		default:
 			return write_container(out, base + INTALIGN(offset), depth);
@@ -186,7 +222,7 @@ struct Items
 };
 
 static bool
-write_container(WireBuffer *out, const char *container, int depth)
+write_container(Writer *out, const char *container, int depth)
 {
 	uint32 header = load(container);
 	size_t count = header & JB_CMASK;
@@ -204,17 +240,18 @@ write_container(WireBuffer *out, const char *container, int depth)
 	/* In an object all keys come first. */
 	for (size_t i = 0; object && i < count; i++)
 		values.next(i, &offset, &length);
+	out->reserve(kAround);
 	if (!scalar)
-		write_literal(out, object ? "{" : "[", 1);
+		out->put(object ? '{' : '[');
 	for (size_t i = 0; i < count; i++)
 	{
 		if (i > 0)
-			write_literal(out, ", ", 2);
+			out->put(", ", 2);
 		if (object)
 		{
 			keys.next(i, &offset, &length);
 			write_string(out, keys.base + offset, length);
-			write_literal(out, ": ", 2);
+			out->put(": ", 2);
 		}
 
 		JEntry entry = values.next(object ? count + i : i, &offset, &length);
@@ -222,13 +259,20 @@ write_container(WireBuffer *out, const char *container, int depth)
 		if (!write_item(out, entry, values.base, offset, length, depth + 1))
 			return false;
 	}
+	/* An empty container, and one that ends, leave room for what stands behind them too. */
+	out->reserve(kAround);
 	if (!scalar)
-		write_literal(out, object ? "}" : "]", 1);
+		out->put(object ? '}' : ']');
 	return true;
 }
 
 bool
 jsonb_text(WireBuffer *out, const void *jsonb)
 {
-	return write_container(out, VARDATA_ANY(jsonb), 0);
+	Writer writer(out);
+
+	if (!write_container(&writer, VARDATA_ANY(jsonb), 0))
+		return false;
+	writer.commit();
+	return true;
 }

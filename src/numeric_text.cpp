@@ -92,12 +92,13 @@ write_digit(char *out, int digit)
 static char *
 write_first_digit(char *out, int digit)
 {
-	char digits[kDigitsEach];
-	int skip = digit >= 1000 ? 0 : digit >= 100 ? 1 : digit >= 10 ? 2 : 3;
-
-	write_digit(digits, digit);
-	for (int i = skip; i < kDigitsEach; i++)
-		*out++ = digits[i];
+	if (digit >= 1000)
+		*out++ = static_cast<char>('0' + digit / 1000);
+	if (digit >= 100)
+		*out++ = static_cast<char>('0' + digit / 100 % 10);
+	if (digit >= 10)
+		*out++ = static_cast<char>('0' + digit / 10 % 10);
+	*out++ = static_cast<char>('0' + digit % 10);
 	return out;
 }
 

@@ -45,6 +45,12 @@ outlet_open(App *for_app, uint64 history)
 	figure_set(app, Figure::Confirmed, confirmed);
 }
 
+bool
+outlet_busy(void)
+{
+	return ring_output_acked() < ring_output_written();
+}
+
 /* Moves past the milestones that are acknowledged. Returns the ring's acked position. */
 static uint64
 take_acks(void)

@@ -24,6 +24,9 @@ extern void outlet_origin(const siphon::Origin *origin);
  */
 extern void outlet_write(const siphon::RecordInfo &info, const siphon::WireBuffer *payload, TimestampTz commit_time);
 
+/* True while something that was written is not acknowledged yet. */
+extern bool outlet_busy(void);
+
 /*
  * All events of all transactions up to commit_lsn are written: writes the watermark that says so. commit_time: of the
  * last of them, 0 if that is not known. WAL up to

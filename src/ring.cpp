@@ -21,13 +21,6 @@ namespace siphon {
 static_assert(std::is_trivially_default_constructible_v<RingWriter>);
 static_assert(std::is_trivially_destructible_v<RingWriter>);
 
-/*
- * Payloads above kCopyAtOnce are hashed and copied step by step, so that the hash's arithmetic and the
- * copy's stores overlap. The step is XXH3's own block; both are measured.
- */
-static constexpr size_t kCopyStep = 1024;
-static constexpr size_t kCopyAtOnce = 2048;
-
 static constexpr uint64_t
 align_frame(uint64_t size)
 {
@@ -57,35 +50,6 @@ seed_of(const char *frame, uint16_t route_length)
 	constexpr size_t skip = offsetof(FrameHeader, position);
 
 	return XXH3_64bits(frame + skip, sizeof(FrameHeader) - skip + route_length);
-}
-
-/*
- * XXH3_64bits_withSeed of the source, which is copied at the same time. The copy is never read: another
- * process may write to it.
- */
-static uint64_t
-copy_and_hash(char *target, const char *source, size_t length, uint64_t seed)
-{
-	XXH3_state_t state;
-
-	if (length <= kCopyAtOnce)
-	{
-		if (length > 0)
-			memcpy(target, source, length);
-		return XXH3_64bits_withSeed(source, length, seed);
-	}
-
-	XXH3_INITSTATE(&state);
-	XXH3_64bits_reset_withSeed(&state, seed);
-	for (size_t done = 0; done < length;)
-	{
-		size_t step = std::min(kCopyStep, length - done);
-
-		XXH3_64bits_update(&state, source + done, step);
-		memcpy(target + done, source + done, step);
-		done += step;
-	}
-	return XXH3_64bits_digest(&state);
 }
 
 /*
@@ -204,8 +168,15 @@ RingWriter::write(const RecordInfo &info, const void *payload, uint32_t length, 
 	if (info.route_length > 0)
 		memcpy(front + sizeof(header), info.route, info.route_length);
 
-	header.checksum = copy_and_hash(frame_payload, static_cast<const char *>(payload) + offset, part,
-									seed_of(front, info.route_length));
+	const char *source = static_cast<const char *>(payload) + offset;
+
+	/*
+	 * Copied as a whole and then hashed: measured, that takes half the time of both step by step. The copy is never
+	 * read, as another process may write to it.
+	 */
+	if (part > 0)
+		memcpy(frame_payload, source, part);
+	header.checksum = XXH3_64bits_withSeed(source, part, seed_of(front, info.route_length));
 	memcpy(front, &header.checksum, sizeof(header.checksum));
 	memcpy(frame, front, sizeof(header) + info.route_length);
 	memset(frame_payload + part, 0, size - sizeof(header) - info.route_length - part);

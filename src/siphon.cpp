@@ -88,7 +88,7 @@ define_settings(void)
 							 "Where it is off, an event alone tells consumers.", &siphon_resync_detached, false,
 							 PGC_SIGHUP, 0, nullptr, nullptr, nullptr);
 	DefineCustomIntVariable("siphon.flush_interval", "Longest time that an event waits for its package to fill.",
-							"0 writes packages out at every commit that finds no more WAL to decode.",
+							"0 writes packages out when there is no more WAL to decode, or 2 ms later while others are under way.",
 							&siphon_flush_interval_ms, 100, 0, 60 * 1000, PGC_SIGHUP, GUC_UNIT_MS, nullptr, nullptr,
 							nullptr);
 	DefineCustomIntVariable("siphon.package_size", "Size at which a package is written out.",

@@ -298,16 +298,23 @@ build_columns(Table *table, Relation relation, WireBuffer *wire_columns, ColumnD
 	int nkeys;
 	int16 *keys = key_attributes(relation, &nkeys);
 	int *column_of = static_cast<int *>(palloc(sizeof(int) * static_cast<size_t>(desc->natts + 1)));
+	int offset = 0; /* behind the last attribute; -1: that depends on the row */
 
 	table->full = relation->rd_rel->relreplident == REPLICA_IDENTITY_FULL;
 	table->columns = static_cast<Column *>(palloc0(sizeof(Column) * static_cast<size_t>(Max(desc->natts, 1))));
 	table->ncolumns = 0;
+	table->fixed_natts = 0;
 	table->fingerprint = 0;
 	for (int i = 0; i < desc->natts; i++)
 	{
 		Form_pg_attribute attribute = TupleDescAttr(desc, i);
 		Column *column = &table->columns[table->ncolumns];
 
+		if (offset >= 0)
+		{
+			column->offset = static_cast<int>(att_align_nominal(offset, attribute->attalign));
+			offset = attribute->attlen > 0 ? column->offset + attribute->attlen : -1;
+		}
 		column_of[i + 1] = -1;
 		if (attribute->attisdropped || excluded(table, NameStr(attribute->attname), i + 1))
 			continue;
@@ -320,6 +327,7 @@ build_columns(Table *table, Relation relation, WireBuffer *wire_columns, ColumnD
 
 		column_of[i + 1] = table->ncolumns++;
 		column->attnum = i;
+		table->fixed_natts = offset >= 0 ? i + 1 : 0;
 		column->padded = getBaseType(attribute->atttypid) == BPCHAROID;
 		for (int k = 0; k < nkeys; k++)
 			column->key |= keys[k] == i + 1;
@@ -465,6 +473,7 @@ build(Table *table, Relation relation, XLogRecPtr lsn)
 	table->columns = fresh.columns;
 	table->nkeys = fresh.nkeys;
 	table->key_columns = fresh.key_columns;
+	table->fixed_natts = fresh.fixed_natts;
 	table->fingerprint = fresh.fingerprint;
 	table->namespace_hash = fresh.namespace_hash;
 	table->header = fresh.header;
@@ -521,6 +530,7 @@ table_forget_columns(Table *table, const RegistryName *name, siphon::FrameKind k
 	packages_write_all();
 	make_places(table);
 	table->ncolumns = 0;
+	table->fixed_natts = 0;
 	table->nkeys = 0;
 	table->fingerprint = 0;
 	table->valid = false;

@@ -19,6 +19,7 @@ struct Column
 	int attnum; /* from 0, index into deformed tuples */
 	bool key;
 	bool padded; /* character(n): trailing spaces make no difference */
+	int offset;  /* with fixed_natts of the table: where tuples without nulls have it */
 	TypeMapping type;
 };
 
@@ -56,6 +57,7 @@ struct Table
 	int ncolumns;
 	Column *columns;
 	int nkeys;
+	int fixed_natts;  /* attributes of which tuples without nulls have all columns in one place each; 0: they don't */
 	int *key_columns; /* indexes into columns, in the order of the key's index */
 	uint64 fingerprint;
 	uint32 namespace_hash;     /* of its schema, in invalidations */

@@ -15,9 +15,6 @@ using siphon::ValueKind;
 using siphon::Wire;
 using siphon::WireBuffer;
 
-static constexpr int64 kEpochDays = POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE;
-static constexpr int64 kEpochMicroseconds = kEpochDays * USECS_PER_DAY;
-
 static Value
 integer_value(ValueKind kind, int64 integer)
 {
@@ -132,7 +129,7 @@ timestamp_value(ValueKind kind, TypeMapping *type, Timestamp timestamp)
 
 	if (TIMESTAMP_NOT_FINITE(timestamp))
 		return integer_value(kind, TIMESTAMP_IS_NOBEGIN(timestamp) ? PG_INT64_MIN : PG_INT64_MAX);
-	if (__builtin_add_overflow(timestamp, kEpochMicroseconds, &unix_time))
+	if (!unix_timestamp(timestamp, &unix_time))
 		return output_value(ValueKind::String, type, TimestampGetDatum(timestamp));
 	return integer_value(kind, unix_time);
 }

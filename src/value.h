@@ -23,6 +23,16 @@ struct Value
 	};
 };
 
+constexpr int64 kEpochDays = POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE;
+
+/* In microseconds since 1970. False if it is infinite, or so far off that the wire can't say it. */
+static inline bool
+unix_timestamp(Timestamp timestamp, int64 *unix_time)
+{
+	return !TIMESTAMP_NOT_FINITE(timestamp) &&
+		   !__builtin_add_overflow(timestamp, kEpochDays * USECS_PER_DAY, unix_time);
+}
+
 /*
  * Converts a datum; memory is taken from the current context. A large value that the WAL does not hold becomes
  * UnchangedToast.

@@ -5,7 +5,7 @@ import time
 
 from .cluster import Cluster, run
 from .nats import URL, Nats
-from .processes import Meter, Process, wait_until
+from .processes import Meter, Process, wait_until, waiting_time
 
 # W4: tables of these average sizes of a row, in bytes.
 SIZES = [1610, 376, 458, 98, 895]
@@ -50,11 +50,17 @@ def measure(cluster, work, build, script, tables, transactions, seconds, flush_i
         time.sleep(2)  # pgbench's connections, and what is cached first; what is measured begins behind it
         begin = time.time()
         meter = Meter(0.1)
-        meter.add("publisher", publisher.pid, from_start=False)
-        meter.add("decoder", cluster.sql("SELECT pid FROM pg_stat_activity WHERE backend_type = 'siphon decoder'"), from_start=False)
+        pids = {"decoder": cluster.sql("SELECT pid FROM pg_stat_activity WHERE backend_type = 'siphon decoder'"),
+                "publisher": publisher.pid, "nats-server": nats.pid}
+        for name, pid in pids.items():
+            meter.add(name, pid, from_start=False)
+        waited = {name: waiting_time(pid) for name, pid in pids.items()}
+        messages = nats.stored()[0]
         time.sleep(seconds)
         end = time.time()
+        waited = {name: waiting_time(pid) - waited[name] for name, pid in pids.items()}
         cpu = meter.stop()
+        messages = (nats.stored()[0] - messages) / seconds
         if load.process.wait() != 0:
             load.check()
         load.stop()
@@ -68,7 +74,9 @@ def measure(cluster, work, build, script, tables, transactions, seconds, flush_i
         cluster.sql("SELECT siphon_drop_application('main')")
     count, p50, p99, greatest = map(float, lines[0].split())
     return {"flush_interval": flush_interval, "seconds": seconds, "events_per_second": round(count / seconds), "p50_ms": p50,
-            "p99_ms": p99, "max_ms": greatest, "cpu_cores": {name: round(used / seconds, 3) for name, used in cpu.items()},
+            "p99_ms": p99, "max_ms": greatest, "messages_per_second": round(messages),
+            "cpu_cores": {name: round(used / seconds, 3) for name, used in cpu.items()},
+            "waiting_for_a_core": {name: round(lacked / seconds, 3) for name, lacked in waited.items()},
             "histogram": [[float(limit), int(number)] for limit, number in map(str.split, lines[1:])]}
 
 
@@ -92,7 +100,8 @@ def latency(work, build, seconds, say):
 
 
 def lines(results):
-    yield "commit to JetStream     flush_interval   events/s    p50 ms    p99 ms    max ms   cores: decoder, publisher"
+    yield "commit to JetStream     flush_interval   events/s    p50 ms    p99 ms    max ms  messages/s   cores used (and lacked): decoder, publisher, nats-server"
     for r in results:
+        cores = ", ".join(f"{used:.2f} ({r['waiting_for_a_core'][name]:.2f})" for name, used in r["cpu_cores"].items())
         yield (f"    {r['load']:28}{r['flush_interval']:>8} {r['events_per_second']:>9,} {r['p50_ms']:>9.1f} {r['p99_ms']:>9.1f}"
-               f" {r['max_ms']:>9.1f}   {r['cpu_cores'].get('decoder', 0):.2f}, {r['cpu_cores'].get('publisher', 0):.2f}")
+               f" {r['max_ms']:>9.1f} {r['messages_per_second']:>11,}   {cores}")

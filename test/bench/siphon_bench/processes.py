@@ -18,6 +18,15 @@ def processor_time(pid):
     return (int(fields[11]) + int(fields[12])) / TICKS
 
 
+def waiting_time(pid):
+    """Seconds for which threads of a process were ready to run, and had no core to run on."""
+    total = 0
+    for thread in os.listdir(f"/proc/{pid}/task"):
+        with open(f"/proc/{pid}/task/{thread}/schedstat") as file:
+            total += int(file.read().split()[1])
+    return total / 1e9
+
+
 class Meter(threading.Thread):
     """Looks at the processor time and memory of some processes now and then: one that ended can't be asked any more."""
 
