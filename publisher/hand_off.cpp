@@ -236,7 +236,12 @@ HandOff::begin_generation(const TableFrame &table, Clock::time_point now)
 	TableState state;
 
 	if (before != nullptr)
-		state.since = before->state.oid == table.oid ? before->state.since : table.lsn;
+	{
+		bool taken = before->state.oid != table.oid;
+
+		state.since = taken ? table.lsn : before->state.since;
+		state.shared = taken || before->state.shared;
+	}
 	state.schema = table.schema;
 	state.table = table.table;
 	state.oid = table.oid;
@@ -260,7 +265,10 @@ HandOff::begin_without_snapshot(Entry *entry, const TableFrame &table, Clock::ti
 	TableState state = entry->state;
 
 	if (state.oid != table.oid)
+	{
 		state.since = table.lsn;
+		state.shared = true;
+	}
 	state.oid = table.oid;
 	state.generation = table.generation;
 	state.phase = TablePhase::Streaming;
@@ -367,7 +375,7 @@ HandOff::begin(const TableFrame &table, Clock::time_point now)
 bool
 HandOff::purge_events(const TableState &state, uint64_t before, std::string *why)
 {
-	return state.since != 0 ||
+	return state.shared ||
 		   queue_.purge(events_subject(root_, state.schema, state.table, std::nullopt), before, why);
 }
 
@@ -480,6 +488,7 @@ HandOff::remove(Entry *entry, const TableFrame &table, uint64_t since, Clock::ti
 		return false;
 	state.schema = table.schema;
 	state.table = table.table;
+	state.shared = state.shared || (state.oid != 0 && state.oid != table.oid);
 	state.oid = table.oid;
 	/* The stream's last message stays, see finish_moving(). */
 	if (state.holds() && !queue_.purge(held(state), ledger_.stored_sequence(), &why))

@@ -24,6 +24,7 @@ TableState::to_json() const
 				  {"oid", oid},
 				  {"generation", generation},
 				  {"since", format_lsn(since)},
+				  {"shared", shared},
 				  {"phase", kPhaseNames[static_cast<int>(phase)]},
 				  {"from", from}};
 
@@ -86,6 +87,7 @@ TableState::parse(std::string_view text)
 		state.phase = static_cast<TablePhase>(number);
 		state.schema = value.at("schema");
 		state.table = value.at("table");
+		state.shared = value.at("shared");
 		if (!take_number(value.at("oid"), &state.oid) || !take_number(value.at("generation"), &state.generation) ||
 			!take_lsn(value.at("since"), &state.since) || !take_number(value.at("from"), &state.from))
 			return std::nullopt;

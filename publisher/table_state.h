@@ -28,8 +28,9 @@ struct TableState
 	std::string table;
 	uint32_t oid = 0;
 	uint32_t generation = 0;
-	/* The LSN from which on the table has the name that another had before, or has left it; 0: no other had it. */
+	/* The LSN from which on the table has the name that another had before, or has left it; 0: neither. */
 	uint64_t since = 0;
+	bool shared = false; /* others had the name before, and what is on its subjects may be theirs */
 	TablePhase phase = TablePhase::Snapshot;
 	/* Stream sequence before which no held message of the generation stands that is still to be moved. */
 	uint64_t from = 1;

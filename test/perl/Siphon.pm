@@ -244,18 +244,24 @@ sub wait_for_state
 		});
 }
 
-# Waits until the table is in this state (streaming), all tables if it is undefined. Options: after, in a later generation
-# than this; application; database, where to ask.
+# Waits until the table is in this state (streaming), all tables if it is undefined. Returns its row of siphon_tables.
+# Options: after, in a later generation than this; application; database, where to ask.
 sub wait_for_table
 {
 	my ($node, $table, $state, %options) = @_;
-	my $is = "state = '" . ($state // 'streaming') . "'" . (defined $options{after} ? " AND generation > $options{after}" : '');
 	my $of = join ' AND ', 'true', defined $table ? "table_name = '$table'" : (),
 	  $options{application} ? "application = '$options{application}'" : ();
 
+	$state //= 'streaming';
 	return wait_until(
-		($table // 'each table') . " has $is",
-		sub { $node->safe_psql($options{database} // 'postgres', "SELECT bool_and($is) FROM siphon_tables WHERE $of") eq 't' });
+		($table // 'each table') . " is $state",
+		sub {
+			my $rows = decode_json($node->safe_psql($options{database} // 'postgres',
+					"SELECT coalesce(json_agg(t), '[]') FROM siphon_tables t WHERE $of"));
+
+			return if grep { $_->{state} ne $state || $_->{generation} <= ($options{after} // -1) } @$rows;
+			return $rows->[0];
+		});
 }
 
 # Waits until all tables stream. Options as above.

@@ -113,6 +113,7 @@ TEST(TableStateTest, ComesBackAsItWasWritten)
 	state.oid = UINT32_MAX;
 	state.generation = 3;
 	state.since = 0x1570A28;
+	state.shared = true;
 	state.from = 812;
 	EXPECT_EQ(TableState::parse(state.to_json()), state);
 	state.phase = TablePhase::Moving;
@@ -126,13 +127,13 @@ TEST(TableStateTest, ComesBackAsItWasWritten)
 TEST(TableStateTest, RefusesWhatIsNoState)
 {
 	for (const char *bad : {"", "{", "[]", "null", "{}", "{\"generation\":1,\"phase\":\"snapshot\"}",
-							"{\"schema\":\"a\",\"table\":\"b\",\"oid\":1,\"generation\":1,\"since\":\"0\",\"from\":1,\"phase\":\"x\"}",
-							"{\"schema\":\"a\",\"table\":\"b\",\"oid\":1,\"generation\":1,\"since\":\"0\",\"from\":1,\"phase\":\"moving\"}",
-							"{\"schema\":\"a\",\"table\":\"b\",\"oid\":\"1\",\"generation\":1,\"since\":\"0\",\"from\":1,\"phase\":"
+							"{\"schema\":\"a\",\"table\":\"b\",\"oid\":1,\"generation\":1,\"since\":\"0\",\"shared\":false,\"from\":1,\"phase\":\"x\"}",
+							"{\"schema\":\"a\",\"table\":\"b\",\"oid\":1,\"generation\":1,\"since\":\"0\",\"shared\":false,\"from\":1,\"phase\":\"moving\"}",
+							"{\"schema\":\"a\",\"table\":\"b\",\"oid\":\"1\",\"generation\":1,\"since\":\"0\",\"shared\":false,\"from\":1,\"phase\":"
 							"\"snapshot\"}"})
 		EXPECT_FALSE(TableState::parse(bad)) << bad;
 
-	std::string good = TableState{"s", "t", 1, 2, 0x1570A28, TablePhase::Moving, 3, {0x16B3748, 740, 745, {741}}}.to_json();
+	std::string good = TableState{"s", "t", 1, 2, 0x1570A28, true, TablePhase::Moving, 3, {0x16B3748, 740, 745, {741}}}.to_json();
 
 	EXPECT_TRUE(TableState::parse(good));
 	for (auto [is, becomes] : {std::pair{"\"oid\":1", "\"oid\":1e300"},
