@@ -245,7 +245,7 @@ sub wait_for_state
 }
 
 # Waits until the table is in this state (streaming), all tables if it is undefined. Options: after, in a later generation
-# than this; application; database, where to ask.
+# than this; application; database, where to ask. Returns the table's row of siphon_tables.
 sub wait_for_table
 {
 	my ($node, $table, $state, %options) = @_;
@@ -253,9 +253,14 @@ sub wait_for_table
 	my $of = join ' AND ', 'true', defined $table ? "table_name = '$table'" : (),
 	  $options{application} ? "application = '$options{application}'" : ();
 
-	return wait_until(
+	my $row = wait_until(
 		($table // 'each table') . " has $is",
-		sub { $node->safe_psql($options{database} // 'postgres', "SELECT bool_and($is) FROM siphon_tables WHERE $of") eq 't' });
+		sub {
+			$node->safe_psql($options{database} // 'postgres',
+				"SELECT CASE WHEN bool_and($is) THEN min(to_json(t)::text) END FROM siphon_tables t WHERE $of");
+		});
+
+	return decode_json($row);
 }
 
 # Waits until all tables stream. Options as above.
@@ -263,7 +268,8 @@ sub wait_for_tables
 {
 	my ($node, %options) = @_;
 
-	return wait_for_table($node, undef, 'streaming', %options);
+	wait_for_table($node, undef, 'streaming', %options);
+	return;
 }
 
 # Waits until all that is committed on the primary now has been acknowledged by JetStream to the application on the

@@ -10,7 +10,7 @@ use Siphon;
 use Test::More;
 
 our @EXPORT = qw(set_and_reload progress table_state snapshot_pids slow_scans fast_scans wait_for_scan wait_for_phase
-  wait_for_table others_go_on generations is_clean);
+  others_go_on generations is_clean);
 
 sub set_and_reload
 {
@@ -90,15 +90,6 @@ sub wait_for_scan
 			return unless ($row->{phase} // '') eq 'scanning' && $row->{bytes} > 0;
 			return scalar(snapshot_pids($node)) >= ($processes // 2) ? $row : undef;
 		});
-}
-
-sub wait_for_table
-{
-	my ($node, $table, $state) = @_;
-	my $row;
-
-	return wait_until("$table is " . ($state // 'streaming'),
-		sub { $row = table_state($node, $table); ($row->{state} // '') eq ($state // 'streaming') ? $row : undef });
 }
 
 # Test: while the snapshot of table big is where it is, changes of table other arrive. Changes both.
