@@ -244,24 +244,23 @@ sub wait_for_state
 		});
 }
 
-# Waits until the table is in this state (streaming), all tables if it is undefined. Returns its row of siphon_tables.
-# Options: after, in a later generation than this; application; database, where to ask.
+# Waits until the table is in this state (streaming), all tables if it is undefined. Options: after, in a later generation
+# than this; application; database, where to ask. Returns the table's row of siphon_tables.
 sub wait_for_table
 {
 	my ($node, $table, $state, %options) = @_;
+	my $is = "state = '" . ($state // 'streaming') . "'" . (defined $options{after} ? " AND generation > $options{after}" : '');
 	my $of = join ' AND ', 'true', defined $table ? "table_name = '$table'" : (),
 	  $options{application} ? "application = '$options{application}'" : ();
 
-	$state //= 'streaming';
-	return wait_until(
-		($table // 'each table') . " is $state",
+	my $row = wait_until(
+		($table // 'each table') . " has $is",
 		sub {
-			my $rows = decode_json($node->safe_psql($options{database} // 'postgres',
-					"SELECT coalesce(json_agg(t), '[]') FROM siphon_tables t WHERE $of"));
-
-			return if grep { $_->{state} ne $state || $_->{generation} <= ($options{after} // -1) } @$rows;
-			return $rows->[0];
+			$node->safe_psql($options{database} // 'postgres',
+				"SELECT CASE WHEN bool_and($is) THEN min(to_json(t)::text) END FROM siphon_tables t WHERE $of");
 		});
+
+	return decode_json($row);
 }
 
 # Waits until all tables stream. Options as above.
@@ -269,7 +268,8 @@ sub wait_for_tables
 {
 	my ($node, %options) = @_;
 
-	return wait_for_table($node, undef, 'streaming', %options);
+	wait_for_table($node, undef, 'streaming', %options);
+	return;
 }
 
 # Waits until all that is committed on the primary now has been acknowledged by JetStream to the application on the
