@@ -26,7 +26,8 @@ struct Package
 	size_t event_at;     /* where the event that is being written starts */
 };
 
-static constexpr size_t kFirstCapacity = 16 * 1024;
+/* Of thousands of tables most have few events at a time; and so small a buffer, the memory context gives again. */
+static constexpr size_t kFirstCapacity = 2 * 1024;
 /* Around an event: tag and length. */
 static constexpr size_t kEventOverhead = 1 + 10;
 static constexpr int kSpareBuffers = 8;

@@ -20,7 +20,7 @@ static MemoryContext tables_context;
 static char *application_identifier;
 
 uint64 tables_epoch = 1;
-static bool any_changed;
+static slist_head changed_tables;
 
 void
 buffer_grow(WireBuffer *buffer, size_t more)
@@ -52,8 +52,9 @@ invalidate_all(Datum, int, uint32)
 void
 table_mark_changed(Table *table)
 {
+	if (!table->changed)
+		slist_push_head(&changed_tables, &table->changed_node);
 	table->changed = true;
-	any_changed = true;
 }
 
 /* A schema was renamed, and so were its tables, of which nothing else says so. */
@@ -500,23 +501,14 @@ build(Table *table, Relation relation, XLogRecPtr lsn)
 Table *
 tables_next_changed(void)
 {
-	HASH_SEQ_STATUS status;
-	Table *table;
-
-	if (likely(!any_changed))
-		return nullptr;
-	hash_seq_init(&status, tables);
-	while ((table = static_cast<Table *>(hash_seq_search(&status))) != nullptr)
+	while (!slist_is_empty(&changed_tables))
 	{
-		bool changed = table->changed;
+		Table *table = slist_container(Table, changed_node, slist_pop_head_node(&changed_tables));
 
 		table->changed = false;
-		if (!changed || !table->listed)
-			continue;
-		hash_seq_term(&status);
-		return table;
+		if (table->listed)
+			return table;
 	}
-	any_changed = false;
 	return nullptr;
 }
 

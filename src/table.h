@@ -28,6 +28,7 @@ struct Table
 	Oid relid; /* hash key */
 
 	bool changed; /* PostgreSQL said that the relation has, since tables_next_changed() */
+	slist_node changed_node;
 	XLogRecPtr told_at; /* commit of the last transaction of which consumers were told that it dropped or renamed it */
 
 	/* As its packages call it now, and so do those of all transactions that commit up to there. See renames.h. */

@@ -7,9 +7,12 @@
 #include "table.h"
 
 extern "C" {
+#include "access/htup_details.h"
+#include "catalog/indexing.h"
 #include "catalog/pg_attribute.h"
-#include "commands/comment.h"
+#include "catalog/pg_description.h"
 #include "nodes/nodes.h"
+#include "utils/fmgroids.h"
 #include "utils/ruleutils.h"
 }
 
@@ -25,11 +28,39 @@ put_number(WireBuffer *out, uint32 field, uint64 number)
 	wire.commit();
 }
 
-static void
-put_comment(WireBuffer *out, uint32 field, Oid relid, int attnum)
+/* By attribute number, the table's own at 0; NULL: there is none. In one scan, as a look for each took half of the time. */
+static char **
+comments_of(Relation relation)
 {
-	char *comment = GetComment(relid, RelationRelationId, attnum);
+	int natts = RelationGetDescr(relation)->natts;
+	char **comments = static_cast<char **>(palloc0(sizeof(char *) * static_cast<size_t>(natts + 1)));
+	Relation catalog = table_open(DescriptionRelationId, AccessShareLock);
+	ScanKeyData keys[2];
+	SysScanDesc scan;
+	HeapTuple tuple;
 
+	ScanKeyInit(&keys[0], Anum_pg_description_objoid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(RelationGetRelid(relation)));
+	ScanKeyInit(&keys[1], Anum_pg_description_classoid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(RelationRelationId));
+	scan = systable_beginscan(catalog, DescriptionObjIndexId, true, nullptr, 2, keys);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		int attnum = reinterpret_cast<Form_pg_description>(GETSTRUCT(tuple))->objsubid;
+		bool isnull;
+		Datum comment = heap_getattr(tuple, Anum_pg_description_description, RelationGetDescr(catalog), &isnull);
+
+		if (!isnull && attnum >= 0 && attnum <= natts)
+			comments[attnum] = TextDatumGetCString(comment);
+	}
+	systable_endscan(scan);
+	table_close(catalog, AccessShareLock);
+	return comments;
+}
+
+static void
+put_comment(WireBuffer *out, uint32 field, const char *comment)
+{
 	if (comment)
 		put_utf8(out, field, comment);
 }
@@ -52,13 +83,13 @@ WireBuffer
 table_schema(const Table *table, Relation relation, const char *application, const ColumnDraft *columns)
 {
 	WireBuffer out;
-	Oid relid = RelationGetRelid(relation);
+	char **comments = comments_of(relation);
 
 	buffer_init(&out, 1024);
 	put_utf8(&out, siphon::field::kSchemaApplication, application);
 	put_utf8(&out, siphon::field::kSchemaSchema, table->called.schema);
 	put_utf8(&out, siphon::field::kSchemaTable, table->called.name);
-	put_number(&out, siphon::field::kSchemaOid, relid);
+	put_number(&out, siphon::field::kSchemaOid, RelationGetRelid(relation));
 	put_number(&out, siphon::field::kSchemaPartitions, static_cast<uint64>(table->wanted_partitions));
 	put_number(&out, siphon::field::kSchemaGeneration, table->generation);
 	{
@@ -82,13 +113,13 @@ table_schema(const Table *table, Relation relation, const char *application, con
 			put_default(&column, RelationGetDescr(relation), attribute->attnum);
 		if (attribute->attidentity != '\0')
 			put_number(&column, siphon::field::kIdentity, 1);
-		put_comment(&column, siphon::field::kColumnComment, relid, attribute->attnum);
+		put_comment(&column, siphon::field::kColumnComment, comments[attribute->attnum]);
 		buffer_reserve(&out, column.size + 16);
 		Wire wire(&out);
 		wire.bytes_field(siphon::field::kSchemaColumns, column.data, column.size);
 		wire.commit();
 		pfree(column.data);
 	}
-	put_comment(&out, siphon::field::kSchemaComment, relid, 0);
+	put_comment(&out, siphon::field::kSchemaComment, comments[0]);
 	return out;
 }
