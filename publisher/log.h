@@ -25,6 +25,8 @@ public:
 	using Clock = std::chrono::steady_clock;
 
 	void waiting(const std::string &what, Clock::time_point now);
+	/* Empty: for nothing. */
+	const std::string &what() const { return what_; }
 	/* What was waited for has come. True if the wait had been logged. */
 	bool over();
 
