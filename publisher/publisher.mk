@@ -59,7 +59,7 @@ SIPHON_PB_OBJECT = $(PUBLISHER_OBJDIR)/gen/siphon.pb.o
 publisher: $(BUILDDIR)/siphon-publisher $(BUILDDIR)/siphon-tail
 
 # Only one of the programs talks HTTP.
-$(BUILDDIR)/siphon-publisher: http_libs = $(shell pkg-config --libs cpp-httplib)
+$(BUILDDIR)/siphon-publisher: http_libs = $(shell pkg-config --libs cpp-httplib openssl)
 $(BUILDDIR)/siphon-publisher: $(call publisher_objects,$(PUBLISHER_SRCS)) $(SIPHON_PB_OBJECT)
 $(BUILDDIR)/siphon-tail: $(call publisher_objects,$(TAIL_SRCS)) $(SIPHON_PB_OBJECT)
 
