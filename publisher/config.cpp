@@ -487,6 +487,8 @@ read_config(int argc, const char *const *argv)
 	line.option("log-level", "LEVEL", "info", "debug, info, warning or error", [&](const std::string &text) {
 		config.log_level = parse_choice(text, {"debug", "info", "warning", "error"});
 	});
+	line.option("log-format", "FORMAT", "text", "text, or json: an object a line, with time, level, application, message",
+				[&](const std::string &text) { config.log_format = parse_choice(text, {"text", "json"}); });
 
 	line.footer("A flag overrides its environment variable (Env), which overrides the configuration file, where\n"
 				"--nats-url is written nats_url. Units: kB, MB, GB, TB (powers of 1024); ms, s, min, h, d.\n"

@@ -32,6 +32,7 @@ struct Config
 	bool http_listen_set = false;               /* somebody asked for just this */
 	bool table_metrics = true;
 	std::string log_level = "info";
+	std::string log_format = "text";
 };
 
 /* What siphon-tail is asked for. */

@@ -18,6 +18,11 @@ static constexpr size_t kThreads = 4;
 /* Who is slower than this is no probe, and must not keep the others waiting. */
 static constexpr time_t kPatience = 2;
 
+/* status_page.html, as the build makes a string of it. */
+static constexpr char kPage[] =
+#include "status_page.inc"
+	;
+
 struct HttpServer::Running
 {
 	httplib::Server server;
@@ -67,6 +72,13 @@ add_routes(httplib::Server *server, const Monitor *monitor, bool table_metrics)
 	});
 	server->Get("/status", [=](const Request &, Response &response) {
 		response.set_content(status_json(*monitor->status(), Monitor::Clock::now(), monitor->started()), kJson);
+	});
+	server->Get("/", [=](const Request &, Response &response) {
+		/* All that it needs is in it. */
+		response.set_header("Content-Security-Policy",
+							"default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; "
+							"img-src data:; frame-ancestors 'none'");
+		response.set_content(kPage, sizeof(kPage) - 1, "text/html; charset=utf-8");
 	});
 	server->Get("/history", [=](const Request &, Response &response) {
 		response.set_content(history_json(monitor->history()), kJson);

@@ -54,7 +54,7 @@ publish(int argc, char **argv)
 
 	if (!config)
 		return static_cast<int>(ExitCode::Clean);
-	log_open(config->log_level);
+	log_open(config->log_level, config->log_format, config->application);
 
 	Monitor monitor;
 	auto starting = std::make_shared<Status>();

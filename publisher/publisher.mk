@@ -30,7 +30,7 @@ publisher_compile = $(CXX) $(PUBLISHER_CXXFLAGS) -std=c++20 -pthread -Wall -Wext
 
 # What the unit tests link: all but NATS and main().
 UNIT_PUBLISHER_SRCS = publisher/compression.cpp publisher/config.cpp publisher/cursor.cpp publisher/datetime.cpp \
-	publisher/frame_messages.cpp publisher/hand_off.cpp publisher/ledger.cpp publisher/lineage.cpp publisher/log.cpp publisher/mover.cpp \
+	publisher/frame_messages.cpp publisher/hand_off.cpp publisher/ledger.cpp publisher/lineage.cpp publisher/log.cpp publisher/log_json.cpp publisher/log_limit.cpp publisher/mover.cpp \
 	publisher/package_assembler.cpp publisher/parts.cpp publisher/progress.cpp publisher/published.cpp publisher/publisher.cpp \
 	publisher/record_messages.cpp publisher/ring_directory.cpp publisher/ring_feed.cpp publisher/ring_source.cpp \
 	publisher/subject.cpp publisher/table_schema.cpp publisher/table_state.cpp publisher/tail_json.cpp publisher/wakeup.cpp \
@@ -40,7 +40,7 @@ UNIT_PUBLISHER_SRCS = publisher/compression.cpp publisher/config.cpp publisher/c
 PUBLISHER_RING_SRCS = src/ring.cpp src/ring_file.cpp src/ring_fault.cpp
 PUBLISHER_SRCS = publisher/main.cpp publisher/compression.cpp publisher/config.cpp publisher/cursor.cpp \
 	publisher/frame_messages.cpp publisher/hand_off.cpp publisher/jetstream.cpp publisher/jetstream_api.cpp \
-	publisher/ledger.cpp publisher/lineage.cpp publisher/log.cpp publisher/mover.cpp publisher/nats_connection.cpp \
+	publisher/ledger.cpp publisher/lineage.cpp publisher/log.cpp publisher/log_json.cpp publisher/log_limit.cpp publisher/mover.cpp publisher/nats_connection.cpp \
 	publisher/package_assembler.cpp publisher/parts.cpp publisher/progress.cpp publisher/published.cpp publisher/publisher.cpp \
 	publisher/record_messages.cpp publisher/ring_directory.cpp publisher/ring_feed.cpp publisher/ring_source.cpp \
 	publisher/state_bucket.cpp publisher/stream_reader.cpp publisher/stream_setup.cpp publisher/subject.cpp \
@@ -49,7 +49,7 @@ PUBLISHER_SRCS = publisher/main.cpp publisher/compression.cpp publisher/config.c
 	publisher/status_json.cpp $(PUBLISHER_RING_SRCS)
 TAIL_SRCS = publisher/tail.cpp publisher/compression.cpp publisher/config.cpp publisher/datetime.cpp \
 	publisher/jetstream_api.cpp publisher/nats_connection.cpp publisher/package_assembler.cpp \
-	publisher/subject.cpp publisher/tail_json.cpp publisher/wakeup.cpp publisher/log.cpp
+	publisher/subject.cpp publisher/tail_json.cpp publisher/wakeup.cpp publisher/log.cpp publisher/log_json.cpp publisher/log_limit.cpp
 
 PUBLISHER_OBJDIR = $(BUILDDIR)/publisher-objects
 publisher_objects = $(patsubst %.cpp,$(PUBLISHER_OBJDIR)/%.o,$(1))
@@ -66,6 +66,12 @@ $(BUILDDIR)/siphon-tail: $(call publisher_objects,$(TAIL_SRCS)) $(SIPHON_PB_OBJE
 $(BUILDDIR)/siphon-publisher $(BUILDDIR)/siphon-tail:
 	$(say) "LINK $@"
 	$(Q)$(CXX) $(publisher_sanitize) -o $@ $^ $(PUBLISHER_LIBS) $(http_libs)
+
+# The page as a string.
+$(BUILDDIR)/gen/status_page.inc: $(SRCDIR)/publisher/status_page.html
+	@mkdir -p $(@D)
+	$(Q){ printf 'R"HTML('; cat $<; printf ')HTML"\n'; } >$@
+$(PUBLISHER_OBJDIR)/publisher/http_server.o: $(BUILDDIR)/gen/status_page.inc
 
 $(PUBLISHER_OBJDIR)/%.o: $(SRCDIR)/%.cpp $(SIPHON_PB)
 	@mkdir -p $(@D)
