@@ -1,6 +1,7 @@
 /* See compression.h. */
 #include "compression.h"
 
+#include <chrono>
 #include <new>
 
 /* For the names of parameters only. */
@@ -77,12 +78,16 @@ Compressor::compress(std::string_view input)
 
 	set_table(level_ <= 1 && input.size() > kLargeInput);
 
+	auto begins = std::chrono::steady_clock::now();
+
 	/* One byte less than the input: what does not get smaller is an error, and found out early. */
 	size_t size = ZSTD_compress2(context_, buffer_.data(), input.size() - 1, input.data(), input.size());
 
-	if (ZSTD_isError(size))
-		return plain();
-	return {std::string_view(buffer_.data(), size), kEncodingZstd};
+	Result result = ZSTD_isError(size) ? plain() : Result{std::string_view(buffer_.data(), size), kEncodingZstd};
+	auto took = std::chrono::steady_clock::now() - begins;
+
+	result.nanoseconds = static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::nanoseconds>(took).count());
+	return result;
 }
 
 Decompressor::Decompressor() : context_(ZSTD_createDCtx())

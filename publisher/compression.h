@@ -34,6 +34,7 @@ public:
 	{
 		std::string_view body; /* good until the next call, or as long as the input */
 		const char *encoding;
+		uint64_t nanoseconds = 0; /* that it took; 0: it was not tried */
 	};
 
 	/* Compresses, unless the input is tiny or does not get smaller: then the body is the input itself. */

@@ -165,6 +165,26 @@ nats_url_for_people(const std::string &text)
 	return shown;
 }
 
+void
+split_listen(const std::string &text, std::string *host, int *port)
+{
+	size_t colon = text.rfind(':');
+	unsigned number = 0;
+	const char *end = text.data() + text.size();
+
+	if (colon == std::string::npos || colon == 0)
+		throw std::invalid_argument("\"" + text + "\" is not of the form host:port");
+
+	auto result = std::from_chars(text.data() + colon + 1, end, number);
+
+	if (result.ec != std::errc() || result.ptr != end || number > 65535)
+		throw std::invalid_argument("\"" + text + "\" has no valid port");
+	*host = text.substr(0, colon);
+	if (host->size() > 2 && host->front() == '[' && host->back() == ']')
+		*host = host->substr(1, host->size() - 2);
+	*port = static_cast<int>(number);
+}
+
 namespace {
 
 /*
@@ -373,6 +393,16 @@ parse_prefix(const std::string &text)
 	return text;
 }
 
+void
+check_listen(const std::string &text)
+{
+	std::string host;
+	int port;
+
+	if (text != "off")
+		split_listen(text, &host, &port);
+}
+
 /* What both programs ask. */
 void
 add_common_options(CommandLine &line, std::string *application, std::string *nats_url, std::string *prefix)
@@ -445,9 +475,20 @@ read_config(int argc, const char *const *argv)
 				[&](const std::string &text) { config.drain_timeout = parse_duration(text); });
 	line.option("attach-timeout", "DURATION", "0", "Give up when there is no ring for this long; 0: never",
 				[&](const std::string &text) { config.attach_timeout = parse_duration(text); });
+	line.option("http-listen", "HOST:PORT", config.http_listen.c_str(),
+				"Where /metrics, /healthz, /readyz, /status and a page for people are; port 0: any; off: nowhere",
+				[&](const std::string &text) {
+					check_listen(text);
+					config.http_listen = text;
+					config.http_listen_set = true;
+				});
+	line.option("table-metrics", "on|off", "on", "Label metrics by table; off where there are thousands",
+				[&](const std::string &text) { config.table_metrics = parse_choice(text, {"on", "off"}) == "on"; });
 	line.option("log-level", "LEVEL", "info", "debug, info, warning or error", [&](const std::string &text) {
 		config.log_level = parse_choice(text, {"debug", "info", "warning", "error"});
 	});
+	line.option("log-format", "FORMAT", "text", "text, or json: an object a line, with time, level, application, message",
+				[&](const std::string &text) { config.log_format = parse_choice(text, {"text", "json"}); });
 
 	line.footer("A flag overrides its environment variable (Env), which overrides the configuration file, where\n"
 				"--nats-url is written nats_url. Units: kB, MB, GB, TB (powers of 1024); ms, s, min, h, d.\n"

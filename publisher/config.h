@@ -28,7 +28,11 @@ struct Config
 	uint64_t max_in_flight_bytes = 64 * 1024 * 1024;
 	std::chrono::milliseconds drain_timeout{10000};
 	std::chrono::milliseconds attach_timeout{0};
+	std::string http_listen = "127.0.0.1:9711"; /* "off": nowhere */
+	bool http_listen_set = false;               /* somebody asked for just this */
+	bool table_metrics = true;
 	std::string log_level = "info";
+	std::string log_format = "text";
 };
 
 /* What siphon-tail is asked for. */
@@ -53,6 +57,9 @@ std::optional<TailConfig> read_tail_config(int argc, const char *const *argv);
 std::chrono::milliseconds parse_duration(const std::string &text);
 /* "64MB", "64MiB", "1GB", as PostgreSQL has them: units are powers of 1024. Throws std::invalid_argument. */
 uint64_t parse_bytes(const std::string &text);
+
+/* The parts of "127.0.0.1:9711" or "[::1]:9711". Throws std::invalid_argument. */
+void split_listen(const std::string &text, std::string *host, int *port);
 
 /* The servers of a comma-separated list of nats:// and tls:// URLs. Throws std::invalid_argument. */
 std::vector<std::string> parse_nats_url(const std::string &text);

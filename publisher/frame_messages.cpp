@@ -76,6 +76,7 @@ FrameMessages::build(Message *message)
 	message->subject = subject_;
 	message->id = MessageId{epoch_, header.position, part_}.format();
 	message->body = result.body;
+	message->compression_ns = result.nanoseconds;
 	message->headers.clear();
 	message->headers.push_back({"Siphon-Kind", logical ? "message" : snapshot ? "snapshot" : "changes"});
 	message->headers.push_back({"Siphon-First", format_position(header.first.lsn, header.first.ordinal)});

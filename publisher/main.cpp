@@ -7,8 +7,10 @@
 
 #include "config.h"
 #include "exit_codes.h"
+#include "http_server.h"
 #include "jetstream.h"
 #include "log.h"
+#include "monitor.h"
 #include "publisher.h"
 #include "ring_directory.h"
 #include "subject.h"
@@ -52,13 +54,22 @@ publish(int argc, char **argv)
 
 	if (!config)
 		return static_cast<int>(ExitCode::Clean);
-	log_open(config->log_level);
+	log_open(config->log_level, config->log_format, config->application);
+
+	Monitor monitor;
+	auto starting = std::make_shared<Status>();
+
+	starting->application = config->application;
+	starting->ring_directory = config->ring_directory;
+	starting->queue = "NATS at " + nats_url_for_people(config->nats_url);
+	monitor.put(starting);
 
 	RingDirectory directory(config->ring_directory, config->application);
 	StreamPlan plan{stream_name(config->application), config->application,
 					subject_root(config->subject_prefix, config->application), config->stream, config->update_stream};
+	HttpServer http(*config, &monitor);
 	JetStream queue(config->nats_url, "siphon-publisher " + config->application, plan, &wakeup, &stop_requests);
-	Publisher publisher(*config, &directory, &queue, &wakeup, &stop_requests);
+	Publisher publisher(*config, &directory, &queue, &wakeup, &stop_requests, &monitor);
 
 	publisher.run();
 	return static_cast<int>(ExitCode::Clean);

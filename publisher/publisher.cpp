@@ -29,8 +29,8 @@ static constexpr seconds kSettlePatience{2};
 static constexpr seconds kRefusedRetry{1};
 
 Publisher::Publisher(const Config &config, RingDirectory *directory, Queue *queue, Wakeup *wakeup,
-					 const std::atomic<int> *stop_requests)
-	: config_(config), directory_(*directory), queue_(*queue), wakeup_(*wakeup), stop_requests_(*stop_requests),
+					 const std::atomic<int> *stop_requests, Monitor *monitor)
+	: config_(config), directory_(*directory), queue_(*queue), wakeup_(*wakeup), stop_requests_(*stop_requests), monitor_(monitor),
 	  ledger_(config.max_in_flight, config.max_in_flight_bytes),
 	  hand_off_(subject_root(config.subject_prefix, config.application), config.compression_level, queue, &ledger_),
 	  lineage_(config.application, queue), published_(subject_root(config.subject_prefix, config.application)),
@@ -40,7 +40,8 @@ Publisher::Publisher(const Config &config, RingDirectory *directory, Queue *queu
 					&ledger_,
 					&hand_off_,
 					&lineage_,
-					&published_}
+					&published_,
+					&traffic_}
 {
 }
 
@@ -51,6 +52,7 @@ Publisher::run()
 	next_beat_ = now_;
 	next_look_ = now_;
 	unattached_since_ = now_;
+	progress_at_ = now_;
 
 	while (stop_requests_.load() == 0)
 	{
@@ -85,6 +87,7 @@ Publisher::beat()
 		capacity += feed->ring().reader().capacity();
 	}
 	inspect();
+	tell_status();
 	if (capacity > 0)
 		progress_.report(now_, ledger_.messages(), used, capacity);
 }
@@ -136,6 +139,7 @@ Publisher::drop_replaced()
 			++feed;
 			continue;
 		}
+		incidents_.corrupt += feed->second->refused() ? 1 : 0;
 		if (feed->first == kDecoderRing)
 		{
 			spdlog::info("the decoder has left ring {:016x}; the {} bytes in it that were not published yet are "
@@ -180,6 +184,7 @@ Publisher::attach_new()
 		if (settled_)
 			spdlog::info("publishing ring {} {:016x} too", name, feed->ring().reader().epoch());
 		feeds_[name] = std::move(feed);
+		incidents_.attached++;
 	}
 }
 
@@ -230,12 +235,18 @@ Publisher::collect()
 		}
 		ledger_.refused(answer.token);
 		if (answer.verdict == Verdict::OutOfOrder)
+		{
+			incidents_.out_of_order++;
 			continue;
+		}
+		incidents_.refusals++;
 		refused = true;
 		if (answer.text != refusal_)
 			spdlog::warn("{} takes no messages: {}; publishing pauses until it does", queue_.describe(), answer.text);
 		refusal_ = answer.text;
 	}
+	if (!answers_.empty())
+		traffic_.stored(ledger_.stored_sequence(), now_);
 	pass_on_acks();
 	if (proven())
 	{
@@ -258,6 +269,7 @@ Publisher::collect()
 	{
 		spdlog::warn("{} has not answered for {} s", queue_.describe(), kAnswerTimeout.count());
 		greeted_ = false;
+		incidents_.timeouts++;
 		unsettle(seconds(0));
 	}
 	if (refused)
@@ -359,6 +371,7 @@ Publisher::settle()
 	resume_after(*end, cursors);
 	interruptions_ = interruptions;
 	settled_ = true;
+	incidents_.settlings++;
 
 	bool waited = notice_.over();
 
@@ -434,6 +447,7 @@ Publisher::learn_published(const std::vector<StoredMessage> &last)
 void
 Publisher::resume_after(const LogEnd &end, const Cursors &cursors)
 {
+	traffic_.settled(end.sequence, now_);
 	ledger_.settle(end.sequence);
 	settled_sequence_ = end.sequence;
 	placed_ = false;
@@ -552,6 +566,7 @@ Publisher::publish(Source *source)
 		return false;
 	}
 	source->sent(message_.sequence);
+	traffic_.sent(message_.sequence, built.load, raw, message_.body.size(), message_.compression_ns, now_);
 	ledger_.add(message_.body.size(), source->number(), built.ack, source->bulk(), now_);
 	progress_.published(built.events, raw, message_.body.size());
 	previous_id_ = message_.id;

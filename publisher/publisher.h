@@ -22,11 +22,13 @@
 #include "ledger.h"
 #include "lineage.h"
 #include "log.h"
+#include "monitor.h"
 #include "progress.h"
 #include "published.h"
 #include "queue.h"
 #include "ring_directory.h"
 #include "ring_feed.h"
+#include "traffic.h"
 #include "turns.h"
 #include "wakeup.h"
 
@@ -37,10 +39,10 @@ class Publisher
 public:
 	/*
 	 * stop_requests counts requests to stop: the first ends publishing and waits for what is under way, the
-	 * second ends that too. Whoever counts notifies the wakeup.
+	 * second ends that too. Whoever counts notifies the wakeup. Monitor: who wants to know how it goes, or nullptr.
 	 */
 	Publisher(const Config &config, RingDirectory *directory, Queue *queue, Wakeup *wakeup,
-			  const std::atomic<int> *stop_requests);
+			  const std::atomic<int> *stop_requests, Monitor *monitor = nullptr);
 
 	/* Returns when it was asked to stop; Fatal when it can't go on. */
 	void run();
@@ -50,6 +52,8 @@ private:
 	using Feeds = std::map<std::string, std::unique_ptr<RingFeed>>;
 
 	void beat();
+	void tell_status();
+	double stalled();
 	void inspect();
 	void look_for_rings();
 	void drop_replaced();
@@ -84,11 +88,13 @@ private:
 	Queue &queue_;
 	Wakeup &wakeup_;
 	const std::atomic<int> &stop_requests_;
+	Monitor *monitor_;
 
 	Ledger ledger_;
 	HandOff hand_off_;
 	Lineage lineage_;
 	Published published_;
+	Traffic traffic_;
 	RingFeed::Context feed_context_;
 	Feeds feeds_; /* by name: "decoder" comes before "snapshot-..." */
 	uint32_t feeds_made_ = 0;
@@ -100,6 +106,12 @@ private:
 	Progress progress_;
 	WaitNotice notice_;      /* of NATS */
 	WaitNotice ring_notice_; /* of the decoder's ring */
+
+	/* For those who watch. */
+	Incidents incidents_;
+	Clock::time_point progress_at_; /* something was acknowledged, or nothing was to be */
+	uint64_t acked_seen_ = 0;
+	uint64_t stored_seen_ = 0;
 
 	/* Of the turn of the loop. */
 	Clock::time_point now_;

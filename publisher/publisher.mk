@@ -18,10 +18,10 @@ PROTOC ?= protoc
 say ?= @echo "  "
 Q ?= @
 
-PUBLISHER_PACKAGES = libnats spdlog yaml-cpp libzstd protobuf
+PUBLISHER_PACKAGES = libnats spdlog yaml-cpp libzstd protobuf prometheus-cpp-core
 PUBLISHER_CXXFLAGS ?= -O2 -g
 PUBLISHER_CPPFLAGS = -I$(SRCDIR)/publisher -I$(SRCDIR)/src -isystem $(BUILDDIR)/gen \
-	$(shell pkg-config --cflags $(PUBLISHER_PACKAGES))
+	$(shell pkg-config --cflags $(PUBLISHER_PACKAGES) cpp-httplib)
 PUBLISHER_LIBS = $(shell pkg-config --libs $(PUBLISHER_PACKAGES)) -pthread
 publisher_sanitize = $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-pointer) \
 	$(if $(findstring thread,$(SANITIZE)),-Wno-tsan)
@@ -30,22 +30,26 @@ publisher_compile = $(CXX) $(PUBLISHER_CXXFLAGS) -std=c++20 -pthread -Wall -Wext
 
 # What the unit tests link: all but NATS and main().
 UNIT_PUBLISHER_SRCS = publisher/compression.cpp publisher/config.cpp publisher/cursor.cpp publisher/datetime.cpp \
-	publisher/frame_messages.cpp publisher/hand_off.cpp publisher/ledger.cpp publisher/lineage.cpp publisher/log.cpp publisher/mover.cpp \
+	publisher/frame_messages.cpp publisher/hand_off.cpp publisher/ledger.cpp publisher/lineage.cpp publisher/log.cpp publisher/log_json.cpp publisher/log_limit.cpp publisher/mover.cpp \
 	publisher/package_assembler.cpp publisher/parts.cpp publisher/progress.cpp publisher/published.cpp publisher/publisher.cpp \
 	publisher/record_messages.cpp publisher/ring_directory.cpp publisher/ring_feed.cpp publisher/ring_source.cpp \
-	publisher/subject.cpp publisher/table_schema.cpp publisher/table_state.cpp publisher/tail_json.cpp publisher/wakeup.cpp
+	publisher/subject.cpp publisher/table_schema.cpp publisher/table_state.cpp publisher/tail_json.cpp publisher/wakeup.cpp \
+	publisher/health.cpp publisher/metrics.cpp publisher/monitor.cpp publisher/publisher_status.cpp publisher/status_json.cpp \
+	publisher/traffic.cpp
 
 PUBLISHER_RING_SRCS = src/ring.cpp src/ring_file.cpp src/ring_fault.cpp
 PUBLISHER_SRCS = publisher/main.cpp publisher/compression.cpp publisher/config.cpp publisher/cursor.cpp \
 	publisher/frame_messages.cpp publisher/hand_off.cpp publisher/jetstream.cpp publisher/jetstream_api.cpp \
-	publisher/ledger.cpp publisher/lineage.cpp publisher/log.cpp publisher/mover.cpp publisher/nats_connection.cpp \
+	publisher/ledger.cpp publisher/lineage.cpp publisher/log.cpp publisher/log_json.cpp publisher/log_limit.cpp publisher/mover.cpp publisher/nats_connection.cpp \
 	publisher/package_assembler.cpp publisher/parts.cpp publisher/progress.cpp publisher/published.cpp publisher/publisher.cpp \
 	publisher/record_messages.cpp publisher/ring_directory.cpp publisher/ring_feed.cpp publisher/ring_source.cpp \
 	publisher/state_bucket.cpp publisher/stream_reader.cpp publisher/stream_setup.cpp publisher/subject.cpp \
-	publisher/table_schema.cpp publisher/table_state.cpp publisher/wakeup.cpp $(PUBLISHER_RING_SRCS)
+	publisher/table_schema.cpp publisher/table_state.cpp publisher/wakeup.cpp publisher/traffic.cpp \
+	publisher/health.cpp publisher/http_server.cpp publisher/metrics.cpp publisher/monitor.cpp publisher/publisher_status.cpp \
+	publisher/status_json.cpp $(PUBLISHER_RING_SRCS)
 TAIL_SRCS = publisher/tail.cpp publisher/compression.cpp publisher/config.cpp publisher/datetime.cpp \
 	publisher/jetstream_api.cpp publisher/nats_connection.cpp publisher/package_assembler.cpp \
-	publisher/subject.cpp publisher/tail_json.cpp publisher/wakeup.cpp publisher/log.cpp
+	publisher/subject.cpp publisher/tail_json.cpp publisher/wakeup.cpp publisher/log.cpp publisher/log_json.cpp publisher/log_limit.cpp
 
 PUBLISHER_OBJDIR = $(BUILDDIR)/publisher-objects
 publisher_objects = $(patsubst %.cpp,$(PUBLISHER_OBJDIR)/%.o,$(1))
@@ -54,12 +58,20 @@ SIPHON_PB_OBJECT = $(PUBLISHER_OBJDIR)/gen/siphon.pb.o
 
 publisher: $(BUILDDIR)/siphon-publisher $(BUILDDIR)/siphon-tail
 
+# Only one of the programs talks HTTP.
+$(BUILDDIR)/siphon-publisher: http_libs = $(shell pkg-config --libs cpp-httplib openssl)
 $(BUILDDIR)/siphon-publisher: $(call publisher_objects,$(PUBLISHER_SRCS)) $(SIPHON_PB_OBJECT)
 $(BUILDDIR)/siphon-tail: $(call publisher_objects,$(TAIL_SRCS)) $(SIPHON_PB_OBJECT)
 
 $(BUILDDIR)/siphon-publisher $(BUILDDIR)/siphon-tail:
 	$(say) "LINK $@"
-	$(Q)$(CXX) $(publisher_sanitize) -o $@ $^ $(PUBLISHER_LIBS)
+	$(Q)$(CXX) $(publisher_sanitize) -o $@ $^ $(PUBLISHER_LIBS) $(http_libs)
+
+# The page as a string.
+$(BUILDDIR)/gen/status_page.inc: $(SRCDIR)/publisher/status_page.html
+	@mkdir -p $(@D)
+	$(Q){ printf 'R"HTML('; cat $<; printf ')HTML"\n'; } >$@
+$(PUBLISHER_OBJDIR)/publisher/http_server.o: $(BUILDDIR)/gen/status_page.inc
 
 $(PUBLISHER_OBJDIR)/%.o: $(SRCDIR)/%.cpp $(SIPHON_PB)
 	@mkdir -p $(@D)

@@ -32,6 +32,7 @@ struct Message
 	std::string previous_id;
 	std::vector<Header> headers;
 	std::string_view body;
+	uint64_t compression_ns = 0; /* that making the body took */
 };
 
 enum class Verdict {

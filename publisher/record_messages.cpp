@@ -38,6 +38,7 @@ RecordMessages::build(Message *message)
 	message->subject = next_subject();
 	message->id = MessageId{epoch_, position_, next_}.format();
 	message->body = result.body;
+	message->compression_ns = result.nanoseconds;
 	message->headers = headers_;
 	message->headers.push_back({"Siphon-Encoding", result.encoding});
 	if (parts_ > 1)

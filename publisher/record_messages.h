@@ -30,6 +30,8 @@ public:
 
 	bool active() const { return !subjects_.empty() && next_ <= total_; }
 	uint32_t total() const { return total_; }
+	/* Number of the message that build() makes next. */
+	uint32_t next() const { return next_; }
 	size_t next_size() const { return piece().size(); }
 	const std::string &next_subject() const { return subjects_[(next_ - 1) / parts_]; }
 	/* Is the message that build() makes next the last of its subject? */

@@ -16,7 +16,7 @@ static constexpr std::chrono::milliseconds kOriginRetry{250};
 RingFeed::RingFeed(const std::string &name, uint32_t number, std::unique_ptr<RingSource> ring, const Context &context)
 	: Source(name, number, name != kDecoderRing), ring_(std::move(ring)), root_(context.subject_root),
 	  queue_(*context.queue), ledger_(*context.ledger), hand_off_(*context.hand_off), lineage_(*context.lineage),
-	  published_(*context.published), frame_messages_(context.subject_root, context.compression_level),
+	  published_(*context.published), traffic_(*context.traffic), frame_messages_(context.subject_root, context.compression_level),
 	  record_(context.compression_level), schemas_(context.queue)
 {
 }
@@ -91,6 +91,38 @@ RingFeed::resume(const Cursor *cursor, uint64_t end_sequence)
 	cursor_ = resume_ = *cursor;
 }
 
+static bool
+carries_events(FrameKind kind)
+{
+	return kind == FrameKind::Changes || kind == FrameKind::Held || kind == FrameKind::Snapshot ||
+		   kind == FrameKind::Dropped;
+}
+
+/* What the message that is being built carries; completes: it is its record's last. */
+Load
+RingFeed::load(bool completes) const
+{
+	const FrameHeader &header = frame_.header;
+	Load load;
+
+	load.kind = marker()                         ? MessageKind::Marker
+				: kind() == FrameKind::Watermark ? MessageKind::Watermark
+				: kind() == FrameKind::Message   ? MessageKind::Message
+				: kind() == FrameKind::Snapshot  ? MessageKind::Snapshot
+				: held_                          ? MessageKind::Held
+												 : MessageKind::Changes;
+	load.completes = completes;
+	if (carries_events(kind()))
+	{
+		load.table = counted_;
+		load.events = header.events;
+		load.operations = operations_;
+	}
+	load.first_commit = header.first_commit;
+	load.last_commit = header.last_commit;
+	return load;
+}
+
 /* False: the ring is empty. */
 bool
 RingFeed::read_frame()
@@ -114,9 +146,16 @@ RingFeed::read_frame()
 
 		if (!split_route(frame_, &schema, &table))
 			corrupt();
-		schema_ = schema;
-		table_ = table;
+		if (schema != schema_ || table != table_)
+		{
+			schema_ = schema;
+			table_ = table;
+			counted_ = nullptr;
+		}
+		if (counted_ == nullptr && carries_events(kind()))
+			counted_ = traffic_.table(schema, table);
 	}
+	std::copy(std::begin(frame_.header.operations), std::end(frame_.header.operations), operations_.begin());
 	have_frame_ = true;
 	return true;
 }
@@ -421,6 +460,12 @@ RingFeed::admit_rest(const Position &upto, bool resuming)
 	if (events->empty())
 		corrupt();
 	record_events_ = static_cast<uint64_t>(events->size());
+	operations_ = {};
+	for (const v1::Event &event : *events)
+	{
+		if (event.operation() >= 1 && event.operation() <= kCountedOperations)
+			operations_[static_cast<size_t>(event.operation() - 1)]++;
+	}
 	record_.start(package.SerializeAsString(),
 				  {held_ ? held_subject(root_, schema_, table_, header.partition)
 						 : events_subject(root_, schema_, table_, header.partition)},
@@ -653,7 +698,11 @@ RingFeed::build(Message *message)
 
 	if (record_.active())
 	{
+		bool last_of_all = record_.total() == record_.next();
+
 		cursor_ = record_.build(message);
+		built.load = load(last_of_all && !marker());
+		built.load.events = record_events_;
 		if (record_.active())
 			return built;
 		if (marker())
@@ -673,6 +722,7 @@ RingFeed::build(Message *message)
 			   frame_messages_.plan().total};
 	built.ack = last_of_frame ? frame_.end : 0;
 	built.events = last_of_record ? frame_.header.events : 0;
+	built.load = load(last_of_record);
 	frame_messages_.build(message);
 	if (!ring_->reader().intact(frame_))
 	{

@@ -35,6 +35,7 @@ public:
 		HandOff *hand_off;
 		Lineage *lineage;
 		Published *published;
+		Traffic *traffic;
 	};
 
 	RingFeed(const std::string &name, uint32_t number, std::unique_ptr<RingSource> ring, const Context &context);
@@ -56,6 +57,11 @@ public:
 	}
 	/* A message to a held subject is prepared, or the stream has a part of a record and the rest is to come. */
 	bool holding() const { return open() || (active() && held_); }
+
+	/* Of the table of the last frame that has one. */
+	const std::string &schema() const { return schema_; }
+	const std::string &table_name() const { return table_; }
+	bool refused() const { return refused_; }
 
 	uint64_t epoch() const override { return ring_->reader().epoch(); }
 	const Cursor *cursor() const override;
@@ -101,6 +107,7 @@ private:
 	void check_intact() const;
 	void refuse(const std::string &what);
 	TableFrame table() const;
+	Load load(bool completes) const;
 
 	std::unique_ptr<RingSource> ring_;
 	const std::string root_;
@@ -109,6 +116,7 @@ private:
 	HandOff &hand_off_;
 	Lineage &lineage_;
 	Published &published_;
+	Traffic &traffic_;
 
 	FrameMessages frame_messages_;
 	RecordMessages record_;   /* of a watermark, a marker, or what is left of a package */
@@ -119,6 +127,8 @@ private:
 	bool held_ = false;       /* its messages go to a held subject */
 	std::string schema_;      /* of its route */
 	std::string table_;
+	TableTraffic *counted_ = nullptr; /* of that table; nullptr: not looked up */
+	std::array<uint32_t, kCountedOperations> operations_{}; /* of the frame's record, as far as it is published */
 
 	uint64_t record_events_ = 0; /* of what is left of a package */
 	Origin origin_{};

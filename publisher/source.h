@@ -11,6 +11,7 @@
 
 #include "cursor.h"
 #include "queue.h"
+#include "traffic.h"
 
 namespace siphon {
 
@@ -47,6 +48,7 @@ public:
 		uint64_t ack = 0;    /* the ring may be acknowledged up to here when the message is stored; 0: no further */
 		uint64_t events = 0; /* of the record, if the message completes one */
 		bool none = false;   /* there is no message: what it was made of turned out to be damaged */
+		Load load;           /* for the figures */
 	};
 	/* Fills in all but sequence, previous_id and Siphon-Cursors, and goes on to the next message. */
 	virtual Built build(Message *message) = 0;

@@ -14,6 +14,7 @@
 #include "outlet.h"
 #include "package.h"
 #include "removals.h"
+#include "report.h"
 #include "retention.h"
 #include "ring_output.h"
 #include "session.h"
@@ -73,6 +74,7 @@ load_registry(bool first)
 	LWLockRelease(siphon_shared->registry_lock);
 
 	tables_set(registry);
+	report_tables(registry);
 	if (removals_load(registry))
 		decoder_events_added();
 	MemoryContextSwitchTo(caller);
@@ -156,6 +158,7 @@ decoder_drained(void)
 {
 	TimestampTz now = GetCurrentTimestamp();
 
+	outlet_drained(now);
 	decoder_serve(now);
 	if (pending_since)
 	{
@@ -173,12 +176,14 @@ void
 decoder_transaction_begin(XLogRecPtr end)
 {
 	transaction_end = end;
+	report_transaction_begins();
 }
 
 void
 decoder_transaction_end(XLogRecPtr commit_lsn, TimestampTz commit_time, bool with_events)
 {
 	transaction_end = 0;
+	report_transaction_ends();
 	figure_add(app, Figure::Transactions, 1);
 	if (!with_events)
 		return;
@@ -225,7 +230,10 @@ decoder_rows_changed(Oid relid, const char *what, bool resync)
 	if (table)
 		strlcpy(table->reason, what, sizeof(table->reason));
 	if (registry)
+	{
 		registry_end_change(registry);
+		report_tables(registry);
+	}
 	ereport(LOG,
 			(errmsg("siphon: table %s %s, which no event can express", name, what),
 			 anew ? errdetail("The table's rows are brought out anew.")

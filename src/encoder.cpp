@@ -205,7 +205,7 @@ add_event(Table *table, int partition, const Transaction &transaction, const Eve
 	if (event.more)
 		wire.raw(event.more->data, event.more->size);
 	wire.commit();
-	package_end_event(table, partition, position, transaction.commit_time);
+	package_end_event(table, partition, event.operation, position, transaction.commit_time);
 }
 
 void
@@ -275,7 +275,7 @@ encode_row(Table *table, const Datum *attributes, const bool *isnull, XLogRecPtr
 	for (int i = 0; i < table->ncolumns; i++)
 		value_write(&wire, siphon::field::kValues, new_values[i]);
 	wire.commit();
-	package_end_event(table, partition, position, 0);
+	package_end_event(table, partition, Operation::Snapshot, position, 0);
 	return partition;
 }
 

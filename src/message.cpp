@@ -68,6 +68,7 @@ message_write(const char *application, const char *prefix, const char *content, 
 	route[0] = '\0';
 	memcpy(route + 1, prefix, prefix_length);
 	info.kind = siphon::FrameKind::Message;
+	info.first_commit = info.last_commit = unix_microseconds(commit_time);
 	info.events = 1;
 	info.first = info.last = position;
 	info.route = route;

@@ -4,6 +4,7 @@
 #include "outlet.h"
 
 #include "decoder.h"
+#include "report.h"
 #include "ring_output.h"
 #include "snapshot.h"
 
@@ -12,6 +13,7 @@ struct Milestone
 {
 	uint64 ring;
 	XLogRecPtr lsn;
+	TimestampTz commit_time;
 };
 
 static constexpr int kMilestones = 4096;
@@ -26,6 +28,8 @@ static XLogRecPtr confirmable; /* acknowledged, but not yet confirmed */
 static XLogRecPtr confirmed;
 static TimestampTz last_confirm;
 static TimestampTz last_heartbeat;
+static TimestampTz drained_at;  /* when there was no WAL left to decode, last */
+static TimestampTz acked_until; /* commit time of what was acknowledged last */
 static siphon::WireBuffer watermark;
 static uint64 origin_begins; /* the last origin record: its place in the ring */
 static uint64 origin_ends;
@@ -60,19 +64,38 @@ take_acks(void)
 	while (nmilestones > 0 && milestones[first_milestone].ring <= acked)
 	{
 		confirmable = milestones[first_milestone].lsn;
+		acked_until = milestones[first_milestone].commit_time;
 		first_milestone = (first_milestone + 1) % kMilestones;
 		nmilestones--;
 	}
 	return acked;
 }
 
+void
+outlet_drained(TimestampTz now)
+{
+	drained_at = now;
+}
+
+/* How old the oldest transaction is, or may be, that is not acknowledged: microseconds, or kNoFigure. */
+static uint64
+lag(TimestampTz now)
+{
+	TimestampTz since = nmilestones > 0 ? milestones[first_milestone].commit_time : Max(drained_at, acked_until);
+
+	if (since == 0)
+		return siphon::kNoFigure;
+	return now > since ? static_cast<uint64>(now - since) : 0;
+}
+
 static void
-heartbeat(TimestampTz now, uint64 acked)
+heartbeat(TimestampTz now, uint64 acked, XLogRecPtr decoded)
 {
 	ring_output_heartbeat(now);
 	figure_set(app, Figure::RingUsed, ring_output_written() - acked);
 	figure_set(app, Figure::PublisherPid, ring_output_publisher_pid());
 	figure_set(app, Figure::PublisherSeen, ring_output_publisher_heartbeat());
+	report_progress(app, decoded, confirmed, lag(now));
 	last_heartbeat = now;
 }
 
@@ -91,7 +114,7 @@ outlet_serve(TimestampTz now, bool idle, XLogRecPtr decoded)
 	uint64 acked = take_acks();
 
 	if (now - last_heartbeat >= kHeartbeatInterval)
-		heartbeat(now, acked);
+		heartbeat(now, acked, decoded);
 	if (now - last_confirm < kConfirmInterval)
 		return;
 	if (idle && nmilestones == 0 && nothing_written(acked) && decoded > confirmable)
@@ -156,5 +179,5 @@ outlet_watermark(XLogRecPtr commit_lsn, TimestampTz commit_time, XLogRecPtr deco
 	if (nmilestones < kMilestones)
 		nmilestones++;
 	last = (first_milestone + nmilestones - 1) % kMilestones;
-	milestones[last] = Milestone{ring_output_written(), decoded};
+	milestones[last] = Milestone{ring_output_written(), decoded, commit_time ? commit_time : GetCurrentTimestamp()};
 }

@@ -34,6 +34,9 @@ extern bool outlet_busy(void);
  */
 extern void outlet_watermark(XLogRecPtr commit_lsn, TimestampTz commit_time, XLogRecPtr decoded);
 
+/* All WAL that there is was decoded, at this time. */
+extern void outlet_drained(TimestampTz now);
+
 /*
  * Reads acknowledgements and, at most four times a second, confirms the slot. If `idle`, no event up to `decoded` waits
  * in a package, so that WAL without events can be confirmed as well.

@@ -12,6 +12,7 @@
 #include "message.h"
 #include "package.h"
 #include "renames.h"
+#include "report.h"
 #include "snapshot.h"
 
 extern "C" {
@@ -328,8 +329,10 @@ publish(Table *table, const Leaf *leaf, Relation relation, ReorderBufferChange *
 		decoder_rows_changed(table->relid, "has a change of a row that nothing names, as it has no replica identity",
 							 false);
 	}
+	report_encode_begins();
 	encode_change(table, leaf, change->action, relation, siphon_change_tuple(change->data.tp.oldtuple),
 				  siphon_change_tuple(change->data.tp.newtuple), current, ordinal);
+	report_encode_ends();
 }
 
 /* The transaction wrote rows of a table which a table that it attaches this one to does not have. */

@@ -19,8 +19,10 @@ struct Package
 	int partition;
 	WireBuffer bytes;
 	uint32 events;
+	uint32 operations[siphon::kCountedOperations];
 	siphon::Position first;
 	siphon::Position last;
+	TimestampTz first_commit;
 	TimestampTz last_commit;
 	size_t length_bytes; /* that the length of the last event took */
 	size_t event_at;     /* where the event that is being written starts */
@@ -103,6 +105,12 @@ package_write(Package *package)
 	info.table = package->table->relid;
 	info.partition = static_cast<uint32>(package->partition);
 	info.events = package->events;
+	memcpy(info.operations, package->operations, sizeof(info.operations));
+	if (package->last_commit)
+	{
+		info.first_commit = unix_microseconds(package->first_commit);
+		info.last_commit = unix_microseconds(package->last_commit);
+	}
 	info.first = package->first;
 	info.last = package->last;
 	info.route = package->table->route;
@@ -183,7 +191,8 @@ package_begin_event(Table *table, int partition, size_t bound, siphon::Position 
 }
 
 void
-package_end_event(Table *table, int partition, siphon::Position position, TimestampTz commit_time)
+package_end_event(Table *table, int partition, siphon::Operation operation, siphon::Position position,
+				  TimestampTz commit_time)
 {
 	Package *package = table->packages[partition];
 	WireBuffer *bytes = &package->bytes;
@@ -199,7 +208,10 @@ package_end_event(Table *table, int partition, siphon::Position position, Timest
 		package->length_bytes = length_bytes;
 	}
 	protozero::add_varint_to_buffer(event - length_bytes, length);
-	package->events++;
+	if (package->events++ == 0)
+		package->first_commit = commit_time;
+	if (static_cast<int>(operation) <= siphon::kCountedOperations)
+		package->operations[static_cast<int>(operation) - 1]++;
 	package->last = position;
 	package->last_commit = commit_time;
 	if (bytes->size >= package_size())

@@ -20,7 +20,8 @@ extern void packages_init(RecordWriter writer);
  * packages to the ring, and so wait for its space.
  */
 extern siphon::WireBuffer *package_begin_event(Table *table, int partition, size_t bound, siphon::Position position);
-extern void package_end_event(Table *table, int partition, siphon::Position position, TimestampTz commit_time);
+extern void package_end_event(Table *table, int partition, siphon::Operation operation, siphon::Position position,
+							  TimestampTz commit_time);
 
 /* Writes all open packages to the ring. */
 extern void packages_write_all(void);

@@ -93,6 +93,7 @@ RingWriter::create(void *memory, uint64_t capacity, uint64_t epoch, const char *
 	acked_ = 0;
 	violations_ = 0;
 	max_frame_payload_ = frame_payload_limit(capacity);
+	memset(durations_, 0, sizeof(durations_));
 
 	header_->version = kRingVersion;
 	header_->header_size = kRingHeaderSize;
@@ -164,6 +165,9 @@ RingWriter::write(const RecordInfo &info, const void *payload, uint32_t length, 
 	header.last = info.last;
 	header.events = info.events;
 	header.generation = info.generation;
+	memcpy(header.operations, info.operations, sizeof(header.operations));
+	header.first_commit = info.first_commit;
+	header.last_commit = info.last_commit;
 	memcpy(front, &header, sizeof(header));
 	if (info.route_length > 0)
 		memcpy(front + sizeof(header), info.route, info.route_length);
@@ -224,6 +228,23 @@ void
 RingWriter::heartbeat(uint64_t now_us)
 {
 	header_->worker_heartbeat.store(now_us, std::memory_order_relaxed);
+}
+
+void
+RingWriter::set_figure(RingFigure figure, uint64_t value)
+{
+	header_->figures.values[static_cast<uint32_t>(figure)].store(value, std::memory_order_relaxed);
+}
+
+void
+RingWriter::add_duration(RingDuration duration, uint64_t ns)
+{
+	auto i = static_cast<uint32_t>(duration);
+	uint32_t bucket = DurationCounts::bucket(ns);
+
+	durations_[i].add(ns);
+	header_->figures.durations[i].counts[bucket].store(durations_[i].counts[bucket], std::memory_order_relaxed);
+	header_->figures.durations[i].sum_ns.store(durations_[i].sum_ns, std::memory_order_relaxed);
 }
 
 void
@@ -495,6 +516,24 @@ uint64_t
 RingReader::worker_heartbeat() const
 {
 	return header_->worker_heartbeat.load(std::memory_order_relaxed);
+}
+
+uint64_t
+RingReader::figure(RingFigure figure) const
+{
+	return header_->figures.values[static_cast<uint32_t>(figure)].load(std::memory_order_relaxed);
+}
+
+DurationCounts
+RingReader::durations(RingDuration duration) const
+{
+	const auto &shared = header_->figures.durations[static_cast<uint32_t>(duration)];
+	DurationCounts counts = {};
+
+	for (uint32_t i = 0; i < kDurationBuckets; i++)
+		counts.counts[i] = shared.counts[i].load(std::memory_order_relaxed);
+	counts.sum_ns = shared.sum_ns.load(std::memory_order_relaxed);
+	return counts;
 }
 
 } // namespace siphon

@@ -34,10 +34,12 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "ring_figures.h"
+
 namespace siphon {
 
 constexpr uint64_t kRingMagic = 0x676e697270697300; /* "\0sipring" */
-constexpr uint32_t kRingVersion = 3;
+constexpr uint32_t kRingVersion = 4;
 constexpr size_t kRingPage = 4096;
 constexpr size_t kRingHeaderSize = 2 * kRingPage;
 constexpr size_t kFrameAlignment = 16;
@@ -72,6 +74,9 @@ struct Position
 	uint64_t ordinal;
 };
 
+/* Operations whose events are counted: INSERT, UPDATE, DELETE, TRUNCATE. Snapshot rows tell by their frame's kind. */
+constexpr int kCountedOperations = 4;
+
 /* What the caller says of a record. */
 struct RecordInfo
 {
@@ -84,6 +89,10 @@ struct RecordInfo
 	Position last;
 	const char *route;     /* schema, a NUL, table (no final NUL); empty for watermarks */
 	uint16_t route_length; /* at most kRouteMax */
+	/* For metrics alone: */
+	uint32_t operations[kCountedOperations] = {}; /* events of each */
+	int64_t first_commit = 0; /* when the first event's transaction committed, microseconds since 1970; 0: not known */
+	int64_t last_commit = 0;
 };
 
 /*
@@ -106,8 +115,11 @@ struct FrameHeader
 	Position last;
 	uint32_t events;
 	uint32_t generation;
+	uint32_t operations[kCountedOperations];
+	int64_t first_commit;
+	int64_t last_commit;
 };
-static_assert(sizeof(FrameHeader) == 80);
+static_assert(sizeof(FrameHeader) == 112);
 static_assert(sizeof(FrameHeader) % kFrameAlignment == 0);
 
 /* The start of the file. The first page is the worker's, the second the publisher's. */
@@ -127,6 +139,7 @@ struct RingHeader
 	alignas(64) std::atomic<uint32_t> worker_asleep;
 	std::atomic<uint32_t> closed;           /* 1: the worker is gone, a new ring will replace this one */
 	std::atomic<uint64_t> worker_heartbeat; /* microseconds since 1970 */
+	alignas(64) RingFigures figures;
 
 	alignas(kRingPage) std::atomic<uint64_t> read;
 	alignas(64) std::atomic<uint64_t> acked;
@@ -202,6 +215,8 @@ public:
 	void set_asleep(bool asleep);
 
 	void heartbeat(uint64_t now_us);
+	void set_figure(RingFigure figure, uint64_t value);
+	void add_duration(RingDuration duration, uint64_t ns);
 	/* Tells the publisher that no frame will follow. */
 	void close();
 
@@ -221,6 +236,7 @@ private:
 	uint64_t acked_;
 	uint64_t violations_;
 	uint32_t max_frame_payload_;
+	DurationCounts durations_[static_cast<uint32_t>(RingDuration::Count)];
 };
 
 enum class AttachResult {
@@ -288,6 +304,9 @@ public:
 	/* Also writes acked anew, should somebody have written over it. */
 	void heartbeat(uint64_t now_us);
 	uint64_t worker_heartbeat() const;
+	/* What the worker says of itself; each may be anything. */
+	uint64_t figure(RingFigure figure) const;
+	DurationCounts durations(RingDuration duration) const;
 	uint64_t epoch() const { return epoch_; }
 	uint64_t history() const { return history_; }
 	uint64_t capacity() const { return capacity_; }

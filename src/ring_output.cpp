@@ -18,7 +18,8 @@ static RingServe serve;
 static int lock = -1;
 static int own_bell = -1;
 static int publisher_bell = -1;
-static WaitEventSet *wait_set;
+static WaitEventSet *wait_set; /* not NULL: the ring is open */
+static uint64 waited;          /* nanoseconds, for space */
 
 static constexpr long kWaitMs = 500;
 
@@ -110,6 +111,11 @@ ring_output_remove(void)
 void
 ring_output_unlock(void)
 {
+	if (wait_set)
+	{
+		ring.set_figure(siphon::RingFigure::Ended, 1);
+		siphon::bell_ring(publisher_bell);
+	}
 	if (lock >= 0)
 		close(lock);
 	lock = -1;
@@ -219,16 +225,37 @@ ring_output_publisher_heartbeat(void)
 	return ring.publisher_heartbeat();
 }
 
+void
+ring_output_figure(siphon::RingFigure figure, uint64 value)
+{
+	ring.set_figure(figure, value);
+}
+
+void
+ring_output_duration(siphon::RingDuration duration, uint64 ns)
+{
+	ring.add_duration(duration, ns);
+}
+
+uint64
+ring_output_waited(void)
+{
+	return waited;
+}
+
 static int64
 write_waiting(const siphon::RecordInfo &info, const siphon::WireBuffer *payload, uint32 offset)
 {
 	uint32 length = static_cast<uint32>(payload->size);
 	int64 written;
+	uint64 full_since = 0;
 
 	while ((written = ring.write(info, payload->data, length, offset)) < 0)
 	{
 		if (written < -1)
 			elog(ERROR, "a record does not keep the ring's rules");
+		if (full_since == 0)
+			full_since = monotonic_nanoseconds();
 		/* Say that we sleep, look once more, and only then sleep: an ack in between rings the bell. */
 		ring.set_asleep(true);
 		written = ring.write(info, payload->data, length, offset);
@@ -239,6 +266,13 @@ write_waiting(const siphon::RecordInfo &info, const siphon::WireBuffer *payload,
 			break;
 		serve(GetCurrentTimestamp());
 		check_ring();
+	}
+	if (unlikely(full_since != 0))
+	{
+		uint64 wait = monotonic_nanoseconds() - full_since;
+
+		waited += wait;
+		ring.add_duration(siphon::RingDuration::RingWait, wait);
 	}
 	if (ring.publisher_sleeps())
 		siphon::bell_ring(publisher_bell);

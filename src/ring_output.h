@@ -32,6 +32,12 @@ extern uint32 ring_output_frame_size(void);
 /* Waits until everything written is acknowledged. */
 extern void ring_output_flush(void);
 
+/* For people, see ring_figures.h. */
+extern void ring_output_figure(siphon::RingFigure figure, uint64 value);
+extern void ring_output_duration(siphon::RingDuration duration, uint64 ns);
+/* Nanoseconds that were waited for the ring's space so far. */
+extern uint64 ring_output_waited(void);
+
 /* Tells the publisher that the worker lives. */
 extern void ring_output_heartbeat(TimestampTz now);
 /* The publisher's own statements. */
@@ -47,7 +53,7 @@ enum class Wait { Wal, RingSpace, Acknowledgement, Snapshot, Standbys };
  */
 extern void worker_wait(Wait wait, long timeout_ms);
 
-/* Lets the next worker make the ring: for one that ends, before it says so. */
+/* Lets the next worker make the ring, and tells the publisher: for one that ends, before it says so. */
 extern void ring_output_unlock(void);
 
 /* Removes the ring's files; for a worker that is done with it. */

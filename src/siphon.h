@@ -7,6 +7,8 @@
 
 #include "pg.h"
 
+#include <ctime>
+
 /* Settings; siphon.cpp defines them and says what they mean. */
 extern char *siphon_ring_directory;
 extern int siphon_ring_size_kb;
@@ -137,6 +139,16 @@ static inline int64
 unix_microseconds(TimestampTz t)
 {
 	return t + int64{POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE} * USECS_PER_DAY;
+}
+
+/* For measuring how long something takes. */
+static inline uint64
+monotonic_nanoseconds(void)
+{
+	timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return static_cast<uint64>(now.tv_sec) * 1000000000 + static_cast<uint64>(now.tv_nsec);
 }
 
 extern "C" {

@@ -18,6 +18,21 @@ static constexpr uint64 kLargestRing = 16 * 1024 * 1024;
 SnapshotJob *snapshot_job;
 static int worker_number; /* 0: the leader */
 
+/* The leader speaks for all; see ring_figures.h. */
+static void
+report(void)
+{
+	using siphon::RingFigure;
+
+	ring_output_figure(RingFigure::SnapshotPhase, static_cast<uint64>(snapshot_job->phase) + 1);
+	ring_output_figure(RingFigure::BlocksTotal, pg_atomic_read_u64(&snapshot_job->blocks_total));
+	ring_output_figure(RingFigure::BlocksDone, pg_atomic_read_u64(&snapshot_job->blocks_done));
+	ring_output_figure(RingFigure::Rows, pg_atomic_read_u64(&snapshot_job->rows));
+	ring_output_figure(RingFigure::RowBytes, pg_atomic_read_u64(&snapshot_job->bytes));
+	ring_output_figure(RingFigure::HeldEvents, pg_atomic_read_u64(&snapshot_job->held_events));
+	ring_output_figure(RingFigure::Workers, static_cast<uint64>(snapshot_job->workers));
+}
+
 void
 snapshot_serve(TimestampTz now)
 {
@@ -32,6 +47,8 @@ snapshot_serve(TimestampTz now)
 			pg_atomic_write_u64(&snapshot_job->busy_until, 0);
 	}
 	ring_output_heartbeat(now);
+	if (worker_number == 0)
+		report();
 	if (*const_cast<volatile bool *>(&snapshot_job->cancel))
 		ereport(ERROR, (errcode(ERRCODE_QUERY_CANCELED), errmsg("the snapshot was ended by a command")));
 	if (*const_cast<volatile SnapshotPhase *>(&snapshot_job->phase) == SnapshotPhase::Failed)

@@ -99,7 +99,7 @@ enum class ValueKind : uint8_t {
 	List = 17
 };
 
-/* siphon.v1.Operation */
+/* siphon.v1.Operation. Of the first kCountedOperations, frames tell how many events they have. */
 enum class Operation : uint8_t {
 	Insert = 1,
 	Update = 2,

@@ -1,0 +1,147 @@
+/* See health.h. */
+#include "health.h"
+
+#include <fmt/format.h>
+
+namespace siphon {
+
+/* A worker gives a sign of life twice a second; siphon_applications waits for a publisher's as long. */
+static constexpr double kSilence = 5;
+/* Nothing acknowledged for so long. */
+static constexpr double kStalled = 30;
+/* The loop waits for NATS's answers, but not that long. */
+static constexpr std::chrono::seconds kLoopSlow{15};
+static constexpr std::chrono::seconds kLoopDead{60};
+/* Of what the slot may keep, this part is a reason to tell somebody. */
+static constexpr double kRetainedPart = 0.75;
+
+bool
+alive(const Status &status, Status::Clock::time_point now)
+{
+	return status.starting || now - status.at < kLoopDead;
+}
+
+static std::string
+ask_server(const Status &status)
+{
+	return fmt::format("SELECT state, reason, hint FROM siphon_applications WHERE application = '{}';",
+					   status.application);
+}
+
+static std::string
+ask_tables(const Status &status)
+{
+	return fmt::format("SELECT schema_name, table_name, state, reason FROM siphon_tables WHERE application = '{}';",
+					   status.application);
+}
+
+static void
+look_at_queue(const Status &status, std::vector<Problem> *problems)
+{
+	if (status.starting)
+	{
+		problems->push_back({"starting", "the publisher has not connected to NATS yet: " + status.queue,
+							 "See that nats-server runs there, and lets this user in.", true});
+		return;
+	}
+	if (!status.connected)
+		problems->push_back({"nats_disconnected", "there is no connection to NATS, for " + status.queue,
+							 "See that nats-server runs there; the publisher goes on by itself.", true});
+	else if (!status.refusal.empty())
+		problems->push_back({"refused", fmt::format("{} takes no messages: {}", status.queue, status.refusal),
+							 "nats stream info; then make room, or its limits larger (--stream-max-bytes with "
+							 "--update-stream).",
+							 true});
+	else if (!status.settled && !status.waiting_for.empty() && status.decoder() != nullptr)
+		problems->push_back({"unsettled", "waiting for " + status.waiting_for,
+							 "nats server report jetstream; the publisher goes on by itself.", true});
+}
+
+static void
+look_at_decoder(const Status &status, double age, std::vector<Problem> *problems)
+{
+	const RingStatus *decoder = status.decoder();
+
+	if (status.starting)
+		return;
+	if (decoder == nullptr)
+	{
+		problems->push_back({"no_ring", fmt::format("there is no decoder of application \"{}\" in {}",
+													status.application, status.ring_directory),
+							 "See that the server runs, with this siphon.ring_directory; then " + ask_server(status),
+							 true});
+		return;
+	}
+	if (decoder->figure(RingFigure::Ended) != 0)
+		problems->push_back({"decoder_ended", "the decoder has ended, and its slot may be lost", ask_server(status),
+							 true});
+	else if (decoder->silence + age > kSilence)
+		problems->push_back({"decoder_silent", fmt::format("the decoder gave no sign of life for {:.0f} s",
+														   decoder->silence + age),
+							 "See that the server runs; then " + ask_server(status), true});
+}
+
+static void
+look_at_tables(const Status &status, std::vector<Problem> *problems)
+{
+	const RingStatus *decoder = status.decoder();
+
+	/* Before its first sign of life, the decoder has not said. */
+	if (decoder == nullptr || decoder->figure(RingFigure::Newest) == 0)
+		return;
+
+	uint64_t tables = decoder->figure(RingFigure::Tables);
+	uint64_t failed = decoder->figure(RingFigure::TablesFailed);
+
+	if (tables == 0)
+		problems->push_back({"no_table", "no table is published",
+							 fmt::format("SELECT siphon_add_table('public.some_table', '{}');", status.application),
+							 true});
+	else if (failed >= tables)
+		problems->push_back({"tables_failed", fmt::format("none of {} tables is published as it should be", tables),
+							 ask_tables(status), true});
+	else if (failed > 0)
+		problems->push_back({"tables_failed", fmt::format("{} of {} tables need to be brought out anew", failed, tables),
+							 ask_tables(status), false});
+}
+
+static void
+look_at_wal(const Status &status, std::vector<Problem> *problems)
+{
+	const RingStatus *decoder = status.decoder();
+
+	if (decoder == nullptr || decoder->figure(RingFigure::RetainedLimit) == kNoFigure)
+		return;
+
+	double limit = static_cast<double>(decoder->figure(RingFigure::RetainedLimit));
+	double retained = static_cast<double>(decoder->figure(RingFigure::Retained));
+
+	if (limit > 0 && retained > kRetainedPart * limit)
+		problems->push_back({"retained_wal", fmt::format("the slot keeps {:.0f} MB of WAL, and is lost beyond {:.0f} MB",
+														 retained / 1048576, limit / 1048576),
+							 "See why nothing is acknowledged; SHOW siphon.max_retained_wal; SHOW max_slot_wal_keep_size;",
+							 false});
+}
+
+std::vector<Problem>
+find_problems(const Status &status, Status::Clock::time_point now)
+{
+	std::vector<Problem> problems;
+	double age = std::chrono::duration<double>(now - status.at).count();
+
+	if (!status.starting && now - status.at > kLoopSlow)
+		problems.push_back({"loop_stalled", fmt::format("the publisher's loop has stood still for {:.0f} s", age),
+							"If it stays so, restart the publisher: it goes on where it was.", true});
+	look_at_queue(status, &problems);
+	look_at_decoder(status, status.starting ? 0 : age, &problems);
+	look_at_tables(status, &problems);
+	if (status.stalled > kStalled)
+		problems.push_back({"stalled", fmt::format("nothing was acknowledged for {:.0f} s, although {} messages are "
+												   "under way or wait",
+												   status.stalled, status.in_flight),
+							"See the publisher's log.", true});
+	look_at_wal(status, &problems);
+	return problems;
+}
+
+} // namespace siphon

@@ -1,0 +1,30 @@
+/*
+ * Whether all is well, and what to type if not. A status alone decides, so that each rule can be tested.
+ */
+#ifndef SIPHON_HEALTH_H
+#define SIPHON_HEALTH_H
+
+#include <string>
+#include <vector>
+
+#include "status.h"
+
+namespace siphon {
+
+struct Problem
+{
+	const char *code; /* for programs; never changes its meaning */
+	std::string what;
+	std::string hint; /* what to type, or where to look */
+	bool unready;     /* nothing is replicated because of it */
+};
+
+/* What is wrong, the gravest first. */
+std::vector<Problem> find_problems(const Status &status, Status::Clock::time_point now);
+
+/* The loop turns, or waits for NATS for the first time. */
+bool alive(const Status &status, Status::Clock::time_point now);
+
+} // namespace siphon
+
+#endif

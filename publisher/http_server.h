@@ -1,0 +1,35 @@
+/*
+ * Answers questions over HTTP, on threads of its own: GET only, one answer for each connection. It takes what the
+ * monitor has, and never asks the loop.
+ */
+#ifndef SIPHON_HTTP_SERVER_H
+#define SIPHON_HTTP_SERVER_H
+
+#include <memory>
+
+#include "config.h"
+#include "monitor.h"
+
+namespace siphon {
+
+class HttpServer
+{
+public:
+	/*
+	 * Begins to listen where the configuration says. Where that can't be, as it is taken: Fatal(Usage) if it was asked
+	 * for, and else a line in the log, as publishing needs nobody who listens.
+	 */
+	HttpServer(const Config &config, const Monitor *monitor);
+	~HttpServer();
+	HttpServer(const HttpServer &) = delete;
+	HttpServer &operator=(const HttpServer &) = delete;
+
+private:
+	struct Running;
+
+	std::unique_ptr<Running> running_; /* nullptr: nothing listens */
+};
+
+} // namespace siphon
+
+#endif

@@ -1,0 +1,89 @@
+/* What Publisher tells of itself, once a second: see status.h. */
+#include "publisher.h"
+
+#include <set>
+
+namespace siphon {
+
+static RingStatus
+describe(const std::string &name, const RingFeed &feed)
+{
+	const RingReader &reader = feed.ring().reader();
+	uint64_t now = static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::microseconds>(
+											 std::chrono::system_clock::now().time_since_epoch())
+											 .count());
+	uint64_t heartbeat = reader.worker_heartbeat();
+	uint64_t unread = reader.written() - reader.read_position();
+	RingStatus ring;
+
+	ring.name = name;
+	ring.epoch = reader.epoch();
+	ring.capacity = reader.capacity();
+	ring.used = feed.ring().used();
+	ring.unread = std::min(unread, ring.capacity);
+	ring.silence = heartbeat < now ? static_cast<double>(now - heartbeat) / 1e6 : 0;
+	ring.schema = feed.schema();
+	ring.table = feed.table_name();
+	for (uint32_t i = 0; i < static_cast<uint32_t>(RingFigure::Count); i++)
+		ring.figures[i] = reader.figure(static_cast<RingFigure>(i));
+	for (uint32_t i = 0; i < static_cast<uint32_t>(RingDuration::Count); i++)
+		ring.durations[i] = reader.durations(static_cast<RingDuration>(i));
+	return ring;
+}
+
+/* Seconds in which nothing was acknowledged, although something is to be. */
+double
+Publisher::stalled()
+{
+	uint64_t acked = 0;
+	bool outstanding = !ledger_.empty();
+
+	for (const auto &[name, feed] : feeds_)
+	{
+		acked += feed->ring().reader().acked() + feed->ring().reader().epoch();
+		outstanding |= feed->ring().used() > 0;
+	}
+	if (!outstanding || acked != acked_seen_ || ledger_.stored_sequence() != stored_seen_)
+		progress_at_ = now_;
+	acked_seen_ = acked;
+	stored_seen_ = ledger_.stored_sequence();
+	return std::chrono::duration<double>(now_ - progress_at_).count();
+}
+
+void
+Publisher::tell_status()
+{
+	if (monitor_ == nullptr)
+		return;
+
+	auto status = std::make_shared<Status>();
+	std::vector<std::string> names = hand_off_.held_tables();
+	std::set<std::string> held(names.begin(), names.end());
+
+	status->at = now_;
+	status->application = config_.application;
+	status->ring_directory = config_.ring_directory;
+	status->queue = queue_.describe();
+	status->starting = false;
+	status->connected = queue_.ready();
+	status->settled = settled_;
+	status->waiting_for = decoder() == nullptr ? ring_notice_.what() : notice_.what();
+	status->refusal = refusal_;
+	status->stalled = stalled();
+	status->reconnects = queue_.interruptions();
+	status->in_flight = ledger_.messages();
+	status->in_flight_bytes = ledger_.bytes();
+	status->max_in_flight = config_.max_in_flight;
+	status->incidents = incidents_;
+	status->totals = traffic_.totals();
+	for (const auto &[name, traffic] : traffic_.tables())
+	{
+		status->tables.push_back(
+			{name.first, name.second, traffic, held.contains(name.first + "." + name.second)});
+	}
+	for (const auto &[name, feed] : feeds_)
+		status->rings.push_back(describe(name, *feed));
+	monitor_->put(std::move(status));
+}
+
+} // namespace siphon

@@ -1,0 +1,108 @@
+# The page at / in a real browser: what it shows is what happened, on a wide and a narrow screen, light and dark, and it
+# asks no other host for anything. Screenshots are kept beside the logs.
+use strict;
+use warnings FATAL => 'all';
+
+use File::Path ();
+use IPC::Run ();
+use PostgreSQL::Test::Utils;
+use Siphon;
+use Test::More;
+use Time::HiRes qw(sleep);
+
+my ($chromium) = grep { -x } map { "$_/chromium" } split /:/, $ENV{PATH};
+plan skip_all => 'chromium is not installed' unless $chromium;
+
+my $shots = "$PostgreSQL::Test::Utils::log_path/../screenshots";
+File::Path::make_path($shots);
+
+# What the page has become after some seconds, and a picture of it.
+sub look
+{
+	my ($name, $url, $size, @options) = @_;
+	my $home = PostgreSQL::Test::Utils::tempdir();
+	my ($dom, $log) = ('', '');
+
+	unlink "$shots/$name.png";
+	local $ENV{HOME} = $home;
+	for my $what ("--screenshot=$shots/$name.png", '--dump-dom')
+	{
+		my $run = IPC::Run::start(
+			[
+				$chromium, qw(--headless --no-sandbox --disable-gpu --disable-dev-shm-usage --hide-scrollbars
+				  --disable-background-networking --no-first-run --virtual-time-budget=7000 --enable-logging=stderr),
+				"--user-data-dir=$home/profile", "--window-size=$size", @options, $what, "$url/"
+			],
+			'<', \undef, '>', \$dom, '2>', \$log,
+			IPC::Run::timeout($PostgreSQL::Test::Utils::timeout_default));
+		ok($run->finish, "$name: chromium ends well ($what)") or diag($log);
+	}
+	cmp_ok(-s "$shots/$name.png" // 0, '>', 10000, "$name: a screenshot");
+	my @said = grep { /CONSOLE|Refused|Uncaught/ } split /\n/, $log;
+	is_deeply(\@said, [], "$name: the browser's console is empty");
+	return $dom;
+}
+
+my $node = siphon_node('primary');
+my $nats = siphon_nats();
+my $publisher = siphon_publisher($node, $nats);
+
+$node->safe_psql(
+	'postgres', q{
+	CREATE TABLE issues (id bigint PRIMARY KEY, title text);
+	CREATE TABLE "<img src=x onerror=document.title='hacked'>" (id bigint PRIMARY KEY);
+	CREATE TABLE big (id bigint PRIMARY KEY, filler text);
+	ALTER TABLE big ALTER filler SET STORAGE PLAIN;
+	INSERT INTO big SELECT g, repeat('x', 1000) FROM generate_series(1, 20000) g});
+add_table($node, 'issues');
+add_table($node, q{"<img src=x onerror=document.title=''hacked''>"});
+
+# A snapshot that takes its time, and changes meanwhile: the plots need some of the samples that are taken every five seconds.
+$node->safe_psql('postgres', "ALTER SYSTEM SET siphon.snapshot_rate = '200kB'");
+$node->reload;
+add_table($node, 'big', snapshot => 'true');
+$node->safe_psql('postgres', q{INSERT INTO "<img src=x onerror=document.title='hacked'>" VALUES (1)});
+my $next = 0;
+wait_until(
+	'there are samples',
+	sub {
+		$next++;
+		$node->safe_psql('postgres',
+			"INSERT INTO issues SELECT $next * 1000 + g, repeat('title ', 20) FROM generate_series(1, 100 + 40 * ($next % 7)) g");
+		sleep 0.2;
+		return @{ JSON::PP::decode_json($publisher->get('/history')->{content})->{samples} } >= 6;
+	});
+wait_confirmed($node);
+wait_until('the snapshot is under way',
+	sub { grep { $_->{snapshot} && $_->{snapshot}{rows} > 0 } @{ $publisher->status->{tables} } });
+
+my $page = $publisher->get('/')->{content};
+unlike($page, qr{(?:src|href)="(?!data:)|url\(|//(?!www\.w3\.org/2000/svg)[a-z]+\.}, 'the page names no other host');
+
+my %theme = (light => [], dark => ['--blink-settings=preferredColorScheme=0']);
+
+for my $theme (sort keys %theme)
+{
+	for my $size ([ 'wide', '1280,1150' ], [ 'phone', '500,2300' ])
+	{
+		my $name = "status-$size->[0]-$theme";
+		my $dom = look($name, $publisher->url, $size->[1], @{ $theme{$theme} });
+
+		like($dom, qr{<title>Siphon main</title>}, "$name: no script from a table's name");
+		like($dom, qr{class="state (?:good|warn)"[^>]*>replicating<}, "$name: it replicates");
+		like($dom, qr{public\.issues</td>.*?data-label="inserts">[\d.]+ ?k?<}s, "$name: a table and its figures");
+		like($dom, qr{public\.&lt;img src=x}, "$name: a name that would be HTML");
+		like($dom, qr{public\.big</td>.*?>snapshot<div class="bar"><i style="width:[\d.]+%"}s, "$name: a snapshot's bar");
+		like($dom, qr{<path[^>]* d="M[\d.]+ [\d.]+L}, "$name: a plot has a line");
+		like($dom, qr{<b>JetStream</b><span class="big">connected<}, "$name: the flow's end");
+	}
+}
+
+$nats->kill9;
+wait_until('it is noticed', sub { $publisher->get('/readyz')->{status} == 503 });
+my $dom = look('status-trouble', $publisher->url, '1280,1150');
+like($dom, qr{>not ready<}, 'trouble: it says so');
+like($dom, qr{there is no connection to NATS.*<code>See that nats-server runs}s, 'trouble: what is wrong and what to do');
+is($publisher->stop, 0, 'the publisher stops, whoever looks');
+
+done_testing();

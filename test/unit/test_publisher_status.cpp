@@ -1,0 +1,225 @@
+/* What the publisher tells of itself: traffic counted once, quantiles, what is wrong, and text that was anything. */
+#include <gtest/gtest.h>
+
+#include "../../publisher/health.h"
+#include "../../publisher/metrics.h"
+#include "../../publisher/monitor.h"
+#include "../../publisher/status_json.h"
+
+using namespace siphon;
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+namespace {
+
+/* Of a publisher that is well. */
+Status
+well(Status::Clock::time_point now)
+{
+	Status status;
+	RingStatus decoder;
+
+	status.at = now;
+	status.application = "main";
+	status.starting = false;
+	status.connected = status.settled = true;
+	decoder.name = "decoder";
+	decoder.capacity = 1024;
+	decoder.figures[static_cast<size_t>(RingFigure::Newest)] = 100;
+	decoder.figures[static_cast<size_t>(RingFigure::Tables)] = 4;
+	decoder.figures[static_cast<size_t>(RingFigure::RetainedLimit)] = kNoFigure;
+	status.rings.push_back(decoder);
+	return status;
+}
+
+uint64_t &
+figure(Status *status, RingFigure figure)
+{
+	return status->rings[0].figures[static_cast<size_t>(figure)];
+}
+
+std::vector<std::string>
+codes(const Status &status, Status::Clock::time_point now)
+{
+	std::vector<std::string> codes;
+
+	for (const Problem &problem : find_problems(status, now))
+	{
+		EXPECT_FALSE(problem.what.empty());
+		EXPECT_FALSE(problem.hint.empty());
+		codes.push_back((problem.unready ? "" : "only ") + std::string(problem.code));
+	}
+	return codes;
+}
+
+using Codes = std::vector<std::string>;
+
+} // namespace
+
+TEST(Health, SaysWhatIsWrong)
+{
+	auto now = Status::Clock::now();
+	Status status = well(now);
+
+	EXPECT_EQ(codes(status, now), Codes{});
+
+	status.connected = false;
+	EXPECT_EQ(codes(status, now), Codes{"nats_disconnected"});
+
+	status = well(now);
+	status.refusal = "full";
+	EXPECT_EQ(codes(status, now), Codes{"refused"});
+
+	status = well(now);
+	status.settled = false;
+	status.waiting_for = "JetStream";
+	EXPECT_EQ(codes(status, now), Codes{"unsettled"});
+
+	status = well(now);
+	status.rings.clear();
+	EXPECT_EQ(codes(status, now), Codes{"no_ring"});
+
+	status = well(now);
+	figure(&status, RingFigure::Ended) = 1;
+	EXPECT_EQ(codes(status, now), Codes{"decoder_ended"});
+
+	status = well(now);
+	status.rings[0].silence = 6;
+	EXPECT_EQ(codes(status, now), Codes{"decoder_silent"});
+
+	status = well(now);
+	figure(&status, RingFigure::Tables) = 0;
+	EXPECT_EQ(codes(status, now), Codes{"no_table"});
+
+	status = well(now);
+	figure(&status, RingFigure::TablesFailed) = 1;
+	EXPECT_EQ(codes(status, now), Codes{"only tables_failed"});
+	figure(&status, RingFigure::TablesFailed) = 4;
+	EXPECT_EQ(codes(status, now), Codes{"tables_failed"});
+
+	status = well(now);
+	status.stalled = 31;
+	EXPECT_EQ(codes(status, now), Codes{"stalled"});
+
+	status = well(now);
+	figure(&status, RingFigure::RetainedLimit) = 1000;
+	figure(&status, RingFigure::Retained) = 700;
+	EXPECT_EQ(codes(status, now), Codes{});
+	figure(&status, RingFigure::Retained) = 800;
+	EXPECT_EQ(codes(status, now), Codes{"only retained_wal"});
+
+	status = well(now);
+	EXPECT_EQ(codes(status, now + seconds(16)), (Codes{"loop_stalled", "decoder_silent"}));
+	EXPECT_TRUE(alive(status, now + seconds(59)));
+	EXPECT_FALSE(alive(status, now + seconds(60)));
+	status.starting = true;
+	EXPECT_TRUE(alive(status, now + seconds(6000)));
+}
+
+TEST(Traffic, CountsWhatIsStored)
+{
+	Traffic traffic;
+	auto now = Traffic::Clock::now();
+	Load load;
+
+	load.kind = MessageKind::Changes;
+	load.table = traffic.table("public", "t");
+	traffic.sent(1, load, 100, 10, 0, now);
+	load.completes = true;
+	load.events = 5;
+	load.operations = {1, 2, 0, 1};
+	load.first_commit = 1;
+	load.last_commit = 2;
+	traffic.sent(2, load, 100, 10, 5, now);
+	traffic.sent(3, load, 100, 10, 5, now);
+	EXPECT_EQ(traffic.totals().packages, 0u);
+
+	traffic.stored(1, now + milliseconds(1));
+	EXPECT_EQ(traffic.totals().raw_bytes, 100u);
+	EXPECT_EQ(traffic.totals().packages, 0u);
+
+	/* The third did not arrive, and comes again. */
+	traffic.settled(2, now + milliseconds(2));
+	traffic.stored(3, now + milliseconds(3));
+	EXPECT_EQ(traffic.totals().packages, 1u);
+	traffic.sent(3, load, 100, 10, 5, now);
+	traffic.stored(3, now + milliseconds(4));
+	EXPECT_EQ(traffic.totals().packages, 2u);
+
+	const TableTraffic &table = traffic.tables().at({"public", "t"});
+
+	EXPECT_EQ(table.events, (std::array<uint64_t, kOperations>{2, 4, 0, 2, 2, 0}));
+	EXPECT_EQ(table.raw_bytes, 300u);
+	EXPECT_EQ(table.body_bytes, 30u);
+	EXPECT_EQ(table.last_commit, 2);
+}
+
+TEST(Traffic, KeepsSoManyTables)
+{
+	Traffic traffic;
+
+	for (size_t i = 0; i < Traffic::kTablesMax + 10; i++)
+		traffic.table("public", std::to_string(i))->packages++;
+	EXPECT_EQ(traffic.tables().size(), Traffic::kTablesMax + 1);
+	EXPECT_EQ(traffic.tables().at({"", "other tables"}).packages, 10u);
+}
+
+TEST(Monitor, TellsQuantiles)
+{
+	DurationCounts durations{};
+
+	EXPECT_EQ(quantile(durations, 0.5), 0);
+	for (int i = 0; i < 99; i++)
+		durations.add(1000);
+	durations.add(1000000);
+	EXPECT_GT(quantile(durations, 0.5), 0.5e-6);
+	EXPECT_LT(quantile(durations, 0.5), 1.1e-6);
+	EXPECT_LT(quantile(durations, 0.99), 1.1e-6);
+	EXPECT_GT(quantile(durations, 1), 0.5e-3);
+
+	DurationCounts later = durations;
+
+	later.add(5000);
+	EXPECT_EQ(since(later, durations).sum_ns, 5000u);
+	/* Another's, which began at 0. */
+	EXPECT_EQ(since(durations, later).sum_ns, durations.sum_ns);
+}
+
+TEST(Monitor, KeepsAnHour)
+{
+	Monitor monitor;
+	auto now = Status::Clock::now();
+
+	for (size_t i = 0; i < Monitor::kSamples + 3; i++)
+	{
+		auto status = std::make_shared<Status>(well(now + i * Monitor::kInterval));
+
+		status->totals.events[0] = 10 * i;
+		monitor.put(status);
+		/* Too soon. */
+		monitor.put(std::make_shared<Status>(well(now + i * Monitor::kInterval + seconds(1))));
+	}
+	ASSERT_EQ(monitor.history().size(), Monitor::kSamples);
+	EXPECT_DOUBLE_EQ(monitor.history().back().events_rate, 2);
+}
+
+/* The ring is shared memory: a name in it, and each figure, may be anything. */
+TEST(Status, TakesAnything)
+{
+	auto now = Status::Clock::now();
+	Status status = well(now);
+
+	status.tables.push_back({"\xff\"\n", "\\<script>", {}, false});
+	for (uint64_t &value : status.rings[0].figures)
+		value = UINT64_MAX;
+	for (DurationCounts &durations : status.rings[0].durations)
+		for (uint64_t &count : durations.counts)
+			count = UINT64_MAX;
+
+	std::string text = metrics_text(status, now, true);
+
+	EXPECT_NE(text.find(R"(schema="�\"\n",table="\\<script>")"), std::string::npos);
+	EXPECT_EQ(text.find('\xff'), std::string::npos);
+	EXPECT_EQ(status_json(status, now, now).find('\xff'), std::string::npos);
+	EXPECT_EQ(metrics_text(status, now, false).find("script"), std::string::npos);
+}
