@@ -142,7 +142,7 @@ sub pass_through
 
 	$publisher->stop;
 	$node->safe_psql('postgres', $call);
-	wait_state($node, 'snapshot');
+	wait_for_table($node, 't', 'snapshot');
 	$node->safe_psql('postgres', "SELECT siphon_pause('t')");
 	station($node, 1, @transactions);
 
@@ -210,7 +210,7 @@ sub decoded_while_it_waits
 	is($primary->safe_psql('postgres', "SELECT count(*) FROM t WHERE id = $id"),
 		0, "$what that waits is decoded, and not visible yet");
 	$primary->safe_psql('postgres', "SELECT siphon_resync_table('t')");
-	wait_state($primary, 'snapshot');
+	wait_for_table($primary, 't', 'snapshot');
 
 	my $generation = $primary->safe_psql('postgres', "SELECT generation FROM siphon_tables WHERE table_name = 't'");
 
@@ -245,7 +245,7 @@ sub large_ones
 		q{UPDATE t SET v = 'large' || id, filler = repeat(md5(id::text), 12); UPDATE t SET v = v || '!' WHERE id < 1500});
 	wait_until('the decoder waits for space', sub { $primary->safe_psql('postgres', $ring) eq 't' });
 	$primary->safe_psql('postgres', "SELECT siphon_resync_table('t')");
-	wait_state($primary, 'snapshot');
+	wait_for_table($primary, 't', 'snapshot');
 	$primary->safe_psql('postgres', "SELECT siphon_pause('t')");
 	$primary->safe_psql('postgres', "UPDATE t SET v = 'behind it' WHERE id < 10");
 	$publisher->start;
