@@ -11,6 +11,7 @@
 
 #include <CLI/CLI.hpp>
 #include <nats/nats.h>
+#include <nlohmann/json.hpp>
 #include <yaml-cpp/yaml.h>
 #include <zstd.h>
 
@@ -235,6 +236,32 @@ public:
 		finish(app_.add_flag("--" + name, *value, description), name);
 	}
 
+	/* Prints all options but secrets, as a file for --config. Those that are not set and have no default are comments. */
+	void print() const
+	{
+		for (const CLI::Option *option : app_.get_options())
+		{
+			std::string key = option->get_single_name();
+
+			if (key == "help" || key == "version" || key == "config" || key == "print-config")
+				continue;
+
+			bool flag = option->get_expected_max() == 0;
+			std::string value = option->count() > 0 && !flag ? option->results().back() : option->get_default_str();
+
+			if (flag)
+				value = option->count() > 0 ? option->results().back() : "false";
+			if (key == "nats-url")
+				value = nats_url_for_people(value);
+			for (char &c : key)
+				c = c == '-' ? '_' : c;
+			if (value.empty())
+				printf("# %s:\n", key.c_str());
+			else
+				printf("%s: %s\n", key.c_str(), nlohmann::json(value).dump().c_str());
+		}
+	}
+
 	/* False: --help or --version was asked for and has been printed. */
 	bool parse(int argc, const char *const *argv)
 	{
@@ -320,7 +347,7 @@ private:
 	/* The option of a key: nats_url is --nats-url. */
 	CLI::Option *find(std::string key)
 	{
-		if (key == "config" || key == "help" || key == "version" || key.find('-') != std::string::npos)
+		if (key == "config" || key == "print_config" || key == "help" || key == "version" || key.find('-') != std::string::npos)
 			return nullptr;
 		for (char &c : key)
 			c = c == '_' ? '-' : c;
@@ -426,6 +453,7 @@ read_config(int argc, const char *const *argv)
 {
 	Config config;
 	std::string file;
+	bool print = false;
 	CommandLine line("siphon-publisher",
 					 "Drains the ring of one Siphon application and publishes what it holds to NATS JetStream,\n"
 					 "exactly once and in order. Runs in the foreground, logs to stderr, stops on SIGTERM or SIGINT,\n"
@@ -490,7 +518,13 @@ read_config(int argc, const char *const *argv)
 	line.option("log-format", "FORMAT", "text", "text, or json: an object a line, with time, level, application, message",
 				[&](const std::string &text) { config.log_format = parse_choice(text, {"text", "json"}); });
 
-	line.footer("A flag overrides its environment variable (Env), which overrides the configuration file, where\n"
+	line.flag("print-config", "Print what these options, the environment and the file come to, without secrets, and exit",
+			  &print);
+
+	line.footer("\"siphon-publisher check\", with the same options, looks at rings, server, NATS and clocks, changes nothing,\n"
+				"and says what is wrong and what mends it; exit code 0: nothing is.\n"
+				"\n"
+				"A flag overrides its environment variable (Env), which overrides the configuration file, where\n"
 				"--nats-url is written nats_url. Units: kB, MB, GB, TB (powers of 1024); ms, s, min, h, d.\n"
 				"\n"
 				"Examples:\n"
@@ -505,6 +539,11 @@ read_config(int argc, const char *const *argv)
 		return std::nullopt;
 	if (!file.empty())
 		line.apply_file(file);
+	if (print)
+	{
+		line.print();
+		return std::nullopt;
+	}
 	return config;
 }
 

@@ -49,7 +49,7 @@ struct TailConfig
 	uint64_t count = 0; /* 0: no limit */
 };
 
-/* nullopt: --help or --version was asked for, and has been printed. */
+/* nullopt: --help, --version or --print-config was asked for, and has been printed. */
 std::optional<Config> read_config(int argc, const char *const *argv);
 std::optional<TailConfig> read_tail_config(int argc, const char *const *argv);
 

@@ -4,7 +4,9 @@
  */
 #include <atomic>
 #include <csignal>
+#include <cstring>
 
+#include "check.h"
 #include "config.h"
 #include "exit_codes.h"
 #include "http_server.h"
@@ -50,11 +52,14 @@ publish(int argc, char **argv)
 
 	handle_signals(&wakeup);
 
-	std::optional<Config> config = read_config(argc, argv);
+	bool checks = argc > 1 && strcmp(argv[1], "check") == 0;
+	std::optional<Config> config = read_config(argc - (checks ? 1 : 0), argv + (checks ? 1 : 0));
 
 	if (!config)
 		return static_cast<int>(ExitCode::Clean);
 	log_open(config->log_level, config->log_format, config->application);
+	if (checks)
+		return static_cast<int>(check(*config) ? ExitCode::Clean : ExitCode::Unexpected);
 
 	Monitor monitor;
 	auto starting = std::make_shared<Status>();

@@ -38,7 +38,7 @@ UNIT_PUBLISHER_SRCS = publisher/compression.cpp publisher/config.cpp publisher/c
 	publisher/traffic.cpp
 
 PUBLISHER_RING_SRCS = src/ring.cpp src/ring_file.cpp src/ring_fault.cpp
-PUBLISHER_SRCS = publisher/main.cpp publisher/compression.cpp publisher/config.cpp publisher/cursor.cpp \
+PUBLISHER_SRCS = publisher/main.cpp publisher/check.cpp publisher/compression.cpp publisher/config.cpp publisher/cursor.cpp \
 	publisher/frame_messages.cpp publisher/hand_off.cpp publisher/jetstream.cpp publisher/jetstream_api.cpp \
 	publisher/ledger.cpp publisher/lineage.cpp publisher/log.cpp publisher/log_json.cpp publisher/log_limit.cpp publisher/mover.cpp publisher/nats_connection.cpp \
 	publisher/package_assembler.cpp publisher/parts.cpp publisher/progress.cpp publisher/published.cpp publisher/publisher.cpp \
