@@ -157,4 +157,15 @@ is(join(' ', sort { $a <=> $b } map { $_->{columns}{id} } grep { $_->{operation}
 is(scalar(grep { $_->{operation} eq 'RENAME' } @$events), 2 + 2 + 2 + 5 + 2, 'and so is each RENAME, on every partition');
 is(application($node)->{restarts}, 0, 'the decoder did not stop for it');
 
+# All that the transaction did to a table is under the name that consumers know, and so is its end.
+$node->safe_psql('postgres', 'CREATE TABLE gone (LIKE a INCLUDING ALL)');
+add_table($node, 'gone');
+$node->safe_psql('postgres', q{BEGIN; INSERT INTO gone VALUES (-1, 'before'); ALTER TABLE gone RENAME TO went;
+	INSERT INTO went VALUES (-2, 'behind'); DROP TABLE went; COMMIT});
+wait_confirmed($node);
+is_deeply(
+	[ map { "$_->{operation} $_->{table}" } grep { $_->{table} =~ /^(?:gone|went)$/ } @{ replay($nats) } ],
+	[ 'INSERT gone', 'INSERT gone', 'DROP gone' ],
+	'renamed and dropped at once, a table ends under its name');
+
 done_testing();
