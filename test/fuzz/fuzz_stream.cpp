@@ -28,7 +28,7 @@ using namespace siphon;
 
 namespace {
 
-enum Operation : uint8_t { kMessage, kMove, kCursors, kId, kState, kEvent, kParts, kOperations };
+enum Operation : uint8_t { kMessage, kMove, kCursors, kId, kState, kEvent, kParts, kTargets };
 enum Kind : uint8_t { kPackage, kBegin, kEnd, kWatermark, kKinds };
 
 constexpr const char kRoot[] = "siphon.main";
@@ -538,7 +538,7 @@ write_seeds(const std::string &corpus)
 	FuzzSeed().byte(kCursors).text(cursors).write(corpus, "cursors");
 	FuzzSeed().byte(kId).text(MessageId{0x1234567890abcdef, 4096, 2}.format()).write(corpus, "id");
 
-	TableState state{"public", "t", 16384, 1767323045, TablePhase::Streaming, 12, {0x3006AB8, 700, 705, {700, 703}}};
+	TableState state{"public", "t", 16384, 1767323045, 0x3006A00, true, TablePhase::Streaming, 12, {0x3006AB8, 700, 705, {700, 703}}};
 
 	FuzzSeed().byte(kState).text(state.to_json()).write(corpus, "state");
 	state.phase = TablePhase::Snapshot;
@@ -577,7 +577,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	while (input.more())
 	{
-		switch (input.byte() % kOperations)
+		switch (input.byte() % kTargets)
 		{
 			case kMessage:
 				take_message(&input, &assembler);

@@ -801,53 +801,53 @@ TEST(HandOffTest, WithoutTrouble)
 
 TEST(HandOffTest, PublisherDies)
 {
-	run_some(20, 10, 0, 0);
+	run_some(10, 10, 0, 0);
 }
 
 TEST(HandOffTest, SnapshotsFail)
 {
-	run_some(10, 0, 0, 3);
+	run_some(5, 0, 0, 3);
 }
 
 TEST(HandOffTest, ConnectionBreaks)
 {
-	run_some(10, 0, 6, 0);
+	run_some(5, 0, 6, 0);
 }
 
 TEST(HandOffTest, DecoderRestarts)
 {
-	run_some(10, 0, 0, 0, 6);
+	run_some(5, 0, 0, 0, 6);
 }
 
 TEST(HandOffTest, DecoderRestartsAndPublisherDies)
 {
-	run_some(10, 10, 0, 0, 6);
+	run_some(5, 10, 0, 0, 6);
 }
 
 /* The new history's snapshot is there before the new history's decoder is. */
 TEST(HandOffTest, HistoryBeginsBehindSnapshot)
 {
-	run_some(10, 0, 0, 0, 0, 50);
+	run_some(5, 0, 0, 0, 0, 50);
 }
 
 TEST(HandOffTest, HistoryBeginsBehindSnapshotAndPublisherDies)
 {
-	run_some(10, 10, 3, 2, 4, 50);
+	run_some(5, 10, 3, 2, 4, 50);
 }
 
 TEST(HandOffTest, AllTogether)
 {
-	run_some(20, 10, 3, 2, 4);
+	run_some(10, 10, 3, 2, 4);
 }
 
 TEST(HandOffTest, TableIsDropped)
 {
-	run_some(20, 0, 0, 0, 0, 0, true);
+	run_some(10, 0, 0, 0, 0, 0, true);
 }
 
 TEST(HandOffTest, TableIsDroppedAndAllElse)
 {
-	run_some(30, 10, 3, 2, 4, 0, true);
+	run_some(15, 10, 3, 2, 4, 0, true);
 }
 
 } // namespace
