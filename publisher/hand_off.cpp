@@ -224,7 +224,7 @@ HandOff::take_name(const TableFrame &table, Clock::time_point now)
 
 	other.oid = entry->state.oid;
 	other.generation = entry->state.generation;
-	return remove(entry, other, table.lsn, now);
+	return remove(entry, other, table.lsn, now, true);
 }
 
 /* A generation begins with its first frame, whether that is the marker or a change that is held. */
@@ -237,10 +237,8 @@ HandOff::begin_generation(const TableFrame &table, Clock::time_point now)
 
 	if (before != nullptr)
 	{
-		bool taken = before->state.oid != table.oid;
-
-		state.since = taken ? table.lsn : before->state.since;
-		state.shared = taken || before->state.shared;
+		state.since = before->state.oid == table.oid ? before->state.since : table.lsn;
+		state.shared = before->state.shared;
 	}
 	state.schema = table.schema;
 	state.table = table.table;
@@ -265,10 +263,7 @@ HandOff::begin_without_snapshot(Entry *entry, const TableFrame &table, Clock::ti
 	TableState state = entry->state;
 
 	if (state.oid != table.oid)
-	{
 		state.since = table.lsn;
-		state.shared = true;
-	}
 	state.oid = table.oid;
 	state.generation = table.generation;
 	state.phase = TablePhase::Streaming;
@@ -296,6 +291,12 @@ HandOff::route(const TableFrame &table, bool first_of_record, const Position &fi
 	if (entry == nullptr || entry->state.oid != table.oid || entry->state.generation < table.generation ||
 		entry->state.phase == TablePhase::Removed)
 	{
+		/* A generation that fails before it begins may have a RENAME, behind all that its predecessor has to move. */
+		if (entry != nullptr && table.kind == FrameKind::Changes && entry->state.phase == TablePhase::Moving)
+		{
+			entry->closing = true;
+			return Route::Wait;
+		}
 		if (table.kind == FrameKind::Changes)
 			return entry == nullptr || begin_without_snapshot(entry, table, now) ? Route::Events : Route::Wait;
 		return begin_generation(table, now) ? Route::Held : Route::Wait;
@@ -331,12 +332,12 @@ HandOff::route_drop(const TableFrame &table, Clock::time_point now)
 		return Route::Events;
 	if (own ? entry->state.generation > table.generation : stale(table))
 		return Route::Drop;
-	return end(entry, table, now) ? Route::Events : Route::Wait;
+	return end(entry, table, now, false) ? Route::Events : Route::Wait;
 }
 
 /* The table or its name ends with this commit, and what is being moved before that. To be repeated until it is true. */
 bool
-HandOff::end(Entry *entry, const TableFrame &table, Clock::time_point now)
+HandOff::end(Entry *entry, const TableFrame &table, Clock::time_point now, bool lives_on)
 {
 	if (entry != nullptr && entry->state.oid == table.oid && entry->state.phase == TablePhase::Moving)
 	{
@@ -349,7 +350,7 @@ HandOff::end(Entry *entry, const TableFrame &table, Clock::time_point now)
 		entry = &entries_[entry_key(table.schema, table.table)];
 		entry->state.phase = TablePhase::Removed;
 	}
-	return remove(entry, table, table.lsn + 1, now);
+	return remove(entry, table, table.lsn + 1, now, lives_on);
 }
 
 void
@@ -471,12 +472,15 @@ HandOff::removed(const TableFrame &table, Clock::time_point now)
 	if (entry == nullptr || entry->state.oid != table.oid || entry->state.generation > table.generation ||
 		entry->state.phase == TablePhase::Removed)
 		return true;
-	return remove(entry, table, table.lsn, now);
+	return remove(entry, table, table.lsn, now, false);
 }
 
-/* From `since` on another table may have the name. To be repeated until it is true. */
+/*
+ * From `since` on another table may have the name. lives_on: under another one, so consumers need what was published. To
+ * be repeated until it is true.
+ */
 bool
-HandOff::remove(Entry *entry, const TableFrame &table, uint64_t since, Clock::time_point now)
+HandOff::remove(Entry *entry, const TableFrame &table, uint64_t since, Clock::time_point now, bool lives_on)
 {
 	TableState state = entry->state;
 	std::string why;
@@ -488,7 +492,6 @@ HandOff::remove(Entry *entry, const TableFrame &table, uint64_t since, Clock::ti
 		return false;
 	state.schema = table.schema;
 	state.table = table.table;
-	state.shared = state.shared || (state.oid != 0 && state.oid != table.oid);
 	state.oid = table.oid;
 	/* The stream's last message stays, see finish_moving(). */
 	if (state.holds() && !queue_.purge(held(state), ledger_.stored_sequence(), &why))
@@ -497,6 +500,7 @@ HandOff::remove(Entry *entry, const TableFrame &table, uint64_t since, Clock::ti
 		return not_now(why, now);
 	state.generation = table.generation;
 	state.since = since;
+	state.shared = state.shared || lives_on;
 	state.phase = TablePhase::Removed;
 	state.from = next_possible();
 	if (!save(entry, state, now))
@@ -519,7 +523,7 @@ HandOff::left(const TableFrame &table, Clock::time_point now)
 	if (entry != nullptr && entry->state.oid == table.oid &&
 		(entry->state.phase == TablePhase::Removed || entry->state.generation != table.generation))
 		return true;
-	return end(entry, table, now);
+	return end(entry, table, now, true);
 }
 
 void

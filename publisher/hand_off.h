@@ -123,9 +123,9 @@ private:
 	bool begin_generation(const TableFrame &table, Clock::time_point now);
 	bool begin_without_snapshot(Entry *entry, const TableFrame &table, Clock::time_point now);
 	Route route_drop(const TableFrame &table, Clock::time_point now);
-	bool end(Entry *entry, const TableFrame &table, Clock::time_point now);
+	bool end(Entry *entry, const TableFrame &table, Clock::time_point now, bool lives_on);
 	bool purge_events(const TableState &state, uint64_t before, std::string *why);
-	bool remove(Entry *entry, const TableFrame &table, uint64_t since, Clock::time_point now);
+	bool remove(Entry *entry, const TableFrame &table, uint64_t since, Clock::time_point now, bool lives_on);
 	bool begin_moving(Entry *entry, TableState state, Clock::time_point now);
 	void finish_moving(Entry *entry, Clock::time_point now);
 	void retire(Entry *entry);

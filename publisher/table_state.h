@@ -30,7 +30,7 @@ struct TableState
 	uint32_t generation = 0;
 	/* The LSN from which on the table has the name that another had before, or has left it; 0: neither. */
 	uint64_t since = 0;
-	bool shared = false; /* others had the name before, and what is on its subjects may be theirs */
+	bool shared = false; /* what is on its subjects may be of a table that has another name now */
 	TablePhase phase = TablePhase::Snapshot;
 	/* Stream sequence before which no held message of the generation stands that is still to be moved. */
 	uint64_t from = 1;

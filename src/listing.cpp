@@ -172,6 +172,7 @@ listing_remove(Registry *registry, RegistryTable *table)
 {
 	registry->tables = list_delete_ptr(registry->tables, table);
 	registry_forget_name(registry, table);
+	registry_forget_former_names(registry, table);
 }
 
 void

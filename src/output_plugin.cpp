@@ -277,34 +277,46 @@ look_at_names(Table *table, Relation relation)
 static void
 look_at_changed_tables(const ReorderBufferTXN *txn)
 {
-	MemoryContext old = MemoryContextSwitchTo(change_context);
 	List *renamed = NIL;
 	ListCell *lc;
 	Table *table;
 
 	while ((table = tables_next_changed()) != nullptr)
 	{
-		Relation relation = RelationIdGetRelation(table->relid);
+		MemoryContext old;
+		Relation relation;
 		/* Somebody else's change of now may have brought it up once more. */
 		bool told = table->told_at == current.commit_lsn;
+		bool renames;
 
-		if (relation == nullptr)
-		{
-			if (!told && relation_touched(txn, table->relid) && current.commit_lsn < table->until)
-				tell_of_drop(table);
-			continue;
-		}
+		/* A schema that is renamed may have thousands of tables, and each takes a look at the whole registry. */
+		decoder_tick();
+		old = MemoryContextSwitchTo(change_context);
+		relation = RelationIdGetRelation(table->relid);
 		/* First its name: where it takes that its rows come anew, it is not published for a while. */
-		if (!told && look_at_names(table, relation))
+		renames = relation && !told && look_at_names(table, relation);
+		if (relation)
+		{
+			look_at_definition(txn, table->relid, relation);
+			RelationClose(relation);
+		}
+		else if (!told && relation_touched(txn, table->relid) && current.commit_lsn < table->until)
+			tell_of_drop(table);
+		MemoryContextReset(change_context);
+		MemoryContextSwitchTo(transaction_context);
+		if (renames)
 			renamed = lappend_oid(renamed, table->relid);
-		look_at_definition(txn, table->relid, relation);
-		RelationClose(relation);
+		MemoryContextSwitchTo(old);
 	}
 	/* Their schemas, once all names that end here have ended: one table may have got another's. */
 	foreach (lc, renamed)
+	{
+		MemoryContext old = MemoryContextSwitchTo(change_context);
+
 		table_lookup(lfirst_oid(lc), current.commit_lsn + 1);
-	MemoryContextSwitchTo(old);
-	MemoryContextReset(change_context);
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(change_context);
+	}
 }
 
 static void

@@ -323,7 +323,7 @@ registry_rename(RegistryTable *table, const char *schema, const char *name, XLog
 }
 
 bool
-registry_has_namesake(const Registry *registry, const RegistryTable *table)
+registry_has_namesake(const Registry *registry, const RegistryTable *table, XLogRecPtr behind)
 {
 	ListCell *lc;
 	ListCell *lc2;
@@ -340,15 +340,16 @@ registry_has_namesake(const Registry *registry, const RegistryTable *table)
 		{
 			const RegistryName *former = static_cast<RegistryName *>(lfirst(lc2));
 
-			if (strcmp(former->schema, table->schema) == 0 && strcmp(former->name, table->name) == 0)
+			if (former->until >= behind && strcmp(former->schema, table->schema) == 0 &&
+				strcmp(former->name, table->name) == 0)
 				return true;
 		}
 	}
 	return false;
 }
 
-void
-registry_forget_name(Registry *registry, const RegistryTable *table)
+static void
+forget(Registry *registry, const RegistryTable *table, const char *schema, const char *name)
 {
 	RegistryRemoved *removed = static_cast<RegistryRemoved *>(palloc0(sizeof(RegistryRemoved)));
 
@@ -357,7 +358,28 @@ registry_forget_name(Registry *registry, const RegistryTable *table)
 		return;
 	removed->relid = table->relid;
 	removed->generation = table->generation;
-	strlcpy(removed->schema, table->schema, sizeof(removed->schema));
-	strlcpy(removed->name, table->name, sizeof(removed->name));
+	strlcpy(removed->schema, schema, sizeof(removed->schema));
+	strlcpy(removed->name, name, sizeof(removed->name));
 	registry->removed = lappend(registry->removed, removed);
+}
+
+void
+registry_forget_name(Registry *registry, const RegistryTable *table)
+{
+	forget(registry, table, table->schema, table->name);
+}
+
+void
+registry_forget_former_names(Registry *registry, RegistryTable *table)
+{
+	ListCell *lc;
+
+	foreach (lc, table->former)
+	{
+		const RegistryName *former = static_cast<RegistryName *>(lfirst(lc));
+
+		if (strcmp(former->schema, table->schema) != 0 || strcmp(former->name, table->name) != 0)
+			forget(registry, table, former->schema, former->name);
+	}
+	table->former = NIL;
 }

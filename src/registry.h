@@ -173,10 +173,12 @@ extern RegistryTable *registry_find(const Registry *registry, Oid relid);
 /* From this commit on the table is called so. */
 extern void registry_rename(RegistryTable *table, const char *schema, const char *name, XLogRecPtr commit_lsn);
 
-/* True if another table has, or had, the name that the table has in the registry. */
-extern bool registry_has_namesake(const Registry *registry, const RegistryTable *table);
+/* True if another table has the name that the table has in the registry, or had it behind this place. */
+extern bool registry_has_namesake(const Registry *registry, const RegistryTable *table, XLogRecPtr behind);
 
 /* Nothing more comes under the name that the table has in the registry: what the publisher holds under it can go. */
 extern void registry_forget_name(Registry *registry, const RegistryTable *table);
+/* The same for those that it had: should their end not be acknowledged yet, it is not decoded a second time. */
+extern void registry_forget_former_names(Registry *registry, RegistryTable *table);
 
 #endif

@@ -18,8 +18,15 @@ struct Removal
 static List *removals;     /* of Removal *, in TopMemoryContext */
 static XLogRecPtr leaving; /* the first place at which a table leaves, or 0 */
 
+static bool
+same(const RegistryRemoved *a, const RegistryRemoved *b)
+{
+	return a->relid == b->relid && a->generation == b->generation && strcmp(a->schema, b->schema) == 0 &&
+		   strcmp(a->name, b->name) == 0;
+}
+
 static Removal *
-find(Oid relid, uint32 generation)
+find(const RegistryRemoved *table)
 {
 	ListCell *lc;
 
@@ -27,7 +34,7 @@ find(Oid relid, uint32 generation)
 	{
 		Removal *removal = static_cast<Removal *>(lfirst(lc));
 
-		if (removal->table.relid == relid && removal->table.generation == generation)
+		if (same(&removal->table, table))
 			return removal;
 	}
 	return nullptr;
@@ -59,7 +66,7 @@ removals_load(const Registry *registry)
 		const RegistryRemoved *table = static_cast<RegistryRemoved *>(lfirst(lc));
 		Removal *removal;
 
-		if (find(table->relid, table->generation))
+		if (find(table))
 			continue;
 		removal = static_cast<Removal *>(palloc0(sizeof(Removal)));
 		removal->table = *table;
@@ -128,7 +135,7 @@ forget(const char *application, const Removal *removal)
 	{
 		const RegistryRemoved *table = static_cast<RegistryRemoved *>(lfirst(lc));
 
-		if (table->relid == removal->table.relid && table->generation == removal->table.generation)
+		if (same(table, &removal->table))
 			registry->removed = foreach_delete_current(registry->removed, lc);
 	}
 	registry_end_change(registry);

@@ -100,13 +100,13 @@ begin_generation(void)
 	table = registry ? registry_find(registry, snapshot_job->relid) : nullptr;
 	if (table == nullptr || table->until != InvalidXLogRecPtr)
 		ereport(ERROR, (errcode(ERRCODE_QUERY_CANCELED), errmsg("the table is not published any more")));
+	registry_forget_former_names(registry, table);
 	if (strcmp(table->schema, schema) != 0 || strcmp(table->name, name) != 0)
 	{
 		registry_forget_name(registry, table);
 		strlcpy(table->schema, schema, sizeof(table->schema));
 		strlcpy(table->name, name, sizeof(table->name));
 	}
-	table->former = NIL;
 	table->phase = Phase::Scanning;
 	/* What is said of it from here on may be about what the snapshot does not show. */
 	table->reason[0] = '\0';
@@ -141,7 +141,7 @@ await_name(void)
 	const RegistryTable *table = registry_find(registry, snapshot_job->relid);
 	XLogRecPtr here = siphon_newest_wal();
 
-	if (table == nullptr || !registry_has_namesake(registry, table))
+	if (table == nullptr || !registry_has_namesake(registry, table, figure_get(snapshot_job->app, Figure::Confirmed)))
 		return;
 	while (figure_get(snapshot_job->app, Figure::Confirmed) < here)
 	{

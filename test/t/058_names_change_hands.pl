@@ -180,6 +180,9 @@ for my $event (@$events)
 	}
 }
 is("@wrong", '', 'each generation has one name at a time, and each row comes once');
+
+my ($watermark) = reverse grep { $_->{operation} eq 'WATERMARK' } @{ replay($nats, watermarks => 1) };
+is_deeply($watermark->{held_tables} // [], [], 'nothing is held under any name');
 positions_increase($events, 'positions strictly increase on each subject, whichever table has its name');
 for my $table (sort keys %tables)
 {
