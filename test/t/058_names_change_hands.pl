@@ -151,8 +151,9 @@ for my $event (@$events)
 	my $table = "$event->{schema}.$event->{table}";
 
 	$name{$generation}{$partition} //= $table;
-	# Of a renaming that cut a snapshot short nothing is said: its rows come anew, as another generation.
-	next if $operation eq 'DROP' && $incomplete{$generation}{$partition};
+	# Of a renaming that cut a snapshot short nothing is said: its rows come anew, as another generation. What becomes of
+	# the table until that begins, is.
+	next if $operation =~ /^(?:DROP|RENAME)$/ && $incomplete{$generation}{$partition};
 	push @wrong, "$operation of generation $generation under $table, which is $name{$generation}{$partition}: $event->{line}"
 	  if $name{$generation}{$partition} ne $table;
 	if ($operation eq 'SNAPSHOT-BEGIN')
