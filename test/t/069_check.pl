@@ -37,6 +37,8 @@ my $publisher = siphon_publisher($node, $nats);
 
 $node->safe_psql('postgres', 'INSERT INTO issues VALUES (1)');
 wait_confirmed($node);
+# Servers before 2.10 don't say what time it is.
+my ($minor) = (run_command([ 'nats-server', '--version' ]))[0] =~ /v2\.(\d+)/;
 wait_until('ready', sub { $publisher->get('/readyz')->{status} == 200 });
 my $out = check(
 	'all well', 0,
@@ -46,7 +48,7 @@ my $out = check(
 	qr/^note   nothing limits the WAL that the slot keeps/m,
 	qr/^ok     NATS takes messages of 1048576 bytes/m,
 	qr/^ok     stream siphon_main has \d+ messages/m,
-	qr/^ok     the clock here and that of NATS agree/m);
+	$minor >= 10 ? qr/^ok     the clock here and that of NATS agree/m : ());
 unlike($out, qr/^wrong/m, 'all well: nothing is wrong');
 
 # Nobody has noticed.
