@@ -8,6 +8,7 @@ use warnings FATAL => 'all';
 use PostgreSQL::Test::Cluster;
 use Siphon::Nats;
 use Siphon::NatsClient;
+use Test::More;
 use Time::HiRes qw(sleep time);
 
 # An election takes up to nine seconds.
@@ -118,18 +119,30 @@ sub leader_of
 		sub { $self->{nodes}{ $self->stream($application)->{cluster}{leader} // '' } });
 }
 
-# Waits until all servers are up to date with an application's stream, so that the next one can be killed.
+# Waits until all servers are up to date with an application's stream, so that the next one can be killed. One that was
+# killed may hang when it comes back, with its routes closed, and be behind for ever: then it is started once more.
 sub wait_healthy
 {
 	my ($self, $application) = @_;
 	my $others = keys(%{ $self->{nodes} }) - 1;
+	my $patience = time + 30;
 
 	await(
 		'all servers have the stream',
 		sub {
 			my $cluster = $self->stream($application)->{cluster} // {};
 
-			return $cluster->{leader} && $others == grep { $_->{current} && !$_->{offline} } @{ $cluster->{replicas} // [] };
+			my @behind = grep { !$_->{current} || $_->{offline} } @{ $cluster->{replicas} // [] };
+
+			return 1 if $cluster->{leader} && $others == @{ $cluster->{replicas} // [] } && !@behind;
+			if (@behind && time > $patience)
+			{
+				$patience = time + 30;
+				diag("$behind[0]{name} does not get the stream, and is started once more");
+				$self->{nodes}{ $behind[0]{name} }->kill9;
+				$self->{nodes}{ $behind[0]{name} }->start;
+			}
+			return;
 		});
 	return;
 }
