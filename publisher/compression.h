@@ -8,6 +8,7 @@
 #define SIPHON_COMPRESSION_H
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <string_view>
