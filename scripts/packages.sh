@@ -37,14 +37,19 @@ packages() {
         # what benchmarks compare with, and draw with
         "postgresql-$major-wal2json" "postgresql-$major-decoderbufs" gnuplot-nox python3
 
+        # packages, and consumers in Python
+        debhelper python3-protobuf python3-yaml python3-zstandard
+
         # fuzzing and sanitizers
         clang libclang-rt-dev
 
         procps ca-certificates openssl
     )
     case $suite in
-        # where the status page is looked at, and alert rules are checked
-        trixie) list+=(chromium prometheus) ;;
+        # where the status page is looked at, alert rules are checked, and there is a consumer in Go
+        trixie)
+            list+=(chromium prometheus golang-go golang-github-nats-io-go-nats-dev golang-github-klauspost-compress-dev
+                golang-google-protobuf-dev protoc-gen-go) ;;
         # nats-server wants one of the systemd-sysusers; the stand-alone one saves all of systemd
         forky) list+=(systemd-standalone-sysusers) ;;
     esac
