@@ -21,9 +21,13 @@ our @EXPORT = (qw(
   siphon_node siphon_standby siphon_publisher siphon_nats ring_directory standby_supported has_setting
   write_file
   application wait_until wait_for_state wait_for_table wait_for_tables wait_confirmed add_table resync_application
-  siphon_processes siphon_pids fails_with
+  stop_decoder siphon_processes siphon_pids fails_with
   start_pgbench finish_pgbench stop_pgbench pgbench_runs
 ), @Siphon::Published::EXPORT);
+
+# What a test dies of is to be seen where prove runs, not in its log alone.
+my $test_pid = $$;
+$SIG{__DIE__} = sub { diag("died: $_[0]") if $$ == $test_pid && defined $^S && !$^S };
 
 # On a memory-backed file system, as the rings should be.
 my $rings = File::Temp::tempdir('siphon-test-XXXXXX', DIR => -w '/dev/shm' ? '/dev/shm' : '/tmp', CLEANUP => 1);
@@ -185,6 +189,29 @@ sub resync_application
 		});
 	$call->quit;
 	return;
+}
+
+# Stops the decoder where it waits with nothing locked, as one that is stopped elsewhere would keep others from what it
+# holds. Returns its process ID, for a CONT.
+sub stop_decoder
+{
+	my ($node, $application) = @_;
+	my $pid;
+	my $waits = sub {
+		return $node->safe_psql('postgres',
+			"SELECT wait_event_type = 'Extension' AND NOT EXISTS (SELECT FROM pg_locks l WHERE l.pid = a.pid) FROM pg_stat_activity a WHERE pid = $pid") eq 't';
+	};
+
+	return wait_until(
+		'the decoder is stopped where it waits',
+		sub {
+			$pid = application($node, $application)->{decoder_pid};
+			return unless $pid && $waits->();
+			kill 'STOP', $pid;
+			return $pid if $waits->();
+			kill 'CONT', $pid;
+			return;
+		});
 }
 
 # The processes of Siphon that the server runs, by the titles that they give themselves: the launcher is connected to no

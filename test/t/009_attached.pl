@@ -22,8 +22,7 @@ sub behind
 	my ($do) = @_;
 
 	wait_confirmed($node);
-	my $pid = application($node)->{decoder_pid};
-	kill 'STOP', $pid;
+	my $pid = stop_decoder($node);
 	my $done = eval { $do->(); 1 };
 	kill 'CONT', $pid;
 	die $@ unless $done;

@@ -178,8 +178,7 @@ $node->safe_psql('postgres', "SELECT siphon_create_application('stuck')");
 mkdir $node->data_dir . '/siphon/stuck.tmp' or die "$!";
 set($node, max_retained_wal => '4MB');
 # Its slot would move on by itself, as nothing of this concerns it.
-kill 'STOP', application($node, 'stuck')->{decoder_pid};
-my $pid = application($node, 'stuck')->{decoder_pid};
+my $pid = stop_decoder($node, 'stuck');
 $node->safe_psql('postgres', "$fill; $fill");
 wait_until('not noted: the log says why', sub { logged(qr/could not create file "siphon\/stuck\.tmp": Is a directory/) });
 kill 'CONT', $pid;

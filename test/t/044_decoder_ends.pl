@@ -50,8 +50,7 @@ for my $timeout ('500ms', '3s')
 {
 	my $what = "drop that was cancelled after $timeout";
 
-	$pid = application($node)->{decoder_pid};
-	kill 'STOP', $pid;
+	$pid = stop_decoder($node);
 	my ($code, $stdout, $stderr) = $node->psql('postgres',
 		"SET statement_timeout = '$timeout'; SELECT siphon_drop_application('main')");
 	isnt($code, 0, "$what: it fails");
@@ -64,8 +63,7 @@ for my $timeout ('500ms', '3s')
 }
 
 # One that is not cancelled succeeds as soon as the decoder listens.
-$pid = application($node)->{decoder_pid};
-kill 'STOP', $pid;
+$pid = stop_decoder($node);
 my $drop = $node->background_psql('postgres', on_error_stop => 0);
 $drop->query_until(qr/called/, "\\echo called\nSELECT siphon_drop_application('main');\n");
 $node->poll_query_until('postgres',
@@ -84,7 +82,6 @@ $node->safe_psql('postgres', 'CREATE TABLE chosen (id int PRIMARY KEY); CREATE P
 add_table($node, 't');
 $node->safe_psql('postgres', "SELECT siphon_follow_publication('p')");
 wait_for_table($node, 'chosen');
-$pid = application($node)->{decoder_pid};
 for my $call (
 	"siphon_add_table('root', snapshot => false)",
 	"siphon_alter_table('root', workers => 3)",
@@ -92,7 +89,7 @@ for my $call (
 	"siphon_remove_table('root')",
 	"siphon_add_tables('public', 'u', snapshot => false)")
 {
-	kill 'STOP', $pid;
+	$pid = stop_decoder($node);
 	my $session = $node->background_psql('postgres', on_error_stop => 0);
 	my $backend = $session->query('SELECT pg_backend_pid()');
 
@@ -105,7 +102,7 @@ for my $call (
 	kill 'CONT', $pid;
 	$session->quit;
 }
-kill 'STOP', $pid;
+$pid = stop_decoder($node);
 $node->safe_psql('postgres', 'ALTER PUBLICATION p ADD TABLE u; ALTER PUBLICATION p DROP TABLE chosen');
 wait_for_table($node, 'chosen', 'leaving');
 $node->safe_psql('postgres', "SET statement_timeout = '20s'; VACUUM FULL pg_class; VACUUM FULL pg_publication");
