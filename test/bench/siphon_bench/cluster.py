@@ -25,6 +25,8 @@ jit = off
 autovacuum = off
 max_locks_per_transaction = 1024
 """
+# The last package of all is not to wait for others that would fill it: that is latency, and measured as such.
+THROUGHPUT = "siphon.flush_interval = 0\n"
 
 
 def run(*command, **options):

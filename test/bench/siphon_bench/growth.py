@@ -1,8 +1,9 @@
-"""Does the time per event stay what it is when there is more of everything? WAL to the ring."""
+"""Does the time per event stay what it is when there is more of everything? WAL to the ring, and beside it what the
+null plugin takes: decoding itself knows of tables and of large transactions."""
 
 from statistics import median
 
-from .cluster import Cluster
+from .cluster import THROUGHPUT, Cluster
 from .contestants import Bench
 from .workloads import Workload, in_transactions, issues
 
@@ -29,11 +30,12 @@ def sized(events, each, tables=1):
 
 
 def measure(work, build, workload, rounds, partitions=1):
-    cluster = Cluster(work, "growth")
+    cluster = Cluster(work, "growth", THROUGHPUT)
     try:
         bench = Bench(cluster, work, build, workload, partitions)
-        results = [bench.ring() for _ in range(rounds)]
+        limits, results = zip(*[(bench.null(), bench.ring()) for _ in range(rounds)])
         return {"events": bench.events,
+                "null_us_per_event": round(median(r.seconds for r in limits) / bench.events * 1e6, 3),
                 "us_per_event": round(median(r.seconds for r in results) / bench.events * 1e6, 3),
                 "decoder_cpu_us_per_event": round(median(r.cpu["decoder"] for r in results) / bench.events * 1e6, 3),
                 "decoder_peak_mb": round(max(r.peak_mb["decoder"] for r in results), 1)}
@@ -51,7 +53,7 @@ def growth(work, build, scale, rounds, say):
     for times in (1, 2, 4, 8):
         add("times as many events of W2", times, issues(0.125 * scale * times))
     for tables in (1, 100, 2000):
-        add("tables", tables, sized(int(400_000 * scale), 500, tables))
+        add("tables", tables, sized(int(2_000_000 * scale), 500, tables))
     for partitions in (1, 8, 64):
         add("partitions of W2", partitions, issues(0.25 * scale), partitions=partitions)
     rows = int(10_000_000 * scale)
@@ -65,4 +67,5 @@ def lines(results):
         yield f"{dimension}"
         for point in points:
             yield (f"    {point['x']:>10,}: {point['us_per_event']:.3f} us/event ({point['us_per_event'] / points[0]['us_per_event']:.2f} x),"
-                   f" decoder's CPU {point['decoder_cpu_us_per_event']:.3f} us/event, peak {point['decoder_peak_mb']:.0f} MB; {point['events']:,} events")
+                   f" null plugin {point['null_us_per_event']:.3f} ({point['null_us_per_event'] / points[0]['null_us_per_event']:.2f} x),"
+                   f" decoder's CPU {point['decoder_cpu_us_per_event']:.3f}, peak {point['decoder_peak_mb']:.0f} MB; {point['events']:,} events")
