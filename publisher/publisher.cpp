@@ -88,6 +88,7 @@ Publisher::beat()
 	}
 	inspect();
 	tell_status();
+	tell_decoder();
 	if (capacity > 0)
 		progress_.report(now_, ledger_.messages(), used, capacity);
 }

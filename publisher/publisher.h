@@ -53,6 +53,7 @@ private:
 
 	void beat();
 	void tell_status();
+	void tell_decoder();
 	double stalled();
 	void inspect();
 	void look_for_rings();

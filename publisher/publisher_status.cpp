@@ -1,6 +1,7 @@
 /* What Publisher tells of itself, once a second: see status.h. */
 #include "publisher.h"
 
+#include <numeric>
 #include <set>
 
 namespace siphon {
@@ -84,6 +85,35 @@ Publisher::tell_status()
 	for (const auto &[name, feed] : feeds_)
 		status->rings.push_back(describe(name, *feed));
 	monitor_->put(std::move(status));
+}
+
+/* For siphon_stats, as some people look at databases alone. */
+void
+Publisher::tell_decoder()
+{
+	RingFeed *feed = decoder();
+
+	if (feed == nullptr)
+		return;
+
+	RingReader &reader = feed->ring().reader();
+	const TrafficTotals &totals = traffic_.totals();
+	auto sum = [](const auto &counts) { return std::accumulate(counts.begin(), counts.end(), uint64_t{0}); };
+
+	reader.set_figure(PublisherFigure::Messages, sum(totals.messages));
+	reader.set_figure(PublisherFigure::Events, sum(totals.events));
+	reader.set_figure(PublisherFigure::Packages, totals.packages);
+	reader.set_figure(PublisherFigure::HeldEvents, totals.held_events);
+	reader.set_figure(PublisherFigure::RawBytes, totals.raw_bytes);
+	reader.set_figure(PublisherFigure::PublishedBytes, totals.body_bytes);
+	reader.set_figure(PublisherFigure::CompressionTime, totals.compression.sum_ns);
+	reader.set_figure(PublisherFigure::PublishTime, totals.publish_to_ack.sum_ns);
+	reader.set_figure(PublisherFigure::CommitTime, totals.commit_to_ack.sum_ns);
+	reader.set_figure(PublisherFigure::InFlight, ledger_.messages());
+	reader.set_figure(PublisherFigure::InFlightBytes, ledger_.bytes());
+	reader.set_figure(PublisherFigure::Disconnects, queue_.interruptions());
+	reader.set_figure(PublisherFigure::Refusals, incidents_.refusals);
+	reader.set_figure(PublisherFigure::Timeouts, incidents_.timeouts);
 }
 
 } // namespace siphon

@@ -214,6 +214,74 @@ COMMENT ON COLUMN siphon_applications.last_event IS 'commit time of the last eve
 COMMENT ON COLUMN siphon_applications.restarts IS 'how often the decoder was started again after it ended';
 COMMENT ON COLUMN siphon_applications.publication IS 'publication whose tables it follows, see siphon_follow_publication()';
 
+CREATE FUNCTION siphon_get_stats(
+    OUT application text,
+    OUT inserts bigint,
+    OUT updates bigint,
+    OUT deletes bigint,
+    OUT truncates bigint,
+    OUT other_events bigint,
+    OUT decodes bigint,
+    OUT decode_time float8,
+    OUT encodes bigint,
+    OUT encode_time float8,
+    OUT ring_waits bigint,
+    OUT ring_wait_time float8,
+    OUT lag interval,
+    OUT headroom_bytes bigint,
+    OUT messages bigint,
+    OUT published_events bigint,
+    OUT published_packages bigint,
+    OUT held_events bigint,
+    OUT raw_bytes bigint,
+    OUT published_bytes bigint,
+    OUT compression_time float8,
+    OUT publish_to_ack_time float8,
+    OUT commit_to_ack_time float8,
+    OUT in_flight_messages bigint,
+    OUT in_flight_bytes bigint,
+    OUT disconnects bigint,
+    OUT refused_messages bigint,
+    OUT answer_timeouts bigint)
+RETURNS SETOF record
+LANGUAGE C VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME';
+
+COMMENT ON FUNCTION siphon_get_stats() IS
+'rows of the view siphon_stats';
+
+CREATE VIEW siphon_stats AS SELECT * FROM siphon_get_stats();
+
+COMMENT ON VIEW siphon_stats IS 'what decoders and publishers of this server did, and how long it took: figures of the publisher''s /metrics, in SQL';
+COMMENT ON COLUMN siphon_stats.application IS 'identifier';
+COMMENT ON COLUMN siphon_stats.inserts IS 'INSERT events written to the ring since the server''s start, like all that follow up to ring_wait_time';
+COMMENT ON COLUMN siphon_stats.updates IS 'UPDATE events';
+COMMENT ON COLUMN siphon_stats.deletes IS 'DELETE events';
+COMMENT ON COLUMN siphon_stats.truncates IS 'TRUNCATE events';
+COMMENT ON COLUMN siphon_stats.other_events IS 'events of definitions: DROP, DETACH, RENAME';
+COMMENT ON COLUMN siphon_stats.decodes IS 'transactions whose changes were handed out';
+COMMENT ON COLUMN siphon_stats.decode_time IS 'total time of handing out and encoding their changes, from their commit records on, without waits, in milliseconds';
+COMMENT ON COLUMN siphon_stats.encodes IS 'changes whose encoding was timed: one in 64';
+COMMENT ON COLUMN siphon_stats.encode_time IS 'total time of these, in milliseconds';
+COMMENT ON COLUMN siphon_stats.ring_waits IS 'how often the decoder waited for space in the ring';
+COMMENT ON COLUMN siphon_stats.ring_wait_time IS 'total time that it waited, in milliseconds';
+COMMENT ON COLUMN siphon_stats.lag IS 'age of the oldest commit that is not acknowledged, 0 if all is; null while no decoder runs';
+COMMENT ON COLUMN siphon_stats.headroom_bytes IS 'WAL that its slot may keep beyond what it keeps now, before max_slot_wal_keep_size or siphon.max_retained_wal ends it; null if neither is set';
+COMMENT ON COLUMN siphon_stats.messages IS 'messages that JetStream acknowledged since the publisher''s start, like all that follow; the publisher''s own statements, a second or two old';
+COMMENT ON COLUMN siphon_stats.published_events IS 'events in them, rows of snapshots included';
+COMMENT ON COLUMN siphon_stats.published_packages IS 'packages in them';
+COMMENT ON COLUMN siphon_stats.held_events IS 'of published_events, those that waited behind a snapshot';
+COMMENT ON COLUMN siphon_stats.raw_bytes IS 'bytes of the messages before compression';
+COMMENT ON COLUMN siphon_stats.published_bytes IS 'their bytes as they were published';
+COMMENT ON COLUMN siphon_stats.compression_time IS 'total time of their compression, in milliseconds';
+COMMENT ON COLUMN siphon_stats.publish_to_ack_time IS 'total time of messages from being sent until all up to them was acknowledged, in milliseconds; divide by messages';
+COMMENT ON COLUMN siphon_stats.commit_to_ack_time IS 'total time of packages from the commit of their oldest event until they were acknowledged, in milliseconds; divide by published_packages';
+COMMENT ON COLUMN siphon_stats.in_flight_messages IS 'messages that are sent and not yet acknowledged';
+COMMENT ON COLUMN siphon_stats.in_flight_bytes IS 'their size';
+COMMENT ON COLUMN siphon_stats.disconnects IS 'connections to NATS that were lost';
+COMMENT ON COLUMN siphon_stats.refused_messages IS 'messages that JetStream did not take, as it was full, for example; they are sent again';
+COMMENT ON COLUMN siphon_stats.answer_timeouts IS 'how often JetStream did not answer for ten seconds';
+
 CREATE FUNCTION siphon_get_tables(
     OUT application text,
     OUT database text,
@@ -337,5 +405,7 @@ REVOKE ALL ON TABLE siphon_registry FROM PUBLIC;
 REVOKE ALL ON TABLE siphon_snapshot_progress FROM PUBLIC;
 REVOKE ALL ON FUNCTION siphon_get_applications() FROM PUBLIC;
 REVOKE ALL ON FUNCTION siphon_get_tables() FROM PUBLIC;
+REVOKE ALL ON FUNCTION siphon_get_stats() FROM PUBLIC;
+REVOKE ALL ON TABLE siphon_stats FROM PUBLIC;
 REVOKE ALL ON TABLE siphon_applications FROM PUBLIC;
 REVOKE ALL ON TABLE siphon_tables FROM PUBLIC;

@@ -141,6 +141,8 @@ outlet_write(const siphon::RecordInfo &info, const siphon::WireBuffer *payload, 
 	figure_add(app, Figure::Packages, 1);
 	figure_add(app, Figure::Events, info.events);
 	figure_add(app, Figure::Bytes, payload->size);
+	for (int i = 0; i < siphon::kCountedOperations; i++)
+		figure_add(app, Figure::Operations + i, info.operations[i]);
 	figure_set(app, Figure::LastEvent, static_cast<uint64>(commit_time));
 }
 

@@ -3,11 +3,8 @@
  */
 #include "report.h"
 
+#include "retention.h"
 #include "ring_output.h"
-
-extern "C" {
-#include "access/xlog_internal.h"
-}
 
 using siphon::RingDuration;
 using siphon::RingFigure;
@@ -89,17 +86,28 @@ report_tables(const Registry *registry)
 	}
 }
 
-/* The least number of bytes of WAL at which something ends the slot, or kNoFigure. */
-static uint64
-retained_limit(void)
+/* Durations and the publisher's figures, which the ring has. */
+static void
+tell_shared(App *app)
 {
-	uint64 limit = siphon::kNoFigure;
+	static uint64 told[static_cast<int>(RingDuration::Count)][2];
 
-	if (siphon_max_retained_wal_mb > 0)
-		limit = static_cast<uint64>(siphon_max_retained_wal_mb) * 1024 * 1024;
-	if (max_slot_wal_keep_size_mb >= 0)
-		limit = Min(limit, static_cast<uint64>(max_slot_wal_keep_size_mb) * 1024 * 1024);
-	return limit;
+	for (int i = 0; i < static_cast<int>(RingDuration::Count); i++)
+	{
+		const siphon::DurationCounts *durations = ring_output_durations(static_cast<RingDuration>(i));
+		uint64 now[2] = {0, durations->sum_ns};
+
+		for (uint64 count : durations->counts)
+			now[0] += count;
+		/* Of this process; what the decoders before it told stays. */
+		for (int j = 0; j < 2; j++)
+		{
+			figure_add(app, Figure::Durations + (2 * i + j), now[j] - told[i][j]);
+			told[i][j] = now[j];
+		}
+	}
+	for (int i = 0; i < static_cast<int>(siphon::PublisherFigure::Count); i++)
+		figure_set(app, Figure::Publisher + i, ring_output_publisher_figure(static_cast<siphon::PublisherFigure>(i)));
 }
 
 void
@@ -117,6 +125,8 @@ report_progress(App *app, XLogRecPtr decoded, XLogRecPtr confirmed, uint64 lag)
 	ring_output_figure(RingFigure::Decoded, decoded);
 	ring_output_figure(RingFigure::Confirmed, confirmed);
 	ring_output_figure(RingFigure::Retained, newest > restart ? newest - restart : 0);
-	ring_output_figure(RingFigure::RetainedLimit, retained_limit());
+	ring_output_figure(RingFigure::RetainedLimit, retained_wal_limit());
 	ring_output_figure(RingFigure::LagTime, lag);
+	figure_set(app, Figure::Lag, lag);
+	tell_shared(app);
 }

@@ -18,7 +18,7 @@ extern void report_transaction_ends(void);
 extern void report_encode_begins(void);
 extern void report_encode_ends(void);
 
-/* What is known twice a second. `lag`: microseconds, or kNoFigure. */
+/* What is known twice a second: for the publisher, and for the view siphon_stats. `lag`: microseconds, or kNoFigure. */
 extern void report_progress(App *app, XLogRecPtr decoded, XLogRecPtr confirmed, uint64 lag);
 
 #endif

@@ -7,6 +7,10 @@
 
 #include <csignal>
 
+extern "C" {
+#include "access/xlog_internal.h"
+}
+
 static constexpr long kLookIntervalMs = 1000;
 static constexpr long kIdleIntervalMs = 10 * 1000;
 static constexpr long kEndingIntervalMs = 100;
@@ -37,6 +41,18 @@ retained_wal(const char *name, Oid database, Retained *retained)
 		return false;
 	retained->bytes = newest > retained->restart ? newest - retained->restart : 0;
 	return true;
+}
+
+uint64
+retained_wal_limit(void)
+{
+	uint64 limit = siphon::kNoFigure;
+
+	if (siphon_max_retained_wal_mb > 0)
+		limit = static_cast<uint64>(siphon_max_retained_wal_mb) * 1024 * 1024;
+	if (max_slot_wal_keep_size_mb >= 0)
+		limit = Min(limit, static_cast<uint64>(max_slot_wal_keep_size_mb) * 1024 * 1024);
+	return limit;
 }
 
 static bool

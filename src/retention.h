@@ -23,6 +23,9 @@ struct Retained
 /* What the slot keeps. False: there is no usable slot of this name that is Siphon's and of this database. */
 extern bool retained_wal(const char *slot, Oid database, Retained *retained);
 
+/* The least number of bytes of WAL at which something ends a slot, or kNoFigure. */
+extern uint64 retained_wal_limit(void);
+
 /* That the application's slot keeps more than siphon.warn_retained_wal, or NULL; and what to do then. */
 extern const char *retention_warning(const Registry *registry);
 extern const char *const kRetentionHint;

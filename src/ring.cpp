@@ -265,6 +265,12 @@ RingWriter::publisher_heartbeat() const
 	return header_->publisher_heartbeat.load(std::memory_order_relaxed);
 }
 
+uint64_t
+RingWriter::publisher_figure(PublisherFigure figure) const
+{
+	return header_->publisher_figures[static_cast<uint32_t>(figure)].load(std::memory_order_relaxed);
+}
+
 /* What the worker may have written, given what the publisher has freed. */
 static bool
 written_valid(uint64_t written, uint64_t read, uint64_t acked, uint64_t capacity)
@@ -510,6 +516,12 @@ RingReader::heartbeat(uint64_t now_us)
 {
 	store_acked();
 	header_->publisher_heartbeat.store(now_us, std::memory_order_relaxed);
+}
+
+void
+RingReader::set_figure(PublisherFigure figure, uint64_t value)
+{
+	header_->publisher_figures[static_cast<uint32_t>(figure)].store(value, std::memory_order_relaxed);
 }
 
 uint64_t

@@ -39,7 +39,7 @@
 namespace siphon {
 
 constexpr uint64_t kRingMagic = 0x676e697270697300; /* "\0sipring" */
-constexpr uint32_t kRingVersion = 4;
+constexpr uint32_t kRingVersion = 5;
 constexpr size_t kRingPage = 4096;
 constexpr size_t kRingHeaderSize = 2 * kRingPage;
 constexpr size_t kFrameAlignment = 16;
@@ -148,6 +148,7 @@ struct RingHeader
 	alignas(64) std::atomic<uint32_t> publisher_asleep;
 	std::atomic<uint32_t> publisher_pid;
 	std::atomic<uint64_t> publisher_heartbeat; /* microseconds since 1970 */
+	alignas(64) std::atomic<uint64_t> publisher_figures[static_cast<uint32_t>(PublisherFigure::Count)];
 };
 static_assert(sizeof(RingHeader) == kRingHeaderSize);
 static_assert(std::atomic<uint64_t>::is_always_lock_free && std::atomic<uint32_t>::is_always_lock_free);
@@ -217,12 +218,14 @@ public:
 	void heartbeat(uint64_t now_us);
 	void set_figure(RingFigure figure, uint64_t value);
 	void add_duration(RingDuration duration, uint64_t ns);
+	const DurationCounts &durations(RingDuration duration) const { return durations_[static_cast<uint32_t>(duration)]; }
 	/* Tells the publisher that no frame will follow. */
 	void close();
 
 	/* Peer's own statements, for views only. */
 	uint32_t publisher_pid() const;
 	uint64_t publisher_heartbeat() const;
+	uint64_t publisher_figure(PublisherFigure figure) const;
 	uint64_t capacity() const { return capacity_; }
 	uint64_t epoch() const { return epoch_; }
 	uint32_t max_frame_payload() const { return max_frame_payload_; }
@@ -303,6 +306,7 @@ public:
 	void set_publisher(uint32_t pid);
 	/* Also writes acked anew, should somebody have written over it. */
 	void heartbeat(uint64_t now_us);
+	void set_figure(PublisherFigure figure, uint64_t value);
 	uint64_t worker_heartbeat() const;
 	/* What the worker says of itself; each may be anything. */
 	uint64_t figure(RingFigure figure) const;

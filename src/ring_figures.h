@@ -1,9 +1,10 @@
 /*
  * What a worker tells people of itself: figures in its page of the ring's header, which the publisher shows as metrics.
- * So whoever watches needs no connection to the database.
+ * So whoever watches needs no connection to the database. And what the publisher tells of itself, in its page of the
+ * decoder's ring, which the view siphon_stats shows to those who have one.
  *
- * Nothing is decided by them, on either side: whoever scribbles over them makes a wrong picture and no other harm. The
- * worker keeps its own counts and only stores them there; the reader takes each as a number that may be anything.
+ * Nothing is decided by them, on either side: whoever scribbles over them makes a wrong picture and no other harm. Each
+ * side keeps its own counts and only stores them there; the other takes each as a number that may be anything.
  */
 #ifndef SIPHON_RING_FIGURES_H
 #define SIPHON_RING_FIGURES_H
@@ -37,6 +38,25 @@ enum class RingFigure : uint32_t {
 	RowBytes,
 	HeldEvents,
 	Workers,
+	Count
+};
+
+/* The publisher's, since it started. */
+enum class PublisherFigure : uint32_t {
+	Messages, /* acknowledged, of all kinds */
+	Events,   /* acknowledged, those of snapshots included */
+	Packages,
+	HeldEvents,
+	RawBytes,
+	PublishedBytes,
+	CompressionTime, /* nanoseconds, of all messages together */
+	PublishTime,     /* likewise: from sending until all up to it was acknowledged */
+	CommitTime,      /* likewise of packages: from the oldest event's commit */
+	InFlight,
+	InFlightBytes,
+	Disconnects,
+	Refusals,
+	Timeouts,
 	Count
 };
 

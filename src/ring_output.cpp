@@ -225,6 +225,12 @@ ring_output_publisher_heartbeat(void)
 	return ring.publisher_heartbeat();
 }
 
+uint64
+ring_output_publisher_figure(siphon::PublisherFigure figure)
+{
+	return ring.publisher_figure(figure);
+}
+
 void
 ring_output_figure(siphon::RingFigure figure, uint64 value)
 {
@@ -235,6 +241,12 @@ void
 ring_output_duration(siphon::RingDuration duration, uint64 ns)
 {
 	ring.add_duration(duration, ns);
+}
+
+const siphon::DurationCounts *
+ring_output_durations(siphon::RingDuration duration)
+{
+	return &ring.durations(duration);
 }
 
 uint64

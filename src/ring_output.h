@@ -35,6 +35,7 @@ extern void ring_output_flush(void);
 /* For people, see ring_figures.h. */
 extern void ring_output_figure(siphon::RingFigure figure, uint64 value);
 extern void ring_output_duration(siphon::RingDuration duration, uint64 ns);
+extern const siphon::DurationCounts *ring_output_durations(siphon::RingDuration duration);
 /* Nanoseconds that were waited for the ring's space so far. */
 extern uint64 ring_output_waited(void);
 
@@ -43,6 +44,7 @@ extern void ring_output_heartbeat(TimestampTz now);
 /* The publisher's own statements. */
 extern uint32 ring_output_publisher_pid(void);
 extern uint64 ring_output_publisher_heartbeat(void);
+extern uint64 ring_output_publisher_figure(siphon::PublisherFigure figure);
 
 /* Why a worker waits; shown in pg_stat_activity. */
 enum class Wait { Wal, RingSpace, Acknowledgement, Snapshot, Standbys };

@@ -6,6 +6,7 @@
 #define SIPHON_SIPHON_H
 
 #include "pg.h"
+#include "ring.h"
 
 #include <ctime>
 
@@ -58,8 +59,18 @@ enum class Figure : int {
 	PublisherSeen, /* its last heartbeat, microseconds since 1970 */
 	LastEvent,     /* commit time of the last event, TimestampTz */
 	Restarts,      /* of the decoder, after failures */
-	Count
+	Operations,    /* of the events, those that frames count, by operation */
+	Lag = Operations + siphon::kCountedOperations, /* microseconds, or kNoFigure; see RingFigure::LagTime */
+	Durations,                                     /* of each RingDuration, how many and how many nanoseconds */
+	Publisher = Durations + 2 * static_cast<int>(siphon::RingDuration::Count), /* a PublisherFigure each */
+	Count = Publisher + static_cast<int>(siphon::PublisherFigure::Count)
 };
+
+constexpr Figure
+operator+(Figure first, int i)
+{
+	return static_cast<Figure>(static_cast<int>(first) + i);
+}
 
 /* One application, in shared memory. Strings and state are guarded by siphon_shared->lock. */
 struct App

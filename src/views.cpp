@@ -1,6 +1,6 @@
 /*
- * What people look at: the set-returning functions behind the views siphon_applications and siphon_tables. They put
- * the registry (what should be) and shared memory (what is) side by side.
+ * What people look at: the set-returning functions behind the views siphon_applications, siphon_stats, siphon_tables and
+ * siphon_snapshot_progress. They put the registry (what should be) and shared memory (what is) side by side.
  */
 #include "application.h"
 #include "checks.h"
@@ -10,6 +10,7 @@
 
 extern "C" {
 PG_FUNCTION_INFO_V1(siphon_get_applications);
+PG_FUNCTION_INFO_V1(siphon_get_stats);
 PG_FUNCTION_INFO_V1(siphon_get_tables);
 PG_FUNCTION_INFO_V1(siphon_get_snapshots);
 }
@@ -20,8 +21,8 @@ static constexpr int64 kPublisherSilence = 5 * USECS_PER_SEC;
 /* A row under construction; columns in the order of the function's OUT parameters. */
 struct Row
 {
-	Datum values[24];
-	bool nulls[24];
+	Datum values[32];
+	bool nulls[32];
 	int count;
 };
 
@@ -61,6 +62,13 @@ static void
 put_count(Row *row, uint64 count)
 {
 	put(row, Int64GetDatum(static_cast<int64>(count)));
+}
+
+/* In milliseconds, as PostgreSQL's own views have times. */
+static void
+put_nanoseconds(Row *row, uint64 ns)
+{
+	put(row, Float8GetDatum(static_cast<double>(ns) / 1e6));
 }
 
 /* Shared memory's part of an application, copied out under its lock. */
@@ -216,6 +224,86 @@ siphon_get_applications(PG_FUNCTION_ARGS)
 		if (!known)
 			memset(&live, 0, sizeof(live));
 		put_live(&row, &live, registry);
+		tuplestore_putvalues(result->setResult, result->setDesc, row.values, row.nulls);
+	}
+	return static_cast<Datum>(0);
+}
+
+/* How the decoder fares; and, as it says itself in the ring, the publisher. */
+static void
+put_stats(Row *row, const Live *live, const Registry *registry)
+{
+	using siphon::PublisherFigure;
+	using siphon::RingDuration;
+
+	uint64 other = figure(live, Figure::Events);
+	uint64 lag = figure(live, Figure::Lag);
+	uint64 limit = retained_wal_limit();
+	Retained retained;
+
+	for (int i = 0; i < siphon::kCountedOperations; i++)
+	{
+		put_count(row, figure(live, Figure::Operations + i));
+		other -= figure(live, Figure::Operations + i);
+	}
+	put_count(row, other);
+	for (int i = 0; i < static_cast<int>(RingDuration::Count); i++)
+	{
+		put_count(row, figure(live, Figure::Durations + 2 * i));
+		put_nanoseconds(row, figure(live, Figure::Durations + (2 * i + 1)));
+	}
+	if (live->decoder_pid != 0 && lag != siphon::kNoFigure)
+	{
+		Interval *interval = static_cast<Interval *>(palloc0(sizeof(Interval)));
+
+		interval->time = static_cast<TimeOffset>(lag);
+		put(row, IntervalPGetDatum(interval));
+	}
+	else
+		put_null(row);
+	if (limit != siphon::kNoFigure && retained_wal(registry->slot, registry->database, &retained))
+		put_count(row, limit > retained.bytes ? limit - retained.bytes : 0);
+	else
+		put_null(row);
+	for (int i = 0; i < static_cast<int>(PublisherFigure::Count); i++)
+	{
+		uint64 value = figure(live, Figure::Publisher + i);
+
+		switch (static_cast<PublisherFigure>(i))
+		{
+			case PublisherFigure::CompressionTime:
+			case PublisherFigure::PublishTime:
+			case PublisherFigure::CommitTime:
+				put_nanoseconds(row, value);
+				break;
+			default:
+				put_count(row, value);
+		}
+	}
+}
+
+extern "C" Datum
+siphon_get_stats(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *result = reinterpret_cast<ReturnSetInfo *>(fcinfo->resultinfo);
+	ListCell *lc;
+	List *names;
+
+	check_preloaded();
+	InitMaterializedSRF(fcinfo, 0);
+	names = registry_list();
+	foreach (lc, names)
+	{
+		const char *name = static_cast<char *>(lfirst(lc));
+		char *error;
+		Registry *registry = read_for_view(name, &error);
+		Row row = {};
+		Live live;
+
+		if (registry == nullptr || !copy_live(name, &live))
+			continue; /* siphon_applications tells why */
+		put_text(&row, name);
+		put_stats(&row, &live, registry);
 		tuplestore_putvalues(result->setResult, result->setDesc, row.values, row.nulls);
 	}
 	return static_cast<Datum>(0);

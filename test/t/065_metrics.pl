@@ -4,6 +4,7 @@ use strict;
 use warnings FATAL => 'all';
 
 use IPC::Run ();
+use JSON::PP;
 use List::Util qw(sum);
 use PostgreSQL::Test::Utils;
 use Siphon;
@@ -139,6 +140,48 @@ wait_for_metric('siphon_nats_connected', sub { $_[0] == 0 });
 $nats->start;
 $metrics = wait_for_metric('siphon_nats_connected', sub { $_[0] == 1 });
 cmp_ok($metrics->{siphon_nats_disconnects_total}, '>=', 1, 'lost connections are counted');
+
+# Whoever looks at the database sees the same.
+my $stats;
+my $all = sub { my ($pattern) = @_; sum(map { $metrics->{$_} } grep { /$pattern/ } keys %$metrics) };
+
+wait_confirmed($node);
+wait_until(
+	'siphon_stats and /metrics say the same',
+	sub {
+		$metrics = $publisher->metrics;
+		$stats = decode_json($node->safe_psql('postgres', 'SELECT to_json(s) FROM siphon_stats s'));
+		return $stats->{in_flight_messages} == 0 && $stats->{messages} == $all->(qr/^siphon_messages_total/);
+	});
+is($stats->{inserts}, $all->(qr/^siphon_events_total.*operation="insert"/), 'siphon_stats: inserts');
+is($stats->{updates}, 20, 'siphon_stats: updates');
+is($stats->{deletes}, 10, 'siphon_stats: deletes');
+is($stats->{truncates}, 1, 'siphon_stats: truncates');
+is($stats->{other_events}, 0, 'siphon_stats: nothing else');
+is($stats->{published_events}, $all->(qr/^siphon_events_total/), 'siphon_stats: events, with those of the snapshot');
+is($stats->{published_packages}, $all->(qr/^siphon_packages_total/), 'siphon_stats: packages');
+# What belongs to no table, watermarks above all, has few bytes.
+for my $bytes (qw(raw_bytes published_bytes))
+{
+	my $of_tables = $all->(qr/^siphon_${bytes}_total/);
+
+	cmp_ok($stats->{$bytes}, '>=', $of_tables, "siphon_stats: $bytes");
+	cmp_ok($stats->{$bytes}, '<', $of_tables + 4096, "siphon_stats: and not more $bytes than there were");
+}
+is($stats->{ring_waits}, $metrics->{siphon_ring_wait_seconds_count}, 'siphon_stats: waits for the ring');
+is($stats->{encodes}, $metrics->{siphon_encode_seconds_count}, 'siphon_stats: changes whose encoding was timed');
+is($stats->{disconnects}, $metrics->{siphon_nats_disconnects_total}, 'siphon_stats: lost connections');
+is($stats->{in_flight_bytes}, 0, 'siphon_stats: nothing is in flight');
+cmp_ok($stats->{headroom_bytes}, '<=', 512 * 1024 * 1024, 'siphon_stats: the distance to the limit');
+for my $time ([ compression => 'messages' ], [ publish_to_ack => 'messages' ], [ commit_to_ack => 'published_packages' ],
+	[ decode => 'decodes' ], [ encode => 'encodes' ], [ ring_wait => 'ring_waits' ])
+{
+	my ($what, $number) = @$time;
+
+	cmp_ok(abs($stats->{"${what}_time"} / 1000 - $metrics->{"siphon_${what}_seconds_sum"}),
+		'<', 0.001 + 0.01 * $metrics->{"siphon_${what}_seconds_sum"}, "siphon_stats: time of $what");
+	cmp_ok($stats->{$number}, '>', 0, "siphon_stats: and of how many");
+}
 
 # Without names of tables.
 is($publisher->stop, 0, 'the publisher stops');
