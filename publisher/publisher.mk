@@ -32,7 +32,7 @@ publisher_compile = $(CXX) $(PUBLISHER_CXXFLAGS) -std=c++20 -pthread -Wall -Wext
 UNIT_PUBLISHER_SRCS = publisher/compression.cpp publisher/config.cpp publisher/cursor.cpp publisher/datetime.cpp \
 	publisher/frame_messages.cpp publisher/hand_off.cpp publisher/ledger.cpp publisher/lineage.cpp publisher/log.cpp publisher/log_json.cpp publisher/log_limit.cpp publisher/mover.cpp \
 	publisher/package_assembler.cpp publisher/parts.cpp publisher/progress.cpp publisher/published.cpp publisher/publisher.cpp \
-	publisher/record_messages.cpp publisher/ring_directory.cpp publisher/ring_feed.cpp publisher/ring_source.cpp \
+	publisher/record_messages.cpp publisher/ring_directory.cpp publisher/ring_feed.cpp publisher/ring_feed_markers.cpp publisher/ring_source.cpp \
 	publisher/subject.cpp publisher/table_schema.cpp publisher/table_state.cpp publisher/tail_json.cpp publisher/wakeup.cpp \
 	publisher/health.cpp publisher/metrics.cpp publisher/monitor.cpp publisher/publisher_status.cpp publisher/status_json.cpp \
 	publisher/traffic.cpp
@@ -42,7 +42,7 @@ PUBLISHER_SRCS = publisher/main.cpp publisher/check.cpp publisher/compression.cp
 	publisher/frame_messages.cpp publisher/hand_off.cpp publisher/jetstream.cpp publisher/jetstream_api.cpp \
 	publisher/ledger.cpp publisher/lineage.cpp publisher/log.cpp publisher/log_json.cpp publisher/log_limit.cpp publisher/mover.cpp publisher/nats_connection.cpp \
 	publisher/package_assembler.cpp publisher/parts.cpp publisher/progress.cpp publisher/published.cpp publisher/publisher.cpp \
-	publisher/record_messages.cpp publisher/ring_directory.cpp publisher/ring_feed.cpp publisher/ring_source.cpp \
+	publisher/record_messages.cpp publisher/ring_directory.cpp publisher/ring_feed.cpp publisher/ring_feed_markers.cpp publisher/ring_source.cpp \
 	publisher/state_bucket.cpp publisher/stream_reader.cpp publisher/stream_setup.cpp publisher/subject.cpp \
 	publisher/table_schema.cpp publisher/table_state.cpp publisher/wakeup.cpp publisher/traffic.cpp \
 	publisher/health.cpp publisher/http_server.cpp publisher/metrics.cpp publisher/monitor.cpp publisher/publisher_status.cpp \
