@@ -64,22 +64,23 @@ def write_json(path, report):
 
 
 def document(path, work, result, sections):
-    """Puts the results between the two marks of a document, and the plots into a directory beside it."""
+    """Puts the results between the two marks of a document, in place of those of the same parts, and the plots into a
+    directory beside it."""
     begin, end = "<!-- results, written by make bench -->\n", "<!-- end of results -->\n"
-    text = path.read_text()
-    head, rest = text.split(begin)
-    tail = rest.split(end)[1]
+    head, rest = path.read_text().split(begin)
+    body, tail = rest.split(end)
     plots = path.with_suffix("")
     plots.mkdir(exist_ok=True)
-    body = [f"{result['date']}: {result['machine']}; PostgreSQL {result['postgresql']}, nats-server {result['nats_server']};"
-            f" sizes x {result['scale']:g}, {result['rounds']} rounds.\n"]
+    parts = {part.split("\n", 1)[0]: part.split("\n", 1)[1] for part in body.split("### ")[1:]}
+    origin = (f"{result['date']}: {result['machine']}; PostgreSQL {result['postgresql']}, nats-server {result['nats_server']};"
+              f" sizes x {result['scale']:g}, {result['rounds']} rounds.")
     for title, lines, files in sections:
-        body.append(f"### {title}\n\n```\n" + "\n".join(lines) + "\n```\n")
+        parts[title] = f"\n{origin}\n\n```\n" + "\n".join(lines) + "\n```\n\n"
         for file in files:
             if (work / f"{file}.svg").exists():
                 shutil.copy(work / f"{file}.svg", plots)
-                body.append(f"![{title}]({plots.name}/{file}.svg)\n")
-    path.write_text(head + begin + "\n" + "\n".join(body) + "\n" + end + tail)
+                parts[title] += f"![{title}]({plots.name}/{file}.svg)\n\n"
+    path.write_text(head + begin + "\n" + "".join(f"### {title}\n{text}" for title, text in parts.items()) + end + tail)
 
 
 def plot(directory, result):
