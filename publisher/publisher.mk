@@ -34,7 +34,7 @@ UNIT_PUBLISHER_SRCS = publisher/compression.cpp publisher/config.cpp publisher/c
 	publisher/package_assembler.cpp publisher/parts.cpp publisher/progress.cpp publisher/published.cpp publisher/publisher.cpp \
 	publisher/record_messages.cpp publisher/ring_directory.cpp publisher/ring_feed.cpp publisher/ring_feed_markers.cpp publisher/ring_source.cpp \
 	publisher/subject.cpp publisher/table_schema.cpp publisher/table_state.cpp publisher/tail_json.cpp publisher/wakeup.cpp \
-	publisher/health.cpp publisher/metrics.cpp publisher/monitor.cpp publisher/publisher_status.cpp publisher/status_json.cpp \
+	publisher/health.cpp publisher/metrics.cpp publisher/monitor.cpp publisher/publisher_settle.cpp publisher/publisher_status.cpp publisher/status_json.cpp \
 	publisher/traffic.cpp
 
 PUBLISHER_RING_SRCS = src/ring.cpp src/ring_file.cpp src/ring_fault.cpp
@@ -45,7 +45,7 @@ PUBLISHER_SRCS = publisher/main.cpp publisher/check.cpp publisher/compression.cp
 	publisher/record_messages.cpp publisher/ring_directory.cpp publisher/ring_feed.cpp publisher/ring_feed_markers.cpp publisher/ring_source.cpp \
 	publisher/state_bucket.cpp publisher/stream_reader.cpp publisher/stream_setup.cpp publisher/subject.cpp \
 	publisher/table_schema.cpp publisher/table_state.cpp publisher/wakeup.cpp publisher/traffic.cpp \
-	publisher/health.cpp publisher/http_server.cpp publisher/metrics.cpp publisher/monitor.cpp publisher/publisher_status.cpp \
+	publisher/health.cpp publisher/http_server.cpp publisher/metrics.cpp publisher/monitor.cpp publisher/publisher_settle.cpp publisher/publisher_status.cpp \
 	publisher/status_json.cpp $(PUBLISHER_RING_SRCS)
 TAIL_SRCS = publisher/tail.cpp publisher/compression.cpp publisher/config.cpp publisher/datetime.cpp \
 	publisher/jetstream_api.cpp publisher/nats_connection.cpp publisher/package_assembler.cpp \
