@@ -483,6 +483,8 @@ bool
 HandOff::remove(Entry *entry, const TableFrame &table, uint64_t since, Clock::time_point now, bool lives_on)
 {
 	TableState state = entry->state;
+	bool held_some = state.holds();
+	bool incomplete = state.phase == TablePhase::Snapshot && !state.shared;
 	std::string why;
 
 	/* From here on nothing of it is taken up. What is under way could arrive behind the purge. */
@@ -493,8 +495,8 @@ HandOff::remove(Entry *entry, const TableFrame &table, uint64_t since, Clock::ti
 	state.schema = table.schema;
 	state.table = table.table;
 	state.oid = table.oid;
-	/* The stream's last message stays, see finish_moving(). */
-	if (state.holds() && !queue_.purge(held(state), ledger_.stored_sequence(), &why))
+	/* The stream's last message stays for now, see finish_moving() and purge_leftover(). */
+	if (held_some && !queue_.purge(held(state), ledger_.stored_sequence(), &why))
 		return not_now(why, now);
 	if (state.phase == TablePhase::Snapshot && !purge_events(state, ledger_.stored_sequence(), &why))
 		return not_now(why, now);
@@ -506,9 +508,26 @@ HandOff::remove(Entry *entry, const TableFrame &table, uint64_t since, Clock::ti
 	if (!save(entry, state, now))
 		return false;
 	entry->ends_at = 0;
+	entry->leftover = held_some ? ledger_.stored_sequence() : 0;
+	entry->leftover_rows = incomplete;
 	retire(entry);
 	spdlog::info("table {}.{} is not published under this name any more", state.schema, state.table);
 	return true;
+}
+
+/* When the stream goes on. If this publisher ends before, the next snapshot of the name does it. */
+void
+HandOff::purge_leftover(Entry *entry, Clock::time_point now)
+{
+	const TableState &state = entry->state;
+	uint64_t behind = entry->leftover + 1;
+	std::string why;
+
+	if (!queue_.purge(held(state), behind, &why) ||
+		(entry->leftover_rows && !queue_.purge(events_subject(root_, state.schema, state.table, std::nullopt), behind, &why)))
+		not_now(why, now);
+	else
+		entry->leftover = 0;
 }
 
 /* Rows that are not complete never will be: they come anew, under the other name. */
@@ -533,6 +552,8 @@ HandOff::step(bool holding, Clock::time_point now)
 	begun_moving_ = false;
 	for (auto &[key, entry] : entries_)
 	{
+		if (entry.leftover != 0 && ledger_.stored_sequence() > entry.leftover && now >= retry_at_)
+			purge_leftover(&entry, now);
 		if (!entry.mover)
 			continue;
 

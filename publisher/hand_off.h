@@ -109,6 +109,8 @@ private:
 		TableState state;
 		uint64_t last_held = 0; /* sequence of the last held message, perhaps still under way; 0: none */
 		bool closing = false;   /* changes wait, so that the mover catches up */
+		uint64_t leftover = 0; /* it was removed when this message, which may be of it, was the stream's last; 0: done with */
+		bool leftover_rows = false; /* and its rows were not complete */
 		uint64_t ends_at = 0;   /* it is being removed, and no message of it takes this place or a later one; 0: it is not */
 		std::unique_ptr<Mover> mover;
 	};
@@ -128,6 +130,7 @@ private:
 	bool remove(Entry *entry, const TableFrame &table, uint64_t since, Clock::time_point now, bool lives_on);
 	bool begin_moving(Entry *entry, TableState state, Clock::time_point now);
 	void finish_moving(Entry *entry, Clock::time_point now);
+	void purge_leftover(Entry *entry, Clock::time_point now);
 	void retire(Entry *entry);
 	bool not_now(const std::string &why, Clock::time_point now);
 	std::string held(const TableState &state) const;

@@ -124,6 +124,28 @@ TEST_F(NamesTest, RenameCutsSnapshotShort)
 	EXPECT_EQ(count("siphon.main.held.public.t.0"), 0u);
 }
 
+/* The stream's last message is left, as it tells where to go on, until there is another. */
+TEST_F(NamesTest, LastMessageOfCutSnapshotGoesLater)
+{
+	for (const char *last : {"siphon.main.held.public.t.0", "siphon.main.events.public.t.0"})
+	{
+		uint32_t generation = static_cast<uint32_t>(30 + queue.last);
+		uint64_t lsn = 0x1000 + 0x1000 * queue.last;
+
+		begin(kOld, generation, lsn);
+		publish("siphon.main.events.public.t.0");
+		publish("siphon.main.held.public.t.0");
+		publish(last);
+		ASSERT_TRUE(hand_off.removed(frame(kOld, generation, FrameKind::Removed, lsn + 0x800), now));
+		hand_off.step(false, now);
+		EXPECT_EQ(count(last), 1u);
+		publish("siphon.main.watermark");
+		hand_off.step(false, now);
+		EXPECT_EQ(count("siphon.main.events.public.t.0"), 0u);
+		EXPECT_EQ(count("siphon.main.held.public.t.0"), 0u);
+	}
+}
+
 /* Nobody said that the table lost its name, but another comes under it: what was held for the first is gone. */
 TEST_F(NamesTest, NameIsTakenWithoutAWord)
 {
