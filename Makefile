@@ -10,6 +10,8 @@
 #                        how many instructions an event takes
 #   make soak            snapshots under load and with kills: ROUNDS=100 random ones from SEED; BIG=1: a large table
 #   make big             big transactions, rows and numbers of tables: whole, and with how much memory
+#   make deb             Debian packages of extension and publisher, in build/SUITE/deb
+#   make check-packages  installs them where nothing else is, and runs the demo from there
 #   make torture         whatever dies, nothing is lost and nothing comes twice: FAULTS=200 random ones from SEED
 #   make format          clang-format over the sources
 #
@@ -28,21 +30,26 @@ SUITE ?= auto
 Q = $(if $(V),,@)
 say = @echo "  "
 
-ifneq ($(filter demo check check-sanitized big bench bench-instructions bench-snapshot bench-chain soak torture,$(MAKECMDGOALS)),)
+ifneq ($(filter demo check check-sanitized check-packages deb big bench bench-instructions bench-snapshot bench-chain soak torture,$(MAKECMDGOALS)),)
 
 # Outside: no PostgreSQL is needed, so PGXS is not even looked at.
-.PHONY: demo check check-sanitized big bench bench-instructions bench-snapshot bench-chain soak torture
+.PHONY: demo check check-sanitized check-packages deb big bench bench-instructions bench-snapshot bench-chain soak torture
 demo:
 	@scripts/suite $(SUITE) -- $(MAKE) --no-print-directory demo-here
 check:
 	@scripts/suite $(SUITE) -- $(MAKE) --no-print-directory check-here
 check-sanitized big bench bench-instructions bench-snapshot bench-chain soak torture:
 	@scripts/suite $(SUITE) -- $(MAKE) --no-print-directory $@-here
+deb:
+	@scripts/suite $(SUITE) -- $(MAKE) --no-print-directory deb-here \
+		SOURCE_DATE_EPOCH=$(shell git log -1 --format=%ct 2>/dev/null || stat -c %Y siphon.control)
+check-packages: deb
+	@scripts/check-packages $(SUITE)
 
 else
 
 EXTENSION = siphon
-DATA = sql/siphon--1.0.sql
+DATA = $(wildcard sql/siphon--*.sql)
 MODULES = $(BUILDDIR)/siphon
 EXTRA_CLEAN = $(BUILDDIR)
 
@@ -76,7 +83,7 @@ include test/bench/bench.mk
 
 install: install-publisher
 
-.PHONY: format demo-here
+.PHONY: format demo-here deb-here
 format:
 	clang-format -i src/*.cpp src/*.h publisher/*.cpp publisher/*.h test/*/*.cpp
 
@@ -88,5 +95,8 @@ build-quietly = @mkdir -p $(BUILDDIR); echo "building (a minute or two the first
 demo-here:
 	$(call build-quietly,all)
 	@scripts/demo
+
+deb-here: all
+	@PG_CONFIG=$(PG_CONFIG) BUILDDIR=$(BUILDDIR) SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) scripts/build-deb
 
 endif

@@ -19,7 +19,8 @@ say ?= @echo "  "
 Q ?= @
 
 PUBLISHER_PACKAGES = libnats spdlog yaml-cpp libzstd protobuf prometheus-cpp-core
-PUBLISHER_CXXFLAGS ?= -O2 -g
+PUBLISHER_CXXFLAGS ?= -O2 -g -fstack-protector-strong -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2
+PUBLISHER_LDFLAGS ?= -Wl,-z,relro,-z,now
 PUBLISHER_CPPFLAGS = -I$(SRCDIR)/publisher -I$(SRCDIR)/src -isystem $(BUILDDIR)/gen \
 	$(shell pkg-config --cflags $(PUBLISHER_PACKAGES) cpp-httplib)
 PUBLISHER_LIBS = $(shell pkg-config --libs $(PUBLISHER_PACKAGES)) -pthread
@@ -65,7 +66,7 @@ $(BUILDDIR)/siphon-tail: $(call publisher_objects,$(TAIL_SRCS)) $(SIPHON_PB_OBJE
 
 $(BUILDDIR)/siphon-publisher $(BUILDDIR)/siphon-tail:
 	$(say) "LINK $@"
-	$(Q)$(CXX) $(publisher_sanitize) -o $@ $^ $(PUBLISHER_LIBS) $(http_libs)
+	$(Q)$(CXX) $(publisher_sanitize) $(PUBLISHER_LDFLAGS) -o $@ $^ $(PUBLISHER_LIBS) $(http_libs)
 
 # The page as a string.
 $(BUILDDIR)/gen/status_page.inc: $(SRCDIR)/publisher/status_page.html
