@@ -8,6 +8,7 @@
 #include "listing.h"
 #include "matching_tables.h"
 #include "mirror.h"
+#include "signature.h"
 #include "snapshot.h"
 
 extern "C" {
@@ -25,9 +26,11 @@ PG_FUNCTION_INFO_V1(siphon_pause);
 PG_FUNCTION_INFO_V1(siphon_resume);
 }
 
+/* Of a function's arguments all must be there, and none be null but the optional ones, which are the last. */
 static void
-check_no_nulls(FunctionCallInfo fcinfo, const char *function, int count)
+check_no_nulls(FunctionCallInfo fcinfo, const char *function, int count, int optional = 0)
 {
+	check_arguments(fcinfo, function, count + optional);
 	for (int i = 0; i < count; i++)
 		if (PG_ARGISNULL(i))
 			ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
@@ -216,7 +219,7 @@ siphon_add_table(PG_FUNCTION_ARGS)
 	int partitions;
 	int workers;
 
-	check_no_nulls(fcinfo, "siphon_add_table", 5);
+	check_no_nulls(fcinfo, "siphon_add_table", 5, 1);
 	application = application_argument(fcinfo, 1);
 	partitions = PG_GETARG_INT32(2);
 	check_partitions(partitions);
@@ -251,7 +254,7 @@ put_match(ReturnSetInfo *result, const MatchingTable *match)
 extern "C" Datum
 siphon_add_tables(PG_FUNCTION_ARGS)
 {
-	ReturnSetInfo *result = reinterpret_cast<ReturnSetInfo *>(fcinfo->resultinfo);
+	ReturnSetInfo *result;
 	const char *schema;
 	char *pattern;
 	char *application;
@@ -262,7 +265,7 @@ siphon_add_tables(PG_FUNCTION_ARGS)
 	int workers;
 	bool any = false;
 
-	check_no_nulls(fcinfo, "siphon_add_tables", 6);
+	check_no_nulls(fcinfo, "siphon_add_tables", 6, 1);
 	schema = NameStr(*PG_GETARG_NAME(0));
 	pattern = text_to_cstring(PG_GETARG_TEXT_PP(1));
 	application = application_argument(fcinfo, 2);
@@ -270,7 +273,7 @@ siphon_add_tables(PG_FUNCTION_ARGS)
 	exclude_columns = name_list(PG_GETARG_ARRAYTYPE_P(4));
 	workers = PG_ARGISNULL(6) ? siphon_snapshot_workers : PG_GETARG_INT32(6);
 	check_workers(workers);
-	InitMaterializedSRF(fcinfo, 0);
+	result = begin_rows(fcinfo, "siphon_add_tables", 4);
 	registry = registry_read(application);
 	if (registry)
 		checked(registry, application);
@@ -320,11 +323,11 @@ not_published(const Target *target)
 
 /* From the arguments (relation, application) of a function, and as the registry is now. */
 static Target
-find_target(FunctionCallInfo fcinfo, const char *function, bool change = false)
+find_target(FunctionCallInfo fcinfo, const char *function, bool change = false, int optional = 0)
 {
 	Target target = {};
 
-	check_no_nulls(fcinfo, function, 2);
+	check_no_nulls(fcinfo, function, 2, optional);
 	target.relid = PG_GETARG_OID(0);
 	/* Catalogs are read first, as that may wait: a registry is not kept from others meanwhile. */
 	target.name = DatumGetCString(DirectFunctionCall1(regclassout, ObjectIdGetDatum(target.relid)));
@@ -421,13 +424,13 @@ siphon_alter_table(PG_FUNCTION_ARGS)
 	int partitions = 0;
 	Effect effect;
 
-	check_no_nulls(fcinfo, "siphon_alter_table", 2);
+	check_no_nulls(fcinfo, "siphon_alter_table", 2, 3);
 	relid = PG_GETARG_OID(0);
 	if (!PG_ARGISNULL(3))
 		columns = name_list(PG_GETARG_ARRAYTYPE_P(3));
 	if (!PG_ARGISNULL(4))
 		check_workers(PG_GETARG_INT32(4));
-	target = find_target(fcinfo, "siphon_alter_table");
+	target = find_target(fcinfo, "siphon_alter_table", false, 3);
 	refuse_leaving(&target);
 	if (!PG_ARGISNULL(3))
 		refuse_followed(&target, "given other columns", "SET TABLE %s (...)");

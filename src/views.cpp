@@ -6,6 +6,7 @@
 #include "checks.h"
 #include "follower.h"
 #include "retention.h"
+#include "signature.h"
 #include "snapshot.h"
 
 extern "C" {
@@ -176,12 +177,12 @@ put_live(Row *row, const Live *live, const Registry *registry)
 extern "C" Datum
 siphon_get_applications(PG_FUNCTION_ARGS)
 {
-	ReturnSetInfo *result = reinterpret_cast<ReturnSetInfo *>(fcinfo->resultinfo);
+	ReturnSetInfo *result;
 	ListCell *lc;
 	List *names;
 
 	check_preloaded();
-	InitMaterializedSRF(fcinfo, 0);
+	result = begin_rows(fcinfo, "siphon_get_applications", 22);
 	names = registry_list();
 	foreach (lc, names)
 	{
@@ -350,13 +351,13 @@ table_state(const Registry *registry, const RegistryTable *table, AppState state
 extern "C" Datum
 siphon_get_tables(PG_FUNCTION_ARGS)
 {
-	ReturnSetInfo *result = reinterpret_cast<ReturnSetInfo *>(fcinfo->resultinfo);
+	ReturnSetInfo *result;
 	ListCell *lc;
 	ListCell *lc2;
 	List *names;
 
 	check_preloaded();
-	InitMaterializedSRF(fcinfo, 0);
+	result = begin_rows(fcinfo, "siphon_get_tables", 11);
 	names = registry_list();
 	foreach (lc, names)
 	{
@@ -410,10 +411,10 @@ siphon_get_tables(PG_FUNCTION_ARGS)
 extern "C" Datum
 siphon_get_snapshots(PG_FUNCTION_ARGS)
 {
-	ReturnSetInfo *result = reinterpret_cast<ReturnSetInfo *>(fcinfo->resultinfo);
+	ReturnSetInfo *result;
 
 	check_preloaded();
-	InitMaterializedSRF(fcinfo, 0);
+	result = begin_rows(fcinfo, "siphon_get_snapshots", 13);
 	for (int i = 0; i < siphon_max_snapshots; i++)
 	{
 		SnapshotJob *job = &siphon_snapshots[i];

@@ -100,11 +100,11 @@ sub siphon_conf
 }
 
 # A primary, started, with the extension in database postgres. Options: conf, further settings; preloaded, extension,
-# start: false to go without; rings: where its ring directory is.
+# start: false to go without; rings: where its ring directory is; install_path, see Siphon::Installation.
 sub siphon_node
 {
 	my ($name, %options) = @_;
-	my $node = PostgreSQL::Test::Cluster->new($name);
+	my $node = PostgreSQL::Test::Cluster->new($name, $options{install_path} ? (install_path => $options{install_path}) : ());
 
 	$node->init(allows_streaming => 'logical');
 	$node->append_conf('postgresql.conf', siphon_conf($node, $options{rings}));

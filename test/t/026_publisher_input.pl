@@ -75,10 +75,29 @@ my $ring = "$directory/main/decoder.ring";
 my $good = slurp_file($ring);
 
 $node->stop;
-my $version = $good;
-substr($version, 8, 4, pack 'L', 99);
-write_file($ring, $version);
-refused('a ring of another version', 5, qr/has ring version 99, and this publisher reads version \d+/);
+
+# What a server of a neighbouring version would have made.
+sub ring_of_version
+{
+	my ($version) = @_;
+	my $other = $good;
+
+	substr($other, 8, 4, pack 'L', $version);
+	write_file("$ring.other", $other);
+	rename "$ring.other", $ring or die "$ring: $!";
+	return qr/decoder\.ring has ring version $version, and this publisher reads version \d+: install the publisher that came with the extension/;
+}
+
+my ($current) = unpack 'x8 L', $good;
+
+refused('a ring of the next version', 5, ring_of_version($current + 1));
+refused('a ring of the version before', 5, ring_of_version($current - 1));
+ring_of_version($current);
+$publisher->start;
+wait_until('the publisher has its ring', sub { $publisher->log =~ /publishing ring/ });
+my $refusal = ring_of_version($current + 1);
+is($publisher->wait_exit(30), 5, 'a server that comes back with a newer version, while the publisher runs: exit code 5');
+like($publisher->log, $refusal, 'and it says so');
 my $sizes = $good;
 substr($sizes, 32, 8, pack 'Q', 12345);
 write_file($ring, $sizes);
