@@ -206,17 +206,18 @@ void
 look_at_nats(const Config &config, Findings *findings)
 {
 	std::string servers = nats_url_for_people(config.nats_url);
-	NatsPtr<natsOptions> options = nats_options(config.nats_url, "siphon-publisher check");
-	natsConnection *raw = nullptr;
-	natsStatus status = natsConnection_Connect(&raw, options.get());
-	NatsPtr<natsConnection> connection(raw);
+	NatsPtr<natsOptions> options = nats_options(config.nats_url, config.nats_login, "siphon-publisher check");
+	NatsFailure failure;
+	NatsPtr<natsConnection> connection(nats_connect(options.get(), &failure));
+	natsConnection *raw = connection.get();
 	StreamPlan plan{stream_name(config.application), config.application,
 					subject_root(config.subject_prefix, config.application), config.stream, false};
 
-	if (status != NATS_OK)
+	if (!connection)
 	{
-		findings->wrong("NATS at " + servers + ": " + natsStatus_GetText(status),
-						"See that nats-server runs there, and check --nats-url, with its user and password.");
+		findings->wrong("NATS at " + servers + ": " + failure.why,
+						failure.refusal() ? refusal_hint(failure, config.nats_login, config.nats_url)
+										  : "See that nats-server runs there, and check --nats-url.");
 		return;
 	}
 	findings->well("NATS at " + servers + " lets us in");
@@ -280,7 +281,7 @@ check(const Config &config)
 	look_at_ring(config, &status, &findings);
 	look_at_server(status, &findings);
 	look_at_nats(config, &findings);
-	nats_CloseAndWait(kNatsCloseTimeoutMs);
+	nats_finish();
 	return findings.all_well();
 }
 

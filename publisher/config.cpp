@@ -1,25 +1,14 @@
-/*
- * See config.h. CLI11 reads flags and the environment, in that order; what neither set is then given the
- * value of the YAML file. CLI11's own configuration files would beat the environment.
- */
+/* See config.h. */
 #include "config.h"
 
 #include <charconv>
-#include <cstdio>
-#include <functional>
 #include <stdexcept>
 
-#include <CLI/CLI.hpp>
-#include <nats/nats.h>
-#include <nlohmann/json.hpp>
-#include <yaml-cpp/yaml.h>
-#include <zstd.h>
-
 #include "../src/ring.h"
+#include "command_line.h"
 #include "compression.h"
 #include "exit_codes.h"
 #include "subject.h"
-#include "version.h"
 
 namespace siphon {
 
@@ -141,7 +130,18 @@ parse_servers(const std::string &text, std::string *shown)
 		size_t comma = text.find(',', start);
 		std::string one;
 
-		servers.push_back(parse_server(text.substr(start, comma - start), &one));
+		try
+		{
+			servers.push_back(parse_server(text.substr(start, comma - start), &one));
+		}
+		catch (const std::invalid_argument &)
+		{
+			/* What is taken for a host may be a part of a password. */
+			if (text.find('@') == std::string::npos)
+				throw;
+			throw std::invalid_argument("the URL must be like nats://user:password@host:port; in user and password, write "
+										"special characters as %2C");
+		}
 		*shown += (shown->empty() ? "" : ",") + one;
 		if (comma == std::string::npos)
 			return servers;
@@ -187,193 +187,6 @@ split_listen(const std::string &text, std::string *host, int *port)
 }
 
 namespace {
-
-/*
- * The command line of one program. Every option is declared once, with a function that takes its text.
- */
-class CommandLine
-{
-public:
-	CommandLine(const char *program, const std::string &description) : program_(program), app_(description, program)
-	{
-		app_.get_formatter()->column_width(36);
-		app_.set_help_flag("-h,--help", "Print this help and exit");
-		app_.set_version_flag("-V,--version", version());
-	}
-
-	void group(const char *name) { group_ = name; }
-	void footer(const std::string &text)
-	{
-		app_.footer(text);
-		keep_lines(*app_.get_formatter());
-	}
-
-	CLI::Option *option(const std::string &name, const char *type, const char *shown_default,
-						const std::string &description, std::function<void(const std::string &)> take)
-	{
-		CLI::Option *option = app_.add_option_function<std::string>(
-			"--" + name,
-			[name, take](const std::string &text) {
-				try
-				{
-					take(text);
-				}
-				catch (const std::exception &error)
-				{
-					throw CLI::ValidationError("--" + name, error.what());
-				}
-			},
-			description);
-
-		option->type_name(type);
-		if (shown_default[0] != '\0')
-			option->default_str(shown_default);
-		return finish(option, name);
-	}
-
-	void flag(const std::string &name, const std::string &description, bool *value)
-	{
-		finish(app_.add_flag("--" + name, *value, description), name);
-	}
-
-	/* Prints all options but secrets, as a file for --config. Those that are not set and have no default are comments. */
-	void print() const
-	{
-		for (const CLI::Option *option : app_.get_options())
-		{
-			std::string key = option->get_single_name();
-
-			if (key == "help" || key == "version" || key == "config" || key == "print-config")
-				continue;
-
-			bool flag = option->get_expected_max() == 0;
-			std::string value = option->count() > 0 && !flag ? option->results().back() : option->get_default_str();
-
-			if (flag)
-				value = option->count() > 0 ? option->results().back() : "false";
-			if (key == "nats-url")
-				value = nats_url_for_people(value);
-			for (char &c : key)
-				c = c == '-' ? '_' : c;
-			if (value.empty())
-				printf("# %s:\n", key.c_str());
-			else
-				printf("%s: %s\n", key.c_str(), nlohmann::json(value).dump().c_str());
-		}
-	}
-
-	/* False: --help or --version was asked for and has been printed. */
-	bool parse(int argc, const char *const *argv)
-	{
-		try
-		{
-			app_.parse(argc, argv);
-			return true;
-		}
-		catch (const CLI::CallForVersion &)
-		{
-			/* Releases of CLI11 disagree about the newline. */
-			printf("%s\n", version().c_str());
-			return false;
-		}
-		catch (const CLI::Success &request)
-		{
-			app_.exit(request);
-			return false;
-		}
-		catch (const CLI::ParseError &error)
-		{
-			throw Fatal(ExitCode::Usage, std::string(error.what()) + " (see " + program_ + " --help)");
-		}
-	}
-
-	/* Takes the options that are still unset from a YAML file. */
-	void apply_file(const std::string &path)
-	{
-		YAML::Node file;
-
-		try
-		{
-			file = YAML::LoadFile(path);
-		}
-		catch (const YAML::BadFile &)
-		{
-			throw Fatal(ExitCode::Usage, "can't read configuration file " + path);
-		}
-		catch (const YAML::Exception &error)
-		{
-			throw Fatal(ExitCode::Usage, path + ": " + error.what());
-		}
-		if (file.IsNull())
-			return;
-		if (!file.IsMap())
-			throw Fatal(ExitCode::Usage, path + ": expected lines of the form \"key: value\"");
-
-		for (const auto &entry : file)
-		{
-			std::string key = entry.first.IsScalar() ? entry.first.Scalar() : "(not a word)";
-			CLI::Option *option = find(key);
-
-			if (option == nullptr)
-				throw Fatal(ExitCode::Usage, path + ": unknown key \"" + key + "\"");
-			if (!entry.second.IsScalar())
-				throw Fatal(ExitCode::Usage, path + ": " + key + " must be a single value");
-			if (option->count() > 0)
-				continue;
-			try
-			{
-				option->add_result(entry.second.Scalar());
-				option->run_callback();
-			}
-			catch (const CLI::ParseError &error)
-			{
-				throw Fatal(ExitCode::Usage, path + ": " + error.what());
-			}
-		}
-	}
-
-private:
-	CLI::Option *finish(CLI::Option *option, const std::string &name)
-	{
-		std::string environment = "SIPHON_" + name;
-
-		for (char &c : environment)
-			c = c == '-' ? '_' : static_cast<char>(toupper(static_cast<unsigned char>(c)));
-		option->group(group_);
-		option->envname(environment);
-		return option;
-	}
-
-	/* The option of a key: nats_url is --nats-url. */
-	CLI::Option *find(std::string key)
-	{
-		if (key == "config" || key == "print_config" || key == "help" || key == "version" || key.find('-') != std::string::npos)
-			return nullptr;
-		for (char &c : key)
-			c = c == '_' ? '-' : c;
-		return app_.get_option_no_throw("--" + key);
-	}
-
-	std::string version() const
-	{
-		return std::string(program_) + " " + kVersion + " (ring version " + std::to_string(kRingVersion) + ", nats.c " +
-			   nats_GetVersion() + ", zstd " + ZSTD_versionString() + ")";
-	}
-
-	const char *program_;
-	/* Later versions of CLI11 fill paragraphs, which spoils lists. */
-	template <typename Formatter> static void keep_lines(Formatter &formatter)
-	{
-		if constexpr (requires { formatter.enable_footer_formatting(false); })
-		{
-			formatter.enable_description_formatting(false);
-			formatter.enable_footer_formatting(false);
-		}
-	}
-
-	CLI::App app_;
-	std::string group_;
-};
 
 int64_t
 parse_integer(const std::string &text, int64_t low, int64_t high)
@@ -431,19 +244,37 @@ check_listen(const std::string &text)
 }
 
 /* What both programs ask. */
+template <typename AnyConfig>
 void
-add_common_options(CommandLine &line, std::string *application, std::string *nats_url, std::string *prefix)
+add_common_options(CommandLine &line, AnyConfig *config)
 {
+	NatsLogin *login = &config->nats_login;
+	auto take = [](std::string *value) { return [=](const std::string &text) { *value = text; }; };
+
 	line.option("application", "NAME", "main", "Application whose changes to handle",
-				[=](const std::string &text) { *application = parse_application(text); });
+				[=](const std::string &text) { config->application = parse_application(text); });
+	line.option("subject-prefix", "PREFIX", "siphon", "What the subjects begin with",
+				[=](const std::string &text) { config->subject_prefix = parse_prefix(text); });
+
+	line.group("NATS, and how to log in there (one way, or none)");
 	line.option("nats-url", "URL", "nats://127.0.0.1:4222",
-				"NATS server, or several separated by commas; with a user as nats://user:password@host:port",
+				"NATS server, or several separated by commas; tls://host:port does not go on without TLS",
 				[=](const std::string &text) {
 					parse_nats_url(text);
-					*nats_url = text;
+					config->nats_url = text;
 				});
-	line.option("subject-prefix", "PREFIX", "siphon", "What the subjects begin with",
-				[=](const std::string &text) { *prefix = parse_prefix(text); });
+	line.option("nats-ca", "FILE", "", "Trust certificates of this authority instead of the system's; asks for TLS",
+				take(&login->ca));
+	line.option("nats-cert", "FILE", "", "Client certificate, in PEM format; asks for TLS", take(&login->certificate));
+	line.option("nats-key", "FILE", "", "Its private key", take(&login->key));
+	line.option("nats-creds", "FILE", "", "Log in with this .creds file", take(&login->credentials));
+	line.option("nats-nkey-seed", "FILE", "", "Log in with the NKey of which this file has the seed",
+				take(&login->nkey_seed));
+	line.option("nats-user", "NAME", "", "Log in with user and password", take(&login->user));
+	line.option("nats-password-file", "FILE", "", "The password; or set SIPHON_NATS_PASSWORD", take(&login->password_file));
+	line.option("nats-token-file", "FILE", "", "Log in with a token; or set SIPHON_NATS_TOKEN", take(&login->token_file));
+	line.secret("nats-password", take(&login->password));
+	line.secret("nats-token", take(&login->token));
 }
 
 } // namespace
@@ -462,9 +293,9 @@ read_config(int argc, const char *const *argv)
 	line.group("What to publish, and where");
 	line.option("config", "FILE", "", "YAML file with any of these options, one \"key: value\" each",
 				[&](const std::string &text) { file = text; });
-	add_common_options(line, &config.application, &config.nats_url, &config.subject_prefix);
 	line.option("ring-directory", "DIR", config.ring_directory.c_str(), "The server's siphon.ring_directory",
 				[&](const std::string &text) { config.ring_directory = text; });
+	add_common_options(line, &config);
 
 	line.group("The stream (used when it is made; one that exists is compared, and differences are reported)");
 	line.option("stream-replicas", "N", "", "Copies in the NATS cluster, 1 to 5",
@@ -544,6 +375,7 @@ read_config(int argc, const char *const *argv)
 		line.print();
 		return std::nullopt;
 	}
+	check_login(config.nats_login, config.nats_url);
 	return config;
 }
 
@@ -556,7 +388,6 @@ read_tail_config(int argc, const char *const *argv)
 					 "NATS JetStream. For people and for tests.");
 
 	line.group("What to read, and where");
-	add_common_options(line, &config.application, &config.nats_url, &config.subject_prefix);
 	line.option("table", "SCHEMA.TABLE", "", "This table alone; the first dot ends the schema's name",
 				[&](const std::string &text) {
 					size_t dot = text.find('.');
@@ -567,6 +398,7 @@ read_tail_config(int argc, const char *const *argv)
 				});
 	line.flag("watermarks", "Print watermarks too", &config.watermarks);
 	line.flag("messages", "Print logical messages too", &config.messages);
+	add_common_options(line, &config);
 
 	line.group("From when, and until when");
 	line.flag("from-start", "Begin with the first message of the stream, not with the next one", &config.from_start);
@@ -585,13 +417,14 @@ read_tail_config(int argc, const char *const *argv)
 				"Exit codes:\n"
 				"  0  the end, the count, or SIGINT, SIGTERM, or whoever reads the output has gone\n"
 				"  1  no connection, or it was lost for good\n"
-				"  2  wrong option\n"
+				"  2  wrong option or credentials\n"
 				"  4  there is no such stream, or it holds what is not Siphon's\n");
 
 	if (!line.parse(argc, argv))
 		return std::nullopt;
 	if (config.stop_at_end)
 		config.from_start = true;
+	check_login(config.nats_login, config.nats_url);
 	return config;
 }
 

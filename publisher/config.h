@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "nats_login.h"
 #include "stream_settings.h"
 
 namespace siphon {
@@ -20,6 +21,7 @@ struct Config
 	std::string application = "main";
 	std::string ring_directory = "/dev/shm/siphon";
 	std::string nats_url = "nats://127.0.0.1:4222";
+	NatsLogin nats_login;
 	std::string subject_prefix = "siphon";
 	StreamSettings stream;
 	bool update_stream = false;
@@ -40,6 +42,7 @@ struct TailConfig
 {
 	std::string application = "main";
 	std::string nats_url = "nats://127.0.0.1:4222";
+	NatsLogin nats_login;
 	std::string subject_prefix = "siphon";
 	std::string table; /* schema.table, or empty for all */
 	bool from_start = false;

@@ -24,9 +24,9 @@ static constexpr std::chrono::seconds kEndPatience{5};
 /* How far to look back for a message of ours behind what others wrote. */
 static constexpr uint64_t kLookBack = 100;
 
-JetStream::JetStream(const std::string &url, const std::string &client_name, const StreamPlan &plan, Wakeup *wakeup,
-					 const std::atomic<int> *stop_requests)
-	: plan_(plan), wakeup_(wakeup), connection_(url, client_name, wakeup, stop_requests), states_(plan.name)
+JetStream::JetStream(const std::string &url, const NatsLogin &login, const std::string &client_name, bool welcome,
+					 const StreamPlan &plan, Wakeup *wakeup, const std::atomic<int> *stop_requests)
+	: plan_(plan), wakeup_(wakeup), connection_(url, login, client_name, welcome, wakeup, stop_requests), states_(plan.name)
 {
 	natsInbox *inbox = nullptr;
 	jsCtx *context = nullptr;

@@ -28,8 +28,9 @@ namespace siphon {
 class JetStream : public Queue
 {
 public:
-	JetStream(const std::string &url, const std::string &client_name, const StreamPlan &plan, Wakeup *wakeup,
-			  const std::atomic<int> *stop_requests);
+	/* url to welcome: as of NatsConnection. */
+	JetStream(const std::string &url, const NatsLogin &login, const std::string &client_name, bool welcome,
+			  const StreamPlan &plan, Wakeup *wakeup, const std::atomic<int> *stop_requests);
 	~JetStream() override;
 
 	bool ready() override { return connection_.ready(); }

@@ -73,11 +73,25 @@ publish(int argc, char **argv)
 	StreamPlan plan{stream_name(config->application), config->application,
 					subject_root(config->subject_prefix, config->application), config->stream, config->update_stream};
 	HttpServer http(*config, &monitor);
-	JetStream queue(config->nats_url, "siphon-publisher " + config->application, plan, &wakeup, &stop_requests);
-	Publisher publisher(*config, &directory, &queue, &wakeup, &stop_requests, &monitor);
 
-	publisher.run();
-	return static_cast<int>(ExitCode::Clean);
+	/* NATS that shuts its door to a publisher which it had let in may open it again, and so this goes on as after a restart. */
+	for (bool welcome = false;; welcome = true)
+	{
+		try
+		{
+			JetStream queue(config->nats_url, config->nats_login, "siphon-publisher " + config->application, welcome, plan,
+							&wakeup, &stop_requests);
+			Publisher publisher(*config, &directory, &queue, &wakeup, &stop_requests, &monitor);
+
+			publisher.run();
+			return static_cast<int>(ExitCode::Clean);
+		}
+		catch (const Unwelcome &line)
+		{
+			spdlog::error("{}; trying again until it lets us in", line.what());
+			monitor.put(starting);
+		}
+	}
 }
 
 } // namespace siphon

@@ -11,10 +11,19 @@ namespace siphon {
 
 static constexpr int64_t kConnectTimeoutMs = 2000;
 static constexpr int64_t kReconnectWaitMs = 500;
+static constexpr int64_t kCloseTimeoutMs = 5000;
 /* A server that does not answer two pings is gone; one that does not read for the deadline too. */
 static constexpr int64_t kPingIntervalMs = 5000;
 static constexpr int kMaxPingsOut = 2;
 static constexpr int64_t kWriteDeadlineMs = 5000;
+
+void
+nats_finish()
+{
+	nats_CloseAndWait(kCloseTimeoutMs);
+	/* Releases up to 3.10 free at the process's exit what OpenSSL frees too, but not while they are open. */
+	nats_Open(-1);
+}
 
 void
 nats_check(natsStatus status, const char *what)
@@ -26,7 +35,7 @@ nats_check(natsStatus status, const char *what)
 }
 
 NatsPtr<natsOptions>
-nats_options(const std::string &url, const std::string &client_name)
+nats_options(const std::string &url, const NatsLogin &login, const std::string &client_name)
 {
 	natsOptions *raw = nullptr;
 
@@ -46,35 +55,19 @@ nats_options(const std::string &url, const std::string &client_name)
 	nats_check(natsOptions_SetPingInterval(raw, kPingIntervalMs), "natsOptions_SetPingInterval");
 	nats_check(natsOptions_SetMaxPingsOut(raw, kMaxPingsOut), "natsOptions_SetMaxPingsOut");
 	nats_check(natsOptions_SetFailRequestsOnDisconnect(raw, true), "natsOptions_SetFailRequestsOnDisconnect");
+	set_login(raw, login, url);
 	return options;
 }
 
 /*
- * The library's own way of trying again with the first connection gives up for good where a server takes connections
- * and says nothing, as one does that hangs.
+ * Tries by itself. The library's own way of trying again with the first connection gives up for good where a server takes
+ * connections and says nothing, as one does that hangs.
  */
-static bool
-may_answer_later(natsStatus status)
+NatsConnection::NatsConnection(const std::string &url, const NatsLogin &login, const std::string &client_name, bool welcome,
+							   Wakeup *wakeup, const std::atomic<int> *stop_requests)
+	: url_(url), login_(login), servers_(nats_url_for_people(url)), wakeup_(wakeup)
 {
-	switch (status)
-	{
-		case NATS_TIMEOUT:
-		case NATS_IO_ERROR:
-		case NATS_NO_SERVER:
-		case NATS_CONNECTION_CLOSED:
-		case NATS_CONNECTION_DISCONNECTED:
-		case NATS_STALE_CONNECTION:
-			return true;
-		default:
-			return false;
-	}
-}
-
-NatsConnection::NatsConnection(const std::string &url, const std::string &client_name, Wakeup *wakeup,
-							   const std::atomic<int> *stop_requests)
-	: servers_(nats_url_for_people(url)), wakeup_(wakeup)
-{
-	NatsPtr<natsOptions> options = nats_options(url, client_name);
+	NatsPtr<natsOptions> options = nats_options(url, login, client_name);
 
 	nats_check(natsOptions_SetWriteDeadline(options.get(), kWriteDeadlineMs), "natsOptions_SetWriteDeadline");
 	nats_check(natsOptions_SetDisconnectedCB(options.get(), on_disconnected, this), "disconnect callback");
@@ -84,17 +77,15 @@ NatsConnection::NatsConnection(const std::string &url, const std::string &client
 
 	for (bool said = false;; said = true)
 	{
-		natsConnection *connection = nullptr;
-		natsStatus status = natsConnection_Connect(&connection, options.get());
+		NatsFailure failure;
 
-		connection_.reset(connection);
-		if (status == NATS_OK)
+		connection_.reset(nats_connect(options.get(), &failure));
+		if (connection_)
 			break;
-		if (!may_answer_later(status))
-			throw Fatal(ExitCode::Usage, "NATS at " + servers_ + " refuses us (" + natsStatus_GetText(status) +
-											 "): check user and password in the URL");
-		if (!said)
-			spdlog::info("waiting for NATS at {} ({})", servers_, natsStatus_GetText(status));
+		if (!welcome && failure.refusal())
+			throw Fatal(ExitCode::Usage, refusal_line(failure, login, url));
+		if (!said && !welcome)
+			spdlog::info("waiting for NATS at {} ({})", servers_, failure.why);
 		if (stop_requests->load() > 0)
 			throw Fatal(ExitCode::Clean, "stopped before NATS at " + servers_ + " had answered");
 		nats_Sleep(kReconnectWaitMs);
@@ -110,12 +101,11 @@ NatsConnection::~NatsConnection()
 bool
 NatsConnection::ready()
 {
-	if (closed_.load())
+	if (gave_up_.load())
 	{
 		std::lock_guard<std::mutex> guard(mutex_);
 
-		throw Fatal(ExitCode::Usage, "NATS at " + servers_ + " refuses us for good (" + closed_why_ +
-										 "): check user and password in the URL");
+		throw Unwelcome(refusal_line(closed_, login_, url_));
 	}
 	return natsConnection_Status(connection_.get()) == NATS_CONN_STATUS_CONNECTED;
 }
@@ -158,9 +148,10 @@ NatsConnection::on_closed(natsConnection *nats, void *self)
 	{
 		std::lock_guard<std::mutex> guard(connection->mutex_);
 
-		connection->closed_why_ = error != nullptr && error[0] != '\0' ? error : natsStatus_GetText(status);
+		connection->closed_.status = status;
+		connection->closed_.why = error != nullptr && error[0] != '\0' ? error : natsStatus_GetText(status);
 	}
-	connection->closed_.store(true);
+	connection->gave_up_.store(true);
 	connection->wakeup_->notify();
 }
 

@@ -10,10 +10,12 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <stdexcept>
 #include <string>
 
 #include <nats/nats.h>
 
+#include "nats_login.h"
 #include "wakeup.h"
 
 namespace siphon {
@@ -28,28 +30,39 @@ struct NatsDeleter
 };
 template <typename T> using NatsPtr = std::unique_ptr<T, NatsDeleter>;
 
-/* Options with the servers of a list as parse_nats_url() takes it, and a name for the server's own views. */
-NatsPtr<natsOptions> nats_options(const std::string &url, const std::string &client_name);
+/*
+ * Options with the servers of a list as parse_nats_url() takes it, how to log in there, and a name for the server's own
+ * views.
+ */
+NatsPtr<natsOptions> nats_options(const std::string &url, const NatsLogin &login, const std::string &client_name);
 
 /* Fatal(Unexpected), as "what: status", unless status is NATS_OK. */
 void nats_check(natsStatus status, const char *what);
 
-constexpr int64_t kNatsCloseTimeoutMs = 5000;
+/* Behind the last connection: waits for the library's threads. */
+void nats_finish();
+
+/* NATS, which had let us in, does so no more: what its line says has to be mended, and another connection made. */
+struct Unwelcome : std::runtime_error
+{
+	using std::runtime_error::runtime_error;
+};
 
 class NatsConnection
 {
 public:
 	/*
-	 * Connects, waiting for a server as long as it takes, or for a request to stop: Fatal(Clean). After that, wakeup is
-	 * notified of every change.
+	 * Connects, waiting for a server as long as it takes, or for a request to stop: Fatal(Clean). One that does not let us
+	 * in is Fatal(Usage), unless `welcome`: it has let us in before, and may again. After that, wakeup is notified of every
+	 * change.
 	 */
-	NatsConnection(const std::string &url, const std::string &client_name, Wakeup *wakeup,
-				   const std::atomic<int> *stop_requests);
+	NatsConnection(const std::string &url, const NatsLogin &login, const std::string &client_name, bool welcome,
+				   Wakeup *wakeup, const std::atomic<int> *stop_requests);
 	~NatsConnection();
 	NatsConnection(const NatsConnection &) = delete;
 	NatsConnection &operator=(const NatsConnection &) = delete;
 
-	/* Connected now. Fatal if the library has given up, which it does over refused credentials. */
+	/* Connected now. Throws Unwelcome if the library has given up, which it does over refused credentials. */
 	bool ready();
 	/* Connections lost so far. */
 	uint64_t interruptions() const { return interruptions_.load(); }
@@ -64,18 +77,20 @@ private:
 	static void on_closed(natsConnection *, void *self);
 	static void on_error(natsConnection *, natsSubscription *, natsStatus status, void *self);
 
+	std::string url_;
+	NatsLogin login_;
 	std::string servers_;
 	Wakeup *wakeup_;
 	std::atomic<uint64_t> interruptions_{0};
 	std::atomic<bool> closing_{false};
-	std::atomic<bool> closed_{false};
+	std::atomic<bool> gave_up_{false};
 	std::mutex mutex_;
-	std::string closed_why_;
+	NatsFailure closed_;
 	natsStatus last_error_ = NATS_OK;
 	/* Destroyed behind the connection and in front of all the above: waits for the library's threads. */
 	struct Library
 	{
-		~Library() { nats_CloseAndWait(kNatsCloseTimeoutMs); }
+		~Library() { nats_finish(); }
 	} library_;
 	NatsPtr<natsConnection> connection_;
 };

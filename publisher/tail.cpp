@@ -94,17 +94,19 @@ Tail::Tail(const TailConfig &config)
 	}
 	filter_ = config.watermarks || config.messages ? root + ".>" : events_;
 
-	NatsPtr<natsOptions> options = nats_options(config.nats_url, "siphon-tail " + config.application);
+	NatsPtr<natsOptions> options = nats_options(config.nats_url, config.nats_login, "siphon-tail " + config.application);
 
 	nats_check(natsOptions_SetErrorHandler(options.get(), ignore_error, nullptr), "error callback");
 
-	natsConnection *connection = nullptr;
 	jsCtx *context = nullptr;
-	natsStatus status = natsConnection_Connect(&connection, options.get());
+	NatsFailure failure;
 
-	connection_.reset(connection);
-	nats_check(status, ("NATS at " + servers_).c_str());
-	nats_check(natsConnection_JetStream(&context, connection, nullptr), "JetStream context");
+	connection_.reset(nats_connect(options.get(), &failure));
+	if (!connection_ && failure.refusal())
+		throw Fatal(ExitCode::Usage, refusal_line(failure, config.nats_login, config.nats_url));
+	if (!connection_)
+		throw Fatal(ExitCode::Unexpected, "NATS at " + servers_ + ": " + failure.why);
+	nats_check(natsConnection_JetStream(&context, connection_.get(), nullptr), "JetStream context");
 	context_.reset(context);
 }
 

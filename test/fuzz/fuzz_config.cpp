@@ -40,7 +40,10 @@ const char *const kEnvironment[] = {"SIPHON_APPLICATION",
 									"SIPHON_TABLE",
 									"SIPHON_FROM_START",
 									"SIPHON_STOP_AT_END",
-									"SIPHON_COUNT"};
+									"SIPHON_COUNT",
+									"SIPHON_NATS_USER",
+									"SIPHON_NATS_PASSWORD",
+									"SIPHON_NATS_TOKEN"};
 
 constexpr size_t kVariables = std::size(kEnvironment);
 /* Nobody is asked to wait longer than JetStream can count. */

@@ -10,9 +10,12 @@ use Test::More;
 my $node = siphon_node('primary');
 my $nats = siphon_nats();
 
-# Before there is a broker; with a secret in its address.
+# Before there is a broker; with a secret for it.
+my $password = "$PostgreSQL::Test::Utils::tmp_check/password";
+write_file($password, 'hush');
 $nats->kill9;
-my $publisher = siphon_publisher($node, $nats, nats_url => $nats->url =~ s{//}{//user:hush\@}r);
+my $publisher =
+  siphon_publisher($node, $nats, arguments => [ '--nats-user' => 'user', '--nats-password-file' => $password ]);
 
 sub ready
 {

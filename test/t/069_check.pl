@@ -67,10 +67,11 @@ check('nobody there', 1, qr/^wrong  the decoder has ended/m, qr/^wrong  NATS at 
 
 # What is in force.
 write_file("$PostgreSQL::Test::Utils::tmp_check/siphon.yaml", "application: shop.eu\nmax_in_flight: 7\n");
+local $ENV{SIPHON_NATS_URL} = 'nats://user:hush@127.0.0.1:4222';
 my ($shown) = run_command(
 	[
 		'siphon-publisher', '--print-config', '--config', "$PostgreSQL::Test::Utils::tmp_check/siphon.yaml",
-		'--nats-url', 'nats://user:hush@127.0.0.1:4222', '--max-in-flight', '9'
+		'--max-in-flight', '9'
 	]);
 like($shown, qr/^application: "shop.eu"$/m, 'from the file');
 like($shown, qr/^max_in_flight: "9"$/m, 'a flag overrides it');

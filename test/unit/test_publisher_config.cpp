@@ -168,6 +168,46 @@ TEST_F(ConfigTest, RefusalsNameTheirCause)
 	names_it(refusal({"--config", "/no/such/file"}), "/no/such/file");
 }
 
+TEST_F(ConfigTest, SecretsComeFromFilesAndEnvironment)
+{
+	file("nats_user: siphon\nnats_password: \"from file\"\n");
+	EXPECT_EQ(read_with_file({}).nats_login.password, "from file");
+	environment("SIPHON_NATS_PASSWORD", "from environment");
+	EXPECT_EQ(read_with_file({}).nats_login.password, "from environment");
+	unsetenv("SIPHON_NATS_PASSWORD");
+	environment("SIPHON_NATS_TOKEN", "t");
+	EXPECT_EQ(read({}).nats_login.token, "t");
+	unsetenv("SIPHON_NATS_TOKEN");
+
+	for (std::vector<const char *> arguments :
+		 {std::vector<const char *>{"--nats-password", "hush"}, {"--nats-token=hush"}, {"--nats-url", "nats://u:hush@h"},
+		  {"--nats-url=nats://hush@h"}})
+	{
+		std::string line = refusal(arguments);
+
+		EXPECT_NE(line.find("everybody"), std::string::npos) << line;
+		EXPECT_EQ(line.find("hush"), std::string::npos) << line;
+	}
+	/* A comma in a password makes a part of it look like a host. */
+	environment("SIPHON_NATS_URL", "nats://u:hu,sh@h");
+	EXPECT_EQ(refusal({}).find("hu"), std::string::npos);
+}
+
+TEST_F(ConfigTest, OneWayToLogIn)
+{
+	auto names_it = [](const std::string &line, const char *part) {
+		EXPECT_NE(line.find(part), std::string::npos) << line;
+	};
+
+	names_it(refusal({"--nats-creds", "a", "--nats-nkey-seed", "b"}), "--nats-creds and --nats-nkey-seed");
+	names_it(refusal({"--nats-cert", "a"}), "--nats-key");
+	names_it(refusal({"--nats-key", "a"}), "--nats-cert");
+	names_it(refusal({"--nats-user", "a"}), "--nats-password-file");
+	names_it(refusal({"--nats-password-file", "a"}), "--nats-user");
+	environment("SIPHON_NATS_URL", "nats://u:p@h");
+	names_it(refusal({"--nats-token-file", "a"}), "--nats-url");
+}
+
 TEST_F(ConfigTest, FileErrorsNameTheKey)
 {
 	auto with = [this](const std::string &text, const char *part) {
@@ -181,6 +221,7 @@ TEST_F(ConfigTest, FileErrorsNameTheKey)
 	with("nats_ulr: x\n", "nats_ulr");
 	with("nats-url: nats://x\n", "nats-url");
 	with("config: x\n", "config");
+	with("nats-password: x\n", "nats-password");
 	with("help: true\n", "help");
 	with("application: [a, b]\n", "application");
 	with("max_in_flight: many\n", "many");

@@ -12,7 +12,7 @@ use PostgreSQL::Test::Utils;
 use Siphon::NatsClient;
 use Time::HiRes qw(sleep time);
 
-# Options: name; arguments, a list of further ones.
+# Options: name; arguments, a list of further ones; conf, what its configuration file has beside that.
 sub new
 {
 	my ($class, %options) = @_;
@@ -27,9 +27,33 @@ sub new
 sub command
 {
 	my ($self) = @_;
+	my @at = ('nats-server', '--addr', '127.0.0.1', '--port', $self->{port});
 
-	return ('nats-server', '--jetstream', '--addr', '127.0.0.1', '--port', $self->{port}, '--store_dir', $self->{store},
-		@{ $self->{arguments} // [] });
+	return (@at, '--config', $self->write_conf, @{ $self->{arguments} // [] }) if defined $self->{conf};
+	return (@at, '--jetstream', '--store_dir', $self->{store}, @{ $self->{arguments} // [] });
+}
+
+# With what a reload must find there, which forgets what the command line says of JetStream. Returns the file.
+sub write_conf
+{
+	my ($self) = @_;
+	my $path = "$self->{store}.conf";
+
+	open my $file, '>', $path or die "$path: $!";
+	print $file "$self->{conf}\njetstream { store_dir: '$self->{store}' }\n";
+	close $file or die "$path: $!";
+	return $path;
+}
+
+# Goes on with another configuration.
+sub reload
+{
+	my ($self, $conf) = @_;
+
+	$self->{conf} = $conf;
+	$self->write_conf;
+	kill 'HUP', $self->{pid};
+	return;
 }
 
 sub url

@@ -1,0 +1,296 @@
+/* See nats_login.h. */
+#include "nats_login.h"
+
+#include <cerrno>
+#include <cstring>
+#include <fcntl.h>
+#include <unistd.h>
+#include <vector>
+
+#include <openssl/err.h>
+#include <openssl/ssl.h>
+
+#include "config.h"
+#include "exit_codes.h"
+#include "nkey.h"
+
+namespace siphon {
+
+/* More than any of the files has; some never end. */
+static constexpr size_t kFileMax = 256 * 1024;
+
+[[noreturn]] static void
+refuse(const std::string &line)
+{
+	throw Fatal(ExitCode::Usage, line);
+}
+
+static std::string
+read_file(const char *option, const std::string &path)
+{
+	std::string content(kFileMax, '\0');
+	int file = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+	size_t size = 0;
+	ssize_t got = file < 0 ? -1 : 1;
+
+	while (got > 0 && size < content.size())
+	{
+		got = read(file, content.data() + size, content.size() - size);
+		if (got > 0)
+			size += static_cast<size_t>(got);
+	}
+
+	int error = errno;
+
+	if (file >= 0)
+		close(file);
+	if (got < 0)
+		refuse(std::string(option) + ": can't read " + path + ": " + strerror(error));
+	content.resize(size);
+	return content;
+}
+
+/* What stands in the file, without the end of its line. */
+static std::string
+read_secret(const char *option, const std::string &path)
+{
+	std::string content = read_file(option, path);
+
+	while (!content.empty() && (content.back() == '\n' || content.back() == '\r'))
+		content.pop_back();
+	if (content.empty() || content.find('\n') != std::string::npos)
+		refuse(std::string(option) + ": " + path + " must have one line, and nothing else");
+	return content;
+}
+
+static bool
+in_url(const std::string &url)
+{
+	return url.find('@') != std::string::npos;
+}
+
+static bool
+wants_tls(const NatsLogin &login, const std::string &url)
+{
+	return !login.ca.empty() || !login.certificate.empty() || url.find("tls://") != std::string::npos;
+}
+
+/* The options with which we log in; two are one too many. */
+static std::vector<std::string>
+ways(const NatsLogin &login, const std::string &url)
+{
+	std::vector<std::string> ways;
+
+	if (!login.credentials.empty())
+		ways.push_back("--nats-creds");
+	if (!login.nkey_seed.empty())
+		ways.push_back("--nats-nkey-seed");
+	if (!login.user.empty())
+		ways.push_back("--nats-user");
+	if (!login.token.empty() || !login.token_file.empty())
+		ways.push_back("--nats-token-file");
+	if (in_url(url))
+		ways.push_back("what stands before the @ in --nats-url");
+	return ways;
+}
+
+void
+check_login(const NatsLogin &login, const std::string &url)
+{
+	std::vector<std::string> given = ways(login, url);
+	bool password = !login.password.empty() || !login.password_file.empty();
+
+	if (given.size() > 1)
+		refuse(given[0] + " and " + given[1] + " are two ways to log in: give one of them");
+	if (login.certificate.empty() != login.key.empty())
+		refuse("--nats-cert and --nats-key belong together: give both");
+	if (!login.user.empty() && !password)
+		refuse("--nats-user has no password: give --nats-password-file, or set SIPHON_NATS_PASSWORD");
+	if (login.user.empty() && password)
+		refuse("there is a password, but no --nats-user");
+	if (!login.password.empty() && !login.password_file.empty())
+		refuse("there is a password, and --nats-password-file: give one of them");
+	if (!login.token.empty() && !login.token_file.empty())
+		refuse("there is a token, and --nats-token-file: give one of them");
+}
+
+/* A connection without TLS would hand the credentials to anybody, so the library is told not to go on without. */
+static natsStatus
+set_tls(natsOptions *options, const NatsLogin &login)
+{
+	natsStatus status = natsOptions_SetSecure(options, true);
+
+	if (status == NATS_OK && !login.ca.empty())
+	{
+		read_file("--nats-ca", login.ca);
+		if (natsOptions_LoadCATrustedCertificates(options, login.ca.c_str()) != NATS_OK)
+			refuse("--nats-ca: " + login.ca + " has no certificate in PEM format");
+	}
+	if (status == NATS_OK && !login.certificate.empty())
+	{
+		read_file("--nats-cert", login.certificate);
+		read_file("--nats-key", login.key);
+		if (natsOptions_LoadCertificatesChain(options, login.certificate.c_str(), login.key.c_str()) != NATS_OK)
+			refuse("--nats-cert and --nats-key: " + login.certificate + " and " + login.key +
+				   " are not a certificate and its key in PEM format");
+	}
+	return status;
+}
+
+void
+set_login(natsOptions *options, const NatsLogin &login, const std::string &url)
+{
+	natsStatus status = NATS_OK;
+
+	if (wants_tls(login, url))
+		status = set_tls(options, login);
+	if (status == NATS_OK && !login.credentials.empty())
+	{
+		std::string content = read_file("--nats-creds", login.credentials);
+
+		if (content.find("BEGIN NATS USER JWT") == std::string::npos ||
+			content.find("BEGIN USER NKEY SEED") == std::string::npos)
+			refuse("--nats-creds: " + login.credentials +
+				   " has no user JWT and NKey seed, as \"nsc generate creds\" makes them");
+		status = natsOptions_SetUserCredentialsFromFiles(options, login.credentials.c_str(), nullptr);
+	}
+	if (status == NATS_OK && !login.nkey_seed.empty())
+	{
+		std::string key = nkey_of_seed(read_secret("--nats-nkey-seed", login.nkey_seed));
+
+		if (key.empty())
+			refuse("--nats-nkey-seed: " + login.nkey_seed +
+				   " has no seed of a user's NKey (SU...), as \"nk -gen user\" makes it");
+		status = natsOptions_SetNKeyFromSeed(options, key.c_str(), login.nkey_seed.c_str());
+	}
+	if (status == NATS_OK && !login.user.empty())
+	{
+		std::string password =
+			login.password_file.empty() ? login.password : read_secret("--nats-password-file", login.password_file);
+
+		status = natsOptions_SetUserInfo(options, login.user.c_str(), password.c_str());
+	}
+	if (status == NATS_OK && (!login.token.empty() || !login.token_file.empty()))
+	{
+		std::string token = login.token_file.empty() ? login.token : read_secret("--nats-token-file", login.token_file);
+
+		status = natsOptions_SetToken(options, token.c_str());
+	}
+	if (status != NATS_OK)
+		throw Fatal(ExitCode::Unexpected, std::string("options of NATS: ") + natsStatus_GetText(status));
+}
+
+/*
+ * Where a client certificate is missing or not trusted, NATS finds out behind the handshake, and the library takes the
+ * alert for a connection that was closed.
+ */
+static const char *
+tls_alert()
+{
+	unsigned long error = ERR_peek_last_error();
+
+	if (ERR_GET_LIB(error) != ERR_LIB_SSL || ERR_GET_REASON(error) < SSL_AD_REASON_OFFSET)
+		return nullptr;
+	return ERR_reason_error_string(error);
+}
+
+/* What the library knows beyond the status, without the place in its source. */
+static std::string
+last_error(natsStatus status)
+{
+	const char *text = nats_GetLastError(nullptr);
+
+	if (text == nullptr || text[0] == '\0')
+		return natsStatus_GetText(status);
+
+	const char *behind = text[0] == '(' ? strstr(text, "): ") : nullptr;
+
+	return behind == nullptr ? text : behind + strlen("): ");
+}
+
+natsConnection *
+nats_connect(natsOptions *options, NatsFailure *failure)
+{
+	natsConnection *connection = nullptr;
+
+	ERR_clear_error();
+	failure->status = natsConnection_Connect(&connection, options);
+	if (failure->status == NATS_OK)
+		return connection;
+
+	const char *alert = tls_alert();
+
+	failure->certificate = alert != nullptr;
+	failure->why = alert != nullptr ? alert : last_error(failure->status);
+	return nullptr;
+}
+
+bool
+NatsFailure::refusal() const
+{
+	switch (status)
+	{
+		case NATS_ERR: /* too many connections, for one */
+		case NATS_TIMEOUT:
+		case NATS_IO_ERROR:
+		case NATS_NO_SERVER:
+		case NATS_CONNECTION_CLOSED:
+		case NATS_CONNECTION_DISCONNECTED:
+		case NATS_STALE_CONNECTION:
+			return certificate;
+		default:
+			return true;
+	}
+}
+
+static std::string
+login_hint(const NatsLogin &login, const std::string &url)
+{
+	if (!login.credentials.empty())
+		return "check --nats-creds (" + login.credentials + ")";
+	if (!login.nkey_seed.empty())
+		return "check --nats-nkey-seed (" + login.nkey_seed + ")";
+	if (!login.user.empty())
+		return "check --nats-user (" + login.user + ") and " +
+			   (login.password_file.empty() ? "its password" : "--nats-password-file (" + login.password_file + ")");
+	if (!login.token_file.empty())
+		return "check --nats-token-file (" + login.token_file + ")";
+	if (!login.token.empty())
+		return "check the token";
+	if (in_url(url))
+		return "check user and password in --nats-url";
+	return "it wants to know who we are: give --nats-creds, --nats-nkey-seed, --nats-user or --nats-token-file, or a "
+		   "client "
+		   "certificate";
+}
+
+std::string
+refusal_hint(const NatsFailure &failure, const NatsLogin &login, const std::string &url)
+{
+	if (failure.certificate)
+		return login.certificate.empty() ? "it wants a client certificate: give --nats-cert and --nats-key"
+										 : "check --nats-cert (" + login.certificate + ")";
+	switch (failure.status)
+	{
+		case NATS_SECURE_CONNECTION_WANTED:
+			return "it offers no TLS, which --nats-ca, --nats-cert, or tls:// in --nats-url ask for";
+		case NATS_SSL_ERROR:
+			if (failure.why.find("mismatch") != std::string::npos)
+				return "its certificate is for another host: check --nats-url";
+			return login.ca.empty() ? "give the authority that signed its certificate: --nats-ca"
+									: "check --nats-ca (" + login.ca + ")";
+		case NATS_CONNECTION_AUTH_FAILED:
+			return login_hint(login, url);
+		default:
+			return "check --nats-url";
+	}
+}
+
+std::string
+refusal_line(const NatsFailure &failure, const NatsLogin &login, const std::string &url)
+{
+	return "NATS at " + nats_url_for_people(url) + " refuses us (" + failure.why +
+		   "): " + refusal_hint(failure, login, url);
+}
+
+} // namespace siphon
