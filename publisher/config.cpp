@@ -2,6 +2,7 @@
 #include "config.h"
 
 #include <charconv>
+#include <functional>
 #include <stdexcept>
 
 #include "../src/ring.h"
@@ -243,13 +244,30 @@ check_listen(const std::string &text)
 		split_listen(text, &host, &port);
 }
 
+void
+check_access(const HttpAccess &access)
+{
+	if (access.certificate.empty() != access.key.empty())
+		throw Fatal(ExitCode::Usage, "--http-cert and --http-key belong together: give both");
+	if (access.user.empty() != (access.password.empty() && access.password_file.empty()))
+		throw Fatal(ExitCode::Usage, "--http-user and its password belong together: give --http-user, and "
+									 "--http-password-file or SIPHON_HTTP_PASSWORD");
+	if (!access.password.empty() && !access.password_file.empty())
+		throw Fatal(ExitCode::Usage, "there is a password, and --http-password-file: give one of them");
+}
+
+std::function<void(const std::string &)>
+take(std::string *value)
+{
+	return [=](const std::string &text) { *value = text; };
+}
+
 /* What both programs ask. */
 template <typename AnyConfig>
 void
 add_common_options(CommandLine &line, AnyConfig *config)
 {
 	NatsLogin *login = &config->nats_login;
-	auto take = [](std::string *value) { return [=](const std::string &text) { *value = text; }; };
 
 	line.option("application", "NAME", "main", "Application whose changes to handle",
 				[=](const std::string &text) { config->application = parse_application(text); });
@@ -341,6 +359,14 @@ read_config(int argc, const char *const *argv)
 					config.http_listen = text;
 					config.http_listen_set = true;
 				});
+	line.option("http-cert", "FILE", "", "Answer over TLS, with this certificate in PEM format",
+				take(&config.http_access.certificate));
+	line.option("http-key", "FILE", "", "Its private key", take(&config.http_access.key));
+	line.option("http-user", "NAME", "", "Answer only to this user; /healthz and /readyz to everybody",
+				take(&config.http_access.user));
+	line.option("http-password-file", "FILE", "", "The password; or set SIPHON_HTTP_PASSWORD",
+				take(&config.http_access.password_file));
+	line.secret("http-password", take(&config.http_access.password));
 	line.option("table-metrics", "on|off", "on", "Label metrics by table; off where there are thousands",
 				[&](const std::string &text) { config.table_metrics = parse_choice(text, {"on", "off"}) == "on"; });
 	line.option("log-level", "LEVEL", "info", "debug, info, warning or error", [&](const std::string &text) {
@@ -376,6 +402,7 @@ read_config(int argc, const char *const *argv)
 		return std::nullopt;
 	}
 	check_login(config.nats_login, config.nats_url);
+	check_access(config.http_access);
 	return config;
 }
 

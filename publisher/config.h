@@ -16,6 +16,16 @@
 
 namespace siphon {
 
+/* Who may ask the HTTP port, and how it shows who it is. Empty: everybody, and over plain HTTP. */
+struct HttpAccess
+{
+	std::string certificate; /* file */
+	std::string key;         /* file */
+	std::string user;
+	std::string password_file;
+	std::string password;
+};
+
 struct Config
 {
 	std::string application = "main";
@@ -32,6 +42,7 @@ struct Config
 	std::chrono::milliseconds attach_timeout{0};
 	std::string http_listen = "127.0.0.1:9711"; /* "off": nowhere */
 	bool http_listen_set = false;               /* somebody asked for just this */
+	HttpAccess http_access;
 	bool table_metrics = true;
 	std::string log_level = "info";
 	std::string log_format = "text";

@@ -1,33 +1,25 @@
 /* See http_server.h. */
 #include "http_server.h"
 
-#include <sys/socket.h>
-#include <thread>
+#include <cstring>
 
-#include <httplib.h>
+#include <openssl/crypto.h>
+#include <openssl/evp.h>
 
 #include "exit_codes.h"
 #include "health.h"
+#include "http_port.h"
 #include "log.h"
 #include "metrics.h"
+#include "secret_file.h"
 #include "status_json.h"
 
 namespace siphon {
-
-static constexpr size_t kThreads = 4;
-/* Who is slower than this is no probe, and must not keep the others waiting. */
-static constexpr time_t kPatience = 2;
 
 /* status_page.html, as the build makes a string of it. */
 static constexpr char kPage[] =
 #include "status_page.inc"
 	;
-
-struct HttpServer::Running
-{
-	httplib::Server server;
-	std::thread thread;
-};
 
 static std::string
 readiness_text(const std::vector<Problem> &problems, bool *ready)
@@ -45,78 +37,91 @@ readiness_text(const std::vector<Problem> &problems, bool *ready)
 	return *ready ? "ready\n" : text;
 }
 
-static void
-add_routes(httplib::Server *server, const Monitor *monitor, bool table_metrics)
+static HttpAnswer
+answer(const std::string &path, const Monitor &monitor, bool table_metrics)
 {
-	using Request = httplib::Request;
-	using Response = httplib::Response;
 	static constexpr char kText[] = "text/plain; charset=utf-8";
 	static constexpr char kJson[] = "application/json";
+	auto now = Monitor::Clock::now();
 
-	server->Get("/metrics", [=](const Request &, Response &response) {
-		response.set_content(metrics_text(*monitor->status(), Monitor::Clock::now(), table_metrics),
-							 "text/plain; version=0.0.4; charset=utf-8");
-	});
-	server->Get("/healthz", [=](const Request &, Response &response) {
-		bool well = alive(*monitor->status(), Monitor::Clock::now());
+	if (path == "/metrics")
+		return {200, "text/plain; version=0.0.4; charset=utf-8", metrics_text(*monitor.status(), now, table_metrics),
+				""};
+	if (path == "/healthz")
+	{
+		bool well = alive(*monitor.status(), now);
 
-		response.status = well ? 200 : 503;
-		response.set_content(well ? "alive\n" : "the publisher's loop stands still\n", kText);
-	});
-	server->Get("/readyz", [=](const Request &, Response &response) {
+		return {well ? 200 : 503, kText, well ? "alive\n" : "the publisher's loop stands still\n", ""};
+	}
+	if (path == "/readyz")
+	{
 		bool ready;
-		std::string text = readiness_text(find_problems(*monitor->status(), Monitor::Clock::now()), &ready);
+		std::string text = readiness_text(find_problems(*monitor.status(), now), &ready);
 
-		response.status = ready ? 200 : 503;
-		response.set_content(text, kText);
-	});
-	server->Get("/status", [=](const Request &, Response &response) {
-		response.set_content(status_json(*monitor->status(), Monitor::Clock::now(), monitor->started()), kJson);
-	});
-	server->Get("/", [=](const Request &, Response &response) {
+		return {ready ? 200 : 503, kText, text, ""};
+	}
+	if (path == "/status")
+		return {200, kJson, status_json(*monitor.status(), now, monitor.started()), ""};
+	if (path == "/history")
+		return {200, kJson, history_json(monitor.history()), ""};
+	if (path == "/")
 		/* All that it needs is in it. */
-		response.set_header("Content-Security-Policy",
-							"default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; "
-							"img-src data:; frame-ancestors 'none'");
-		response.set_content(kPage, sizeof(kPage) - 1, "text/html; charset=utf-8");
-	});
-	server->Get("/history", [=](const Request &, Response &response) {
-		response.set_content(history_json(monitor->history()), kJson);
-	});
+		return {200, "text/html; charset=utf-8", std::string(kPage, sizeof(kPage) - 1),
+				"Content-Security-Policy: default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
+				"connect-src 'self'; img-src data:; frame-ancestors 'none'\r\n"};
+	return {404, kText, "", ""};
+}
+
+/* What the Authorization header has of those who know the password. */
+static std::string
+basic(const std::string &user, const std::string &password)
+{
+	std::string pair = user + ":" + password;
+	std::string encoded((pair.size() + 2) / 3 * 4 + 1, '\0');
+	int length = EVP_EncodeBlock(reinterpret_cast<unsigned char *>(encoded.data()),
+								 reinterpret_cast<const unsigned char *>(pair.data()), static_cast<int>(pair.size()));
+
+	encoded.resize(static_cast<size_t>(length));
+	return "Basic " + encoded;
+}
+
+/* In a time that does not tell how much of it was right. */
+static bool
+same(const std::string &a, const std::string &b)
+{
+	return a.size() == b.size() && CRYPTO_memcmp(a.data(), b.data(), a.size()) == 0;
 }
 
 HttpServer::HttpServer(const Config &config, const Monitor *monitor)
 {
+	const HttpAccess &access = config.http_access;
 	std::string host;
-	int port;
+	std::string expected;
+	int number;
 
 	if (config.http_listen == "off")
 		return;
-	split_listen(config.http_listen, &host, &port);
+	split_listen(config.http_listen, &host, &number);
 
-	auto running = std::make_unique<Running>();
-	httplib::Server &server = running->server;
+	auto port = std::make_unique<HttpPort>();
 
-	/* Without the library's SO_REUSEPORT, with which two publishers would share a port, and each get half of what comes. */
-	server.set_socket_options([](socket_t socket) {
-		int yes = 1;
-
-		setsockopt(socket, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof(yes));
-	});
-	server.new_task_queue = [] { return new httplib::ThreadPool(kThreads); };
-	server.set_keep_alive_max_count(1);
-	server.set_read_timeout(kPatience, 0);
-	server.set_write_timeout(kPatience, 0);
-	server.set_payload_max_length(1024);
-	add_routes(&server, monitor, config.table_metrics);
-
-	if (port == 0)
-		port = server.bind_to_any_port(host.c_str());
-	else if (!server.bind_to_port(host.c_str(), port))
-		port = -1;
-	if (port < 0)
+	try
 	{
-		std::string line = "can't listen on " + config.http_listen + ", which may be taken: choose another place, or "
+		if (!access.certificate.empty())
+			port->use_tls(access.certificate, access.key);
+	}
+	catch (const std::runtime_error &error)
+	{
+		throw Fatal(ExitCode::Usage, error.what());
+	}
+	if (!access.user.empty())
+		expected = basic(access.user, access.password_file.empty()
+										  ? access.password
+										  : read_secret("--http-password-file", access.password_file));
+	if (!port->listen(host, number))
+	{
+		std::string line = "can't listen on " + config.http_listen +
+						   ", which may be taken: choose another place, or "
 						   "none, with --http-listen";
 
 		if (config.http_listen_set)
@@ -124,21 +129,19 @@ HttpServer::HttpServer(const Config &config, const Monitor *monitor)
 		spdlog::warn("{}; there are no metrics", line);
 		return;
 	}
-	running->thread = std::thread([&server] { server.listen_after_bind(); });
-	/* One that does not run yet can't be stopped. */
-	while (!server.is_running())
-		std::this_thread::yield();
-	spdlog::info("metrics and status are at http://{}:{}/", host.find(':') == std::string::npos ? host : "[" + host + "]",
-				 port);
-	running_ = std::move(running);
+	port->start([=, table_metrics = config.table_metrics](const HttpRequest &request) -> HttpAnswer {
+		/* Probes have no password. */
+		bool open = expected.empty() || request.path == "/healthz" || request.path == "/readyz";
+
+		if (!open && !same(request.authorization, expected))
+			return {401, "text/plain; charset=utf-8", "", "WWW-Authenticate: Basic realm=\"siphon\"\r\n"};
+		return answer(request.path, *monitor, table_metrics);
+	});
+	spdlog::info("metrics and status are at {}://{}:{}/", access.certificate.empty() ? "http" : "https",
+				 host.find(':') == std::string::npos ? host : "[" + host + "]", port->port());
+	port_ = std::move(port);
 }
 
-HttpServer::~HttpServer()
-{
-	if (!running_)
-		return;
-	running_->server.stop();
-	running_->thread.join();
-}
+HttpServer::~HttpServer() = default;
 
 } // namespace siphon

@@ -1,6 +1,6 @@
 /*
- * Answers questions over HTTP, on threads of its own: GET only, one answer for each connection. It takes what the
- * monitor has, and never asks the loop.
+ * Answers questions over HTTP: metrics, health, status, and a page for people; to those who know the password, if there
+ * is one. It takes what the monitor has, and never asks the loop.
  */
 #ifndef SIPHON_HTTP_SERVER_H
 #define SIPHON_HTTP_SERVER_H
@@ -11,6 +11,8 @@
 #include "monitor.h"
 
 namespace siphon {
+
+class HttpPort;
 
 class HttpServer
 {
@@ -25,9 +27,7 @@ public:
 	HttpServer &operator=(const HttpServer &) = delete;
 
 private:
-	struct Running;
-
-	std::unique_ptr<Running> running_; /* nullptr: nothing listens */
+	std::unique_ptr<HttpPort> port_; /* nullptr: nothing listens */
 };
 
 } // namespace siphon

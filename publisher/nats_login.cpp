@@ -1,10 +1,7 @@
 /* See nats_login.h. */
 #include "nats_login.h"
 
-#include <cerrno>
 #include <cstring>
-#include <fcntl.h>
-#include <unistd.h>
 #include <vector>
 
 #include <openssl/err.h>
@@ -13,54 +10,14 @@
 #include "config.h"
 #include "exit_codes.h"
 #include "nkey.h"
+#include "secret_file.h"
 
 namespace siphon {
-
-/* More than any of the files has; some never end. */
-static constexpr size_t kFileMax = 256 * 1024;
 
 [[noreturn]] static void
 refuse(const std::string &line)
 {
 	throw Fatal(ExitCode::Usage, line);
-}
-
-static std::string
-read_file(const char *option, const std::string &path)
-{
-	std::string content(kFileMax, '\0');
-	int file = open(path.c_str(), O_RDONLY | O_CLOEXEC);
-	size_t size = 0;
-	ssize_t got = file < 0 ? -1 : 1;
-
-	while (got > 0 && size < content.size())
-	{
-		got = read(file, content.data() + size, content.size() - size);
-		if (got > 0)
-			size += static_cast<size_t>(got);
-	}
-
-	int error = errno;
-
-	if (file >= 0)
-		close(file);
-	if (got < 0)
-		refuse(std::string(option) + ": can't read " + path + ": " + strerror(error));
-	content.resize(size);
-	return content;
-}
-
-/* What stands in the file, without the end of its line. */
-static std::string
-read_secret(const char *option, const std::string &path)
-{
-	std::string content = read_file(option, path);
-
-	while (!content.empty() && (content.back() == '\n' || content.back() == '\r'))
-		content.pop_back();
-	if (content.empty() || content.find('\n') != std::string::npos)
-		refuse(std::string(option) + ": " + path + " must have one line, and nothing else");
-	return content;
 }
 
 static bool

@@ -18,11 +18,11 @@ PROTOC ?= protoc
 say ?= @echo "  "
 Q ?= @
 
-PUBLISHER_PACKAGES = libnats libcrypto spdlog yaml-cpp libzstd protobuf prometheus-cpp-core
+PUBLISHER_PACKAGES = libnats openssl spdlog yaml-cpp libzstd protobuf prometheus-cpp-core
 PUBLISHER_CXXFLAGS ?= -O2 -g -fstack-protector-strong -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2
 PUBLISHER_LDFLAGS ?= -Wl,-z,relro,-z,now
 PUBLISHER_CPPFLAGS = -I$(SRCDIR)/publisher -I$(SRCDIR)/src -isystem $(BUILDDIR)/gen \
-	$(shell pkg-config --cflags $(PUBLISHER_PACKAGES) cpp-httplib)
+	$(shell pkg-config --cflags $(PUBLISHER_PACKAGES))
 PUBLISHER_LIBS = $(shell pkg-config --libs $(PUBLISHER_PACKAGES)) -pthread
 publisher_sanitize = $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-pointer) \
 	$(if $(findstring thread,$(SANITIZE)),-Wno-tsan)
@@ -31,7 +31,7 @@ publisher_compile = $(CXX) $(PUBLISHER_CXXFLAGS) -std=c++20 -pthread -Wall -Wext
 
 # What the unit tests link: all but NATS and main().
 UNIT_PUBLISHER_SRCS = publisher/command_line.cpp publisher/compression.cpp publisher/config.cpp publisher/cursor.cpp publisher/datetime.cpp \
-	publisher/frame_messages.cpp publisher/hand_off.cpp publisher/ledger.cpp publisher/lineage.cpp publisher/log.cpp publisher/log_json.cpp publisher/log_limit.cpp publisher/mover.cpp publisher/nats_login.cpp publisher/nkey.cpp \
+	publisher/frame_messages.cpp publisher/hand_off.cpp publisher/ledger.cpp publisher/lineage.cpp publisher/log.cpp publisher/log_json.cpp publisher/log_limit.cpp publisher/mover.cpp publisher/nats_login.cpp publisher/nkey.cpp publisher/secret_file.cpp \
 	publisher/package_assembler.cpp publisher/parts.cpp publisher/progress.cpp publisher/published.cpp publisher/publisher.cpp \
 	publisher/record_messages.cpp publisher/ring_directory.cpp publisher/ring_feed.cpp publisher/ring_feed_markers.cpp publisher/ring_source.cpp \
 	publisher/subject.cpp publisher/table_schema.cpp publisher/table_state.cpp publisher/tail_json.cpp publisher/wakeup.cpp \
@@ -41,15 +41,16 @@ UNIT_PUBLISHER_SRCS = publisher/command_line.cpp publisher/compression.cpp publi
 PUBLISHER_RING_SRCS = src/ring.cpp src/ring_file.cpp src/ring_fault.cpp
 PUBLISHER_SRCS = publisher/main.cpp publisher/check.cpp publisher/command_line.cpp publisher/compression.cpp publisher/config.cpp publisher/cursor.cpp \
 	publisher/frame_messages.cpp publisher/hand_off.cpp publisher/jetstream.cpp publisher/jetstream_api.cpp \
-	publisher/ledger.cpp publisher/lineage.cpp publisher/log.cpp publisher/log_json.cpp publisher/log_limit.cpp publisher/mover.cpp publisher/nats_connection.cpp publisher/nats_login.cpp publisher/nkey.cpp \
+	publisher/ledger.cpp publisher/lineage.cpp publisher/log.cpp publisher/log_json.cpp publisher/log_limit.cpp publisher/mover.cpp publisher/nats_connection.cpp publisher/nats_login.cpp publisher/nkey.cpp publisher/secret_file.cpp \
 	publisher/package_assembler.cpp publisher/parts.cpp publisher/progress.cpp publisher/published.cpp publisher/publisher.cpp \
 	publisher/record_messages.cpp publisher/ring_directory.cpp publisher/ring_feed.cpp publisher/ring_feed_markers.cpp publisher/ring_source.cpp \
 	publisher/state_bucket.cpp publisher/stream_reader.cpp publisher/stream_setup.cpp publisher/subject.cpp \
 	publisher/table_schema.cpp publisher/table_state.cpp publisher/wakeup.cpp publisher/traffic.cpp \
-	publisher/health.cpp publisher/http_server.cpp publisher/metrics.cpp publisher/monitor.cpp publisher/publisher_settle.cpp publisher/publisher_status.cpp \
+	publisher/health.cpp publisher/http_port.cpp publisher/http_server.cpp publisher/metrics.cpp publisher/monitor.cpp \
+	publisher/publisher_settle.cpp publisher/publisher_status.cpp \
 	publisher/status_json.cpp $(PUBLISHER_RING_SRCS)
 TAIL_SRCS = publisher/tail.cpp publisher/command_line.cpp publisher/compression.cpp publisher/config.cpp publisher/datetime.cpp \
-	publisher/jetstream_api.cpp publisher/nats_connection.cpp publisher/nats_login.cpp publisher/nkey.cpp publisher/package_assembler.cpp \
+	publisher/jetstream_api.cpp publisher/nats_connection.cpp publisher/nats_login.cpp publisher/nkey.cpp publisher/secret_file.cpp publisher/package_assembler.cpp \
 	publisher/subject.cpp publisher/tail_json.cpp publisher/wakeup.cpp publisher/log.cpp publisher/log_json.cpp publisher/log_limit.cpp
 
 PUBLISHER_OBJDIR = $(BUILDDIR)/publisher-objects
@@ -59,14 +60,12 @@ SIPHON_PB_OBJECT = $(PUBLISHER_OBJDIR)/gen/siphon.pb.o
 
 publisher: $(BUILDDIR)/siphon-publisher $(BUILDDIR)/siphon-tail
 
-# Only one of the programs talks HTTP.
-$(BUILDDIR)/siphon-publisher: http_libs = $(shell pkg-config --libs cpp-httplib openssl)
 $(BUILDDIR)/siphon-publisher: $(call publisher_objects,$(PUBLISHER_SRCS)) $(SIPHON_PB_OBJECT)
 $(BUILDDIR)/siphon-tail: $(call publisher_objects,$(TAIL_SRCS)) $(SIPHON_PB_OBJECT)
 
 $(BUILDDIR)/siphon-publisher $(BUILDDIR)/siphon-tail:
 	$(say) "LINK $@"
-	$(Q)$(CXX) $(publisher_sanitize) $(PUBLISHER_LDFLAGS) -o $@ $^ $(PUBLISHER_LIBS) $(http_libs)
+	$(Q)$(CXX) $(publisher_sanitize) $(PUBLISHER_LDFLAGS) -o $@ $^ $(PUBLISHER_LIBS)
 
 # The page as a string.
 $(BUILDDIR)/gen/status_page.inc: $(SRCDIR)/publisher/status_page.html

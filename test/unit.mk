@@ -37,7 +37,7 @@ stress_objs = $(addprefix $(BUILDDIR)/unit/,$(unit_ring_srcs:.cpp=.o) test/stres
 fuzz_srcs_ring = src/ring.cpp
 fuzz_srcs_stream = $(addprefix publisher/,compression.cpp cursor.cpp datetime.cpp frame_messages.cpp log.cpp log_json.cpp log_limit.cpp mover.cpp \
 	package_assembler.cpp parts.cpp record_messages.cpp subject.cpp table_state.cpp tail_json.cpp)
-fuzz_srcs_config = $(addprefix publisher/,command_line.cpp compression.cpp config.cpp nats_login.cpp nkey.cpp subject.cpp)
+fuzz_srcs_config = $(addprefix publisher/,command_line.cpp compression.cpp config.cpp nats_login.cpp nkey.cpp secret_file.cpp subject.cpp)
 fuzz_objs = $(addprefix $(BUILDDIR)/fuzz/,$(fuzz_srcs_$(1):.cpp=.o) test/fuzz/fuzz_$(1).o)
 all_fuzz_objs = $(sort $(foreach target,$(fuzz_targets),$(call fuzz_objs,$(target))))
 

@@ -100,7 +100,7 @@ ready('an application that began anew');
 
 # What is not there, and what nobody may do.
 is($publisher->get('/nothing')->{status}, 404, 'no such page');
-is(HTTP::Tiny->new->post($publisher->url . '/status', { content => 'x' })->{status}, 404, 'nothing can be posted');
+is(HTTP::Tiny->new->post($publisher->url . '/status', { content => 'x' })->{status}, 405, 'nothing can be posted');
 is($publisher->stop, 0, 'the publisher stops');
 
 done_testing();
