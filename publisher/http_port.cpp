@@ -2,118 +2,81 @@
 #include "http_port.h"
 
 #include <algorithm>
-#include <cerrno>
 #include <cstring>
+#include <fstream>
 #include <netdb.h>
-#include <netinet/in.h>
 #include <poll.h>
+#include <sstream>
 #include <stdexcept>
-#include <strings.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include <openssl/err.h>
+#include <gnutls/x509.h>
+#include <microhttpd.h>
 
 namespace siphon {
 
-/* For a whole request: whoever takes longer is no probe. */
+/* For a whole request. The library's own time-outs are for each read: a byte now and then would hold a connection for ever. */
 static constexpr std::chrono::seconds kPatience{5};
-/* Each may hold an answer, which is large where tables are many. */
-static constexpr size_t kConnections = 16;
-static constexpr size_t kHeadMax = 8192;
-static constexpr int kBacklog = 16;
-static constexpr std::chrono::milliseconds kDeaf{100};
+static constexpr unsigned kConnections = 256;
+/* A request's head, and what the library keeps of the connection. */
+static constexpr size_t kConnectionMemory = 16 * 1024;
 
-enum class HttpPort::Step { Handshake, Read, Write, Linger };
-
-struct HttpPort::Connection
+/* What the library calls. No exception may pass through it. */
+struct HttpPort::Callbacks
 {
-	Connection(int socket, SSL *session, Clock::time_point end)
-		: fd(socket), tls(session, SSL_free), step(session != nullptr ? Step::Handshake : Step::Read), deadline(end)
+	static MHD_Result request(void *self, MHD_Connection *connection, const char *path, const char *method, const char *,
+							  const char *, size_t *, void **)
 	{
+		try
+		{
+			return answer(static_cast<HttpPort *>(self), connection, path, method);
+		}
+		catch (...)
+		{
+			return MHD_NO;
+		}
 	}
-	~Connection()
+
+	static MHD_Result answer(HttpPort *port, MHD_Connection *connection, const char *path, const char *method)
 	{
-		tls.reset();
-		close(fd);
+		const char *authorization = MHD_lookup_connection_value(connection, MHD_HEADER_KIND, "Authorization");
+		HttpAnswer answer;
+
+		if (strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0)
+			answer = port->answer_({path, authorization != nullptr ? authorization : ""});
+		else
+			answer = {405, "text/plain; charset=utf-8", "only GET\n", {{"Allow", "GET, HEAD"}}};
+
+		MHD_Response *response =
+			MHD_create_response_from_buffer(answer.content.size(), answer.content.data(), MHD_RESPMEM_MUST_COPY);
+
+		if (response == nullptr)
+			return MHD_NO;
+		MHD_add_response_header(response, "Content-Type", answer.type.c_str());
+		MHD_add_response_header(response, "Cache-Control", "no-store");
+		MHD_add_response_header(response, "X-Content-Type-Options", "nosniff");
+		MHD_add_response_header(response, "Connection", "close");
+		for (const auto &[name, value] : answer.headers)
+			MHD_add_response_header(response, name, value.c_str());
+
+		MHD_Result result = MHD_queue_response(connection, static_cast<unsigned>(answer.status), response);
+
+		MHD_destroy_response(response);
+		return result;
 	}
-	Connection(const Connection &) = delete;
-	Connection &operator=(const Connection &) = delete;
 
-	/* Bytes; 0: the other side has ended; -1: not now, or broken, as `broken` says. */
-	ssize_t transfer(bool out, char *data, size_t size);
-	bool shake_hands();
+	static void connection(void *self, MHD_Connection *connection, void **, MHD_ConnectionNotificationCode what)
+	{
+		auto &connections = static_cast<HttpPort *>(self)->connections_;
 
-	int fd;
-	std::unique_ptr<SSL, void (*)(SSL *)> tls;
-	Step step;
-	Clock::time_point deadline;
-	short wants = POLLIN;
-	bool broken = false;
-	std::string head;
-	std::string answer;
-	size_t sent = 0;
-
-private:
-	void explain(int result);
+		if (what == MHD_CONNECTION_NOTIFY_CLOSED)
+			connections.erase(connection);
+		else
+			connections.try_emplace(connection, Clock::now());
+	}
 };
-
-/* What the TLS session waits for. */
-void
-HttpPort::Connection::explain(int result)
-{
-	switch (SSL_get_error(tls.get(), result))
-	{
-		case SSL_ERROR_WANT_READ:
-			wants = POLLIN;
-			break;
-		case SSL_ERROR_WANT_WRITE:
-			wants = POLLOUT;
-			break;
-		default:
-			broken = true;
-	}
-	ERR_clear_error();
-}
-
-bool
-HttpPort::Connection::shake_hands()
-{
-	int result = SSL_accept(tls.get());
-
-	if (result != 1)
-		explain(result);
-	return result == 1;
-}
-
-ssize_t
-HttpPort::Connection::transfer(bool out, char *data, size_t size)
-{
-	ssize_t done;
-
-	wants = out ? POLLOUT : POLLIN;
-	if (tls)
-	{
-		int length = static_cast<int>(std::min<size_t>(size, INT32_MAX));
-		int result = out ? SSL_write(tls.get(), data, length) : SSL_read(tls.get(), data, length);
-
-		if (result > 0)
-			return result;
-		explain(result);
-		return -1;
-	}
-	do
-		done = out ? send(fd, data, size, MSG_NOSIGNAL) : recv(fd, data, size, 0);
-	while (done < 0 && errno == EINTR);
-	if (done < 0 && errno != EAGAIN && errno != EWOULDBLOCK)
-		broken = true;
-	return done;
-}
-
-HttpPort::HttpPort() : tls_(nullptr, SSL_CTX_free)
-{
-}
 
 HttpPort::~HttpPort()
 {
@@ -122,280 +85,122 @@ HttpPort::~HttpPort()
 		eventfd_write(stop_, 1);
 		thread_.join();
 	}
+	if (daemon_ != nullptr)
+		MHD_stop_daemon(daemon_);
 	if (stop_ >= 0)
 		close(stop_);
-	if (listener_ >= 0)
-		close(listener_);
+}
+
+static std::string
+read_file(const std::string &path)
+{
+	std::ifstream file(path);
+	std::stringstream content;
+
+	content << file.rdbuf();
+	return file ? content.str() : "";
 }
 
 void
 HttpPort::use_tls(const std::string &certificate, const std::string &key)
 {
-	tls_.reset(SSL_CTX_new(TLS_server_method()));
-	if (!tls_ || SSL_CTX_set_min_proto_version(tls_.get(), TLS1_2_VERSION) != 1)
-		throw std::runtime_error("OpenSSL can't speak TLS 1.2");
-	SSL_CTX_set_mode(tls_.get(), SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
-	if (SSL_CTX_use_certificate_chain_file(tls_.get(), certificate.c_str()) != 1)
+	gnutls_certificate_credentials_t credentials;
+	gnutls_x509_crt_t *list = nullptr;
+	unsigned count = 0;
+
+	certificate_ = read_file(certificate);
+	key_ = read_file(key);
+
+	/* The library would only say that it can't start. */
+	auto datum = [](std::string *text) {
+		return gnutls_datum_t{reinterpret_cast<unsigned char *>(text->data()), static_cast<unsigned>(text->size())};
+	};
+	gnutls_datum_t certificate_datum = datum(&certificate_);
+	gnutls_datum_t key_datum = datum(&key_);
+
+	if (gnutls_x509_crt_list_import2(&list, &count, &certificate_datum, GNUTLS_X509_FMT_PEM, 0) < 0)
 		throw std::runtime_error("--http-cert: " + certificate + " can't be read, or has no certificate in PEM format");
-	if (SSL_CTX_use_PrivateKey_file(tls_.get(), key.c_str(), SSL_FILETYPE_PEM) != 1)
-		throw std::runtime_error("--http-key: " + key +
-								 " can't be read, or is not the key of --http-cert in PEM format");
+	for (unsigned i = 0; i < count; i++)
+		gnutls_x509_crt_deinit(list[i]);
+	gnutls_free(list);
+	if (gnutls_certificate_allocate_credentials(&credentials) != GNUTLS_E_SUCCESS)
+		throw std::bad_alloc();
+
+	int result = gnutls_certificate_set_x509_key_mem(credentials, &certificate_datum, &key_datum, GNUTLS_X509_FMT_PEM);
+
+	gnutls_certificate_free_credentials(credentials);
+	if (result < 0)
+		throw std::runtime_error("--http-key: " + key + " can't be read, or is not the key of --http-cert in PEM format");
 }
 
-/* Without SO_REUSEPORT, with which two publishers would share a port, and each get half of what comes. */
 bool
 HttpPort::listen(const std::string &host, int port)
 {
 	addrinfo hints = {};
 	addrinfo *addresses = nullptr;
-	sockaddr_storage bound;
-	socklen_t length = sizeof(bound);
-	int yes = 1;
+	std::vector<MHD_OptionItem> tls;
 
+	if (!certificate_.empty())
+		tls = {{MHD_OPTION_HTTPS_MEM_CERT, 0, certificate_.data()},
+			   {MHD_OPTION_HTTPS_MEM_KEY, 0, key_.data()},
+			   {MHD_OPTION_HTTPS_PRIORITIES, 0, const_cast<char *>("NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2")}};
+	tls.push_back({MHD_OPTION_END, 0, nullptr});
+	stop_ = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (stop_ < 0)
+		throw std::runtime_error(std::string("eventfd: ") + strerror(errno));
 	hints.ai_socktype = SOCK_STREAM;
 	hints.ai_flags = AI_PASSIVE | AI_NUMERICSERV;
 	if (getaddrinfo(host.c_str(), std::to_string(port).c_str(), &hints, &addresses) != 0)
 		return false;
-	for (addrinfo *address = addresses; address != nullptr && listener_ < 0; address = address->ai_next)
-	{
-		int fd = socket(address->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-
-		if (fd < 0)
-			continue;
-		setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof(yes));
-		if (bind(fd, address->ai_addr, address->ai_addrlen) == 0 && ::listen(fd, kBacklog) == 0)
-			listener_ = fd;
-		else
-			close(fd);
-	}
+	for (addrinfo *address = addresses; address != nullptr && daemon_ == nullptr; address = address->ai_next)
+		daemon_ = MHD_start_daemon(MHD_USE_EPOLL | (address->ai_family == AF_INET6 ? MHD_USE_IPv6 : MHD_NO_FLAG) |
+									   (certificate_.empty() ? MHD_NO_FLAG : MHD_USE_TLS),
+								   0, nullptr, nullptr, Callbacks::request, this, MHD_OPTION_SOCK_ADDR, address->ai_addr,
+								   MHD_OPTION_NOTIFY_CONNECTION, Callbacks::connection, this, MHD_OPTION_CONNECTION_LIMIT,
+								   kConnections, MHD_OPTION_CONNECTION_MEMORY_LIMIT, kConnectionMemory, MHD_OPTION_ARRAY,
+								   tls.data(), MHD_OPTION_END);
 	freeaddrinfo(addresses);
-	if (listener_ < 0 || getsockname(listener_, reinterpret_cast<sockaddr *>(&bound), &length) != 0)
+	if (daemon_ == nullptr)
 		return false;
-	port_ = ntohs(bound.ss_family == AF_INET6 ? reinterpret_cast<sockaddr_in6 *>(&bound)->sin6_port
-											  : reinterpret_cast<sockaddr_in *>(&bound)->sin_port);
+	port_ = MHD_get_daemon_info(daemon_, MHD_DAEMON_INFO_BIND_PORT)->port;
+	thread_ = std::thread([this] { run(); });
 	return true;
 }
 
-void
-HttpPort::start(Answer answer)
+/* Ends the connections whose time is over. Returns milliseconds until the next may be, or -1. */
+int
+HttpPort::end_late()
 {
-	answer_ = std::move(answer);
-	stop_ = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (stop_ < 0)
-		throw std::runtime_error(std::string("eventfd: ") + strerror(errno));
-	thread_ = std::thread([this] { run(); });
-}
+	Clock::time_point now = Clock::now();
+	int64_t next = -1;
 
-void
-HttpPort::accept_all()
-{
-	for (;;)
+	for (const auto &[connection, since] : connections_)
 	{
-		int fd = accept4(listener_, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
-		SSL *session = nullptr;
+		auto left = std::chrono::ceil<std::chrono::milliseconds>(since + kPatience - now).count();
 
-		if (fd < 0)
-		{
-			/* Without descriptors or memory it would be ready at once again. */
-			if (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR && errno != ECONNABORTED)
-				deaf_until_ = Clock::now() + kDeaf;
-			return;
-		}
-		if (connections_.size() >= kConnections)
-			connections_.pop_front();
-		if (tls_)
-		{
-			session = SSL_new(tls_.get());
-			if (session == nullptr || SSL_set_fd(session, fd) != 1)
-			{
-				SSL_free(session);
-				close(fd);
-				continue;
-			}
-		}
-		connections_.emplace_back(fd, session, Clock::now() + kPatience);
+		if (left <= 0)
+			shutdown(MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd, SHUT_RDWR);
+		left = std::max<int64_t>(left, 10);
+		next = next < 0 ? left : std::min<int64_t>(next, left);
 	}
-}
-
-static const char *
-reason(int status)
-{
-	switch (status)
-	{
-		case 200:
-			return "OK";
-		case 400:
-			return "Bad Request";
-		case 401:
-			return "Unauthorized";
-		case 404:
-			return "Not Found";
-		case 405:
-			return "Method Not Allowed";
-		case 431:
-			return "Request Header Fields Too Large";
-		default:
-			return "Service Unavailable";
-	}
-}
-
-/* The value of a header in a request's head. */
-static std::string
-header(const std::string &head, const char *name)
-{
-	size_t length = strlen(name);
-	size_t line = head.find("\r\n");
-
-	while (line != std::string::npos)
-	{
-		line += 2;
-		if (strncasecmp(head.c_str() + line, name, length) == 0 && head[line + length] == ':')
-		{
-			size_t end = head.find("\r\n", line);
-			size_t begin = head.find_first_not_of(" \t", line + length + 1);
-
-			return begin < end ? head.substr(begin, end - begin) : "";
-		}
-		line = head.find("\r\n", line);
-	}
-	return "";
-}
-
-void
-HttpPort::build_answer(Connection *connection) const
-{
-	const std::string &head = connection->head;
-	std::string line = head.substr(0, head.find("\r\n"));
-	size_t first = line.find(' ');
-	size_t last = line.rfind(' ');
-	std::string method = line.substr(0, first);
-	HttpAnswer answer;
-
-	answer.type = "text/plain; charset=utf-8";
-	if (head.size() > kHeadMax)
-		answer.status = 431;
-	else if (first == std::string::npos || last <= first || line.compare(last + 1, 7, "HTTP/1.") != 0)
-		answer.status = 400;
-	else if (method != "GET" && method != "HEAD")
-	{
-		answer.status = 405;
-		answer.headers = "Allow: GET, HEAD\r\n";
-	}
-	else
-	{
-		HttpRequest request;
-
-		request.path = line.substr(first + 1, last - first - 1);
-		request.path.resize(std::min(request.path.find('?'), request.path.size()));
-		request.authorization = header(head, "Authorization");
-		answer = answer_(request);
-	}
-	if (answer.content.empty())
-		answer.content = std::string(reason(answer.status)) + "\n";
-	connection->answer = "HTTP/1.1 " + std::to_string(answer.status) + " " + reason(answer.status) +
-						 "\r\nContent-Type: " + answer.type +
-						 "\r\nContent-Length: " + std::to_string(answer.content.size()) +
-						 "\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nConnection: close\r\n" +
-						 answer.headers + "\r\n";
-	if (method != "HEAD")
-		connection->answer += answer.content;
-}
-
-/* As far as it goes without waiting. False: it is over. */
-bool
-HttpPort::advance(Connection *connection)
-{
-	char buffer[4096];
-
-	while (!connection->broken)
-	{
-		ssize_t size = 0;
-
-		switch (connection->step)
-		{
-			case Step::Handshake:
-				if (connection->shake_hands())
-					connection->step = Step::Read;
-				else
-					return !connection->broken;
-				break;
-			case Step::Read:
-				size = connection->transfer(false, buffer, sizeof(buffer));
-				if (size <= 0)
-					return size < 0 && !connection->broken;
-				connection->head.append(buffer, static_cast<size_t>(size));
-				if (connection->head.find("\r\n\r\n") != std::string::npos || connection->head.size() > kHeadMax)
-				{
-					build_answer(connection);
-					connection->step = Step::Write;
-				}
-				break;
-			case Step::Write:
-				size = connection->transfer(true, connection->answer.data() + connection->sent,
-											connection->answer.size() - connection->sent);
-				if (size < 0)
-					return !connection->broken;
-				connection->sent += static_cast<size_t>(size);
-				if (connection->sent == connection->answer.size())
-				{
-					if (connection->tls)
-						SSL_shutdown(connection->tls.get());
-					shutdown(connection->fd, SHUT_WR);
-					connection->step = Step::Linger;
-				}
-				break;
-			case Step::Linger:
-				/* To close with something unread would take the answer away from whoever still sends. */
-				size = recv(connection->fd, buffer, sizeof(buffer), 0);
-				connection->wants = POLLIN;
-				if (size <= 0)
-					return size < 0 && (errno == EAGAIN || errno == EWOULDBLOCK);
-				break;
-		}
-	}
-	return false;
+	return static_cast<int>(next);
 }
 
 void
 HttpPort::run()
 {
-	std::vector<pollfd> polled;
+	pollfd polled[2] = {{stop_, POLLIN, 0},
+						{MHD_get_daemon_info(daemon_, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd, POLLIN, 0}};
 
-	for (;;)
+	while (polled[0].revents == 0)
 	{
-		Clock::time_point now = Clock::now();
-		Clock::time_point next = now + kPatience;
-		bool deaf = now < deaf_until_;
+		int wait = end_late();
+		MHD_UNSIGNED_LONG_LONG wanted;
 
-		polled.assign({{stop_, POLLIN, 0}, {deaf ? -1 : listener_, POLLIN, 0}});
-		if (deaf)
-			next = deaf_until_;
-		for (const Connection &connection : connections_)
-		{
-			polled.push_back({connection.fd, connection.wants, 0});
-			next = std::min(next, connection.deadline);
-		}
-
-		auto wait = std::chrono::ceil<std::chrono::milliseconds>(next - now).count();
-
-		poll(polled.data(), polled.size(), static_cast<int>(std::max<int64_t>(wait, 0)));
-		if (polled[0].revents != 0)
-			return;
-		now = Clock::now();
-
-		size_t i = 2;
-
-		for (auto connection = connections_.begin(); connection != connections_.end(); i++)
-		{
-			bool ready = polled[i].revents != 0;
-
-			if (now >= connection->deadline || (ready && !advance(&*connection)))
-				connection = connections_.erase(connection);
-			else
-				++connection;
-		}
-		if (polled[1].revents != 0)
-			accept_all();
+		if (MHD_get_timeout(daemon_, &wanted) == MHD_YES && (wait < 0 || wanted < static_cast<unsigned>(wait)))
+			wait = static_cast<int>(wanted);
+		poll(polled, 2, wait);
+		MHD_run(daemon_);
 	}
 }
 

@@ -1,20 +1,20 @@
 /*
- * A port that answers GET over HTTP or HTTPS, one answer for each connection, on one thread of its own that never waits
- * for anybody: a connection has its time, and so many of them there are at most. Whoever is slow, or keeps many
- * connections open, gives way to whoever comes.
+ * A port that answers GET over HTTP or HTTPS, by libmicrohttpd, on one thread of its own that never waits for anybody:
+ * a connection has its time, and so many of them there are at most.
  */
 #ifndef SIPHON_HTTP_PORT_H
 #define SIPHON_HTTP_PORT_H
 
 #include <chrono>
 #include <functional>
-#include <list>
-#include <memory>
+#include <map>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
-#include <openssl/ssl.h>
+struct MHD_Connection;
+struct MHD_Daemon;
 
 namespace siphon {
 
@@ -29,7 +29,7 @@ struct HttpAnswer
 	int status = 200;
 	std::string type;
 	std::string content;
-	std::string headers; /* further ones, each with its end of line */
+	std::vector<std::pair<const char *, std::string>> headers{}; /* further ones */
 };
 
 class HttpPort
@@ -37,36 +37,32 @@ class HttpPort
 public:
 	using Answer = std::function<HttpAnswer(const HttpRequest &)>;
 
-	HttpPort();
+	/* `answer` is asked on the port's thread. */
+	explicit HttpPort(Answer answer) : answer_(std::move(answer)) {}
 	~HttpPort();
 	HttpPort(const HttpPort &) = delete;
 	HttpPort &operator=(const HttpPort &) = delete;
 
-	/* Speaks TLS with this certificate and key. Throws std::runtime_error naming the file that is no good. */
+	/* TLS, by files in PEM format. Throws std::runtime_error that names the option that is wrong. */
 	void use_tls(const std::string &certificate, const std::string &key);
-	/* False: it can't listen there. Port 0: any that is free. */
+	/* Begins to listen, and to answer; port 0: any that is free. False: it can't be. */
 	bool listen(const std::string &host, int port);
 	int port() const { return port_; }
-	/* From now on answers. */
-	void start(Answer answer);
 
 private:
 	using Clock = std::chrono::steady_clock;
-	struct Connection;
-	enum class Step;
+	struct Callbacks;
 
 	void run();
-	void accept_all();
-	void build_answer(Connection *connection) const;
-	bool advance(Connection *connection);
+	int end_late();
 
-	std::unique_ptr<SSL_CTX, void (*)(SSL_CTX *)> tls_;
 	Answer answer_;
-	int listener_ = -1;
-	int stop_ = -1; /* readable when it is time to stop */
-	int port_ = -1;
-	std::list<Connection> connections_; /* the oldest first */
-	Clock::time_point deaf_until_;      /* accepts nobody, as there are no descriptors */
+	std::string certificate_;
+	std::string key_;
+	MHD_Daemon *daemon_ = nullptr;
+	std::map<MHD_Connection *, Clock::time_point> connections_; /* since when */
+	int port_ = 0;
+	int stop_ = -1; /* eventfd */
 	std::thread thread_;
 };
 

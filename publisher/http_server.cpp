@@ -45,31 +45,30 @@ answer(const std::string &path, const Monitor &monitor, bool table_metrics)
 	auto now = Monitor::Clock::now();
 
 	if (path == "/metrics")
-		return {200, "text/plain; version=0.0.4; charset=utf-8", metrics_text(*monitor.status(), now, table_metrics),
-				""};
+		return {200, "text/plain; version=0.0.4; charset=utf-8", metrics_text(*monitor.status(), now, table_metrics)};
 	if (path == "/healthz")
 	{
 		bool well = alive(*monitor.status(), now);
 
-		return {well ? 200 : 503, kText, well ? "alive\n" : "the publisher's loop stands still\n", ""};
+		return {well ? 200 : 503, kText, well ? "alive\n" : "the publisher's loop stands still\n"};
 	}
 	if (path == "/readyz")
 	{
 		bool ready;
 		std::string text = readiness_text(find_problems(*monitor.status(), now), &ready);
 
-		return {ready ? 200 : 503, kText, text, ""};
+		return {ready ? 200 : 503, kText, text};
 	}
 	if (path == "/status")
-		return {200, kJson, status_json(*monitor.status(), now, monitor.started()), ""};
+		return {200, kJson, status_json(*monitor.status(), now, monitor.started())};
 	if (path == "/history")
-		return {200, kJson, history_json(monitor.history()), ""};
+		return {200, kJson, history_json(monitor.history())};
 	if (path == "/")
 		/* All that it needs is in it. */
 		return {200, "text/html; charset=utf-8", std::string(kPage, sizeof(kPage) - 1),
-				"Content-Security-Policy: default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
-				"connect-src 'self'; img-src data:; frame-ancestors 'none'\r\n"};
-	return {404, kText, "", ""};
+				{{"Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
+											 "connect-src 'self'; img-src data:; frame-ancestors 'none'"}}};
+	return {404, kText, "not found\n"};
 }
 
 /* What the Authorization header has of those who know the password. */
@@ -103,7 +102,20 @@ HttpServer::HttpServer(const Config &config, const Monitor *monitor)
 		return;
 	split_listen(config.http_listen, &host, &number);
 
-	auto port = std::make_unique<HttpPort>();
+	if (!access.user.empty())
+		expected = basic(access.user, access.password_file.empty()
+										  ? access.password
+										  : read_secret("--http-password-file", access.password_file));
+
+	auto port = std::make_unique<HttpPort>([=, table_metrics = config.table_metrics](const HttpRequest &request) {
+		/* Probes have no password. */
+		bool open = expected.empty() || request.path == "/healthz" || request.path == "/readyz";
+
+		if (!open && !same(request.authorization, expected))
+			return HttpAnswer{401, "text/plain; charset=utf-8", "a password is needed\n",
+							  {{"WWW-Authenticate", "Basic realm=\"siphon\""}}};
+		return answer(request.path, *monitor, table_metrics);
+	});
 
 	try
 	{
@@ -114,10 +126,6 @@ HttpServer::HttpServer(const Config &config, const Monitor *monitor)
 	{
 		throw Fatal(ExitCode::Usage, error.what());
 	}
-	if (!access.user.empty())
-		expected = basic(access.user, access.password_file.empty()
-										  ? access.password
-										  : read_secret("--http-password-file", access.password_file));
 	if (!port->listen(host, number))
 	{
 		std::string line = "can't listen on " + config.http_listen +
@@ -129,14 +137,6 @@ HttpServer::HttpServer(const Config &config, const Monitor *monitor)
 		spdlog::warn("{}; there are no metrics", line);
 		return;
 	}
-	port->start([=, table_metrics = config.table_metrics](const HttpRequest &request) -> HttpAnswer {
-		/* Probes have no password. */
-		bool open = expected.empty() || request.path == "/healthz" || request.path == "/readyz";
-
-		if (!open && !same(request.authorization, expected))
-			return {401, "text/plain; charset=utf-8", "", "WWW-Authenticate: Basic realm=\"siphon\"\r\n"};
-		return answer(request.path, *monitor, table_metrics);
-	});
 	spdlog::info("metrics and status are at {}://{}:{}/", access.certificate.empty() ? "http" : "https",
 				 host.find(':') == std::string::npos ? host : "[" + host + "]", port->port());
 	port_ = std::move(port);
