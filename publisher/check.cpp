@@ -123,7 +123,7 @@ look_at_ring(const Config &config, Status *status, Findings *findings)
 	{
 		findings->wrong(std::string(path) + ": " + strerror(error),
 						"It must belong to the user that this runs as, and only that user may write to it: run this as the "
-						"PostgreSQL server's user.");
+						"PostgreSQL server's user, or set siphon.ring_group there and --ring-group here.");
 		return;
 	}
 	ring_fault_guard(mapping.memory, mapping.size);

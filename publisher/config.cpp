@@ -312,7 +312,9 @@ read_config(int argc, const char *const *argv)
 	line.option("config", "FILE", "", "YAML file with any of these options, one \"key: value\" each",
 				[&](const std::string &text) { file = text; });
 	line.option("ring-directory", "DIR", config.ring_directory.c_str(), "The server's siphon.ring_directory",
-				[&](const std::string &text) { config.ring_directory = text; });
+				take(&config.ring_directory));
+	line.option("ring-group", "GROUP", "", "The server's siphon.ring_group, where it runs as another user",
+				take(&config.ring_group));
 	add_common_options(line, &config);
 
 	line.group("The stream (used when it is made; one that exists is compared, and differences are reported)");

@@ -30,6 +30,7 @@ struct Config
 {
 	std::string application = "main";
 	std::string ring_directory = "/dev/shm/siphon";
+	std::string ring_group;
 	std::string nats_url = "nats://127.0.0.1:4222";
 	NatsLogin nats_login;
 	std::string subject_prefix = "siphon";

@@ -58,6 +58,8 @@ publish(int argc, char **argv)
 	if (!config)
 		return static_cast<int>(ExitCode::Clean);
 	log_open(config->log_level, config->log_format, config->application);
+	if (!config->ring_group.empty())
+		use_ring_group(config->ring_group);
 	if (checks)
 		return static_cast<int>(check(*config) ? ExitCode::Clean : ExitCode::Unexpected);
 

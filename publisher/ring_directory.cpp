@@ -10,6 +10,19 @@
 
 namespace siphon {
 
+void
+use_ring_group(const std::string &group)
+{
+	gid_t id;
+	int error = ring_group_find(group.c_str(), &id);
+
+	if (error == ENOENT)
+		throw Fatal(ExitCode::Usage, "--ring-group: there is no group " + group);
+	if (error != 0)
+		throw Fatal(ExitCode::Usage, "--ring-group: the user that this runs as is no member of group " + group);
+	ring_group_use(id);
+}
+
 RingDirectory::RingDirectory(const std::string &directory, const std::string &application)
 	: directory_(directory), application_(application)
 {
@@ -39,7 +52,7 @@ RingDirectory::error(int error) const
 
 	if (error == EPERM || error == EACCES)
 		line += "; it must belong to the user that this runs as, and only that user may write to it: run the "
-				"publisher as the PostgreSQL server's user";
+				"publisher as the PostgreSQL server's user, or set siphon.ring_group there and --ring-group here";
 	return Fatal(ExitCode::Usage, line);
 }
 

@@ -12,6 +12,9 @@
 
 namespace siphon {
 
+/* Rings are shared with this group, as the server's siphon.ring_group says. Fatal(Usage) if it can't be used. */
+void use_ring_group(const std::string &group);
+
 class RingDirectory
 {
 public:

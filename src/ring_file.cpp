@@ -3,6 +3,8 @@
  *
  * /dev/shm belongs to everybody, so every step goes through a descriptor of the directory that was
  * checked (it is ours, nobody else may write to it), follows no symbolic link, and checks what it opened.
+ * Members of the group may do as they like in there, and so whatever they make is taken for what it claims to be only as
+ * far as that is harmless: locks, bells that are drained a little at a time, and a mapping that is not trusted anyway.
  */
 #include "ring_file.h"
 
@@ -11,9 +13,12 @@
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
+#include <climits>
 #include <dirent.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -74,9 +79,81 @@ ring_path(char *out, const char *directory, const char *application, const char 
 	return length >= 0 && static_cast<size_t>(length) < kRingPathMax;
 }
 
-/* Opens one level; fails unless it is a directory of ours that nobody else may write to. */
+static constexpr gid_t kNoGroup = static_cast<gid_t>(-1);
+static gid_t shared_with = kNoGroup;
+
+/* While a process makes a directory, it is not of its group yet for the others: how often and long to look again. */
+static constexpr int kLevelAttempts = 20;
+static constexpr useconds_t kLevelPauseUs = 10000;
+
+int
+ring_group_find(const char *name, gid_t *found)
+{
+	char *end;
+	unsigned long number = strtoul(name, &end, 10);
+	gid_t groups[NGROUPS_MAX];
+
+	if (*name != '\0' && *end == '\0')
+		*found = static_cast<gid_t>(number);
+	else if (const struct group *entry = getgrnam(name))
+		*found = entry->gr_gid;
+	else
+		return ENOENT;
+	if (*found == getegid())
+		return 0;
+
+	int count = getgroups(NGROUPS_MAX, groups);
+
+	for (int i = 0; i < count; i++)
+		if (groups[i] == *found)
+			return 0;
+	return EPERM;
+}
+
+void
+ring_group_use(gid_t group)
+{
+	shared_with = group;
+}
+
+/* Files are made with exactly the mode that they have to have, as the other side may open them at once. */
+class ExactMode
+{
+public:
+	ExactMode() : before_(shared_with == kNoGroup ? 0 : umask(0)) {}
+	~ExactMode()
+	{
+		if (shared_with != kNoGroup)
+			umask(before_);
+	}
+	mode_t mode() const { return shared_with == kNoGroup ? 0600 : 0660; }
+
+private:
+	mode_t before_;
+};
+
+/* What we own becomes the group's. 0 or errno. */
 static int
-open_level(int parent, const char *name, bool create, int *fd)
+share(int fd, const struct stat &status, mode_t mode)
+{
+	if (shared_with == kNoGroup || status.st_uid != geteuid())
+		return 0;
+	if ((status.st_gid != shared_with && fchown(fd, static_cast<uid_t>(-1), shared_with) != 0) ||
+		((status.st_mode & 07777) != mode && fchmod(fd, mode) != 0))
+		return errno;
+	return 0;
+}
+
+/* It is ours, or the group's. */
+static bool
+belongs(const struct stat &status)
+{
+	return status.st_uid == geteuid() ||
+		   (shared_with != kNoGroup && status.st_gid == shared_with && (status.st_mode & S_IRWXO) == 0);
+}
+
+static int
+try_level(int parent, const char *name, bool create, int *fd)
 {
 	struct stat status;
 
@@ -91,10 +168,26 @@ open_level(int parent, const char *name, bool create, int *fd)
 
 	if (fstat(*fd, &status) != 0)
 		error = errno;
-	else if (status.st_uid != geteuid() || (status.st_mode & (S_IWGRP | S_IWOTH)) != 0)
+	else
+		error = share(*fd, status, S_ISGID | 0770);
+	if (error == 0 && (!belongs(status) || (shared_with == kNoGroup && (status.st_mode & (S_IWGRP | S_IWOTH)) != 0)))
 		error = EPERM;
 	if (error != 0)
 		close(*fd);
+	return error;
+}
+
+/* Opens one level; fails unless it is a directory of ours that nobody else may write to, or the group's. */
+static int
+open_level(int parent, const char *name, bool create, int *fd)
+{
+	int error = try_level(parent, name, create, fd);
+
+	for (int attempt = 1; shared_with != kNoGroup && (error == EPERM || error == EACCES) && attempt < kLevelAttempts; attempt++)
+	{
+		usleep(kLevelPauseUs);
+		error = try_level(parent, name, create, fd);
+	}
 	return error;
 }
 
@@ -116,7 +209,7 @@ open_directory(const char *directory, const char *application, bool create, int 
 	return error;
 }
 
-/* Checks that an opened file is ours and of the type that it should be; closes it if not. */
+/* Checks that an opened file is ours, or the group's, and of the type that it should be; closes it if not. */
 static int
 check_file(int fd, mode_t type, struct stat *status)
 {
@@ -126,8 +219,11 @@ check_file(int fd, mode_t type, struct stat *status)
 		error = errno;
 	else if ((status->st_mode & S_IFMT) != type)
 		error = EINVAL;
-	else if (status->st_uid != geteuid())
+	/* A member may have put a link here, to a file of ours that is not the group's business. */
+	else if (!belongs(*status) || (shared_with != kNoGroup && status->st_nlink > 1))
 		error = EPERM;
+	else
+		error = share(fd, *status, 0660);
 	if (error != 0)
 		close(fd);
 	return error;
@@ -189,13 +285,17 @@ ring_file_create(const char *directory, const char *application, const char *rin
 		return error;
 	}
 
-	int fd = openat(parent, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+	ExactMode exact;
+	int fd = openat(parent, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, exact.mode());
+	struct stat status;
 
 	if (fd < 0)
 		error = errno;
 	else
 	{
-		error = allocate(fd, size);
+		error = fstat(fd, &status) != 0 ? errno : share(fd, status, 0660);
+		if (error == 0)
+			error = allocate(fd, size);
 		if (error == 0)
 			error = map(fd, size, mapping);
 		if (error != 0)
@@ -383,7 +483,8 @@ ring_lock(const char *directory, const char *application, const char *file, int 
 	{
 		struct stat locked;
 		struct stat named;
-		int lock = openat(parent, file, O_RDWR | O_CREAT | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC, 0600);
+		ExactMode exact;
+		int lock = openat(parent, file, O_RDWR | O_CREAT | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC, exact.mode());
 
 		if (lock < 0)
 		{
@@ -427,9 +528,10 @@ bell_open(const char *directory, const char *application, const char *file, int 
 	if (error != 0)
 		return error;
 
+	ExactMode exact;
 	int bell = -1;
 
-	if (mkfifoat(parent, file, 0600) != 0 && errno != EEXIST)
+	if (mkfifoat(parent, file, exact.mode()) != 0 && errno != EEXIST)
 		error = errno;
 	else
 	{

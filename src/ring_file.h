@@ -10,6 +10,9 @@
  *
  * <ring> is "decoder", or "snapshot-<table's OID>-<worker>" while the table's existing rows are brought out.
  *
+ * All of it is for the server's user alone (directories 0700, files 0600), or, with a group, for its members too (2770,
+ * 0660), so that the publisher can be another user. Never for everybody.
+ *
  * Bells are FIFOs because a backend waits on its latch and a file descriptor at once and can't wait on
  * a futex; they work across containers that share the directory. Locks are flock()s: a death releases them.
  * Like ring.h this includes nothing of PostgreSQL, throws nothing; errors are errno values.
@@ -19,8 +22,15 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <sys/types.h>
 
 namespace siphon {
+
+/* The group of this name or number. 0 or errno: ENOENT if there is none, EPERM if this process does not belong to it.
+ */
+int ring_group_find(const char *name, gid_t *group);
+/* From now on in this process and its children: what is made is of this group, and what belongs to it is accepted. */
+void ring_group_use(gid_t group);
 
 constexpr size_t kRingPathMax = 1024;
 
@@ -38,10 +48,11 @@ struct RingMapping
 };
 
 /*
- * Worker: makes the directories (0700), and a new zeroed file of `size` bytes under a temporary name,
+ * Worker: makes the directories, and a new zeroed file of `size` bytes under a temporary name,
  * with all of its space allocated so that a full file system is an error here and not a SIGBUS later.
  * Mapped, not yet visible: lay the ring out, then ring_file_publish(). Returns 0 or an errno value;
- * EPERM where a directory belongs to another user or others may write to it, as in all that follows.
+ * EPERM where a directory belongs to another user or others may write to it (but for the group), as in all that
+ * follows.
  */
 int ring_file_create(const char *directory, const char *application, const char *ring, size_t size,
 					 RingMapping *mapping);

@@ -37,8 +37,12 @@ ring_error(int error, const char *what)
 		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 						errmsg("ring directory \"%s\" belongs to somebody else, or others may write to it",
 							   siphon_ring_directory),
-						errhint("It must belong to the server's user and have mode 0700: chmod 700 \"%s\".",
-								siphon_ring_directory)));
+						siphon_ring_group[0] == '\0'
+							? errhint("It must belong to the server's user and have mode 0700: chmod 700 \"%s\".",
+									  siphon_ring_directory)
+							: errhint("It must be of group %s and nobody else's: chgrp -R %s \"%s\"; chmod -R o= \"%s\".",
+									  siphon_ring_group, siphon_ring_group, siphon_ring_directory,
+									  siphon_ring_directory)));
 	ereport(ERROR,
 			(errcode_for_file_access(),
 			 errmsg("could not %s in ring directory \"%s\": %m", what, siphon_ring_directory),
@@ -46,6 +50,23 @@ ring_error(int error, const char *what)
 				 ? errhint("Make the file system larger, or siphon.ring_size (now %d kB) smaller with ALTER SYSTEM.",
 						   siphon_ring_size_kb)
 				 : 0));
+}
+
+/* Without the group that was asked for, what is made would be for nobody whom it is for. */
+static void
+check_group(void)
+{
+	if (siphon_ring_group_error == ENOENT)
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
+						errmsg("group \"%s\" of siphon.ring_group does not exist", siphon_ring_group),
+						errhint("ALTER SYSTEM SET siphon.ring_group, or groupadd \"%s\"; then restart the server.",
+								siphon_ring_group)));
+	if (siphon_ring_group_error != 0)
+		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+						errmsg("the server's user is no member of group \"%s\" of siphon.ring_group", siphon_ring_group),
+						errhint("usermod --append --groups \"%s\" postgres, if that is the server's user; then restart the "
+								"server.",
+								siphon_ring_group)));
 }
 
 static void
@@ -71,6 +92,7 @@ ring_output_open(const char *for_application, const char *name, uint64 capacity,
 	strlcpy(application, for_application, sizeof(application));
 	strlcpy(ring_name, name, sizeof(ring_name));
 	serve = with_serve;
+	check_group();
 	snprintf(file, sizeof(file), "%s.lock", name);
 	error = siphon::ring_lock(siphon_ring_directory, application, file, &lock);
 	if (error)

@@ -8,6 +8,7 @@
 #include "siphon.h"
 
 #include "ring.h"
+#include "ring_file.h"
 
 #include <climits>
 
@@ -16,6 +17,8 @@ PG_MODULE_MAGIC;
 }
 
 char *siphon_ring_directory;
+char *siphon_ring_group;
+int siphon_ring_group_error;
 int siphon_ring_size_kb;
 int siphon_flush_interval_ms;
 bool siphon_resync_rewritten;
@@ -75,6 +78,9 @@ define_settings(void)
 		"siphon.ring_directory", "Directory of the rings, which the server and its publishers share.",
 		"Must be on a memory-backed file system. Two servers on one machine need two directories.",
 		&siphon_ring_directory, "/dev/shm/siphon", PGC_POSTMASTER, 0, check_ring_directory, nullptr, nullptr);
+	DefineCustomStringVariable("siphon.ring_group", "Group whose members may attach to the rings, beside the server's user.",
+							   "A name or a number; the server's user must be a member. Empty: nobody else may.",
+							   &siphon_ring_group, "", PGC_POSTMASTER, 0, nullptr, nullptr, nullptr);
 	DefineCustomIntVariable("siphon.ring_size", "Size of each ring, a power of two.",
 							"It takes effect when a decoder starts. When a ring is full, its decoder waits.",
 							&siphon_ring_size_kb, 64 * 1024, 64, INT_MAX / 2, PGC_SIGHUP, GUC_UNIT_KB, check_ring_size,
@@ -127,6 +133,19 @@ define_settings(void)
 	MarkGUCPrefixReserved("siphon");
 }
 
+/* A group that can't be used keeps decoders from working, who say so, and not the server from starting. */
+static void
+find_ring_group(void)
+{
+	gid_t group;
+
+	if (siphon_ring_group[0] == '\0')
+		return;
+	siphon_ring_group_error = siphon::ring_group_find(siphon_ring_group, &group);
+	if (siphon_ring_group_error == 0)
+		siphon::ring_group_use(group);
+}
+
 static void
 register_launcher(void)
 {
@@ -153,6 +172,7 @@ _PG_init(void)
 
 	siphon_preloaded = true;
 	define_settings();
+	find_ring_group();
 	prev_shmem_request_hook = shmem_request_hook;
 	shmem_request_hook = shmem_request;
 	prev_shmem_startup_hook = shmem_startup_hook;

@@ -12,6 +12,8 @@
 
 /* Settings; siphon.cpp defines them and says what they mean. */
 extern char *siphon_ring_directory;
+extern char *siphon_ring_group;
+extern int siphon_ring_group_error; /* errno: why that group can't be used */
 extern int siphon_ring_size_kb;
 extern int siphon_flush_interval_ms;
 extern bool siphon_resync_rewritten;

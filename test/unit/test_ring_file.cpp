@@ -14,6 +14,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <fcntl.h>
+#include <grp.h>
 #include <poll.h>
 #include <string>
 #include <sys/mman.h>
@@ -48,6 +49,7 @@ protected:
 		ring_file_close(&worker);
 		ring_file_close(&publisher);
 		EXPECT_EQ(ring_directory_remove(directory.c_str(), kApplication), 0);
+		ring_group_use(static_cast<gid_t>(-1));
 		rmdir(directory.c_str());
 		EXPECT_EQ(rmdir(root.c_str()), 0);
 	}
@@ -636,6 +638,112 @@ TEST_F(RingFault, OtherSignalsGoToTheHandlerBefore)
 	ASSERT_EQ(sigaction(SIGBUS, &before, &now), 0);
 	EXPECT_EQ(now.sa_handler, count.sa_handler);
 	EXPECT_EQ(others, 1);
+}
+
+class RingGroup : public RingFile
+{
+protected:
+	std::string shown(const std::string &name)
+	{
+		struct stat status = {};
+		char text[64];
+
+		EXPECT_EQ(lstat(name.c_str(), &status), 0) << name;
+		snprintf(text, sizeof(text), "%o of %u", status.st_mode & 07777u, status.st_gid);
+		return text;
+	}
+};
+
+TEST_F(RingGroup, AllIsTheGroupsAndNobodyElses)
+{
+	std::string of = " of " + std::to_string(getegid());
+	mode_t before = umask(077);
+	int fd;
+
+	/* What was there before becomes so too. */
+	ASSERT_EQ(lock("decoder.lock", &fd), 0);
+	close(fd);
+	ring_group_use(getegid());
+	make_ring();
+	for (const char *file : {"decoder.lock", "publisher.lock"})
+	{
+		ASSERT_EQ(lock(file, &fd), 0);
+		close(fd);
+	}
+	ASSERT_EQ(bell("decoder.bell", &fd), 0);
+	close(fd);
+	umask(before);
+	EXPECT_EQ(shown(directory), "2770" + of);
+	EXPECT_EQ(shown(directory + "/" + kApplication), "2770" + of);
+	for (const char *file : {"decoder.ring", "decoder.lock", "publisher.lock", "decoder.bell"})
+		EXPECT_EQ(shown(path(file)), "660" + of) << file;
+}
+
+TEST_F(RingGroup, LinksToOtherFilesAreRefused)
+{
+	int fd;
+
+	ring_group_use(getegid());
+	make_ring();
+	ASSERT_EQ(lock("decoder.lock", &fd), 0);
+	close(fd);
+	ASSERT_EQ(link(path("decoder.lock").c_str(), path("publisher.lock").c_str()), 0);
+	EXPECT_EQ(lock("publisher.lock", &fd), EPERM);
+}
+
+TEST_F(RingGroup, GroupsAreFound)
+{
+	gid_t found = 0;
+
+	EXPECT_EQ(ring_group_find(std::to_string(getegid()).c_str(), &found), 0);
+	EXPECT_EQ(found, getegid());
+	EXPECT_EQ(ring_group_find("no such group", &found), ENOENT);
+	EXPECT_EQ(ring_group_find("", &found), ENOENT);
+	EXPECT_EQ(ring_group_find("54321", &found), EPERM);
+}
+
+/* What another user makes of it, as an exit code: 0, or the errno value of what failed. */
+template <typename Act>
+static int
+as_user(uid_t user, gid_t member_of, Act act)
+{
+	pid_t child = fork();
+	int status = 0;
+
+	if (child == 0)
+		_exit(setgroups(1, &member_of) != 0 || setgid(user) != 0 || setuid(user) != 0 ? 255 : act());
+	waitpid(child, &status, 0);
+	return WEXITSTATUS(status);
+}
+
+TEST_F(RingGroup, MembersAttachAndOthersDoNot)
+{
+	constexpr gid_t kGroup = 54321;
+	auto attach = [this] {
+		int fd;
+		int error = lock("publisher.lock", &fd);
+
+		if (error == 0)
+			error = bell("decoder.bell", &fd);
+		if (error == 0)
+			error = bell("publisher.bell", &fd);
+		if (error == 0)
+			error = open();
+		return error;
+	};
+
+	if (geteuid() != 0 || chown(root.c_str(), 0, kGroup) != 0)
+		GTEST_SKIP() << "there is no other user here";
+	ASSERT_EQ(chmod(root.c_str(), 0711), 0);
+	ring_group_use(kGroup);
+	/* The publisher may come first in the application's directory, and the server takes what it made. */
+	make_ring();
+	EXPECT_EQ(as_user(20001, kGroup, attach), 0);
+	int fd;
+	EXPECT_EQ(bell("publisher.bell", &fd), 0);
+	close(fd);
+	EXPECT_EQ(as_user(20001, 20001, attach), EACCES);
+	EXPECT_EQ(as_user(20001, kGroup, [&] { ring_group_use(static_cast<gid_t>(-1)); return attach(); }), EPERM);
 }
 
 TEST_F(RingFaultDeathTest, FaultElsewhereIsNotOurs)
