@@ -409,3 +409,7 @@ REVOKE ALL ON FUNCTION siphon_get_stats() FROM PUBLIC;
 REVOKE ALL ON TABLE siphon_stats FROM PUBLIC;
 REVOKE ALL ON TABLE siphon_applications FROM PUBLIC;
 REVOKE ALL ON TABLE siphon_tables FROM PUBLIC;
+
+-- Those who watch the server may watch this, too.
+GRANT SELECT ON siphon_applications, siphon_tables, siphon_snapshot_progress, siphon_stats TO pg_monitor;
+GRANT EXECUTE ON FUNCTION siphon_get_applications, siphon_get_tables, siphon_get_snapshots, siphon_get_stats TO pg_monitor;

@@ -299,21 +299,25 @@ check_may_publish_all(void)
 					errhint("GRANT pg_read_all_data TO %s; ALTER ROLE %s BYPASSRLS;", user, user)));
 }
 
-static void
-check_permission(Relation relation)
+void
+check_may_read(Oid relid)
 {
-	const char *qualified = quote_qualified_identifier(get_namespace_name(RelationGetNamespace(relation)),
-													   RelationGetRelationName(relation));
-	const char *user = quote_identifier(GetUserNameFromId(GetUserId(), false));
+	const char *name = get_rel_name(relid);
+	const char *qualified;
+	const char *user;
 
-	if (pg_class_aclcheck(RelationGetRelid(relation), GetUserId(), ACL_SELECT) != ACLCHECK_OK)
+	if (name == nullptr)
+		return;
+	qualified = quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)), name);
+	user = quote_identifier(GetUserNameFromId(GetUserId(), false));
+	if (pg_class_aclcheck(relid, GetUserId(), ACL_SELECT) != ACLCHECK_OK)
 		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("permission denied for table %s", qualified),
 						errhint("GRANT SELECT ON %s TO %s;", qualified, user)));
-	if (check_enable_rls(RelationGetRelid(relation), InvalidOid, true) == RLS_ENABLED)
+	if (check_enable_rls(relid, InvalidOid, true) == RLS_ENABLED)
 		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 						errmsg("row-level security hides rows of table %s from user %s", qualified, user),
 						errdetail("A stream of changes shows every row."),
-						errhint("Let the table's owner call siphon_add_table(), or ALTER ROLE %s BYPASSRLS.", user)));
+						errhint("Let the table's owner call the function, or ALTER ROLE %s BYPASSRLS.", user)));
 }
 
 /* The index that tells the table's rows apart in WAL, or InvalidOid. With FULL it is the primary key, if any. */
@@ -481,7 +485,7 @@ void
 check_table(Relation relation, int partitions, List *exclude_columns)
 {
 	check_table_kind(relation);
-	check_permission(relation);
+	check_may_read(RelationGetRelid(relation));
 	check_identity(relation, partitions);
 	if (relation->rd_rel->relkind == RELKIND_PARTITIONED_TABLE)
 		check_leaves(relation);

@@ -20,6 +20,8 @@ extern void check_partitions(int partitions);
 extern void check_workers(int workers);
 /* The caller may have all tables published, whatever others put into a publication. */
 extern void check_may_publish_all(void);
+/* The caller may read the whole table, and so have a say in its publication. A table that is gone is nobody's. */
+extern void check_may_read(Oid relid);
 /* A table whose rows can be read and whose changes are in the WAL. The relation is open. */
 extern void check_table_kind(Relation relation);
 /* Everything about a table that is to be published. The relation is open. */

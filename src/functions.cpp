@@ -331,6 +331,7 @@ find_target(FunctionCallInfo fcinfo, const char *function, bool change = false, 
 	target.relid = PG_GETARG_OID(0);
 	/* Catalogs are read first, as that may wait: a registry is not kept from others meanwhile. */
 	target.name = DatumGetCString(DirectFunctionCall1(regclassout, ObjectIdGetDatum(target.relid)));
+	check_may_read(target.relid);
 	target.application = application_argument(fcinfo, 1);
 	target.registry = checked(change ? registry_begin_change(target.application) : registry_read(target.application),
 							  target.application);
