@@ -286,12 +286,12 @@ put_stats(Row *row, const Live *live, const Registry *registry)
 extern "C" Datum
 siphon_get_stats(PG_FUNCTION_ARGS)
 {
-	ReturnSetInfo *result = reinterpret_cast<ReturnSetInfo *>(fcinfo->resultinfo);
+	ReturnSetInfo *result;
 	ListCell *lc;
 	List *names;
 
 	check_preloaded();
-	InitMaterializedSRF(fcinfo, 0);
+	result = begin_rows(fcinfo, "siphon_get_stats", 28);
 	names = registry_list();
 	foreach (lc, names)
 	{

@@ -68,6 +68,7 @@ for my $workload (@workloads)
 	missing_is("$name: mounts", \@mounts, @volumes);
 	missing_is("$name: configuration", [ map { s/\/.*//r eq 'ConfigMap' ? $_ : () } keys %object_of ],
 		map { $_->{configMap} ? "ConfigMap/$_->{configMap}{name}" : () } @{ $pod->{volumes} });
+	missing_is("$name: environment", [ keys %object_of ], map { "Secret/$_->{secretRef}{name}" } map { @{ $_->{envFrom} // [] } } @containers);
 	for my $secret (map { $_->{valueFrom} ? $_->{valueFrom}{secretKeyRef} : () } map { @{ $_->{env} // [] } } @containers)
 	{
 		missing_is("$name: secrets", config_keys("Secret/$secret->{name}"), "Secret/$secret->{name}/$secret->{key}");
@@ -91,7 +92,8 @@ my %container = map { ($_->{name} => $_) } map { @{ $_->{spec}{template}{spec}{c
 my $configuration = $object_of{'ConfigMap/siphon-publisher'}{data}{'publisher.yaml'};
 my ($parsed) = documents($configuration);
 my ($http) = $parsed->{http_listen} =~ /^0\.0\.0\.0:(\d+)$/;
-my ($host, $port) = $object_of{'Secret/siphon'}{stringData}{'nats-url'} =~ /^nats:\/\/([^:@]+):(\d+)$/;
+my %environment = %{ $object_of{'Secret/siphon-publisher'}{stringData} };
+my ($host, $port) = $environment{SIPHON_NATS_URL} =~ /^nats:\/\/([^:@]+):(\d+)$/;
 
 is($container{publisher}{ports}[0]{containerPort}, $http, 'the publisher listens at the port of the pod');
 is($object_of{"Service/$host"}{spec}{ports}[0]{port}, $port, 'it finds NATS where there is a service');
@@ -120,7 +122,13 @@ is($node->safe_psql('postgres', "SHOW $_"), $setting{$_}, "the server has $_") f
 is($node->safe_psql('postgres', "SELECT count(*) FROM pg_settings WHERE pending_restart OR name LIKE 'siphon.%' AND category <> 'Customized Options'"),
 	0, 'and all of them are in force');
 
-command_ok([ 'nats-server', '-t', '-c', write_to('nats.conf', $object_of{'ConfigMap/nats'}{data}{'nats.conf'}) ], 'nats-server takes its configuration');
+SKIP:
+{
+	my ($minor) = (run_command([ 'nats-server', '--version' ]))[0] =~ /v2\.(\d+)/;
+
+	skip 'NATS before 2.10 has no sync_interval: always', 1 if $minor < 10;
+	command_ok([ 'nats-server', '-t', '-c', write_to('nats.conf', $object_of{'ConfigMap/nats'}{data}{'nats.conf'}) ], 'nats-server takes its configuration');
+}
 my $monitor = PostgreSQL::Test::Cluster::get_free_port();
 my $nats = siphon_nats(arguments => [ '--http_port', $monitor ]);
 
@@ -144,9 +152,11 @@ package Sidecar
 
 write_to('publisher.yaml', $configuration =~ s/\Q$mount\E/$volume/r =~ s/0\.0\.0\.0:\d+/127.0.0.1:0/r);
 my @arguments = map { s/^\Q$etc_mount\E/$etc/r } @{ $container{publisher}{args} };
-my ($url_variable) = map { $_->{valueFrom} && $_->{valueFrom}{secretKeyRef}{key} eq 'nats-url' ? $_->{name} : () } @{ $container{publisher}{env} };
+my ($help) = run_command([ 'siphon-publisher', '--help' ]);
 
-$ENV{$url_variable} = $nats->url;
+missing_is('environment of the publisher', [ $help =~ /Env:(\w+)/g ], keys %environment);
+@ENV{ keys %environment } = values %environment;
+$ENV{SIPHON_NATS_URL} = $nats->url;
 my $publisher = Sidecar->new(arguments => \@arguments)->start;
 
 sub probe
