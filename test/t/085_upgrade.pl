@@ -64,7 +64,7 @@ sub still_publishes
 
 	$rows++;
 	$node->safe_psql('postgres', "INSERT INTO t VALUES ($rows)");
-	wait_until("row $rows is published", sub { @{ replay($nats) } == $rows });
+	wait_until("row $rows is published", sub { $nats->last_sequence && @{ replay($nats) } == $rows });
 
 	my ($now) = siphon_pids($node, 'siphon decoder main');
 
@@ -122,4 +122,16 @@ $node->safe_psql('fresh', "CREATE EXTENSION siphon VERSION '1.1'");
 is($node->safe_psql('fresh', 'SELECT siphon_motto(), count(*) FROM siphon_applications'), 'in order|1', 'a new database can begin with a newer version');
 
 is($publisher->stop, 0, 'the publisher noticed nothing');
+
+# ---- removal, as docs/install.md has it ------------------------------------------------------------------------------
+
+$node->safe_psql('postgres', q{SELECT siphon_drop_application('main')});
+$node->safe_psql($_, 'DROP EXTENSION siphon CASCADE') for qw(fresh postgres);
+$node->safe_psql('postgres', 'ALTER SYSTEM SET shared_preload_libraries = DEFAULT');
+$node->append_conf('postgresql.conf', "shared_preload_libraries = ''");
+$node->restart;
+is($node->safe_psql('postgres', 'SELECT count(*) FROM pg_replication_slots'), 0, 'no slot keeps WAL');
+is(join(' ', map { s/.*\///r } glob $node->data_dir . '/siphon/*'), '', 'no registry is left');
+is(join(' ', map { s/.*\///r } glob ring_directory($node) . '/*'), '', 'and no ring');
+
 done_testing();
