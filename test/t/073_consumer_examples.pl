@@ -81,7 +81,7 @@ $node->safe_psql(
 	CREATE TABLE issues (id bigint PRIMARY KEY, title text, amount numeric, done boolean, at timestamptz, on_day date, tags int[], meta jsonb, big text);
 	ALTER TABLE issues ALTER big SET STORAGE EXTERNAL;
 	CREATE FUNCTION make(bigint, text) RETURNS void BEGIN ATOMIC
-		INSERT INTO issues VALUES ($1, $2, 1.50, $1 % 2 = 0, '2024-02-29 12:00:00.123456+00', 'infinity', '{{1,2},{3,NULL}}', '{"a": [1, null]}', repeat('big', 2000));
+		INSERT INTO issues VALUES ($1, $2, 1.50, $1 % 2 = 0, '2024-02-29 12:00:00.123456+00', 'infinity', '{{1,2},{3,NULL}}', '{"a": [1, null]}', CASE WHEN $1 % 20 = 0 THEN repeat('big', 2000) END);
 	END;
 	SELECT make(g, 'old ''" \ ' || chr(8364)) FROM generate_series(1, 500) g});
 add_table($node, 'issues', snapshot => 'true', partitions => 3);
@@ -99,7 +99,7 @@ $node->safe_psql(
 	UPDATE issues SET title = 'newer' WHERE id <= 60;
 	DELETE FROM issues WHERE id = 221;
 	INSERT INTO issues SELECT 20000, NULL, big FROM (SELECT NULL::numeric AS big) n;
-	UPDATE issues SET big = (SELECT string_agg(md5(g::text), '') FROM generate_series(1, 60000) g) WHERE id = 20000});
+	UPDATE issues SET big = (SELECT string_agg(md5(g::text), '') FROM generate_series(1, 36000) g) WHERE id = 20000});
 is_copied('issues', 'Python: changes', $columns);
 
 # A column that comes with a default, rows that come anew, and none.
@@ -130,7 +130,15 @@ my $lsn = wait_confirmed($node);
 # The watermark behind it.
 $node->safe_psql('postgres', 'INSERT INTO grows VALUES (101)');
 wait_until('the watermark has come',
-	sub { grep { $_->{operation} eq 'WATERMARK' && $_->{position} gt lsn_text($lsn) } @{ replay($nats, watermarks => 1) } });
+	sub { grep { /"operation":"WATERMARK","position":"([0-9A-F]+)/ && $1 gt lsn_text($lsn) } tail('--watermarks') });
+
+# What siphon-tail prints. A row in it is too large to be read as JSON by Perl.
+sub tail
+{
+	my ($out) = run_command([ 'siphon-tail', '--from-start', '--stop-at-end', '--nats-url' => $nats->url, @_ ]);
+
+	return split /\n/, $out;
+}
 
 sub lsn_text
 {
@@ -156,7 +164,7 @@ SKIP:
 ok($cpp->finish, 'C++: it builds') or diag($log);
 my ($out, $err) = run_command([ "$directory/print_events", $nats->url, 'main', '--stop-at-end' ]);
 my @printed = map { /^([A-Z]+) public\.(\w+) ([0-9A-F]{16}\/\d+)/ ? "$1 $2 $3" : () } split /\n/, $out;
-my @tailed = map { "$_->{operation} $_->{table} $_->{position}" } grep { $_->{operation} !~ /^SNAPSHOT-/ } @{ replay($nats) };
+my @tailed = map { /"table":"(\w+)",.*?"operation":"([A-Z]+)".*?"position":"([0-9A-F]{16}\/\d+)"/ ? "$2 $1 $3" : () } tail();
 
 is($err, '', 'C++: no complaint');
 is_deeply(\@printed, \@tailed, 'C++: the events that siphon-tail prints');

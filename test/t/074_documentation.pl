@@ -1,0 +1,155 @@
+# What the documents say to type works. In front of each block of commands stands how it is tested:
+#
+#   <!-- tested: here -->            it is run by this test, on a server with a publisher, in the documents' order
+#   <!-- tested: 003_standby.pl -->  that test does it (or another file, by its path)
+#   <!-- not tested: reason -->
+#
+# Functions, settings and options that are named in the text are there, and the diagrams have the states that the sources have.
+use strict;
+use warnings FATAL => 'all';
+
+use IPC::Run ();
+use List::Util qw(uniq);
+use PostgreSQL::Test::Utils;
+use Siphon;
+use Test::More;
+
+my @documents = ('README.md', 'CONTRIBUTING.md', sort glob 'docs/*.md');
+my %text = map { $_ => slurp_file($_) } @documents;
+
+# Each block: where it stands, how it is tested, its language, its text.
+my @blocks;
+
+for my $document (@documents)
+{
+	my ($line, $comment, $block) = (0, '', undef);
+
+	for (split /\n/, $text{$document})
+	{
+		$line++;
+		if ($block)
+		{
+			if (/^```$/)
+			{
+				push @blocks, $block;
+				$block = undef;
+			}
+			else
+			{
+				$block->{text} .= "$_\n";
+			}
+		}
+		elsif (/^```(\w*)$/)
+		{
+			$block = { where => "$document:$line", comment => $comment, language => $1, text => '' };
+		}
+		$comment = /^<!-- (.*) -->$/ ? $1 : '' if /\S/;
+	}
+	is($block, undef, "$document: each block ends");
+}
+@blocks = grep { $_->{language} =~ /^(?:sh|sql)$/ } @blocks;
+cmp_ok(scalar @blocks, '>', 15, 'there are blocks of commands');
+
+my @here;
+
+for my $block (@blocks)
+{
+	if ($block->{comment} eq 'tested: here')
+	{
+		push @here, $block;
+	}
+	elsif ($block->{comment} =~ /^tested: (\S+)$/)
+	{
+		ok(-e $1 || -e "test/t/$1", "$block->{where}: what tests it is there");
+	}
+	else
+	{
+		like($block->{comment}, qr/^not tested: ./, "$block->{where}: says how it is tested");
+	}
+}
+
+# ---- what is run here ------------------------------------------------------------------------------------------------
+
+# As it is before somebody installs Siphon; its snapshots take their time, so that they can be looked at.
+my $node = siphon_node('primary', extension => 0, conf => "siphon.snapshot_rate = '64kB'");
+my $nats = siphon_nats();
+my $publisher = siphon_publisher($node, $nats);
+my ($listen) = $publisher->url =~ m{//(.*)};
+my $rings = ring_directory($node);
+my $bin = PostgreSQL::Test::Utils::tempdir();
+
+# Tests do without curl.
+write_file("$bin/curl", <<'END');
+#!/usr/bin/perl
+use HTTP::Tiny;
+print HTTP::Tiny->new->get($ARGV[-1])->{content};
+END
+chmod 0755, "$bin/curl" or die $!;
+$node->safe_psql(
+	'postgres', q{
+	CREATE TABLE issues (id bigint PRIMARY KEY, title text);
+	INSERT INTO issues SELECT g, repeat('title ', 100) FROM generate_series(1, 10000) g});
+
+for my $block (@here)
+{
+	wait_until('ready', sub { $publisher->get('/readyz')->{status} == 200 }) if $block->{where} =~ /^docs/;
+	finish_snapshot() if $block->{text} =~ /siphon_resync_table/;
+
+	my $commands = $block->{text} =~ s{nats://127\.0\.0\.1:4222}{$nats->url}ger =~ s{127\.0\.0\.1:9711}{$listen}gr
+	  =~ s{/dev/shm/siphon\b}{$rings}gr;
+	my $said = '';
+
+	$commands =~ s/^.*output_plugin_libraries.*$//mg unless has_setting('output_plugin_libraries');
+	local @ENV{qw(PGHOST PGPORT PGDATABASE PATH)} = ($node->host, $node->port, 'postgres', "$bin:$ENV{PATH}");
+	ok(
+		IPC::Run::run(
+			$block->{language} eq 'sql' ? [qw(psql -X -v ON_ERROR_STOP=1)] : [qw(bash -e -o pipefail)],
+			'<', \$commands, '>&', \$said, IPC::Run::timeout($PostgreSQL::Test::Utils::timeout_default)),
+		"$block->{where}: it works")
+	  or diag("$commands$said");
+	note($said);
+}
+
+# One at a time.
+sub finish_snapshot
+{
+	$node->safe_psql('postgres', 'ALTER SYSTEM SET siphon.snapshot_rate = 0');
+	$node->reload;
+	wait_for_table($node, 'issues');
+	$node->safe_psql('postgres', 'ALTER SYSTEM RESET siphon.snapshot_rate');
+	$node->reload;
+	return;
+}
+
+# ---- names -----------------------------------------------------------------------------------------------------------
+
+my $all = join "\n", @text{@documents};
+my %function = map { $_ => 1 } split /\n/, $node->safe_psql('postgres', q{SELECT DISTINCT proname FROM pg_proc WHERE proname LIKE 'siphon%'});
+my %setting = map { $_ => 1 } split /\n/, $node->safe_psql('postgres', q{SELECT name FROM pg_settings WHERE name LIKE 'siphon.%'});
+my $help = join '', map { (run_command([ @$_, '--help' ]))[0] } ['siphon-publisher'], ['siphon-tail'];
+my %option = map { $_ => 1 } $help =~ /(--[a-z][a-z-]*[a-z])/g;
+
+is_deeply([ grep { !$function{$_} } uniq sort $all =~ /`(?:SELECT )?(?:\* FROM )?(siphon_\w+)\(/g ], [], 'functions are there');
+is_deeply([ grep { !$setting{$_} } uniq sort $all =~ /`(siphon\.[a-z]+_[a-z_]+)\b/g ], [], 'settings are there');
+is_deeply([ grep { !$option{$_} } uniq sort map { /(?<![\w-])(--[a-z][a-z-]*[a-z])(?![\w-])/g } $all =~ /`((?:siphon-publisher |siphon-tail )?--[^`]*)`/g ],
+	[], 'options are there');
+
+# ---- states ----------------------------------------------------------------------------------------------------------
+
+# How each kind of source has them.
+my %states_of = (
+	'src/shared.cpp app_state_name' => sub { $_[0] =~ /^app_state_name\(.*?^\}/ms; return grep { $_ ne 'unknown' } $& =~ /return "([^"]+)"/g },
+	'src/registry_json.cpp kPhaseNames' => sub { $_[0] =~ /kPhaseNames\[\] = \{(.*?)\}/s; return $1 =~ /"(\w+)"/g },
+	'src/snapshot.h SnapshotPhase' => sub { $_[0] =~ /enum class SnapshotPhase : int \{(.*?)\}/s; return $1 =~ /(\w+)/g });
+my %diagram = $text{'docs/architecture.md'} =~ /^<!-- states: (.*?) -->\n```mermaid\n(.*?)^```/msg;
+
+is_deeply([ sort keys %diagram ], [ sort keys %states_of ], 'there are the diagrams');
+for my $source (sort keys %diagram)
+{
+	my ($file) = split / /, $source;
+	my %drawn = map { s/_/ /gr => 1 } map { /^  (\S+) --> (\S+)/ ? grep { $_ ne '[*]' } $1, $2 : () } split /\n/, $diagram{$source};
+
+	is_deeply([ sort keys %drawn ], [ uniq sort $states_of{$source}->(slurp_file($file)) ], "the states of $source");
+}
+
+done_testing();
