@@ -4,7 +4,7 @@
 #   <!-- tested: 003_standby.pl -->  that test does it (or another file, by its path)
 #   <!-- not tested: reason -->
 #
-# Functions, settings and options that are named in the text are there, and the diagrams have the states that the sources have.
+# Links lead somewhere; functions, settings and options that are named in the text are there; and the diagrams have the states that the sources have.
 use strict;
 use warnings FATAL => 'all';
 
@@ -119,6 +119,31 @@ sub finish_snapshot
 	$node->safe_psql('postgres', 'ALTER SYSTEM RESET siphon.snapshot_rate');
 	$node->reload;
 	return;
+}
+
+# ---- links -----------------------------------------------------------------------------------------------------------
+
+# A heading as the anchor that it gets.
+sub anchors
+{
+	my ($file) = @_;
+
+	return map { lc($_) =~ s/[^\w\- ]//gr =~ s/ /-/gr } slurp_file($file) =~ /^#+ (.*)$/mg;
+}
+
+for my $document (@documents)
+{
+	my ($directory) = $document =~ m{^(.*/)?};
+	my @broken;
+
+	for my $link (grep { !/^https?:/ } $text{$document} =~ /\]\(([^)\s]+)\)/g)
+	{
+		my ($path, $anchor) = $link =~ /^([^#]*)(?:#(.*))?$/;
+		my $file = $path eq '' ? $document : ($directory // '') . $path;
+
+		push @broken, $link unless -e $file && (!defined $anchor || grep { $_ eq $anchor } anchors($file));
+	}
+	is_deeply(\@broken, [], "$document: its links lead somewhere");
 }
 
 # ---- names -----------------------------------------------------------------------------------------------------------
