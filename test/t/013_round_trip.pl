@@ -8,7 +8,7 @@ use PostgreSQL::Test::Utils;
 use Siphon;
 use Test::More;
 
-# Each type with expressions for its values. README.md has the same list.
+# Each type with expressions for its values. docs/reference.md has the same list.
 my @types = (
 	[ 'smallint', '-32768', '0', '32767' ],
 	[ 'integer', '-2147483648', '0', '2147483647' ],
