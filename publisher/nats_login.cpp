@@ -14,6 +14,9 @@
 
 namespace siphon {
 
+/* How often to ask why NATS closes a connection behind the handshake. */
+static constexpr int kAlertAttempts = 10;
+
 [[noreturn]] static void
 refuse(const std::string &line)
 {
@@ -165,8 +168,8 @@ last_error(natsStatus status)
 	return behind == nullptr ? text : behind + strlen("): ");
 }
 
-natsConnection *
-nats_connect(natsOptions *options, NatsFailure *failure)
+static natsConnection *
+try_connect(natsOptions *options, NatsFailure *failure)
 {
 	natsConnection *connection = nullptr;
 
@@ -180,6 +183,17 @@ nats_connect(natsOptions *options, NatsFailure *failure)
 	failure->certificate = alert != nullptr;
 	failure->why = alert != nullptr ? alert : last_error(failure->status);
 	return nullptr;
+}
+
+natsConnection *
+nats_connect(natsOptions *options, NatsFailure *failure)
+{
+	natsConnection *connection = try_connect(options, failure);
+
+	/* Whoever writes behind the handshake, while NATS has closed already, does not get to read its alert. */
+	for (int attempt = 1; connection == nullptr && failure->why.rfind("SSL_", 0) == 0 && attempt < kAlertAttempts; attempt++)
+		connection = try_connect(options, failure);
+	return connection;
 }
 
 bool
