@@ -53,8 +53,10 @@ sub pair
 # What nats-server.conf has; what lets one in; and what doesn't, with what is said then.
 my @ways = (
 	{
+		# With no more rights than docs/security.md names.
 		name => 'password',
-		conf => "authorization { user: siphon, password: '$secret' }",
+		conf => "authorization { users: [ { user: siphon, password: '$secret', permissions: {
+			publish: ['siphon.password.>', '\$KV.siphon_password.>', '\$JS.API.>'], subscribe: '_INBOX.>' } } ] }",
 		right => [ '--nats-user' => 'siphon', @password ],
 		wrong => [
 			[ $anonymous ],
@@ -157,7 +159,8 @@ sub publisher_for
 	my ($way, $nats) = @_;
 
 	$node->safe_psql('postgres', "CREATE TABLE $way->{name} (id int PRIMARY KEY, title text)");
-	add_table($node, $way->{name}, application => "'$way->{name}'");
+	$node->safe_psql('postgres', "INSERT INTO $way->{name} VALUES (0, 'there before')");
+	add_table($node, $way->{name}, application => "'$way->{name}'", snapshot => 'true');
 	return siphon_publisher($node, $nats, name => "publisher-$way->{name}", application => $way->{name}, arguments => $way->{right});
 }
 
@@ -235,6 +238,7 @@ for my $each (grep { $_->{name} ne 'creds' } values %running)
 {
 	is($each->{publisher}->stop, 0, "$each->{name}: the publisher stops");
 	unlike($each->{publisher}->log, qr/\Q$secret\E/, "$each->{name}: the secret is not in the log");
+	unlike($each->{publisher}->log, qr/permission/i, "$each->{name}: nothing was denied");
 }
 
 # ---- where secrets come from -----------------------------------------------------------------------------------------
