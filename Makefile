@@ -40,11 +40,12 @@ check:
 	@scripts/suite $(SUITE) -- $(MAKE) --no-print-directory check-here
 check-sanitized big bench bench-instructions bench-snapshot bench-chain soak torture:
 	@scripts/suite $(SUITE) -- $(MAKE) --no-print-directory $@-here
+# Packages are for a release of Debian, whatever this machine is.
 deb:
-	@scripts/suite $(SUITE) -- $(MAKE) --no-print-directory deb-here \
+	@scripts/suite $(SUITE:auto=trixie) -- $(MAKE) --no-print-directory deb-here \
 		SOURCE_DATE_EPOCH=$(shell git log -1 --format=%ct 2>/dev/null || stat -c %Y siphon.control)
 check-packages: deb
-	@scripts/check-packages $(SUITE)
+	@scripts/check-packages $(SUITE:auto=trixie)
 
 else
 
