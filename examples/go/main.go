@@ -3,6 +3,7 @@
 //
 //	protoc --proto_path=../../proto --go_out=. --go_opt=Msiphon.proto=siphon.example/transactions/wire \
 //		--go_opt=module=siphon.example/transactions siphon.proto
+//	go mod init siphon.example/transactions && go mod tidy
 //	go run . nats://127.0.0.1:4222 main
 package main
 
