@@ -27,7 +27,7 @@ packages() {
 
         # what the publisher is made with
         libnats-dev libzstd-dev libprotobuf-dev protobuf-compiler prometheus-cpp-dev
-        libcli11-dev libyaml-cpp-dev libspdlog-dev nlohmann-json3-dev libmicrohttpd-dev
+        libcli11-dev libyaml-cpp-dev libspdlog-dev nlohmann-json3-dev libmicrohttpd-dev libssl-dev
 
         # what the tests run against, and what they are written in
         "postgresql-$major" "postgresql-$major-pgtap" nats-server
