@@ -138,8 +138,10 @@ share(int fd, const struct stat &status, mode_t mode)
 {
 	if (shared_with == kNoGroup || status.st_uid != geteuid())
 		return 0;
-	if ((status.st_gid != shared_with && fchown(fd, static_cast<uid_t>(-1), shared_with) != 0) ||
-		((status.st_mode & 07777) != mode && fchmod(fd, mode) != 0))
+	if (status.st_gid != shared_with && fchown(fd, static_cast<uid_t>(-1), shared_with) != 0)
+		return errno;
+	/* systemd's RestrictSUIDSGID refuses the set-group-ID bit; then files are of the group a moment later. */
+	if ((status.st_mode & 07777) != mode && fchmod(fd, mode) != 0 && (errno != EPERM || fchmod(fd, mode & 0777) != 0))
 		return errno;
 	return 0;
 }

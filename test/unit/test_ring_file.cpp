@@ -15,11 +15,15 @@
 #include <cstring>
 #include <fcntl.h>
 #include <grp.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <poll.h>
 #include <string>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <thread>
 #include <unistd.h>
@@ -677,6 +681,44 @@ TEST_F(RingGroup, AllIsTheGroupsAndNobodyElses)
 	EXPECT_EQ(shown(directory + "/" + kApplication), "2770" + of);
 	for (const char *file : {"decoder.ring", "decoder.lock", "publisher.lock", "decoder.bell"})
 		EXPECT_EQ(shown(path(file)), "660" + of) << file;
+}
+
+/* What systemd's RestrictSUIDSGID does to fchmod() with the set-group-ID bit. */
+static bool
+refuse_set_group_id()
+{
+	sock_filter filter[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_fchmod, 0, 3),
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, args[1])),
+		BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, S_ISGID, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	sock_fprog program = {sizeof(filter) / sizeof(filter[0]), filter};
+
+	return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
+}
+
+TEST_F(RingGroup, WithoutSetGroupIdBit)
+{
+	pid_t child = fork();
+	int status = 0;
+
+	if (child == 0)
+	{
+		int fd;
+
+		ring_group_use(getegid());
+		_exit(refuse_set_group_id() ? bell("publisher.bell", &fd) : 255);
+	}
+	waitpid(child, &status, 0);
+	EXPECT_EQ(WEXITSTATUS(status), 0);
+	EXPECT_EQ(shown(directory), "770 of " + std::to_string(getegid()));
+	/* The server comes later, and may. */
+	ring_group_use(getegid());
+	make_ring();
+	EXPECT_EQ(shown(directory), "2770 of " + std::to_string(getegid()));
 }
 
 TEST_F(RingGroup, LinksToOtherFilesAreRefused)
