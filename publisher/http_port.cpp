@@ -15,6 +15,8 @@
 #include <gnutls/x509.h>
 #include <microhttpd.h>
 
+#include "exit_codes.h"
+
 namespace siphon {
 
 /* For a whole request. The library's own time-outs are for each read: a byte now and then would hold a connection for ever. */
@@ -119,7 +121,7 @@ HttpPort::use_tls(const std::string &certificate, const std::string &key)
 	gnutls_datum_t key_datum = datum(&key_);
 
 	if (gnutls_x509_crt_list_import2(&list, &count, &certificate_datum, GNUTLS_X509_FMT_PEM, 0) < 0)
-		throw std::runtime_error("--http-cert: " + certificate + " can't be read, or has no certificate in PEM format");
+		throw Fatal(ExitCode::Usage, "--http-cert: " + certificate + " can't be read, or has no certificate in PEM format");
 	for (unsigned i = 0; i < count; i++)
 		gnutls_x509_crt_deinit(list[i]);
 	gnutls_free(list);
@@ -130,7 +132,7 @@ HttpPort::use_tls(const std::string &certificate, const std::string &key)
 
 	gnutls_certificate_free_credentials(credentials);
 	if (result < 0)
-		throw std::runtime_error("--http-key: " + key + " can't be read, or is not the key of --http-cert in PEM format");
+		throw Fatal(ExitCode::Usage, "--http-key: " + key + " can't be read, or is not the key of --http-cert in PEM format");
 }
 
 bool

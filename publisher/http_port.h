@@ -43,7 +43,7 @@ public:
 	HttpPort(const HttpPort &) = delete;
 	HttpPort &operator=(const HttpPort &) = delete;
 
-	/* TLS, by files in PEM format. Throws std::runtime_error that names the option that is wrong. */
+	/* TLS, by files in PEM format. Throws Fatal(Usage) that names the option that is wrong. */
 	void use_tls(const std::string &certificate, const std::string &key);
 	/* Begins to listen, and to answer; port 0: any that is free. False: it can't be. */
 	bool listen(const std::string &host, int port);

@@ -1,8 +1,6 @@
 /* See http_server.h. */
 #include "http_server.h"
 
-#include <cstring>
-
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
 
@@ -117,15 +115,8 @@ HttpServer::HttpServer(const Config &config, const Monitor *monitor)
 		return answer(request.path, *monitor, table_metrics);
 	});
 
-	try
-	{
-		if (!access.certificate.empty())
-			port->use_tls(access.certificate, access.key);
-	}
-	catch (const std::runtime_error &error)
-	{
-		throw Fatal(ExitCode::Usage, error.what());
-	}
+	if (!access.certificate.empty())
+		port->use_tls(access.certificate, access.key);
 	if (!port->listen(host, number))
 	{
 		std::string line = "can't listen on " + config.http_listen +

@@ -4,36 +4,19 @@ use strict;
 use warnings FATAL => 'all';
 
 use File::Temp;
+use PostgreSQL::Test::Utils;
+use Siphon;
 use Test::More;
 
 my $unit = 'deploy/systemd/siphon-publisher@.service';
 my $directory = File::Temp::tempdir(CLEANUP => 1);
 my ($program) = grep { -x } map { "$_/siphon-publisher" } split /:/, $ENV{PATH};
 
-sub read_all
-{
-	my ($path) = @_;
-
-	open my $file, '<', $path or die "$path: $!";
-	local $/;
-	return readline $file;
-}
-
-sub write_all
-{
-	my ($path, $content) = @_;
-
-	open my $file, '>', $path or die "$path: $!";
-	print $file $content;
-	close $file or die "$path: $!";
-	return;
-}
-
-my $content = read_all($unit);
+my $content = slurp_file($unit);
 my %setting = $content =~ /^(\w+)=(.*)$/mg;
 
 # The command, as the unit has it.
-write_all("$directory/main.yaml", "log_level: debug\n");
+write_file("$directory/main.yaml", "log_level: debug\n");
 my $command = $setting{ExecStart} =~ s{/etc/siphon/%i}{$directory/main}r =~ s/%i/prd.cell1.main/r =~ s{^\S+}{$program}r;
 my $shown = qx($command --print-config);
 is($?, 0, 'the program takes the command');
@@ -52,7 +35,7 @@ SKIP:
 
 	skip 'there is no systemd-analyze', 2 unless $analyze;
 	# Where this program is, and not the one that is installed.
-	write_all("$directory/siphon-publisher\@main.service", $content =~ s/^(ExecStart)=\S+/$1=$program/mr);
+	write_file("$directory/siphon-publisher\@main.service", $content =~ s/^(ExecStart)=\S+/$1=$program/mr);
 	my $said = qx($analyze verify $directory/siphon-publisher\@main.service 2>&1);
 	is($said, '', 'systemd-analyze has nothing to say');
 	my $figures = qx($analyze security --no-pager --offline=true --threshold=20 $directory/siphon-publisher\@main.service 2>&1);

@@ -8,6 +8,7 @@ use Exporter 'import';
 use JSON::PP;
 use MIME::Base64 qw(encode_base64url);
 use PostgreSQL::Test::Utils;
+use Siphon ();
 
 our @EXPORT = qw(make_authority make_certificate make_nkey make_creds operator_conf);
 
@@ -19,22 +20,11 @@ sub directory
 	return $made //= PostgreSQL::Test::Utils::tempdir();
 }
 
-sub read_bytes
-{
-	my ($path) = @_;
-
-	open my $file, '<:raw', $path or die "$path: $!";
-	local $/;
-	return readline $file;
-}
-
 sub write_bytes
 {
 	my ($path, $bytes) = @_;
 
-	open my $file, '>:raw', $path or die "$path: $!";
-	print $file $bytes;
-	close $file or die "$path: $!";
+	Siphon::write_file($path, $bytes);
 	chmod 0600, $path;
 	return $path;
 }
@@ -112,8 +102,8 @@ sub make_nkey
 	openssl('pkey', '-in' => $pem, '-outform' => 'DER', '-out' => "$pem.private");
 	openssl('pkey', '-in' => $pem, '-pubout', '-outform' => 'DER', '-out' => "$pem.public");
 
-	my $private = substr read_bytes("$pem.private"), -32;
-	my $public = substr read_bytes("$pem.public"), -32;
+	my $private = substr slurp_file("$pem.private"), -32;
+	my $public = substr slurp_file("$pem.public"), -32;
 	my $seed = base32(with_checksum(pack('CC', $SEED | $KIND{$kind} >> 5, ($KIND{$kind} & 31) << 3) . $private));
 
 	return {
@@ -144,7 +134,7 @@ sub jwt
 	my $file = write_bytes(directory() . "/jwt$keys", $signed);
 
 	openssl(qw(pkeyutl -sign -rawin), '-inkey' => $issuer->{pem}, '-in' => $file, '-out' => "$file.sig");
-	return "$signed." . encode_base64url(read_bytes("$file.sig"));
+	return "$signed." . encode_base64url(slurp_file("$file.sig"));
 }
 
 # What nats-server.conf needs for one operator with this account, and one for the server itself.
