@@ -75,6 +75,62 @@ notify(std::atomic<uint32_t> &asleep)
 	return asleep.exchange(0, std::memory_order_acq_rel) != 0;
 }
 
+/* Whatever is in the ring, there is one that is newer. */
+static bool
+newer(uint64_t number, uint64_t than)
+{
+	return static_cast<int64_t>(number - than) > 0;
+}
+
+static void
+store(SharedAcknowledgement &shared, const Acknowledgement &said, uint64_t epoch)
+{
+	uint64_t words[kCheckpointWords];
+
+	memcpy(words, &said.checkpoint, sizeof(words));
+	shared.number.store(said.number, std::memory_order_relaxed);
+	shared.acked.store(said.acked, std::memory_order_relaxed);
+	for (uint32_t i = 0; i < kCheckpointWords; i++)
+		shared.checkpoint[i].store(words[i], std::memory_order_relaxed);
+	shared.check.store(check_of(said, epoch), std::memory_order_release);
+}
+
+/* False if the check word does not fit: it is being written, or never was. */
+static bool
+load(const SharedAcknowledgement &shared, Acknowledgement *said, uint64_t epoch)
+{
+	uint64_t check = shared.check.load(std::memory_order_acquire);
+	uint64_t words[kCheckpointWords];
+
+	said->number = shared.number.load(std::memory_order_relaxed);
+	said->acked = shared.acked.load(std::memory_order_relaxed);
+	for (uint32_t i = 0; i < kCheckpointWords; i++)
+		words[i] = shared.checkpoint[i].load(std::memory_order_relaxed);
+	memcpy(&said->checkpoint, words, sizeof(words));
+	return check == check_of(*said, epoch);
+}
+
+/* Which of the two is the newest good one; -1: none is good. */
+static int
+load_newest(const RingHeader *header, Acknowledgement *newest, uint64_t epoch)
+{
+	int found = -1;
+
+	for (int i = 0; i < 2; i++)
+	{
+		Acknowledgement said;
+
+		if (!load(header->acknowledgements[i], &said, epoch))
+			continue;
+		if (found < 0 || newer(said.number, newest->number))
+		{
+			*newest = said;
+			found = i;
+		}
+	}
+	return found;
+}
+
 bool
 ring_capacity_valid(uint64_t capacity)
 {
@@ -91,6 +147,8 @@ RingWriter::create(void *memory, uint64_t capacity, uint64_t epoch, const char *
 	epoch_ = epoch;
 	written_ = 0;
 	acked_ = 0;
+	acknowledgement_ = 0;
+	checkpoint_ = {};
 	violations_ = 0;
 	max_frame_payload_ = frame_payload_limit(capacity);
 	memset(durations_, 0, sizeof(durations_));
@@ -108,7 +166,8 @@ RingWriter::create(void *memory, uint64_t capacity, uint64_t epoch, const char *
 	memcpy(header_->application, application, length);
 	memset(header_->application + length, 0, kApplicationMax - length);
 
-	header_->acked_check.store(check_of(0, epoch), std::memory_order_relaxed);
+	for (SharedAcknowledgement &nothing : header_->acknowledgements)
+		store(nothing, {}, epoch);
 	header_->magic.store(kRingMagic, std::memory_order_release);
 }
 
@@ -193,14 +252,17 @@ RingWriter::write(const RecordInfo &info, const void *payload, uint32_t length, 
 uint64_t
 RingWriter::acked()
 {
-	/* The publisher stores the check word last. */
-	uint64_t check = header_->acked_check.load(std::memory_order_acquire);
-	uint64_t acked = header_->acked.load(std::memory_order_relaxed);
+	Acknowledgement said;
 
-	if (check != check_of(acked, epoch_))
+	/* While we looked at one and then at the other, the one that we know may have become the newest that is whole. */
+	if (load_newest(header_, &said, epoch_) < 0 || !newer(said.number, acknowledgement_))
 		return acked_;
-	if (acked >= acked_ && acked <= written_ && acked % kFrameAlignment == 0)
-		acked_ = acked;
+	if (said.acked >= acked_ && said.acked <= written_ && said.acked % kFrameAlignment == 0)
+	{
+		acked_ = said.acked;
+		acknowledgement_ = said.number;
+		checkpoint_ = said.checkpoint;
+	}
 	else
 		violations_++;
 	return acked_;
@@ -324,21 +386,12 @@ RingReader::attach(void *memory, size_t size, uint32_t *version)
 		max_frame_payload <= kRouteMax || max_frame_payload > frame_payload_limit(capacity))
 		return AttachResult::Corrupt;
 
-	/*
-	 * A publisher that died between the two words has left the one before in the check word; somebody who wrote over
-	 * one of them has left the other. Where both are possible, going back a frame too far does no harm.
-	 */
 	uint64_t epoch = header->epoch;
 	uint64_t written = header->written.load(std::memory_order_acquire);
-	uint64_t acked = UINT64_MAX;
+	Acknowledgement said;
 
-	for (uint64_t candidate : {header->acked.load(std::memory_order_relaxed),
-							   check_of(header->acked_check.load(std::memory_order_relaxed), epoch)})
-	{
-		if (candidate % kFrameAlignment == 0 && written_valid(written, candidate, candidate, capacity))
-			acked = std::min(acked, candidate);
-	}
-	if (acked == UINT64_MAX)
+	if (load_newest(header, &said, epoch) < 0 || said.acked % kFrameAlignment != 0 ||
+		!written_valid(written, said.acked, said.acked, capacity))
 		return AttachResult::Corrupt;
 
 	header_ = header;
@@ -347,11 +400,12 @@ RingReader::attach(void *memory, size_t size, uint32_t *version)
 	epoch_ = epoch;
 	history_ = header->history;
 	written_ = written;
-	acked_ = acked;
+	acked_ = said.acked;
+	checkpoint_ = said.checkpoint;
 	max_frame_payload_ = max_frame_payload;
 	memcpy(application_, header->application, kApplicationMax);
 	application_[kApplicationMax - 1] = '\0';
-	store_acked();
+	acknowledge();
 	rewind();
 	return AttachResult::Ok;
 }
@@ -446,17 +500,17 @@ RingReader::intact(const Frame &frame) const
 		   XXH3_64bits_withSeed(frame.payload, frame.header.payload_length, seed_of(front, frame.header.route_length));
 }
 
+/* In place of the older one, or of what was made of either. */
 void
-RingReader::store_acked()
+RingReader::acknowledge()
 {
-	uint64_t shared = header_->acked.load(std::memory_order_relaxed);
+	Acknowledgement last = {};
+	int newest = load_newest(header_, &last, epoch_);
 
 	/* Another publisher has taken our place while we were stopped, and acknowledged more. */
-	if (shared > acked_ && shared <= written() &&
-		header_->acked_check.load(std::memory_order_relaxed) == check_of(shared, epoch_))
+	if (newest >= 0 && last.acked > acked_ && last.acked <= written())
 		return;
-	header_->acked.store(acked_, std::memory_order_relaxed);
-	header_->acked_check.store(check_of(acked_, epoch_), std::memory_order_release);
+	store(header_->acknowledgements[newest == 0 ? 1 : 0], {last.number + 1, acked_, checkpoint_}, epoch_);
 }
 
 void
@@ -465,7 +519,7 @@ RingReader::ack(uint64_t position)
 	if (position <= acked_ || position > read_)
 		return;
 	acked_ = position;
-	store_acked();
+	acknowledge();
 }
 
 void
@@ -514,7 +568,7 @@ RingReader::set_publisher(uint32_t pid)
 void
 RingReader::heartbeat(uint64_t now_us)
 {
-	store_acked();
+	acknowledge();
 	header_->publisher_heartbeat.store(now_us, std::memory_order_relaxed);
 }
 

@@ -19,10 +19,14 @@
  * with nothing between them. Each carries the record's route and its place in the record, so each can be
  * published, acknowledged and freed by itself and a record may be larger than the ring.
  *
+ * An acknowledgement is acked with the checkpoint that goes with it, a number that grows, and a check word over all of
+ * that. There is room for two, and the older one gives way: a publisher that dies while it writes, and a worker that
+ * looks meanwhile, find the last good one in place.
+ *
  * Trust: the worker never reads back what it wrote, and checks what the publisher writes: acked must grow and stay at
- * or below written, and it counts only together with its check word, so that a stray write is not taken for an
- * acknowledgement; the publisher's next one mends it. The reader checks every frame's bounds, place and checksum. Where
- * one fails, it refuses the ring, and the worker makes another.
+ * or below written, and an acknowledgement counts only if its check word fits, so that a stray write is not taken for
+ * one; the publisher's next one mends it. The reader checks every frame's bounds, place and checksum. Where one fails,
+ * it refuses the ring, and the worker makes another.
  *
  * The shape follows Aeron's C ring buffers: positions, padding, peer cursors cached on either side,
  * magic published last.
@@ -34,12 +38,13 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "checkpoint.h"
 #include "ring_figures.h"
 
 namespace siphon {
 
 constexpr uint64_t kRingMagic = 0x676e697270697300; /* "\0sipring" */
-constexpr uint32_t kRingVersion = 5;
+constexpr uint32_t kRingVersion = 6;
 constexpr size_t kRingPage = 4096;
 constexpr size_t kRingHeaderSize = 2 * kRingPage;
 constexpr size_t kFrameAlignment = 16;
@@ -122,6 +127,23 @@ struct FrameHeader
 static_assert(sizeof(FrameHeader) == 112);
 static_assert(sizeof(FrameHeader) % kFrameAlignment == 0);
 
+/* What an acknowledgement says. */
+struct Acknowledgement
+{
+	uint64_t number; /* the next one's is greater */
+	uint64_t acked;
+	Checkpoint checkpoint; /* of the moment in which it was acknowledged */
+};
+
+/* An acknowledgement in the ring's header. */
+struct SharedAcknowledgement
+{
+	std::atomic<uint64_t> number;
+	std::atomic<uint64_t> acked;
+	std::atomic<uint64_t> checkpoint[kCheckpointWords];
+	std::atomic<uint64_t> check; /* check_of(what it says, epoch); stored last */
+};
+
 /* The start of the file. The first page is the worker's, the second the publisher's. */
 struct RingHeader
 {
@@ -142,9 +164,8 @@ struct RingHeader
 	alignas(64) RingFigures figures;
 
 	alignas(kRingPage) std::atomic<uint64_t> read;
-	alignas(64) std::atomic<uint64_t> acked;
-	std::atomic<uint64_t> acked_check; /* check_of(acked, epoch) */
-	std::atomic<uint32_t> refused;     /* not 0: the publisher found the ring damaged and reads no further */
+	alignas(64) SharedAcknowledgement acknowledgements[2];
+	std::atomic<uint32_t> refused; /* not 0: the publisher found the ring damaged and reads no further */
 	alignas(64) std::atomic<uint32_t> publisher_asleep;
 	std::atomic<uint32_t> publisher_pid;
 	std::atomic<uint64_t> publisher_heartbeat; /* microseconds since 1970 */
@@ -160,11 +181,23 @@ ring_file_size(uint64_t capacity)
 	return kRingHeaderSize + capacity;
 }
 
-/* The check word that goes with an acked cursor; applied to that word, the cursor. */
+/*
+ * The check word of an acknowledgement. Each step takes different values to different ones, so that one changed word is
+ * always noticed, and what is left of two acknowledgements does not fit but by a chance of 2^-64.
+ */
 constexpr uint64_t
-check_of(uint64_t acked, uint64_t epoch)
+check_of(const Acknowledgement &said, uint64_t epoch)
 {
-	return acked ^ ((epoch | 1) * 0x9e3779b97f4a7c15);
+	const Checkpoint &at = said.checkpoint;
+	uint64_t check = epoch ^ 0x9e3779b97f4a7c15;
+
+	for (uint64_t word : {said.number, said.acked, at.log.log, at.log.place, at.log.message, at.spill.log,
+						  at.spill.place, at.spill.message})
+	{
+		check = (check ^ word) * 0xff51afd7ed558ccd;
+		check ^= check >> 32;
+	}
+	return check;
 }
 
 /* True if a data area may have this size: a power of two between the limits. */
@@ -200,11 +233,13 @@ public:
 	uint64_t written() const { return written_; }
 
 	/*
-	 * The publisher's acked cursor, as far as it can be believed: one that does not go with its check word (the
-	 * publisher is about to write that, or somebody else wrote) leaves the last good one in place; an impossible one
+	 * The publisher's acked cursor, as far as it can be believed: an acknowledgement that does not go with its check
+	 * word (the publisher is writing it, or somebody else wrote) leaves the last good one in place; an impossible one
 	 * that does (going back, or beyond written) counts in violations() as well.
 	 */
 	uint64_t acked();
+	/* What came with the cursor that acked() gave last; all zero: nothing did. */
+	const Checkpoint &checkpoint() const { return checkpoint_; }
 	uint64_t violations() const { return violations_; }
 	/* The publisher has found the ring damaged, and waits for another. */
 	bool refused() const;
@@ -237,6 +272,8 @@ private:
 	uint64_t epoch_;
 	uint64_t written_;
 	uint64_t acked_;
+	uint64_t acknowledgement_; /* its number */
+	Checkpoint checkpoint_;
 	uint64_t violations_;
 	uint32_t max_frame_payload_;
 	DurationCounts durations_[static_cast<uint32_t>(RingDuration::Count)];
@@ -290,6 +327,13 @@ public:
 	 */
 	bool intact(const Frame &frame) const;
 
+	/*
+	 * The checkpoint that goes with the acknowledgements that follow, from the next ack() or heartbeat() on. At first
+	 * it is the one that is in the ring, of a publisher before us.
+	 */
+	void set_checkpoint(const Checkpoint &checkpoint) { checkpoint_ = checkpoint; }
+	const Checkpoint &checkpoint() const { return checkpoint_; }
+
 	/* Moves acked to a position that is the end of a frame already read. Ring the worker's bell if worker_sleeps(). */
 	void ack(uint64_t position);
 	/* Asks the worker for another ring, as this one is damaged. Ring its bell. */
@@ -304,7 +348,7 @@ public:
 	bool worker_sleeps();
 	void set_asleep(bool asleep);
 	void set_publisher(uint32_t pid);
-	/* Also writes acked anew, should somebody have written over it. */
+	/* Also writes the acknowledgement anew, should somebody have written over it, or the checkpoint be another. */
 	void heartbeat(uint64_t now_us);
 	void set_figure(PublisherFigure figure, uint64_t value);
 	uint64_t worker_heartbeat() const;
@@ -326,10 +370,11 @@ private:
 	uint64_t written_ = 0; /* the worker's, when it was last looked at */
 	uint64_t read_ = 0;
 	uint64_t acked_ = 0;
+	Checkpoint checkpoint_ = {};
 	uint32_t max_frame_payload_ = 0;
 	char application_[kApplicationMax] = {};
 
-	void store_acked();
+	void acknowledge();
 };
 
 } // namespace siphon

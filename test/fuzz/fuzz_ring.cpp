@@ -196,6 +196,7 @@ private:
 		REQUIRE(writer_.written() % kFrameAlignment == 0);
 		REQUIRE(tampered_ || writer_.violations() == 0);
 		REQUIRE(writer_.capacity() == kCapacity);
+		REQUIRE(tampered_ || writer_.checkpoint() == checkpoint_);
 		believed_ = acked;
 	}
 
@@ -211,6 +212,7 @@ private:
 		REQUIRE(ring_file_size(reader.capacity()) <= size);
 		REQUIRE(ring_capacity_valid(reader.capacity()));
 		REQUIRE(strnlen(reader.application(), kApplicationMax) < kApplicationMax);
+		REQUIRE(tampered_ || reader.checkpoint() == checkpoint_);
 		reader_ = reader;
 		next_ = 0;
 	}
@@ -263,7 +265,12 @@ private:
 		else if (next_ > 0 && !tampered_)
 			position = expected_[input_.ConsumeIntegralInRange<size_t>(0, next_ - 1)].end;
 
+		Checkpoint checkpoint = {{1, position, before}, {2, input_.ConsumeIntegral<uint8_t>(), 0}};
+
+		reader_.set_checkpoint(checkpoint);
 		reader_.ack(position);
+		if (reader_.acked() > before)
+			checkpoint_ = checkpoint;
 		REQUIRE(reader_.acked() >= before && reader_.acked() <= reader_.read_position());
 		while (!tampered_ && next_ > 0 && expected_.front().end <= reader_.acked())
 		{
@@ -297,6 +304,21 @@ private:
 		return base + 16 * static_cast<uint64_t>(input_.ConsumeIntegralInRange<int64_t>(-8192, 8192));
 	}
 
+	/* Mostly with a right check word. */
+	void forge_acknowledgement(SharedAcknowledgement &shared, uint64_t acked)
+	{
+		Checkpoint checkpoint = {{acked, 1, 2}, {3, 4, 5}};
+		uint64_t number = input_.ConsumeBool() ? shared.number + 2 : input_.ConsumeIntegral<uint64_t>();
+		uint64_t words[kCheckpointWords];
+
+		memcpy(words, &checkpoint, sizeof(words));
+		shared.number = number;
+		shared.acked = acked;
+		std::copy(std::begin(words), std::end(words), std::begin(shared.checkpoint));
+		if (acked % 3 != 0)
+			shared.check = check_of({number, acked, checkpoint}, 1);
+	}
+
 	void scribble_cursor()
 	{
 		RingHeader *header = reinterpret_cast<RingHeader *>(memory_);
@@ -306,9 +328,7 @@ private:
 		switch (input_.ConsumeIntegralInRange(0, 3))
 		{
 			case 0:
-				header->acked = value;
-				if (value % 3 != 0)
-					header->acked_check = check_of(value, 1);
+				forge_acknowledgement(header->acknowledgements[value / 16 % 2], value);
 				break;
 			case 1:
 				header->read = value;
@@ -396,6 +416,7 @@ private:
 		REQUIRE(!reader_.worker_sleeps());
 		writer_.heartbeat(1);
 		reader_.heartbeat(1);
+		checkpoint_ = reader_.checkpoint();
 		if (input_.ConsumeBool())
 			writer_.close();
 	}
@@ -405,6 +426,7 @@ private:
 	RingWriter writer_;
 	RingReader reader_;
 	uint64_t believed_ = 0;         /* acked, as the writer believed it last */
+	Checkpoint checkpoint_ = {};    /* that which went with the last acknowledgement */
 	std::deque<Expected> expected_; /* written and not acknowledged, until somebody scribbled */
 	size_t next_ = 0;               /* of these, the one that the reader finds next */
 	bool tampered_ = false;

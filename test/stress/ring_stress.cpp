@@ -3,7 +3,7 @@
  * that writes numbered records of random sizes, some larger than a frame and some larger than the ring,
  * and a reader that checks order and content and acknowledges late. A supervisor kills the reader with
  * SIGKILL over and over. Each new one must find the lock free, and the next byte of the next record
- * exactly at acked.
+ * exactly at acked. Both find with acked always the checkpoint that was given with it.
  *
  *   ring-stress [--seconds N] [--seed N] [--directory DIR]
  *
@@ -162,6 +162,15 @@ record_matches(uint64_t record, uint32_t offset, const char *data, uint32_t leng
 	return true;
 }
 
+/* The checkpoint that goes with an acknowledgement. */
+Checkpoint
+checkpoint_of(uint64_t acked)
+{
+	if (acked == 0)
+		return {};
+	return {{1, acked, ~acked}, {2, acked / 2, acked << 32}};
+}
+
 /* False if nobody rang for too long. */
 bool
 bell_wait(int bell)
@@ -187,7 +196,8 @@ public:
 		check(ring_lock(directory, kApplication, "decoder.lock", &lock_), "decoder.lock");
 		check(bell_open(directory, kApplication, "decoder.bell", &bell_), "decoder.bell");
 		check(bell_open(directory, kApplication, "publisher.bell", &publisher_), "publisher.bell");
-		check(ring_file_create(directory, kApplication, "decoder", ring_file_size(kCapacity), &mapping_), "ring_file_create");
+		check(ring_file_create(directory, kApplication, "decoder", ring_file_size(kCapacity), &mapping_),
+			  "ring_file_create");
 		writer_.create(mapping_.memory, kCapacity, options.seed, kApplication, static_cast<uint32_t>(getpid()));
 		check(ring_file_publish(directory, kApplication, "decoder"), "ring_file_publish");
 	}
@@ -227,6 +237,10 @@ private:
 			int64_t written = -1;
 
 			wait([&] { return (written = writer_.write(info, content, length, offset)) != -1; }, "space");
+			uint64_t acked = writer_.acked();
+
+			if (writer_.checkpoint() != checkpoint_of(acked))
+				fail("the checkpoint with acked %lu is another one's", static_cast<unsigned long>(acked));
 			if (written < 0)
 				fail("write: %ld", static_cast<long>(written));
 			offset += static_cast<uint32_t>(written);
@@ -276,6 +290,8 @@ public:
 
 		if (result != AttachResult::Ok)
 			fail("attach: result %d, version %u", static_cast<int>(result), version);
+		if (reader_.checkpoint() != checkpoint_of(reader_.acked()))
+			fail("the checkpoint in the ring does not go with acked");
 		find_place();
 		/* The one before us may have cleared the flag and died before it rang. */
 		bell_ring(worker_);
@@ -372,6 +388,7 @@ private:
 		pending_.erase(pending_.begin(), pending_.begin() + static_cast<std::ptrdiff_t>(count));
 		/* Not before what it refers to is written down, for the compiler too. */
 		std::atomic_thread_fence(std::memory_order_seq_cst);
+		reader_.set_checkpoint(checkpoint_of(notes->places[other].position));
 		reader_.ack(notes->places[other].position);
 		notes->current.store(other);
 		if (reader_.worker_sleeps())

@@ -139,12 +139,33 @@ protected:
 		ASSERT_EQ(reader.acked(), writer.written());
 	}
 
-	/* As a publisher does. */
-	void store_acked(uint64_t acked)
+	/* The acknowledgement with the greatest number, be its check word right or not. */
+	SharedAcknowledgement &newest()
 	{
-		memory.header()->acked = acked;
-		memory.header()->acked_check = check_of(acked, 4711);
+		auto &both = memory.header()->acknowledgements;
+
+		return both[1].number > both[0].number ? both[1] : both[0];
 	}
+	SharedAcknowledgement &older()
+	{
+		auto &both = memory.header()->acknowledgements;
+
+		return &newest() == &both[0] ? both[1] : both[0];
+	}
+
+	/* As a publisher does. */
+	void store_acked(uint64_t acked, uint64_t number, const Checkpoint &checkpoint = {})
+	{
+		SharedAcknowledgement &shared = older();
+		uint64_t words[kCheckpointWords];
+
+		memcpy(words, &checkpoint, sizeof(words));
+		shared.number = number;
+		shared.acked = acked;
+		std::copy(std::begin(words), std::end(words), std::begin(shared.checkpoint));
+		shared.check = check_of({number, acked, checkpoint}, 4711);
+	}
+	void store_acked(uint64_t acked) { store_acked(acked, newest().number + 1); }
 
 	char *at(uint64_t position) { return memory.data() + (position & (kCapacity - 1)); }
 

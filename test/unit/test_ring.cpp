@@ -27,10 +27,12 @@ TEST(RingLayout, IsAContract)
 	EXPECT_EQ(offsetof(RingHeader, closed), 196u);
 	EXPECT_EQ(offsetof(RingHeader, worker_heartbeat), 200u);
 	EXPECT_EQ(offsetof(RingHeader, read), 4096u);
-	EXPECT_EQ(offsetof(RingHeader, acked), 4160u);
-	EXPECT_EQ(offsetof(RingHeader, acked_check), 4168u);
-	EXPECT_EQ(offsetof(RingHeader, refused), 4176u);
-	EXPECT_EQ(offsetof(RingHeader, publisher_asleep), 4224u);
+	EXPECT_EQ(offsetof(RingHeader, acknowledgements), 4160u);
+	EXPECT_EQ(offsetof(SharedAcknowledgement, acked), 8u);
+	EXPECT_EQ(offsetof(SharedAcknowledgement, checkpoint), 16u);
+	EXPECT_EQ(offsetof(SharedAcknowledgement, check), 64u);
+	EXPECT_EQ(offsetof(RingHeader, refused), 4304u);
+	EXPECT_EQ(offsetof(RingHeader, publisher_asleep), 4352u);
 	EXPECT_EQ(offsetof(FrameHeader, route_length), 22u);
 	EXPECT_EQ(offsetof(FrameHeader, first), 40u);
 	EXPECT_EQ(offsetof(FrameHeader, generation), 76u);
@@ -104,7 +106,7 @@ TEST_F(Ring, CarriesAFrame)
 	EXPECT_EQ(std::string(frame.payload + 1001, 10), std::string(10, '\0'));
 
 	EXPECT_EQ(memory.header()->read.load(), writer.written());
-	EXPECT_EQ(memory.header()->acked.load(), 0u);
+	EXPECT_EQ(newest().acked.load(), 0u);
 	EXPECT_EQ(reader.next(&frame), ReadResult::Empty);
 }
 
@@ -371,7 +373,74 @@ TEST_F(Ring, AckStaysBetweenAckedAndRead)
 	EXPECT_EQ(reader.acked(), frame.end);
 	reader.ack(0);
 	EXPECT_EQ(reader.acked(), frame.end);
-	EXPECT_EQ(memory.header()->acked.load(), frame.end);
+	EXPECT_EQ(newest().acked.load(), frame.end);
+}
+
+TEST_F(Ring, CheckpointGoesWithTheAcknowledgement)
+{
+	const Checkpoint none = {};
+	const Checkpoint first = {{1, 2, 3}, {4, 5, 6}};
+	const Checkpoint second = {{1, 12, 3}, {4, 5, 16}};
+	Frame frame;
+
+	EXPECT_EQ(writer.checkpoint(), none);
+	EXPECT_EQ(reader.checkpoint(), none);
+	ASSERT_EQ(write("a"), 1);
+	ASSERT_EQ(write("b"), 1);
+	ASSERT_EQ(reader.next(&frame), ReadResult::Frame);
+	reader.set_checkpoint(first);
+	writer.acked();
+	EXPECT_EQ(writer.checkpoint(), none);
+	reader.ack(frame.end);
+	EXPECT_EQ(writer.checkpoint(), none);
+	EXPECT_EQ(writer.acked(), frame.end);
+	EXPECT_EQ(writer.checkpoint(), first);
+
+	/* Nothing new was acknowledged, but what is in the stream is. */
+	reader.set_checkpoint(second);
+	reader.heartbeat(1);
+	EXPECT_EQ(writer.acked(), frame.end);
+	EXPECT_EQ(writer.checkpoint(), second);
+
+	/* The next publisher goes on with it until it knows better. */
+	attach();
+	EXPECT_EQ(reader.checkpoint(), second);
+	ASSERT_EQ(reader.next(&frame), ReadResult::Frame);
+	reader.ack(frame.end);
+	EXPECT_EQ(writer.acked(), frame.end);
+	EXPECT_EQ(writer.checkpoint(), second);
+	EXPECT_EQ(writer.violations(), 0u);
+
+	/* Another ring has none. */
+	writer.create(memory.start(), kCapacity, 4712, "prd.cell1", 99);
+	attach();
+	EXPECT_EQ(reader.checkpoint(), none);
+	EXPECT_EQ(writer.checkpoint(), none);
+}
+
+/* One that was stopped, and whose place another has taken, takes nothing back. */
+TEST_F(Ring, FormerReaderTakesNothingBack)
+{
+	const Checkpoint mine = {{1, 2, 3}, {}};
+	const Checkpoint theirs = {{1, 12, 13}, {}};
+	Frame frame;
+
+	ASSERT_EQ(write("a"), 1);
+	ASSERT_EQ(write("b"), 1);
+	ASSERT_EQ(reader.next(&frame), ReadResult::Frame);
+	reader.set_checkpoint(mine);
+	reader.ack(frame.end);
+
+	RingReader former = reader;
+
+	attach();
+	ASSERT_EQ(reader.next(&frame), ReadResult::Frame);
+	reader.set_checkpoint(theirs);
+	reader.ack(frame.end);
+	former.heartbeat(1);
+	EXPECT_EQ(writer.acked(), frame.end);
+	EXPECT_EQ(writer.checkpoint(), theirs);
+	EXPECT_EQ(writer.violations(), 0u);
 }
 
 TEST_F(Ring, SleepIsNoticedOnce)

@@ -27,7 +27,8 @@ TEST_F(Ring, WriterBelievesNoImpossibleAcked)
 		 {written + 16, written + kCapacity, written - 1, uint64_t{8}, UINT64_MAX, UINT64_MAX - 15, uint64_t{1} << 63})
 	{
 		/* One that somebody wrote over the publisher's does not count at all. */
-		memory.header()->acked = bad;
+		newest().acked = bad;
+		older().acked = bad;
 		EXPECT_EQ(writer.acked(), 0u) << bad;
 		EXPECT_EQ(writer.violations(), violations);
 		store_acked(bad);
@@ -66,7 +67,7 @@ TEST_F(Ring, WriterReadsNothingBack)
 				memcpy(memory.start() + j, &value, 8);
 			}
 		if (random() % 2 == 0)
-			store_acked(memory.header()->acked);
+			store_acked(newest().acked);
 		size_t length = random() % payload.size();
 		int64_t result = writer.write(no_route, payload.data(), static_cast<uint32_t>(length), 0);
 		uint64_t now = writer.acked();
@@ -102,12 +103,110 @@ TEST_F(Ring, AckedIsMended)
 	reader.ack(frame.end);
 	for (uint64_t scribbled : {writer.written(), uint64_t{0}, UINT64_MAX})
 	{
-		memory.header()->acked = scribbled;
-		memory.header()->acked_check = scribbled;
+		for (SharedAcknowledgement &shared : memory.header()->acknowledgements)
+			shared.acked = shared.check = scribbled;
 		EXPECT_LE(writer.acked(), frame.end);
 		reader.heartbeat(1);
 		EXPECT_EQ(writer.acked(), frame.end);
 	}
+	EXPECT_EQ(writer.violations(), 0u);
+}
+
+/* Any word that changes, and any that is not written yet, leaves the acknowledgement before in place. */
+TEST_F(Ring, AcknowledgementIsBelievedAsAWhole)
+{
+	constexpr size_t kWords = sizeof(SharedAcknowledgement) / 8;
+	const Checkpoint first = {{1, 2, 3}, {4, 5, 6}};
+	const Checkpoint second = {{1, 12, 13}, {4, 15, 16}};
+	const Checkpoint third = {{1, 22, 23}, {4, 25, 26}};
+	uint64_t before[kWords];
+	uint64_t after[kWords];
+	Frame frame;
+
+	for (int i = 0; i < 3; i++)
+		ASSERT_EQ(write("a"), 1);
+	ASSERT_EQ(reader.next(&frame), ReadResult::Frame);
+	reader.set_checkpoint(first);
+	reader.ack(frame.end);
+	EXPECT_EQ(writer.acked(), frame.end);
+	ASSERT_EQ(reader.next(&frame), ReadResult::Frame);
+	reader.set_checkpoint(second);
+	reader.ack(frame.end);
+
+	SharedAcknowledgement &shared = older();
+	uint64_t acked = frame.end;
+
+	memcpy(before, &shared, sizeof(before));
+	ASSERT_EQ(reader.next(&frame), ReadResult::Frame);
+	reader.set_checkpoint(third);
+	reader.ack(frame.end);
+	ASSERT_EQ(&newest(), &shared);
+	memcpy(after, &shared, sizeof(after));
+
+	auto put = [&](const uint64_t *words) { memcpy(static_cast<void *>(&shared), words, sizeof(shared)); };
+	auto for_each_torn = [&](auto test) {
+		for (uint32_t written = 0; written + 1 < 1u << kWords; written++)
+		{
+			uint64_t words[kWords];
+
+			for (size_t i = 0; i < kWords; i++)
+				words[i] = written & 1u << i ? after[i] : before[i];
+			if (memcmp(words, after, sizeof(words)) == 0)
+				continue;
+			put(words);
+			test();
+		}
+	};
+
+	for_each_torn([&] {
+		EXPECT_EQ(writer.acked(), acked);
+		EXPECT_EQ(writer.checkpoint(), second);
+	});
+	for (size_t i = 0; i < kWords; i++)
+		for (int bit = 0; bit < 64; bit++)
+		{
+			uint64_t words[kWords];
+
+			memcpy(words, after, sizeof(words));
+			words[i] ^= uint64_t{1} << bit;
+			put(words);
+			EXPECT_EQ(writer.acked(), acked) << i;
+		}
+	put(after);
+	EXPECT_EQ(writer.acked(), frame.end);
+	EXPECT_EQ(writer.checkpoint(), third);
+	EXPECT_EQ(writer.violations(), 0u);
+
+	/* Nor does the next publisher take what is not whole for one, nor write over the good one. */
+	for_each_torn([&] {
+		for (int i = 0; i < 2; i++)
+		{
+			attach();
+			EXPECT_EQ(reader.acked(), acked);
+			EXPECT_EQ(reader.checkpoint(), second);
+		}
+	});
+}
+
+/* Where only the one before is whole when the worker looks, it has seen a later one. */
+TEST_F(Ring, OlderAcknowledgementIsNoViolation)
+{
+	const Checkpoint checkpoint = {{1, 2, 3}, {}};
+
+	ASSERT_EQ(write(std::string(1000, 'x')), 1000);
+	store_acked(0, 7);
+	store_acked(16, 8, checkpoint);
+	EXPECT_EQ(writer.acked(), 16u);
+	newest().check = 0;
+	EXPECT_EQ(writer.acked(), 16u);
+	EXPECT_EQ(writer.checkpoint(), checkpoint);
+	EXPECT_EQ(writer.violations(), 0u);
+
+	/* However far the number is, there is a next one. */
+	store_acked(32, UINT64_MAX / 2);
+	EXPECT_EQ(writer.acked(), 32u);
+	store_acked(48, UINT64_MAX / 2 + 1);
+	EXPECT_EQ(writer.acked(), 48u);
 	EXPECT_EQ(writer.violations(), 0u);
 }
 
@@ -325,6 +424,15 @@ TEST_F(Ring, ReaderRefusesAnImpossibleWritten)
 	EXPECT_EQ(reader.next(&frame), ReadResult::Frame);
 }
 
+/* With a right check word. */
+void
+forge(SharedAcknowledgement &shared, uint64_t acked)
+{
+	shared.number = 1;
+	shared.acked = acked;
+	shared.check = check_of({1, acked, {}}, 1);
+}
+
 TEST_F(Ring, AttachRefuses)
 {
 	using Lie = std::function<void(RingHeader &)>;
@@ -340,19 +448,17 @@ TEST_F(Ring, AttachRefuses)
 		 [](RingHeader &h) { h.capacity = UINT64_MAX - kRingHeaderSize + 1; }},
 		{"frame larger than a quarter", AttachResult::Corrupt, [](RingHeader &h) { h.max_frame_payload += 16; }},
 		{"frame too small", AttachResult::Corrupt, [](RingHeader &h) { h.max_frame_payload = kRouteMax; }},
-		{"acked beyond written", AttachResult::Corrupt,
-		 [](RingHeader &h) {
-			 h.acked = 16;
-			 h.acked_check = check_of(16, 1);
-		 }},
+		{"acked beyond written", AttachResult::Corrupt, [](RingHeader &h) { forge(h.acknowledgements[1], 16); }},
 		{"acked unaligned", AttachResult::Corrupt,
 		 [](RingHeader &h) {
-			 h.acked = 8;
-			 h.acked_check = check_of(8, 1);
+			 forge(h.acknowledgements[0], 8);
 			 h.written = 16;
 		 }},
-		{"acked beyond written, its check word as it was", AttachResult::Ok, [](RingHeader &h) { h.acked = 16; }},
-		{"check word of nothing", AttachResult::Ok, [](RingHeader &h) { h.acked_check = 4711; }},
+		{"acked beyond written, its check word as it was", AttachResult::Ok,
+		 [](RingHeader &h) { h.acknowledgements[0].acked = 16; }},
+		{"check word of nothing", AttachResult::Ok, [](RingHeader &h) { h.acknowledgements[1].check = 4711; }},
+		{"check words of nothing", AttachResult::Corrupt,
+		 [](RingHeader &h) { h.acknowledgements[0].check = h.acknowledgements[1].check = 4711; }},
 		{"written unaligned", AttachResult::Corrupt, [](RingHeader &h) { h.written = 8; }},
 		{"more outstanding than fits", AttachResult::Corrupt, [](RingHeader &h) { h.written = kCapacity + 16; }},
 	};
