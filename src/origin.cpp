@@ -2,9 +2,9 @@
  * The decoder's part of origin.h: tells the publisher what the decoder's events continue, and makes durable that
  * it was told, so that the next decoder is known for this one's successor.
  */
+#include "origin.h"
 #include "decoder.h"
 #include "mirror.h"
-#include "origin.h"
 #include "outlet.h"
 #include "registry.h"
 #include "ring_output.h"
@@ -17,6 +17,7 @@ extern "C" {
 static_assert(kMaxEpochs == siphon::kOriginEpochs);
 
 static TimeLineID timeline;
+static XLogRecPtr confirmed; /* when this process began */
 static uint64 epoch;
 static bool accepted;
 
@@ -26,6 +27,10 @@ write_origin(const Registry *registry)
 	siphon::Origin origin = {};
 	ListCell *lc;
 
+	origin.system_identifier = GetSystemIdentifier();
+	origin.database = MyDatabaseId;
+	origin.take_over = registry->take_over ? 1 : 0;
+	origin.confirmed = confirmed;
 	origin.history = registry->history;
 	origin.acknowledged = registry->acknowledged ? 1 : 0;
 	foreach (lc, registry->epochs)
@@ -64,6 +69,7 @@ origin_begin(const char *application)
 	if (registry == nullptr)
 		ereport(FATAL, (errmsg("siphon: application \"%s\" is gone", application)));
 	timeline = siphon_current_timeline();
+	confirmed = MyReplicationSlot->data.confirmed_flush;
 	epoch = ring_output_epoch();
 	accepted = false;
 	enter_epoch(registry);
@@ -101,6 +107,7 @@ origin_serve(const char *application)
 	if (registry == nullptr)
 		return;
 	registry->acknowledged = true;
+	registry->take_over = false;
 	registry->epochs = NIL;
 	enter_epoch(registry);
 	registry_end_change(registry);

@@ -1,8 +1,8 @@
 /*
  * Where the events in a decoder's ring come from: the first record of each such ring, and one more when the server
  * goes over to another timeline. By it the publisher tells, before it publishes anything, whether the stream is
- * continued or begun, and refuses what would be neither: a copy of the server, a server that has lost what was
- * published, a stream that has lost it.
+ * continued or begun, and refuses what would be neither: another database, a copy of the server, a server that has lost
+ * what was published, a stream that has lost it.
  *
  * Like ring.h this is the definition of both sides and includes nothing of PostgreSQL. A ring stays on its machine, so
  * the record is the struct as it lies in memory.
@@ -12,6 +12,8 @@
 
 #include <cstdint>
 
+#include "checkpoint.h"
+
 namespace siphon {
 
 constexpr uint32_t kOriginEpochs = 32;
@@ -19,6 +21,19 @@ constexpr uint32_t kOriginTimelines = 32;
 
 struct Origin
 {
+	/* The owner: PostgreSQL's system identifier, which a copy of a server has as well, and the database's OID there. */
+	uint64_t system_identifier;
+	uint32_t database;
+	/* Not 0: somebody wished that this history takes the stream over from another owner. Until it is acknowledged. */
+	uint32_t take_over;
+	/*
+	 * What the stream must hold: the newest checkpoint that is durable on the server, of an acknowledgement in this
+	 * history. The slot was never confirmed past an acknowledgement whose checkpoint was not made durable before. All
+	 * zero: nothing was acknowledged yet, by a publisher that gives checkpoints.
+	 */
+	Checkpoint checkpoint;
+	/* Where the slot stood when this decoder began: transactions that commit before come no more. */
+	uint64_t confirmed;
 	/* What is published is one history until all rows come anew, as the registry has it. */
 	uint64_t history;
 	/* JetStream has acknowledged something of it. */

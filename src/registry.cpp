@@ -242,6 +242,7 @@ registry_new_history(Registry *registry)
 	if (!pg_strong_random(&registry->history, sizeof(registry->history)))
 		elog(ERROR, "could not generate a random number");
 	registry->acknowledged = false;
+	registry->take_over = false;
 	registry->given_up[0] = '\0';
 	registry->epochs = NIL;
 }

@@ -100,6 +100,7 @@ struct Registry
 	 */
 	uint64 history;
 	bool acknowledged;            /* JetStream has something of this history */
+	bool take_over;               /* it is to take the stream over from another owner; until it is acknowledged */
 	char given_up[kReasonLength]; /* why the stream was ended: what the slot has, if there is one, is not its
 									 continuation */
 	bool failover;                /* the slot is synchronized to standbys, and the application follows it */

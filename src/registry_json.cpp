@@ -45,6 +45,9 @@ write_history(StringInfo json, const Registry *registry)
 		json_hex(json, *static_cast<uint64 *>(lfirst(lc)));
 	}
 	appendStringInfoString(json, "]");
+	/* Files of before there was this do not have it either. */
+	if (registry->take_over)
+		appendStringInfoString(json, ", \"take_over\": 1");
 }
 
 static void
@@ -251,6 +254,8 @@ parse_history(const char *path, const Json *object, Registry *registry)
 	registry->history = hex_of(path, member(path, object, "history", JsonKind::String));
 	registry->acknowledged = number_member(path, object, "acknowledged") != 0;
 	registry->failover = number_member(path, object, "failover") != 0;
+	if (json_member(object, "take_over"))
+		registry->take_over = number_member(path, object, "take_over") != 0;
 	for (const Json *item = items_of(path, object, "epochs", JsonKind::String); item; item = item->next)
 	{
 		uint64 *epoch = static_cast<uint64 *>(palloc(sizeof(uint64)));
