@@ -32,7 +32,12 @@ struct Origin
 	 * zero: nothing was acknowledged yet, by a publisher that gives checkpoints.
 	 */
 	Checkpoint checkpoint;
-	/* Where the slot stood when this decoder began: transactions that commit before come no more. */
+	/*
+	 * Where the slot stood when this decoder began: transactions that commit before come no more. Some of those that
+	 * come again can stand in front of the checkpoint's places as well as behind them: an acknowledgement reaches
+	 * further than the last watermark that it covers, and the slot follows watermarks. What was published of them
+	 * stands behind a watermark of a place up to here.
+	 */
 	uint64_t confirmed;
 	/* What is published is one history until all rows come anew, as the registry has it. */
 	uint64_t history;
