@@ -167,6 +167,25 @@ nats_url_for_people(const std::string &text)
 	return shown;
 }
 
+std::string
+parse_stream_url(const std::string &text)
+{
+	static constexpr std::string_view kScheme = "file:";
+
+	if (text.compare(0, kScheme.size(), kScheme) != 0)
+		throw std::invalid_argument("\"" + text + "\" is not of the form file:DIR");
+
+	std::string directory = text.substr(kScheme.size());
+
+	/* As in file:///srv/export. */
+	if (directory.compare(0, 2, "//") == 0)
+		directory.erase(0, 2);
+	if (directory.empty() || directory.compare(0, 2, "//") == 0 ||
+		(text.compare(0, 7, "file://") == 0 && directory[0] != '/'))
+		throw std::invalid_argument("\"" + text + "\" names no directory");
+	return directory;
+}
+
 void
 split_listen(const std::string &text, std::string *host, int *port)
 {
@@ -234,6 +253,46 @@ parse_prefix(const std::string &text)
 	return text;
 }
 
+/* Tokens of a subject, without wildcards; a final dot is left out. */
+std::string
+parse_subject(const std::string &text)
+{
+	std::string_view subject = text;
+
+	if (!subject.empty() && subject.back() == '.')
+		subject.remove_suffix(1);
+
+	bool good = !subject.empty() && subject.size() <= 200 && subject.front() != '.' && subject.back() != '.' &&
+				subject.find("..") == std::string_view::npos;
+
+	for (char c : subject)
+		good = good && c > ' ' && c < 127 && c != '*' && c != '>';
+	if (!good)
+		throw std::invalid_argument("\"" + text +
+									"\" can't begin a subject: it takes tokens with single dots between them, "
+									"without spaces and wildcards");
+	return std::string(subject);
+}
+
+std::string
+parse_domain(const std::string &text)
+{
+	std::string domain = parse_subject(text);
+
+	if (text.find('.') != std::string::npos)
+		throw std::invalid_argument("\"" + text + "\" is not a domain's name: it has no dots");
+	return domain;
+}
+
+void
+set_api(std::string *api, const std::string &text)
+{
+	if (*api != kDefaultJetStreamApi)
+		throw std::invalid_argument(
+			"--jetstream-domain and --jetstream-api-prefix are two names for one thing: give one of them");
+	*api = text;
+}
+
 void
 check_listen(const std::string &text)
 {
@@ -256,6 +315,27 @@ check_access(const HttpAccess &access)
 		throw Fatal(ExitCode::Usage, "there is a password, and --http-password-file: give one of them");
 }
 
+/* What only NATS has can't be asked for together with a directory. */
+template <typename AnyConfig>
+void
+check_stream_url(const AnyConfig &config)
+{
+	const NatsLogin &login = config.nats_login;
+	const char *other = nullptr;
+
+	if (config.stream_url.empty())
+		return;
+	if (config.nats_url != kDefaultNatsUrl)
+		other = "--nats-url";
+	else if (login != NatsLogin())
+		other = "an option that begins with --nats-";
+	else if (config.jetstream_api != kDefaultJetStreamApi)
+		other = "an option that begins with --jetstream-";
+	if (other != nullptr)
+		throw Fatal(ExitCode::Usage,
+					"--stream " + config.stream_url + " and " + other + " are two places for the stream: give one");
+}
+
 std::function<void(const std::string &)>
 take(std::string *value)
 {
@@ -265,7 +345,7 @@ take(std::string *value)
 /* What both programs ask. */
 template <typename AnyConfig>
 void
-add_common_options(CommandLine &line, AnyConfig *config)
+add_common_options(CommandLine &line, const char *stream_description, AnyConfig *config)
 {
 	NatsLogin *login = &config->nats_login;
 
@@ -273,6 +353,11 @@ add_common_options(CommandLine &line, AnyConfig *config)
 				[=](const std::string &text) { config->application = parse_application(text); });
 	line.option("subject-prefix", "PREFIX", "siphon", "What the subjects begin with",
 				[=](const std::string &text) { config->subject_prefix = parse_prefix(text); });
+
+	line.option("stream", "file:DIR", "", stream_description, [=](const std::string &text) {
+		parse_stream_url(text);
+		config->stream_url = text;
+	});
 
 	line.group("NATS, and how to log in there (one way, or none)");
 	line.option("nats-url", "URL", "nats://127.0.0.1:4222",
@@ -293,6 +378,18 @@ add_common_options(CommandLine &line, AnyConfig *config)
 	line.option("nats-token-file", "FILE", "", "Log in with a token; or set SIPHON_NATS_TOKEN", take(&login->token_file));
 	line.secret("nats-password", take(&login->password));
 	line.secret("nats-token", take(&login->token));
+
+	line.group("NATS that is set up in a way of its own");
+	line.option("nats-inbox-prefix", "SUBJECT", "_INBOX",
+				"Receive answers on subjects that begin with this, so that "
+				"others have no right to them",
+				[=](const std::string &text) { login->inbox_prefix = parse_subject(text); });
+	line.option(
+		"jetstream-domain", "NAME", "", "Use JetStream of this domain, as from a leaf node",
+		[=](const std::string &text) { set_api(&config->jetstream_api, "$JS." + parse_domain(text) + ".API."); });
+	line.option("jetstream-api-prefix", "SUBJECT", "",
+				"What $JS.API is called here, as where it comes from another account",
+				[=](const std::string &text) { set_api(&config->jetstream_api, parse_subject(text) + "."); });
 }
 
 } // namespace
@@ -315,7 +412,7 @@ read_config(int argc, const char *const *argv)
 				take(&config.ring_directory));
 	line.option("ring-group", "GROUP", "", "The server's siphon.ring_group, where it runs as another user",
 				take(&config.ring_group));
-	add_common_options(line, &config);
+	add_common_options(line, "Write the stream to files in this directory, without NATS", &config);
 
 	line.group("The stream (used when it is made; one that exists is compared, and differences are reported)");
 	line.option("stream-replicas", "N", "", "Copies in the NATS cluster, 1 to 5",
@@ -333,6 +430,11 @@ read_config(int argc, const char *const *argv)
 					config.stream.discard = parse_choice(text, {"old", "new"});
 				});
 	line.flag("update-stream", "Change an existing stream to these settings", &config.update_stream);
+	line.flag(
+		"take-over",
+		"Where the stream is another database's: publish to it from now on, and keep the other one out; consumers "
+		"get all tables anew",
+		&config.take_over);
 
 	line.group("How to publish");
 	line.option("compression-level", "N", "1", "zstd level; below 0: faster, and larger; 0: don't compress",
@@ -404,6 +506,11 @@ read_config(int argc, const char *const *argv)
 		return std::nullopt;
 	}
 	check_login(config.nats_login, config.nats_url);
+	check_stream_url(config);
+	if (!config.stream_url.empty() && (config.stream.replicas || config.stream.storage))
+		throw Fatal(ExitCode::Usage, "--stream " + config.stream_url +
+										 " is a directory: --stream-replicas and --stream-storage are "
+										 "for NATS");
 	check_access(config.http_access);
 	return config;
 }
@@ -427,7 +534,7 @@ read_tail_config(int argc, const char *const *argv)
 				});
 	line.flag("watermarks", "Print watermarks too", &config.watermarks);
 	line.flag("messages", "Print logical messages too", &config.messages);
-	add_common_options(line, &config);
+	add_common_options(line, "Read the stream from files in this directory, without NATS", &config);
 
 	line.group("From when, and until when");
 	line.flag("from-start", "Begin with the first message of the stream, not with the next one", &config.from_start);
@@ -454,6 +561,7 @@ read_tail_config(int argc, const char *const *argv)
 	if (config.stop_at_end)
 		config.from_start = true;
 	check_login(config.nats_login, config.nats_url);
+	check_stream_url(config);
 	return config;
 }
 

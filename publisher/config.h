@@ -16,6 +16,9 @@
 
 namespace siphon {
 
+constexpr const char kDefaultNatsUrl[] = "nats://127.0.0.1:4222";
+constexpr const char kDefaultJetStreamApi[] = "$JS.API.";
+
 /* Who may ask the HTTP port, and how it shows who it is. Empty: everybody, and over plain HTTP. */
 struct HttpAccess
 {
@@ -31,11 +34,18 @@ struct Config
 	std::string application = "main";
 	std::string ring_directory = "/dev/shm/siphon";
 	std::string ring_group;
-	std::string nats_url = "nats://127.0.0.1:4222";
+	std::string nats_url = kDefaultNatsUrl;
 	NatsLogin nats_login;
+	/*
+	 * What the subjects of JetStream's API begin with, final dot included. Where it is not the default, what is written
+	 * to a key-value bucket goes to a subject behind it: <api>$KV.<bucket>.<key>.
+	 */
+	std::string jetstream_api = kDefaultJetStreamApi;
+	std::string stream_url; /* where the stream is, file:DIR; empty: in NATS */
 	std::string subject_prefix = "siphon";
 	StreamSettings stream;
 	bool update_stream = false;
+	bool take_over = false; /* a stream that is another database's becomes this one's */
 	int compression_level = 1;
 	uint64_t max_in_flight = 256;
 	uint64_t max_in_flight_bytes = 64 * 1024 * 1024;
@@ -53,8 +63,10 @@ struct Config
 struct TailConfig
 {
 	std::string application = "main";
-	std::string nats_url = "nats://127.0.0.1:4222";
+	std::string nats_url = kDefaultNatsUrl;
 	NatsLogin nats_login;
+	std::string jetstream_api = kDefaultJetStreamApi;
+	std::string stream_url;
 	std::string subject_prefix = "siphon";
 	std::string table; /* schema.table, or empty for all */
 	bool from_start = false;
@@ -72,6 +84,9 @@ std::optional<TailConfig> read_tail_config(int argc, const char *const *argv);
 std::chrono::milliseconds parse_duration(const std::string &text);
 /* "64MB", "64MiB", "1GB", as PostgreSQL has them: units are powers of 1024. Throws std::invalid_argument. */
 uint64_t parse_bytes(const std::string &text);
+
+/* DIR of "file:DIR". Throws std::invalid_argument. */
+std::string parse_stream_url(const std::string &text);
 
 /* The parts of "127.0.0.1:9711" or "[::1]:9711". Throws std::invalid_argument. */
 void split_listen(const std::string &text, std::string *host, int *port);

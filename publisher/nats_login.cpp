@@ -136,6 +136,8 @@ set_login(natsOptions *options, const NatsLogin &login, const std::string &url)
 
 		status = natsOptions_SetToken(options, token.c_str());
 	}
+	if (status == NATS_OK && !login.inbox_prefix.empty())
+		status = natsOptions_SetCustomInboxPrefix(options, login.inbox_prefix.c_str());
 	if (status != NATS_OK)
 		throw Fatal(ExitCode::Unexpected, std::string("options of NATS: ") + natsStatus_GetText(status));
 }

@@ -26,6 +26,10 @@ struct NatsLogin
 	/* Secrets. */
 	std::string password;
 	std::string token;
+	/* What the subjects begin with on which answers come: _INBOX where it is empty. */
+	std::string inbox_prefix;
+
+	bool operator==(const NatsLogin &) const = default;
 };
 
 /* Fatal(Usage) if these options contradict each other, or the URL. */

@@ -208,6 +208,60 @@ TEST_F(ConfigTest, OneWayToLogIn)
 	names_it(refusal({"--nats-token-file", "a"}), "--nats-url");
 }
 
+TEST_F(ConfigTest, SubjectsOfJetStreamAndOfAnswers)
+{
+	EXPECT_EQ(read({}).jetstream_api, "$JS.API.");
+	EXPECT_EQ(read({}).nats_login.inbox_prefix, "");
+	EXPECT_EQ(read({"--jetstream-domain", "hub"}).jetstream_api, "$JS.hub.API.");
+	EXPECT_EQ(read({"--jetstream-api-prefix", "from.hub"}).jetstream_api, "from.hub.");
+	EXPECT_EQ(read({"--jetstream-api-prefix", "$JS.hub.API."}).jetstream_api, "$JS.hub.API.");
+	EXPECT_EQ(read({"--nats-inbox-prefix", "_INBOX_siphon.main"}).nats_login.inbox_prefix, "_INBOX_siphon.main");
+
+	for (const char *bad : {"", ".", "a.*", "a.>", ".a", "a..b", "a..", "a b", "a\tb"})
+	{
+		EXPECT_NE(refusal({"--jetstream-api-prefix", bad}).find("--jetstream-api-prefix"), std::string::npos) << bad;
+		EXPECT_NE(refusal({"--nats-inbox-prefix", bad}).find("--nats-inbox-prefix"), std::string::npos) << bad;
+	}
+	EXPECT_NE(refusal({"--jetstream-domain", "a.b"}).find("has no dots"), std::string::npos);
+
+	/* Two names for one thing, wherever they come from. */
+	const char *both = "--jetstream-domain and --jetstream-api-prefix";
+
+	EXPECT_NE(refusal({"--jetstream-domain", "hub", "--jetstream-api-prefix", "a"}).find(both), std::string::npos);
+	environment("SIPHON_JETSTREAM_DOMAIN", "hub");
+	EXPECT_NE(refusal({"--jetstream-api-prefix", "a"}).find(both), std::string::npos);
+	EXPECT_EQ(read({"--jetstream-domain", "edge"}).jetstream_api, "$JS.edge.API.");
+	file("jetstream_domain: file\nnats_inbox_prefix: _I\n");
+	EXPECT_EQ(read_with_file({}).jetstream_api, "$JS.hub.API.");
+	EXPECT_EQ(read_with_file({}).nats_login.inbox_prefix, "_I");
+	file("jetstream_api_prefix: a\n");
+	EXPECT_NE(refusal({"--config", path.c_str()}).find(both), std::string::npos);
+}
+
+TEST_F(ConfigTest, AnotherPlaceForTheStream)
+{
+	EXPECT_EQ(read({}).stream_url, "");
+	EXPECT_FALSE(read({}).take_over);
+	EXPECT_EQ(read({"--stream", "file:/srv/export"}).stream_url, "file:/srv/export");
+	EXPECT_TRUE(read({"--stream", "file:/srv/export", "--take-over"}).take_over);
+	file("stream: file:out\ntake_over: true\n");
+	EXPECT_EQ(read_with_file({}).stream_url, "file:out");
+	EXPECT_TRUE(read_with_file({}).take_over);
+
+	EXPECT_EQ(parse_stream_url("file:/srv/export"), "/srv/export");
+	EXPECT_EQ(parse_stream_url("file:///srv/export"), "/srv/export");
+	EXPECT_EQ(parse_stream_url("file:export"), "export");
+	for (const char *bad : {"", "file", "file:", "file://", "file://host/x", "/srv/export", "redis:x", "nats://h"})
+		EXPECT_THROW(parse_stream_url(bad), std::invalid_argument) << bad;
+
+	EXPECT_NE(refusal({"--stream", "/srv/export"}).find("--stream"), std::string::npos);
+	EXPECT_NE(refusal({"--stream", "file:x", "--nats-url", "nats://h"}).find("--nats-url"), std::string::npos);
+	EXPECT_NE(refusal({"--stream", "file:x", "--nats-creds", "c"}).find("--nats-"), std::string::npos);
+	EXPECT_NE(refusal({"--stream", "file:x", "--nats-inbox-prefix", "i"}).find("--nats-"), std::string::npos);
+	EXPECT_NE(refusal({"--stream", "file:x", "--jetstream-domain", "d"}).find("--jetstream-"), std::string::npos);
+	EXPECT_NE(refusal({"--stream", "file:x", "--stream-replicas", "3"}).find("--stream-replicas"), std::string::npos);
+}
+
 TEST_F(ConfigTest, FileErrorsNameTheKey)
 {
 	auto with = [this](const std::string &text, const char *part) {
@@ -251,6 +305,12 @@ TEST(ConfigTail, Options)
 	EXPECT_EQ(config->table, "public.issues");
 	EXPECT_TRUE(config->from_start);
 	EXPECT_EQ(config->count, 3u);
+	arguments = {"siphon-tail", "--stream", "file:/srv/export"};
+	EXPECT_EQ(read_tail_config(3, arguments.data())->stream_url, "file:/srv/export");
+	arguments = {"siphon-tail", "--jetstream-domain", "hub", "--nats-inbox-prefix", "_I"};
+	config = read_tail_config(5, arguments.data());
+	EXPECT_EQ(config->jetstream_api, "$JS.hub.API.");
+	EXPECT_EQ(config->nats_login.inbox_prefix, "_I");
 	for (const char *bad : {"issues", ".issues", "public."})
 	{
 		arguments = {"siphon-tail", "--table", bad};
