@@ -17,9 +17,10 @@ enum class ExitCode {
 	Unexpected = 1,    /* an error that has no number of its own */
 	Usage = 2,         /* wrong option, configuration, directory, permission or credentials */
 	Locked = 3,        /* another publisher runs for this application */
-	StreamRefused = 4, /* the stream is not as it must be, or somebody else writes to it */
+	StreamRefused = 4, /* the stream is not as it must be, or is another database's */
 	RingRefused = 5,   /* the ring is of another version, or none at all */
 	AttachTimeout = 6, /* no ring within --attach-timeout */
+	Replaced = 7,      /* another publisher of the same database publishes to the stream now */
 };
 
 constexpr const char kExitCodesHelp[] = "Exit codes:\n"
@@ -27,9 +28,10 @@ constexpr const char kExitCodesHelp[] = "Exit codes:\n"
 										"  1  unexpected error\n"
 										"  2  wrong option, configuration, directory, permission or credentials\n"
 										"  3  another publisher runs for this application\n"
-										"  4  the stream is not as it must be, or somebody else writes to it\n"
+										"  4  the stream is not as it must be, or is another database's\n"
 										"  5  the ring is of another version, or none at all\n"
-										"  6  no ring within --attach-timeout\n";
+										"  6  no ring within --attach-timeout\n"
+										"  7  replaced: another publisher publishes to the stream now\n";
 
 struct Fatal : std::runtime_error
 {

@@ -1,5 +1,5 @@
-# The systemd unit: its command is one that the program takes, a restart is tried after what a restart can mend and not after
-# the rest; and where there is a systemd-analyze, it has nothing to say about the unit, and its figure is good.
+# The systemd unit: its command is one that the program takes, a restart is tried after every end, but a minute later where
+# what mends it has to come from elsewhere; and where there is a systemd-analyze, it has nothing to say about the unit, and its figure is good.
 use strict;
 use warnings FATAL => 'all';
 
@@ -25,9 +25,44 @@ like($shown, qr/^log_level: "debug"$/m, 'and its file is read');
 
 # Exit codes, as --help lists them.
 my %meaning = qx($program --help) =~ /^ +(\d)  (\S.*)$/mg;
-my @final = grep { $meaning{$_} =~ /wrong option|stream is not as it must be/ } sort keys %meaning;
+my @later = grep { $meaning{$_} =~ /wrong option|stream is not as it must be|replaced/ } sort keys %meaning;
+is("@later", '2 4 7', 'what mends by itself no sooner than in a minute');
 is($setting{Restart}, 'always', 'it is restarted');
-is($setting{RestartPreventExitStatus}, "@final", 'but not where somebody has to act');
+ok(!exists $setting{RestartPreventExitStatus}, 'whatever ended it');
+
+# How long a start waits, in seconds, behind an end with this exit status; undef where there was none.
+sub pause_behind
+{
+	my ($status) = @_;
+	my $run = File::Temp::tempdir(CLEANUP => 1);
+	# What systemd makes of the words: $$ is a dollar.
+	my ($before, $behind) = map { $setting{$_} =~ s/\$\$/\$/gr } qw(ExecStartPre ExecStopPost);
+	local $ENV{RUNTIME_DIRECTORY} = $run;
+
+	mkdir "$run/bin" or die $!;
+	write_file("$run/bin/sleep", "#!/bin/sh\necho \"\$1\"\n");
+	chmod 0755, "$run/bin/sleep";
+	local $ENV{PATH} = "$run/bin:$ENV{PATH}";
+	if (defined $status)
+	{
+		local $ENV{EXIT_STATUS} = $status;
+
+		is(system($behind), 0, "the end with '$status' is noted");
+	}
+	my $waited = qx($before);
+	is($?, 0, 'and a start follows');
+	return $waited || 0;
+}
+
+is(pause_behind(undef), 0, 'the first start does not wait');
+for my $status (0 .. 7, 'TERM', 'KILL', '')
+{
+	my $late = grep { $_ eq $status } @later;
+
+	cmp_ok(pause_behind($status) + $setting{RestartSec} =~ s/s$//r, '==', $late ? 60 : 2, "restarted after '$status'");
+}
+like($setting{TimeoutStartSec}, qr/^[2-9]min$/, 'with time for the pause');
+is($setting{RuntimeDirectoryPreserve}, 'restart', 'what ended it outlives a restart');
 
 SKIP:
 {
