@@ -16,7 +16,7 @@
 #include "health.h"
 #include "jetstream_api.h"
 #include "nats_connection.h"
-#include "stream_setup.h"
+#include "stream/jetstream/setup.h"
 #include "subject.h"
 
 namespace siphon {

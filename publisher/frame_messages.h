@@ -1,7 +1,7 @@
 /*
  * Turns one frame of the ring that carries (a part of) a package, or of a logical message, into the messages that are
  * published: subject, headers, body, identity. Knows the contract of proto/siphon.proto, and neither the ring nor the
- * queue beyond their data.
+ * log beyond their data.
  */
 #ifndef SIPHON_FRAME_MESSAGES_H
 #define SIPHON_FRAME_MESSAGES_H
@@ -13,7 +13,7 @@
 #include "../src/ring.h"
 #include "compression.h"
 #include "parts.h"
-#include "queue.h"
+#include "stream/log.h"
 #include "subject.h"
 
 namespace siphon {
@@ -48,7 +48,7 @@ public:
 	/* Is the message that build() makes next the frame's last? And the record's? */
 	bool last_of_frame() const { return part_ == plan_.last(); }
 	bool last_of_record() const { return part_ == plan_.total; }
-	/* Fills in all but sequence and previous_id. The body is good until the next call or done(). */
+	/* Fills in all of it. The body is good until the next call or done(). */
 	void build(Message *message);
 
 private:

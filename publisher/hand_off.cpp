@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "exit_codes.h"
 #include "log.h"
 #include "subject.h"
 
@@ -43,22 +44,55 @@ HandOff::held(const TableState &state) const
 	return held_subject(root_, state.schema, state.table, std::nullopt);
 }
 
+/* Empty why: the answer is under way, and the wakeup says when it is there. */
 bool
 HandOff::not_now(const std::string &why, Clock::time_point now)
 {
+	if (why.empty())
+		return false;
 	notice_.waiting(why, now);
 	retry_at_ = now + kRetry;
 	return false;
 }
 
-bool
-HandOff::load(std::string *why)
+void
+HandOff::set_state(Entry *entry, const TableState &state)
 {
-	auto states = queue_.read_states(why);
+	bool held = holding_.contains(entry);
 
-	if (!states)
-		return false;
-	for (const auto &[key, value] : *states)
+	entry->state = state;
+	if (state.holds() && !held)
+	{
+		holding_.insert(entry);
+		entry->since = Clock::now();
+	}
+	else if (!state.holds() && held)
+	{
+		holding_.erase(entry);
+		drop_due_ = true;
+	}
+}
+
+void
+HandOff::note_activity(Entry *entry)
+{
+	if (entry->active())
+		active_.insert(entry);
+	else
+		active_.erase(entry);
+}
+
+/* All of the table's frames that were read are acknowledged. */
+bool
+HandOff::acknowledged(const Entry &entry) const
+{
+	return entry.last_token <= ledger_.stored_token();
+}
+
+void
+HandOff::load(const std::map<std::string, std::string> &values)
+{
+	for (const auto &[key, value] : values)
 	{
 		if (!is_state_key(key))
 			continue;
@@ -67,128 +101,140 @@ HandOff::load(std::string *why)
 
 		if (!state)
 		{
-			spdlog::warn("the state of table {} in the key-value bucket can't be read, and is ignored: {}", key, value);
+			spdlog::warn("the state of table {} in the state store can't be read, and is ignored: {}", key, value);
 			continue;
 		}
-
-		Entry &entry = entries_[entry_key(state->schema, state->table)];
-
-		entry.state = *state;
+		if (state->former_layout)
+			throw Fatal(ExitCode::StreamRefused,
+						"changes of table " + state->schema + "." + state->table +
+							" are held by a publisher of a former release, which is to finish that: run that release "
+							"until SELECT * FROM siphon_snapshot_progress shows nothing, then this one");
+		set_state(&entries_[entry_key(state->schema, state->table)], *state);
 	}
-	loaded_ = true;
-	return true;
 }
 
-/*
- * A held message of a publisher before us, or of a lost connection, may have arrived when its table had just come to
- * stream, as nothing of ours was stored yet that would have kept it out. It is moved before anything follows.
- */
-bool
-HandOff::find_late(const std::vector<StoredMessage> &messages, std::string *why)
+void
+HandOff::make_mover(Entry *entry)
 {
-	const std::string held_subjects = root_ + ".held.>";
+	retire(entry);
+	entry->mover = std::make_unique<Mover>(entry->state, root_, compression_level_, &stream_);
+	movers_++;
+	note_activity(entry);
+}
 
-	for (const StoredMessage &message : messages)
+bool
+HandOff::settle(const Cursors &cursors, std::string *why)
+{
+	bool known = true;
+	std::string reason;
+
+	why->clear();
+	held_.clear();
+	/* All are asked for at once. */
+	for (Entry *entry : holding_)
 	{
-		if (!subject_covers(held_subjects, message.subject))
-			continue;
-		for (auto &[key, entry] : entries_)
-		{
-			if (entry.state.phase != TablePhase::Streaming || message.generation != entry.state.generation ||
-				message.sequence < entry.state.from || !subject_covers(held(entry.state), message.subject))
-				continue;
+		std::optional<Place> last = stream_.spill().last(held(entry->state), &reason);
 
-			TableState state = entry.state;
-
-			state.phase = TablePhase::Moving;
-			if (!queue_.write_state(state_key(state.schema, state.table), state.to_json(), why))
-				return false;
-			entry.state = state;
-		}
+		if (last)
+			entry->last_held = *last;
+		known &= last.has_value();
+		if (!last && !reason.empty())
+			*why = reason;
 	}
-	return true;
-}
-
-bool
-HandOff::settle(const Cursors &cursors, uint64_t since, const std::vector<StoredMessage> &messages, std::string *why)
-{
-	if (!loaded_ && !load(why))
-		return false;
-	forget(since);
-	if (!find_late(messages, why))
+	if (!known)
 		return false;
 	for (auto &[key, entry] : entries_)
 	{
 		entry.closing = false;
-		entry.ends_at = 0;
+		entry.ending = false;
+		entry.last_token = 0;
 		retire(&entry);
-		if (!entry.state.holds())
-			continue;
-
-		std::optional<uint64_t> last = queue_.last_sequence(held(entry.state), why);
-
-		if (!last)
-			return false;
-		entry.last_held = *last;
-		if (entry.state.phase != TablePhase::Moving)
-			continue;
-		entry.mover = std::make_unique<Mover>(entry.state, root_, compression_level_, &queue_);
-
-		auto cursor = cursors.find(entry.mover->name());
-
-		entry.mover->resume(cursor == cursors.end() ? nullptr : &cursor->second, 0);
 	}
+	for (Entry *entry : holding_)
+	{
+		if (entry->state.phase != TablePhase::Moving)
+			continue;
+		make_mover(entry);
+
+		auto cursor = cursors.find(entry->mover->name());
+
+		entry->mover->resume(cursor == cursors.end() ? nullptr : &cursor->second, nullptr);
+	}
+	drop_due_ = true;
 	return true;
 }
 
 void
-HandOff::forget(uint64_t since)
+HandOff::forget()
 {
-	since_ = since;
-	for (auto entry = entries_.begin(); entry != entries_.end();)
-	{
-		if (entry->second.state.from > since)
-		{
-			++entry;
-			continue;
-		}
-		retire(&entry->second);
-		entry = entries_.erase(entry);
-	}
+	for (auto &[key, entry] : entries_)
+		retire(&entry);
+	active_.clear();
+	holding_.clear();
+	held_.clear();
+	entries_.clear();
+	drop_due_ = true;
 }
 
 /* Ends a move, in the middle of a turn in which its mover may still be asked for messages. */
 void
 HandOff::retire(Entry *entry)
 {
-	if (entry->mover)
-		retired_.push_back(std::move(entry->mover));
+	if (!entry->mover)
+		return;
+	retired_.push_back(std::move(entry->mover));
+	movers_--;
+	note_activity(entry);
 }
 
-/* Makes a state durable, and only then enters it. */
+/*
+ * Makes a state durable. False: not yet, to be repeated. The places in it are those of the first time, as they would be
+ * others each time otherwise.
+ */
 bool
-HandOff::save(Entry *entry, const TableState &state, Clock::time_point now)
+HandOff::store(TableState *state, Clock::time_point now)
 {
+	std::string key = state_key(state->schema, state->table);
 	std::string why;
 
 	if (now < retry_at_)
 		return false;
-	if (!queue_.write_state(state_key(state.schema, state.table), state.to_json(), &why))
+
+	TableState &wanted = wanted_.try_emplace(key, *state).first->second;
+	TableState same = *state;
+
+	same.behind = wanted.behind;
+	same.rows_behind = wanted.rows_behind;
+	if (same == wanted)
+		*state = wanted;
+	else
+		wanted = *state;
+	if (!stream_.states().put(key, state->to_json(), &why))
 		return not_now(why, now);
+	wanted_.erase(key);
 	notice_.over();
-	entry->state = state;
 	return true;
 }
 
-std::optional<uint64_t>
-HandOff::held_from(const TableFrame &table) const
+/* Makes a state durable, and only then enters it. */
+bool
+HandOff::save(Entry *entry, TableState state, Clock::time_point now)
+{
+	if (!store(&state, now))
+		return false;
+	set_state(entry, state);
+	return true;
+}
+
+std::optional<Place>
+HandOff::held_behind(const TableFrame &table) const
 {
 	const Entry *entry = find(table);
 
 	if (entry == nullptr || entry->state.oid != table.oid || entry->state.generation != table.generation ||
 		!entry->state.holds())
 		return std::nullopt;
-	return entry->state.from;
+	return entry->state.behind;
 }
 
 bool
@@ -204,7 +250,7 @@ HandOff::stale(const TableFrame &table) const
 			   table.kind == FrameKind::SnapshotEnd;
 	if (entry->state.generation != table.generation)
 		return entry->state.generation > table.generation;
-	if (entry->ends_at != 0)
+	if (entry->ending)
 		return true;
 	/* It may have got its name back. */
 	return entry->state.phase == TablePhase::Removed &&
@@ -232,7 +278,6 @@ bool
 HandOff::begin_generation(const TableFrame &table, Clock::time_point now)
 {
 	const Entry *before = find(table);
-	Entry entry;
 	TableState state;
 
 	if (before != nullptr)
@@ -244,15 +289,21 @@ HandOff::begin_generation(const TableFrame &table, Clock::time_point now)
 	state.table = table.table;
 	state.oid = table.oid;
 	state.generation = table.generation;
-	state.from = next_possible();
-	if (!save(&entry, state, now))
+	state.behind = ledger_.end(Target::Spill).place;
+	state.rows_behind = ledger_.end(Target::Log).place;
+	if (!store(&state, now))
 		return false;
 	spdlog::info("snapshot {} of table {}.{}: changes are held", table.generation, table.schema, table.table);
 
-	Entry &place = entries_[entry_key(table.schema, table.table)];
+	Entry &entry = entries_[entry_key(table.schema, table.table)];
 
-	retire(&place);
-	place = std::move(entry);
+	retire(&entry);
+	entry.last_held = kNoPlace;
+	entry.closing = entry.ending = false;
+	entry.leftover = kNoPlace;
+	note_activity(&entry);
+	holding_.erase(&entry);
+	set_state(&entry, state);
 	return true;
 }
 
@@ -267,7 +318,7 @@ HandOff::begin_without_snapshot(Entry *entry, const TableFrame &table, Clock::ti
 	state.oid = table.oid;
 	state.generation = table.generation;
 	state.phase = TablePhase::Streaming;
-	state.from = next_possible();
+	state.behind = ledger_.end(Target::Spill).place;
 	state.snapshot = {};
 	if (!save(entry, state, now))
 		return false;
@@ -276,7 +327,7 @@ HandOff::begin_without_snapshot(Entry *entry, const TableFrame &table, Clock::ti
 }
 
 HandOff::Route
-HandOff::route(const TableFrame &table, bool first_of_record, const Position &first, Clock::time_point now)
+HandOff::route(const TableFrame &table, bool may_wait, const Position &first, bool calm, Clock::time_point now)
 {
 	Entry *entry = find(table);
 
@@ -307,7 +358,7 @@ HandOff::route(const TableFrame &table, bool first_of_record, const Position &fi
 		case TablePhase::Snapshot:
 			return Route::Held;
 		case TablePhase::Moving:
-			return entry->closing && first_of_record ? Route::Wait : Route::Held;
+			return entry->closing && may_wait ? Route::Wait : Route::Held;
 		case TablePhase::Streaming:
 		case TablePhase::Removed: /* has begun anew, or is stale */
 			break;
@@ -315,9 +366,12 @@ HandOff::route(const TableFrame &table, bool first_of_record, const Position &fi
 	if (first.lsn >= entry->state.snapshot.lsn)
 		return Route::Events;
 
+	if (!calm)
+		return Route::Wait;
+
 	TableState state = entry->state;
 
-	state.from = next_possible();
+	state.behind = ledger_.end(Target::Spill).place;
 	return begin_moving(entry, state, now) ? Route::Held : Route::Wait;
 }
 
@@ -354,12 +408,35 @@ HandOff::end(Entry *entry, const TableFrame &table, Clock::time_point now, bool 
 }
 
 void
-HandOff::held_sent(const TableFrame &table, uint64_t sequence)
+HandOff::sent(const TableFrame &table, Target target, uint64_t token)
+{
+	Entry *entry = find(table);
+
+	if (entry == nullptr)
+		return;
+	entry->last_token = token;
+	if (target == Target::Log)
+		return;
+	held_.push_back({token, entry});
+}
+
+void
+HandOff::passed(const TableFrame &table)
 {
 	Entry *entry = find(table);
 
 	if (entry != nullptr)
-		entry->last_held = sequence;
+		entry->last_token = std::max(entry->last_token, ledger_.next_token() - 1);
+}
+
+void
+HandOff::held_stored(uint64_t token, Place place)
+{
+	for (; !held_.empty() && held_.front().first <= token; held_.pop_front())
+	{
+		if (held_.front().first == token && place > held_.front().second->last_held)
+			held_.front().second->last_held = place;
+	}
 }
 
 bool
@@ -374,14 +451,14 @@ HandOff::begin(const TableFrame &table, Clock::time_point now)
 
 /* Consumers that are behind may still need what is there of another table, up to its RENAME. */
 bool
-HandOff::purge_events(const TableState &state, uint64_t before, std::string *why)
+HandOff::purge_events(const TableState &state, Place before, std::string *why)
 {
 	return state.shared ||
-		   queue_.purge(events_subject(root_, state.schema, state.table, std::nullopt), before, why);
+		   stream_.log().purge(events_subject(root_, state.schema, state.table, std::nullopt), before, why);
 }
 
 bool
-HandOff::begun(const TableFrame &table, uint64_t sequence, Clock::time_point now)
+HandOff::begun(const TableFrame &table, Place first, Clock::time_point now)
 {
 	const Entry *entry = find(table);
 	std::string why;
@@ -390,12 +467,8 @@ HandOff::begun(const TableFrame &table, uint64_t sequence, Clock::time_point now
 		return true;
 	if (now < retry_at_)
 		return false;
-
-	const TableState &state = entry->state;
-
-	/* Markers published by a publisher before us stand somewhere behind `from`; what little is between stays. */
-	if (!purge_events(state, sequence != 0 ? sequence : state.from, &why) ||
-		!queue_.purge(held(state), state.from, &why))
+	/* Of markers published by a publisher before us the place is not known; what little is between stays. */
+	if (!purge_events(entry->state, first != kNoPlace ? first : entry->state.rows_behind + 1, &why))
 		return not_now(why, now);
 	spdlog::info("snapshot {} of table {}.{} begins", table.generation, table.schema, table.table);
 	return true;
@@ -408,8 +481,7 @@ HandOff::begin_moving(Entry *entry, TableState state, Clock::time_point now)
 	if (!save(entry, state, now))
 		return false;
 	entry->closing = false;
-	retire(entry);
-	entry->mover = std::make_unique<Mover>(state, root_, compression_level_, &queue_);
+	make_mover(entry);
 	begun_moving_ = true;
 	return true;
 }
@@ -425,7 +497,7 @@ HandOff::ended(const TableFrame &table, const Visibility &snapshot, Clock::time_
 		if (!begin_generation(table, now))
 			return false;
 		entry = find(table);
-		entry->state.from = since_ + 1;
+		entry->state.behind = kNoPlace;
 	}
 	if (stale(table) || entry->state.generation != table.generation || entry->state.phase == TablePhase::Streaming)
 		return true;
@@ -441,27 +513,19 @@ HandOff::ended(const TableFrame &table, const Visibility &snapshot, Clock::time_
 	return false;
 }
 
-/*
- * All that was held is moved and stored, and no change came between: from the next frame on changes go directly. The
- * stream's last message stays whatever it is, because its cursors tell the next publisher where to go on.
- */
+/* All that was held is moved and stored, and no change came between: from the next frame on changes go directly. */
 void
 HandOff::finish_moving(Entry *entry, Clock::time_point now)
 {
 	TableState state = entry->state;
-	std::string why;
 
 	state.phase = TablePhase::Streaming;
-	state.from = next_possible();
+	state.behind = ledger_.end(Target::Spill).place;
 	if (!save(entry, state, now))
 		return;
-	entry->mover.reset();
+	retire(entry);
 	entry->closing = false;
 	spdlog::info("table {}.{} streams", state.schema, state.table);
-	/* If this fails, the next snapshot of the table does it. */
-	if (!queue_.purge(held(state), ledger_.stored_sequence(), &why))
-		spdlog::warn("held changes of table {}.{} that were moved are still in the stream: waited for {}", state.schema,
-					 state.table, why);
 }
 
 bool
@@ -483,34 +547,35 @@ bool
 HandOff::remove(Entry *entry, const TableFrame &table, uint64_t since, Clock::time_point now, bool lives_on)
 {
 	TableState state = entry->state;
-	bool held_some = state.holds();
 	bool incomplete = state.phase == TablePhase::Snapshot && !state.shared;
+	Place last = ledger_.end(Target::Log).place;
 	std::string why;
 
 	/* From here on nothing of it is taken up. What is under way could arrive behind the purge. */
-	if (entry->ends_at == 0)
-		entry->ends_at = ledger_.next_sequence();
-	if (next_possible() < entry->ends_at || now < retry_at_)
+	if (!entry->ending)
+	{
+		entry->ending = true;
+		entry->ends_behind = ledger_.next_token() - 1;
+	}
+	if (ledger_.stored_token() < entry->ends_behind || now < retry_at_)
 		return false;
 	state.schema = table.schema;
 	state.table = table.table;
 	state.oid = table.oid;
-	/* The stream's last message stays for now, see finish_moving() and purge_leftover(). */
-	if (held_some && !queue_.purge(held(state), ledger_.stored_sequence(), &why))
-		return not_now(why, now);
-	if (state.phase == TablePhase::Snapshot && !purge_events(state, ledger_.stored_sequence(), &why))
+	/* The stream's last message stays for now, because its cursors tell the next publisher where to go on. */
+	if (state.phase == TablePhase::Snapshot && !purge_events(state, last, &why))
 		return not_now(why, now);
 	state.generation = table.generation;
 	state.since = since;
 	state.shared = state.shared || lives_on;
 	state.phase = TablePhase::Removed;
-	state.from = next_possible();
+	state.behind = ledger_.end(Target::Spill).place;
 	if (!save(entry, state, now))
 		return false;
-	entry->ends_at = 0;
-	entry->leftover = held_some ? ledger_.stored_sequence() : 0;
-	entry->leftover_rows = incomplete;
+	entry->ending = false;
+	entry->leftover = incomplete ? last : kNoPlace;
 	retire(entry);
+	note_activity(entry);
 	spdlog::info("table {}.{} is not published under this name any more", state.schema, state.table);
 	return true;
 }
@@ -520,14 +585,32 @@ void
 HandOff::purge_leftover(Entry *entry, Clock::time_point now)
 {
 	const TableState &state = entry->state;
-	uint64_t behind = entry->leftover + 1;
 	std::string why;
 
-	if (!queue_.purge(held(state), behind, &why) ||
-		(entry->leftover_rows && !queue_.purge(events_subject(root_, state.schema, state.table, std::nullopt), behind, &why)))
+	if (!stream_.log().purge(events_subject(root_, state.schema, state.table, std::nullopt), entry->leftover + 1, &why))
 		not_now(why, now);
 	else
-		entry->leftover = 0;
+		entry->leftover = kNoPlace;
+	note_activity(entry);
+}
+
+/* What is held by no table any more leaves the spill. */
+void
+HandOff::drop_moved(Clock::time_point now)
+{
+	Place lowest = lowest_held().value_or(ledger_.end(Target::Spill).place);
+	std::string why;
+
+	if (lowest > dropped_)
+	{
+		if (!stream_.spill().drop(lowest, &why))
+		{
+			not_now(why, now);
+			return;
+		}
+		dropped_ = lowest;
+	}
+	drop_due_ = false;
 }
 
 /* Rows that are not complete never will be: they come anew, under the other name. */
@@ -550,28 +633,25 @@ HandOff::step(bool holding, Clock::time_point now)
 {
 	retired_.clear();
 	begun_moving_ = false;
-	for (auto &[key, entry] : entries_)
+	if (drop_due_ && now >= retry_at_)
+		drop_moved(now);
+	for (auto next = active_.begin(); next != active_.end();)
 	{
-		if (entry.leftover != 0 && ledger_.stored_sequence() > entry.leftover && now >= retry_at_)
+		/* It may leave the set. */
+		Entry &entry = **next++;
+
+		if (entry.leftover != kNoPlace && ledger_.end(Target::Log).place > entry.leftover && now >= retry_at_)
 			purge_leftover(&entry, now);
 		if (!entry.mover)
 			continue;
 
 		Mover &mover = *entry.mover;
-		uint64_t stored = ledger_.stored_sequence();
 
-		mover.fetch(entry.last_held, stored, now);
-		if (mover.starved())
-		{
-			std::string why;
-			std::optional<uint64_t> last = queue_.last_sequence(held(entry.state), &why);
-
-			if (last)
-				entry.last_held = std::min(entry.last_held, *last);
-		}
+		mover.fetch(entry.last_held, now);
 		if (mover.nearly())
 			entry.closing = true;
-		if (!holding && now >= retry_at_ && mover.caught_up(entry.last_held, stored))
+		if (!holding && now >= retry_at_ && acknowledged(entry) &&
+			mover.caught_up(entry.last_held, ledger_.stored_token()))
 			finish_moving(&entry, now);
 	}
 }
@@ -579,10 +659,10 @@ HandOff::step(bool holding, Clock::time_point now)
 void
 HandOff::append_movers(std::vector<Source *> *sources)
 {
-	for (auto &[key, entry] : entries_)
+	for (Entry *entry : active_)
 	{
-		if (entry.mover)
-			sources->push_back(entry.mover.get());
+		if (entry->mover)
+			sources->push_back(entry->mover.get());
 	}
 }
 
@@ -596,25 +676,33 @@ HandOff::step_at(Clock::time_point latest) const
 		return now;
 	if (retry_at_ > now)
 		latest = std::min(latest, retry_at_);
-	for (const auto &[key, entry] : entries_)
+	for (const Entry *entry : active_)
 	{
-		if (entry.mover && entry.mover->retry_at() > now)
-			latest = std::min(latest, entry.mover->retry_at());
+		if (entry->mover && entry->mover->retry_at() > now)
+			latest = std::min(latest, entry->mover->retry_at());
 	}
 	return latest;
 }
 
-std::vector<std::string>
-HandOff::held_tables() const
+std::vector<HandOff::Holding>
+HandOff::holding() const
 {
-	std::vector<std::string> tables;
+	std::vector<Holding> tables;
 
-	for (const auto &[key, entry] : entries_)
-	{
-		if (entry.state.holds())
-			tables.push_back(entry.state.schema + "." + entry.state.table);
-	}
+	for (const Entry *entry : holding_)
+		tables.push_back({entry->state.schema, entry->state.table, entry->state.phase == TablePhase::Moving,
+						  entry->mover ? entry->mover->pending() : 0, entry->since});
 	return tables;
+}
+
+std::optional<Place>
+HandOff::lowest_held() const
+{
+	std::optional<Place> lowest;
+
+	for (const Entry *entry : holding_)
+		lowest = std::min(lowest.value_or(entry->state.behind), entry->state.behind);
+	return lowest;
 }
 
 } // namespace siphon

@@ -13,7 +13,9 @@
  *              are not complete; what is left of g is dropped. A table that was dropped comes to be removed in front of
  *              its DROP, which follows what its moving has to move.
  *
- * A new phase is durable before anything follows from it. Frames of generations before g are dropped.
+ * A new phase is durable before anything follows from it. Frames of generations before g are dropped. Where a table's
+ * changes go - directly, or held - changes only when all of its messages that are under way are stored: so a publisher that
+ * reads the ring's frames again sends each to the log that it was sent to before, whose cursor tells whether it is there.
  *
  * All that holds for the table that has a name. It gets it with its first frame behind the place at which the one before
  * it lost it, whatever their generations are; what is decoded once more, of a table that had the name before that, is
@@ -23,9 +25,11 @@
 #define SIPHON_HAND_OFF_H
 
 #include <chrono>
+#include <deque>
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -33,7 +37,7 @@
 #include "ledger.h"
 #include "log.h"
 #include "mover.h"
-#include "queue.h"
+#include "stream/stream.h"
 #include "table_state.h"
 
 namespace siphon {
@@ -54,18 +58,20 @@ class HandOff
 public:
 	using Clock = std::chrono::steady_clock;
 
-	HandOff(const std::string &subject_root, int compression_level, Queue *queue, const Ledger *ledger)
-		: root_(subject_root), compression_level_(compression_level), queue_(*queue), ledger_(*ledger)
+	HandOff(const std::string &subject_root, int compression_level, Stream *stream, const Ledger *ledger)
+		: root_(subject_root), compression_level_(compression_level), stream_(*stream), ledger_(*ledger)
 	{
 	}
 
+	/* What the state store holds, when it is read first. Fatal if a publisher of a former release has held changes. */
+	void load(const std::map<std::string, std::string> &entries);
 	/*
-	 * The log was read up to its end: its history begins behind `since`, these are its cursors, and the last message on
-	 * each subject. Forgets what was under way. False with *why: not now.
+	 * The logs were read up to their ends; the log has these cursors. Forgets what was under way. False with *why: not
+	 * yet.
 	 */
-	bool settle(const Cursors &cursors, uint64_t since, const std::vector<StoredMessage> &messages, std::string *why);
-	/* A new history has begun behind this place: what was kept of tables before counts no more. */
-	void forget(uint64_t since);
+	bool settle(const Cursors &cursors, std::string *why);
+	/* A new history has begun: what was kept of tables before counts no more. */
+	void forget();
 
 	enum class Route {
 		Events,
@@ -73,19 +79,26 @@ public:
 		Drop, /* of a generation that is over */
 		Wait  /* ask again later */
 	};
-	/* Where to a frame of kind Changes, Held, Dropped or Snapshot goes, and the events in it from `first` on. */
-	Route route(const TableFrame &table, bool first_of_record, const Position &first, Clock::time_point now);
-	/* A message on the table's held subject is under way to this place. */
-	void held_sent(const TableFrame &table, uint64_t sequence);
-	/* The table's changes are held, and those from this place on are still to be moved. nullopt: they are not held. */
-	std::optional<uint64_t> held_from(const TableFrame &table) const;
+	/*
+	 * Where to a frame of kind Changes, Held, Dropped or Snapshot goes, and the events in it from `first` on. may_wait:
+	 * nothing of its record is in a log, nor may be. calm: all that was read of its ring before is acknowledged.
+	 */
+	Route route(const TableFrame &table, bool may_wait, const Position &first, bool calm, Clock::time_point now);
+	/* A message of the decoder for this table is under way to a log. */
+	void sent(const TableFrame &table, Target target, uint64_t token);
+	/* A frame of the table was read that one of the logs has already. */
+	void passed(const TableFrame &table);
+	/* A message in the spill is stored. */
+	void held_stored(uint64_t token, Place place);
+	/* The table's changes are held, and those behind this place are still to be moved. nullopt: they are not held. */
+	std::optional<Place> held_behind(const TableFrame &table) const;
 	/* The frame is of a generation that is over, or of a table that does not have the name any more. */
 	bool stale(const TableFrame &table) const;
 
 	/* These three are repeated until they are true. Before SnapshotBegin is published: */
 	bool begin(const TableFrame &table, Clock::time_point now);
-	/* When it is stored on all partitions, the first at this place (0: not known). */
-	bool begun(const TableFrame &table, uint64_t sequence, Clock::time_point now);
+	/* When it is stored on all partitions, the first at this place (kNoPlace: not known). */
+	bool begun(const TableFrame &table, Place first, Clock::time_point now);
 	/* When SnapshotEnd is stored on all partitions. True when all that was held is moved. */
 	bool ended(const TableFrame &table, const Visibility &snapshot, Clock::time_point now);
 
@@ -93,60 +106,86 @@ public:
 	bool removed(const TableFrame &table, Clock::time_point now);
 	bool left(const TableFrame &table, Clock::time_point now);
 
-	/* Moves on. holding: a message to a held subject is prepared, or the rest of a record on one is to come. */
+	/*
+	 * Moves on. holding: a message to a held subject is prepared, or the rest of a record on one is to come; or the decoder's
+	 * ring is not read yet up to where it was read before.
+	 */
 	void step(bool holding, Clock::time_point now);
 	/* Appends the sources of what is being moved; good until the next step() or settle(). */
 	void append_movers(std::vector<Source *> *sources);
 	/* When to step() again at the latest. */
 	Clock::time_point step_at(Clock::time_point latest) const;
 
-	/* As schema.table: those whose changes are held. */
-	std::vector<std::string> held_tables() const;
+	/* How many movers there are. */
+	size_t moving() const { return movers_; }
+
+	/* A table whose changes are held, and since when this publisher knows that they are. */
+	struct Holding
+	{
+		std::string schema;
+		std::string table;
+		bool moving;
+		uint64_t pending; /* messages still to be moved, as far as it is known */
+		Clock::time_point since;
+	};
+	std::vector<Holding> holding() const;
+	/* Nothing behind this place of the spill may be missing. nullopt: nothing is held. */
+	std::optional<Place> lowest_held() const;
 
 private:
 	struct Entry
 	{
 		TableState state;
-		uint64_t last_held = 0; /* sequence of the last held message, perhaps still under way; 0: none */
-		bool closing = false;   /* changes wait, so that the mover catches up */
-		uint64_t leftover = 0; /* it was removed when this message, which may be of it, was the stream's last; 0: done with */
-		bool leftover_rows = false; /* and its rows were not complete */
-		uint64_t ends_at = 0;   /* it is being removed, and no message of it takes this place or a later one; 0: it is not */
+		uint64_t last_token = 0; /* the decoder's frames of the table that were read are acknowledged with this message */
+		Place last_held = kNoPlace; /* the last held message that is known to be stored */
+		bool closing = false;    /* changes wait, so that the mover catches up */
+		Place leftover = kNoPlace; /* rows that were not complete; this message, which may be one, was the last then */
+		uint64_t ends_behind = 0; /* it is being removed, and no message of it has a greater token; 0: it is not */
+		bool ending = false;
+		Clock::time_point since{}; /* its changes are held */
 		std::unique_ptr<Mover> mover;
+
+		bool active() const { return mover || leftover != kNoPlace; }
 	};
 	using Entries = std::map<std::string, Entry, std::less<>>;
 
 	Entry *find(const TableFrame &table);
 	const Entry *find(const TableFrame &table) const;
-	bool load(std::string *why);
-	bool find_late(const std::vector<StoredMessage> &messages, std::string *why);
-	bool save(Entry *entry, const TableState &state, Clock::time_point now);
+	bool store(TableState *state, Clock::time_point now);
+	bool save(Entry *entry, TableState state, Clock::time_point now);
 	bool take_name(const TableFrame &table, Clock::time_point now);
 	bool begin_generation(const TableFrame &table, Clock::time_point now);
 	bool begin_without_snapshot(Entry *entry, const TableFrame &table, Clock::time_point now);
 	Route route_drop(const TableFrame &table, Clock::time_point now);
 	bool end(Entry *entry, const TableFrame &table, Clock::time_point now, bool lives_on);
-	bool purge_events(const TableState &state, uint64_t before, std::string *why);
+	bool purge_events(const TableState &state, Place before, std::string *why);
 	bool remove(Entry *entry, const TableFrame &table, uint64_t since, Clock::time_point now, bool lives_on);
 	bool begin_moving(Entry *entry, TableState state, Clock::time_point now);
 	void finish_moving(Entry *entry, Clock::time_point now);
 	void purge_leftover(Entry *entry, Clock::time_point now);
 	void retire(Entry *entry);
 	bool not_now(const std::string &why, Clock::time_point now);
+	void set_state(Entry *entry, const TableState &state);
+	void note_activity(Entry *entry);
+	bool acknowledged(const Entry &entry) const;
+	void drop_moved(Clock::time_point now);
+	void make_mover(Entry *entry);
 	std::string held(const TableState &state) const;
-	/* No message that will be published takes an earlier place. */
-	uint64_t next_possible() const { return ledger_.stored_sequence() + 1; }
-
 	const std::string root_;
 	const int compression_level_;
-	Queue &queue_;
+	Stream &stream_;
 	const Ledger &ledger_;
-	bool loaded_ = false;
-	uint64_t since_ = 0; /* the stream's history begins behind it */
 	WaitNotice notice_;
-	Entries entries_;                             /* by schema, NUL, table */
+	std::map<std::string, TableState> wanted_; /* states that are being made durable, by their key */
+	Entries entries_;             /* by schema, NUL, table; an entry stays where it is */
+	std::set<Entry *> active_;    /* those that step() has to look at */
+	std::set<Entry *> holding_;   /* those whose changes are held */
+	size_t movers_ = 0;
+	std::deque<std::pair<uint64_t, Entry *>> held_; /* messages to the spill that are under way, by token */
+	bool drop_due_ = false;       /* what was moved can go */
+	Place dropped_ = kNoPlace;    /* everything in front of it has gone */
 	std::vector<std::unique_ptr<Mover>> retired_; /* that append_movers() may have named since the last step() */
-	Clock::time_point retry_at_;                  /* nothing is asked of the queue before */
+	Clock::time_point retry_at_;                  /* nothing is asked of the stream before */
 	bool begun_moving_ = false;                   /* since the last step() */
 };
 

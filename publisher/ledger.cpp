@@ -4,12 +4,13 @@
 namespace siphon {
 
 void
-Ledger::settle(uint64_t last_sequence)
+Ledger::settle(const End &log, const End &spill)
 {
 	first_token_ += messages_.size();
 	messages_.clear();
 	acks_.clear();
-	first_sequence_ = last_sequence + 1;
+	ends_[static_cast<int>(Target::Log)] = log;
+	ends_[static_cast<int>(Target::Spill)] = spill;
 	bytes_ = 0;
 	bulk_messages_ = 0;
 	bulk_bytes_ = 0;
@@ -29,9 +30,10 @@ Ledger::room(size_t bytes, bool bulk) const
 }
 
 void
-Ledger::add(size_t bytes, uint32_t source, uint64_t frame_end, bool bulk, Clock::time_point now)
+Ledger::add(size_t bytes, uint32_t source, uint64_t frame_end, bool bulk, Target target, uint64_t message,
+			Clock::time_point now)
 {
-	messages_.push_back({frame_end, now, bytes, source, bulk, false, false, false});
+	messages_.push_back({frame_end, now, bytes, message, kNoPlace, source, target, bulk, false, false});
 	bytes_ += bytes;
 	bulk_messages_ += bulk ? 1 : 0;
 	bulk_bytes_ += bulk ? bytes : 0;
@@ -49,7 +51,7 @@ Ledger::skip(uint32_t source, uint64_t frame_end)
 			return;
 		}
 	}
-	acks_.push_back({source, frame_end});
+	acks_.push_back({source, 0, Target::Log, kNoPlace, frame_end});
 }
 
 void
@@ -76,19 +78,14 @@ Ledger::answer(uint64_t token)
 }
 
 void
-Ledger::stored(uint64_t token, uint64_t sequence)
+Ledger::stored(uint64_t token, Place place)
 {
-	uint64_t expected = first_sequence_ + (token - first_token_);
 	Entry *entry = answer(token);
 
 	if (entry == nullptr)
 		return;
-	if (sequence != expected)
-	{
-		broken_ = true;
-		return;
-	}
-	entry->stored = entry->placed = true;
+	entry->stored = true;
+	entry->place = place;
 	advance();
 }
 
@@ -117,16 +114,15 @@ Ledger::advance()
 	while (!messages_.empty() && messages_.front().stored)
 	{
 		const Entry &front = messages_.front();
-		bool placed = front.placed;
 
-		if (front.frame_end != 0)
-			acks_.push_back({front.source, front.frame_end});
+		acks_.push_back({front.source, first_token_, front.target, front.place, front.frame_end});
+		if (front.place != kNoPlace)
+			ends_[static_cast<int>(front.target)] = {front.place, front.message};
 		bytes_ -= front.bytes;
 		bulk_messages_ -= front.bulk ? 1 : 0;
 		bulk_bytes_ -= front.bulk ? front.bytes : 0;
 		messages_.pop_front();
 		first_token_++;
-		first_sequence_ += placed ? 1 : 0;
 	}
 }
 

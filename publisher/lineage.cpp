@@ -28,8 +28,9 @@ random_name()
 	return format_lsn((uint64_t{random()} << 32) | random());
 }
 
-Lineage::Lineage(const std::string &application, Queue *queue)
-	: application_(application), instance_(random_name()), queue_(*queue)
+Lineage::Lineage(const std::string &application, bool take_over, size_t in_flight, Stream *stream)
+	: application_(application), take_over_(take_over), own_in_flight_(in_flight), instance_(random_name()),
+	  stream_(*stream), in_flight_(in_flight)
 {
 }
 
@@ -50,29 +51,93 @@ hex(const json &value)
 	return number;
 }
 
-bool
-Lineage::read_record(std::string *why)
+void
+Lineage::read_record(const std::optional<std::string> &text)
 {
-	std::optional<std::string> text;
-
-	if (!queue_.read_state(kOriginKey, &text, why))
-		return false;
 	record_.reset();
 	if (!text)
-		return true;
+		return;
 	try
 	{
 		json value = json::parse(*text);
+		Record record{};
 
-		record_ = {hex(value.at("history")), value.at("since"), hex(value.at("epoch")), value.at("timeline"),
-				   value.at("drops")};
+		if (value.contains("system_identifier"))
+		{
+			const std::string &identifier = value.at("system_identifier").get_ref<const std::string &>();
+
+			record.system_identifier = std::stoull(identifier);
+			record.database = value.at("database");
+		}
+		record.history = hex(value.at("history"));
+		record.since = value.at("since");
+		record.epoch = hex(value.at("epoch"));
+		record.timeline = value.at("timeline");
+		if (value.contains("again"))
+			record.again = {value["again"].at("log"), value["again"].at("spill")};
+		record_ = record;
 	}
 	catch (const std::exception &error)
 	{
-		throw Fatal(ExitCode::StreamRefused, "entry \"" + std::string(kOriginKey) + "\" of the key-value bucket of " +
-												 queue_.describe() + " can't be read (" + error.what() +
+		throw Fatal(ExitCode::StreamRefused, "entry \"" + std::string(kOriginKey) + "\" of the state store of " +
+												 stream_.describe() + " can't be read (" + error.what() +
 												 "): delete it; " + resync_advice(application_));
 	}
+}
+
+/* A member of the entry of a publisher; what it is not, is `otherwise`. */
+static json
+publisher_member(const std::optional<std::string> &entry, const char *key, const json &otherwise)
+{
+	json value = json::parse(entry.value_or(""), nullptr, false);
+
+	if (!value.is_object() || !value.contains(key) || value[key].type() != otherwise.type())
+		return otherwise;
+	return value[key];
+}
+
+bool
+Lineage::refresh(std::string *why)
+{
+	std::optional<std::string> publisher;
+	std::optional<std::string> origin;
+	std::string reason;
+	/* Both are asked for at once. Once it has claimed, what others write is not this publisher's any more. */
+	bool origin_known = stream_.states().get(kOriginKey, !claimed_, &origin, why);
+	bool publisher_known = stream_.states().get(kPublisherKey, !claimed_, &publisher, &reason);
+
+	if (!origin_known || !publisher_known)
+	{
+		if (why->empty())
+			*why = reason;
+		return false;
+	}
+	if (!claimed_)
+	{
+		uint64_t former = publisher_member(publisher, "in_flight", uint64_t{0});
+
+		/* More would be a mistake, or somebody's joke. */
+		in_flight_ = std::max<size_t>(own_in_flight_, std::min<uint64_t>(former, 65536));
+		read_record(origin);
+		return true;
+	}
+
+	std::string instance = publisher_member(publisher, "instance", "");
+
+	if (!publisher)
+		throw Fatal(ExitCode::StreamRefused, "the state store of " + stream_.describe() +
+												 " was emptied by somebody; " + resync_advice(application_));
+	if (instance != instance_)
+	{
+		std::string host = publisher_member(publisher, "host", "?");
+		uint64_t pid = publisher_member(publisher, "pid", uint64_t{0});
+
+		throw Fatal(ExitCode::Replaced,
+					"another publisher has taken over application " + application_ +
+						(instance.empty() ? "" : " (process " + std::to_string(pid) + " on host " + host + ")") +
+						"; this one ends");
+	}
+	read_record(origin);
 	return true;
 }
 
@@ -81,80 +146,57 @@ Lineage::claim(std::string *why)
 {
 	char host[256] = "";
 
+	if (claimed_)
+		return true;
 	gethostname(host, sizeof(host) - 1);
 
-	json value = {{"instance", instance_}, {"host", host}, {"pid", getpid()}};
+	json value = {{"instance", instance_},
+				  {"host", host},
+				  {"pid", static_cast<uint64_t>(getpid())},
+				  {"in_flight", static_cast<uint64_t>(own_in_flight_)}};
 
-	return queue_.write_state(kPublisherKey, value.dump(-1, ' ', false, json::error_handler_t::replace), why);
+	try
+	{
+		claimed_ = stream_.states().put(kPublisherKey, value.dump(-1, ' ', false, json::error_handler_t::replace), why);
+	}
+	catch (const Fatal &fatal)
+	{
+		if (fatal.code != ExitCode::Replaced)
+			throw;
+		/* Somebody was faster; that is looked at, and then who comes last has it. */
+		*why = "the publisher that has just claimed application " + application_;
+	}
+	return claimed_;
 }
 
-bool
-Lineage::settle(std::string *why)
+/* Another database's stream is another's, until somebody says otherwise. */
+void
+Lineage::check_owner(const Origin &origin) const
 {
-	if (!claimed_)
-	{
-		if (!claim(why) || !read_record(why))
-			return false;
-		claimed_ = true;
-		return true;
-	}
-
-	std::optional<std::string> text;
-
-	if (!queue_.read_state(kPublisherKey, &text, why))
-		return false;
-
-	json value = json::parse(text.value_or(""), nullptr, false);
-	std::string instance = value.is_object() ? value.value("instance", "") : "";
-
-	if (!text)
-		throw Fatal(ExitCode::StreamRefused, "the key-value bucket of " + queue_.describe() +
-												 " was emptied by somebody; " + resync_advice(application_));
-	if (instance != instance_)
-		throw Fatal(ExitCode::StreamRefused,
-					"another publisher has taken over application " + application_ +
-						(instance.empty() ? ""
-										  : " (process " + std::to_string(value.value("pid", 0)) + " on host " +
-												value.value("host", "?") + ")") +
-						"; this one ends");
-	return read_record(why);
+	if (!record_ || record_->system_identifier == 0 ||
+		(record_->system_identifier == origin.system_identifier && record_->database == origin.database) ||
+		take_over_ || origin.take_over != 0)
+		return;
+	throw Fatal(ExitCode::StreamRefused,
+				stream_.describe() + " belongs to another database: that with OID " +
+					std::to_string(record_->database) + " of the PostgreSQL system " +
+					std::to_string(record_->system_identifier) + ", and this is " + std::to_string(origin.database) +
+					" of " + std::to_string(origin.system_identifier) +
+					"; give this application another name, or start this publisher with another --subject-prefix; if this "
+					"database is to publish there from now on, once with --take-over");
 }
 
 void
-Lineage::check_first(uint64_t first)
+Lineage::check_history(uint64_t history, Place end) const
 {
-	std::string why;
-
-	if (!record_ || record_->drops)
-		return;
-	if (first == 0)
-	{
-		Record record = *record_;
-
-		/* If that fails, the next look does it. */
-		record.drops = true;
-		write(record, &why);
-		return;
-	}
-	/* The message that begins the history is never removed by a publisher. */
-	if (first > record_->since)
-		throw Fatal(ExitCode::StreamRefused,
-					queue_.describe() + " was emptied by somebody: what stood before sequence " +
-						std::to_string(first) + " is gone, and who had not read it can't any more; " +
-						resync_advice(application_));
-}
-
-void
-Lineage::check_history(uint64_t history, uint64_t last_sequence) const
-{
-	if (!record_ || (record_->history == history && last_sequence < record_->since))
-		throw Fatal(ExitCode::StreamRefused, queue_.describe() +
+	if (!record_ || (record_->history == history && end < record_->since))
+		throw Fatal(ExitCode::StreamRefused, stream_.describe() +
 												 " has lost what it had acknowledged: it, or its key-value bucket, was "
 												 "deleted, or it is another one than before; " +
 												 resync_advice(application_));
 	if (record_->history != history)
 		throw Fatal(ExitCode::StreamRefused,
-					queue_.describe() + " does not hold what this server has published as application " + application_ +
+					stream_.describe() + " does not hold what this server has published as application " + application_ +
 						", but what another server, or a new application of that "
 						"name, does; if this one is to go on in its place: " +
 						resync_advice(application_));
@@ -165,25 +207,28 @@ Lineage::refuse_twin() const
 {
 	throw Fatal(ExitCode::StreamRefused,
 				"another server, perhaps a copy of this one, publishes as application " + application_ + " to " +
-					queue_.describe() + " (ring " + format_lsn(record_->epoch) +
+					stream_.describe() + " (ring " + format_lsn(record_->epoch) +
 					"): drop the application on one of them with SELECT siphon_drop_application('" + application_ +
 					"'); if this one is to go on in its place: " + resync_advice(application_));
 }
 
 void
-Lineage::check_continued(uint64_t history, uint64_t epoch, uint64_t last_sequence) const
+Lineage::check_continued(uint64_t history, uint64_t epoch, Place end) const
 {
-	check_history(history, last_sequence);
+	check_history(history, end);
 	if (record_->epoch != epoch)
 		refuse_twin();
 }
 
 bool
-Lineage::begins(const Origin &origin, uint64_t last_sequence) const
+Lineage::begins(const Origin &origin, Place end) const
 {
 	if (!current(origin.history) && origin.acknowledged == 0)
+	{
+		check_owner(origin);
 		return true;
-	check_history(origin.history, last_sequence);
+	}
+	check_history(origin.history, end);
 
 	uint32_t count = std::min(origin.epoch_count, kOriginEpochs);
 
@@ -209,7 +254,7 @@ Lineage::check_timeline(const Origin &origin, const Position &newest) const
 		{
 			if (begin == 0 || newest.lsn < begin)
 				return;
-			throw Fatal(ExitCode::StreamRefused, queue_.describe() + " holds changes up to " + format_lsn(newest.lsn) +
+			throw Fatal(ExitCode::StreamRefused, stream_.describe() + " holds changes up to " + format_lsn(newest.lsn) +
 													 " that this server does not have: it left timeline " +
 													 std::to_string(record_->timeline) + " at " + format_lsn(begin) +
 													 ", and so has lost them in a failover; " +
@@ -218,7 +263,7 @@ Lineage::check_timeline(const Origin &origin, const Position &newest) const
 		begin = timeline.begin;
 	}
 	throw Fatal(ExitCode::StreamRefused,
-				queue_.describe() + " holds changes of timeline " + std::to_string(record_->timeline) +
+				stream_.describe() + " holds changes of timeline " + std::to_string(record_->timeline) +
 					", from which this server does not descend; " + resync_advice(application_));
 }
 
@@ -228,23 +273,46 @@ Lineage::write(const Record &record, std::string *why)
 	json value = {{"history", format_lsn(record.history)},
 				  {"since", record.since},
 				  {"epoch", format_lsn(record.epoch)},
-				  {"timeline", record.timeline},
-				  {"drops", record.drops}};
+				  {"timeline", record.timeline}};
 
-	if (!queue_.write_state(kOriginKey, value.dump(), why))
+	/* JSON's numbers are not for 64 bits everywhere. */
+	if (record.system_identifier != 0)
+		value.update({{"system_identifier", std::to_string(record.system_identifier)}, {"database", record.database}});
+	if (record.again)
+		value["again"] = {{"log", record.again->log}, {"spill", record.again->spill}};
+	if (!stream_.states().put(kOriginKey, value.dump(), why))
 		return false;
 	record_ = record;
 	return true;
 }
 
 bool
-Lineage::enter(const Origin &origin, uint64_t epoch, uint64_t last_sequence, std::string *why)
+Lineage::enter(const Origin &origin, uint64_t epoch, Place end, bool again, std::string *why)
 {
 	bool same = current(origin.history);
+	Record record{origin.system_identifier,
+				  origin.database,
+				  origin.history,
+				  same ? record_->since : end,
+				  epoch,
+				  origin.timelines[0].id,
+				  std::nullopt};
 
-	return write(
-		{origin.history, same ? record_->since : last_sequence, epoch, origin.timelines[0].id, same && record_->drops},
-		why);
+	if (same && again)
+		record.again = noted_;
+	return write(record, why);
+}
+
+bool
+Lineage::caught_up(std::string *why)
+{
+	if (!record_ || !record_->again)
+		return true;
+
+	Record record = *record_;
+
+	record.again.reset();
+	return write(record, why);
 }
 
 } // namespace siphon

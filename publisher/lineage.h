@@ -1,27 +1,29 @@
 /*
- * Who may publish to the application's stream, and what continues what is in it. Two entries of the key-value bucket
- * keep that:
+ * Who may publish to the application's stream, and what continues what is in it. Two entries of the state store keep that:
  *
  *   publisher   the process that publishes; the next one writes itself in, and the one before, should it still live,
  *               finds itself replaced
- *   origin      the history that the stream holds, since which place in the stream, and the decoder's ring and the
- *               timeline that were published from last
+ *   origin      the owner: PostgreSQL's system identifier and database; the history that the stream holds, and behind which
+ *               place; the decoder's ring and the timeline that were published from last; and, while that ring may still
+ *               bring what the stream has already, behind which places the logs hold it
  *
  * A decoder's ring says where it comes from (see src/origin.h). A history that is not the stream's may begin there if
- * nothing of it was ever acknowledged; one that is may go on, if its decoder descends from the one that was published
- * from last, and the server has not lost what was published in a failover. Everything else is refused, because it
- * would be a gap, or two servers at a time.
+ * nothing of it was ever acknowledged, and the stream is its owner's, or taken over by explicit wish; one that is may go
+ * on, if its decoder descends from the one that was published from last, and the server has not lost what was published in
+ * a failover. Everything else is refused, because it would be a gap, or two servers at a time. Nothing is written before
+ * all checks have said yes.
  */
 #ifndef SIPHON_LINEAGE_H
 #define SIPHON_LINEAGE_H
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 
 #include "../src/origin.h"
 #include "../src/ring.h"
-#include "queue.h"
+#include "stream/stream.h"
 
 namespace siphon {
 
@@ -31,61 +33,76 @@ std::string resync_advice(const std::string &application);
 class Lineage
 {
 public:
-	Lineage(const std::string &application, Queue *queue);
+	/* `take_over`: the user wishes to publish to another owner's stream. in_flight: messages that may be under way. */
+	Lineage(const std::string &application, bool take_over, size_t in_flight, Stream *stream);
+
+	/* Reads what the state store says. Fatal(Replaced) if another publisher has taken over. False: not yet. */
+	bool refresh(std::string *why);
+	/* Takes the application over, once all checks have said yes. False: not yet. */
+	bool claim(std::string *why);
+	/* How many messages this publisher, or the one before it, may have had under way. */
+	size_t in_flight() const { return in_flight_; }
 
 	/*
-	 * The log was read up to its end: takes the application over, the first time, and finds out whether somebody else
-	 * has, later. Fatal if so. False with *why: not now.
+	 * A ring whose origin was dealt with before, by a publisher before us perhaps, goes on. Fatal if the log, which ends
+	 * at this place, does not hold its history any more, or was published to from another ring since.
 	 */
-	bool settle(std::string *why);
-
-	/*
-	 * The stream begins at this sequence, 0 if its settings take messages away, which is remembered. Fatal if somebody
-	 * else has taken away what of the history stood before it.
-	 */
-	void check_first(uint64_t first);
-	/*
-	 * A ring whose origin was dealt with before, by a publisher before us perhaps, goes on. Fatal if the stream does
-	 * not hold its history any more, or was published to from another ring since.
-	 */
-	void check_continued(uint64_t history, uint64_t epoch, uint64_t last_sequence) const;
+	void check_continued(uint64_t history, uint64_t epoch, Place end) const;
 	/* True: a new history begins; false: the stream's goes on. Fatal: neither. */
-	bool begins(const Origin &origin, uint64_t last_sequence) const;
+	bool begins(const Origin &origin, Place end) const;
 	/* `newest`: the greatest position in the stream. Fatal if the server does not have what was published. */
 	void check_timeline(const Origin &origin, const Position &newest) const;
 	/*
-	 * Makes durable that the decoder's ring of this epoch is published from; for a new history, since which place.
-	 * False with *why: not now.
+	 * Makes durable that the decoder's ring of this epoch is published from; for a new history, behind which place. again:
+	 * it brings what the logs have already behind the places that were noted. False: not yet.
 	 */
-	bool enter(const Origin &origin, uint64_t epoch, uint64_t last_sequence, std::string *why);
+	bool enter(const Origin &origin, uint64_t epoch, Place end, bool again, std::string *why);
+	/* The ring brings nothing any more that the logs have. False: not yet. */
+	bool caught_up(std::string *why);
 
 	/* The history is the stream's, and was published from another ring than this last. */
 	bool left(uint64_t history, uint64_t epoch) const { return current(history) && record_->epoch != epoch; }
 	bool current(uint64_t history) const { return record_ && record_->history == history; }
 	/* The stream holds the history behind this place. */
-	uint64_t since() const { return record_ ? record_->since : 0; }
+	Place since() const { return record_ ? record_->since : kNoPlace; }
+
+	/* Places in the logs behind which they hold what the ring may bring once more. */
+	struct Again
+	{
+		Place log;
+		Place spill;
+	};
+	std::optional<Again> again() const { return record_ ? record_->again : std::nullopt; }
+	/* Those of the decoder's ring that is about to be entered. */
+	void note_again(const Again &places) { noted_ = places; }
 
 private:
 	struct Record
 	{
+		uint64_t system_identifier; /* 0: written by a release that did not know it */
+		uint32_t database;
 		uint64_t history;
-		uint64_t since;
+		Place since;
 		uint64_t epoch;
 		uint32_t timeline;
-		bool drops; /* settings of the stream have taken messages away, or may have */
+		std::optional<Again> again;
 	};
 
-	bool read_record(std::string *why);
+	void read_record(const std::optional<std::string> &text);
 	bool write(const Record &record, std::string *why);
-	bool claim(std::string *why);
-	void check_history(uint64_t history, uint64_t last_sequence) const;
+	void check_owner(const Origin &origin) const;
+	void check_history(uint64_t history, Place end) const;
 	[[noreturn]] void refuse_twin() const;
 
 	const std::string application_;
+	const bool take_over_;
+	const size_t own_in_flight_;
 	const std::string instance_; /* of this process */
-	Queue &queue_;
+	Stream &stream_;
 	bool claimed_ = false;
+	size_t in_flight_;
 	std::optional<Record> record_;
+	Again noted_{kNoPlace, kNoPlace};
 };
 
 } // namespace siphon

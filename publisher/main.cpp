@@ -10,11 +10,11 @@
 #include "config.h"
 #include "exit_codes.h"
 #include "http_server.h"
-#include "jetstream.h"
 #include "log.h"
 #include "monitor.h"
 #include "publisher.h"
 #include "ring_directory.h"
+#include "stream/jetstream/jetstream_stream.h"
 #include "subject.h"
 
 namespace siphon {
@@ -81,9 +81,9 @@ publish(int argc, char **argv)
 	{
 		try
 		{
-			JetStream queue(config->nats_url, config->nats_login, "siphon-publisher " + config->application, welcome, plan,
-							&wakeup, &stop_requests);
-			Publisher publisher(*config, &directory, &queue, &wakeup, &stop_requests, &monitor);
+			JetStream stream(config->nats_url, config->nats_login, "siphon-publisher " + config->application, welcome,
+							 config->jetstream_api, plan, &wakeup, &stop_requests);
+			Publisher publisher(*config, &directory, &stream, &wakeup, &stop_requests, &monitor);
 
 			publisher.run();
 			return static_cast<int>(ExitCode::Clean);

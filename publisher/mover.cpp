@@ -12,16 +12,21 @@
 namespace siphon {
 
 static constexpr std::chrono::milliseconds kRetry{100};
+/* Messages that are read ahead of what is published. */
+static constexpr size_t kReadAhead = 64;
+/* How often to look whether less is left, and how often it may not be. */
+static constexpr std::chrono::seconds kBacklogLook{5};
+static constexpr int kLooksInVain = 3;
 
-Mover::Mover(const TableState &state, const std::string &subject_root, int compression_level, Queue *queue)
-	: Source("moved-" + std::to_string(state.oid), 0, true), state_(state), root_(subject_root), queue_(*queue),
+Mover::Mover(const TableState &state, const std::string &subject_root, int compression_level, Stream *stream)
+	: Source("moved-" + std::to_string(state.oid), 0, false), state_(state), root_(subject_root), stream_(*stream),
 	  held_(held_subject(subject_root, state.schema, state.table, std::nullopt)), record_(compression_level)
 {
-	resume(nullptr, 0);
+	resume(nullptr, nullptr);
 }
 
 void
-Mover::resume(const Cursor *cursor, uint64_t)
+Mover::resume(const Cursor *cursor, const Cursor *)
 {
 	reader_.reset();
 	incoming_.clear();
@@ -31,81 +36,90 @@ Mover::resume(const Cursor *cursor, uint64_t)
 	cursor_.reset();
 	unfinished_.reset();
 	last_sent_ = 0;
-	dry_at_ = kNever;
-	starved_ = false;
 	retry_at_ = {};
-	position_ = state_.from - 1;
+	position_ = read_ = state_.behind;
 	set_closed();
 
 	/* One of an earlier move is none of ours. */
-	if (cursor == nullptr || cursor->epoch != state_.generation || cursor->position < state_.from)
+	if (cursor == nullptr || cursor->epoch != state_.generation || cursor->position <= state_.behind)
 		return;
 	cursor_ = *cursor;
-	position_ = cursor->position;
+	position_ = read_ = cursor->position;
 	if (cursor->last_part())
 		return;
-	position_--;
+	/* Behind the greatest place that is less stands the record's first message. */
+	position_ = read_ = cursor->position - 1;
 	unfinished_ = *cursor;
 }
 
+/* While changes come as fast as they are moved there is no end, unless they wait. */
 void
-Mover::fetch(uint64_t last_held, uint64_t stored, Clock::time_point now)
+Mover::watch_backlog(Clock::time_point now)
+{
+	if (now < next_look_ || !reader_ || reader_->pending() == UINT64_MAX)
+		return;
+	next_look_ = now + kBacklogLook;
+	if (reader_->pending() < least_pending_ - least_pending_ / 8)
+	{
+		least_pending_ = reader_->pending();
+		looks_in_vain_ = 0;
+	}
+	else if (++looks_in_vain_ >= kLooksInVain)
+		hot_ = true;
+}
+
+void
+Mover::fetch(Place last_held, Clock::time_point now)
 {
 	std::string why;
 
-	starved_ = false;
-	if (!incoming_.empty() || record_.active() || position_ >= last_held || now < retry_at_)
+	if (now < retry_at_ || incoming_.size() >= kReadAhead || (read_ >= last_held && (!reader_ || !reader_->pulling())))
 		return;
 	retry_at_ = {};
 	if (!reader_)
 	{
-		reader_ = queue_.read_from(held_, position_ + 1, &why);
-		dry_at_ = kNever;
+		reader_ = stream_.spill().read(held_, read_, false, &why);
 		if (!reader_)
 		{
-			spdlog::debug("waiting for {}", why);
-			retry_at_ = now + kRetry;
+			if (!why.empty())
+			{
+				spdlog::debug("waiting for {}", why);
+				retry_at_ = now + kRetry;
+			}
 			return;
 		}
 	}
 
 	batch_.clear();
+
 	/* What came before it broke off is good. */
-	if (!reader_->take(&batch_))
-		reader_.reset();
+	bool sound = reader_->take(&batch_);
+
 	for (StoredMessage &message : batch_)
+	{
+		read_ = message.place;
 		incoming_.push_back(std::move(message));
-	if (!incoming_.empty())
-	{
-		dry_at_ = kNever;
-		return;
 	}
-	if (!reader_)
+	watch_backlog(now);
+	if (!sound)
 	{
+		reader_.reset();
 		retry_at_ = now + kRetry;
 		return;
 	}
-	if (reader_->pulling())
+	if (reader_->pulling() || read_ >= last_held)
 		return;
-	if (dry_at_ == stored)
-	{
-		if (stored < last_held)
-			return;
-		/* The reader may look at a replica that lags behind; or the messages are gone. */
-		starved_ = true;
-		dry_at_ = kNever;
+	/* One that is at its end, while there is more, looks at a replica that lags behind: it is asked now and then. */
+	if (batch_.empty() && reader_->pending() == 0 && !fresh_)
 		retry_at_ = now + kRetry;
-		return;
-	}
-	dry_at_ = stored;
+	fresh_ = !batch_.empty();
 	reader_->pull();
 }
 
 bool
-Mover::caught_up(uint64_t last_held, uint64_t stored) const
+Mover::caught_up(Place last_held, uint64_t stored_token) const
 {
-	return position_ >= last_held && last_held <= stored && last_sent_ <= stored && incoming_.empty() &&
-		!record_.active();
+	return position_ >= last_held && last_sent_ <= stored_token && incoming_.empty() && !record_.active();
 }
 
 bool
@@ -117,7 +131,7 @@ Mover::prepare()
 
 		incoming_.pop_front();
 		take_message(message);
-		position_ = message.sequence;
+		position_ = message.place;
 	}
 	return record_.active();
 }
@@ -131,7 +145,7 @@ Mover::take_message(const StoredMessage &message)
 	if (message.generation != state_.generation)
 		return;
 	if (message.part.empty() || message.part.starts_with("1/"))
-		begins_[message.subject] = message.sequence;
+		begins_[message.subject] = message.place;
 
 	switch (assembler_->add(message.subject, message.part, message.encoding, message.body, &payload))
 	{
@@ -143,7 +157,7 @@ Mover::take_message(const StoredMessage &message)
 		case PackageAssembler::Result::Invalid:
 			break;
 	}
-	throw Fatal(ExitCode::StreamRefused, "message " + std::to_string(message.sequence) + " of " + queue_.describe() +
+	throw Fatal(ExitCode::StreamRefused, "message " + std::to_string(message.place) + " of " + stream_.spill().describe() +
 					" is not what a publisher writes");
 }
 
@@ -169,7 +183,7 @@ leave_out_shown(const Visibility &snapshot, v1::Package *package)
 }
 
 void
-Mover::start_record(const StoredMessage &message, uint64_t begin, std::string_view payload)
+Mover::start_record(const StoredMessage &message, Place begin, std::string_view payload)
 {
 	std::string first = message.first;
 	std::string last = message.last;
@@ -182,8 +196,8 @@ Mover::start_record(const StoredMessage &message, uint64_t begin, std::string_vi
 		v1::Package package;
 
 		if (!package.ParseFromArray(payload.data(), static_cast<int>(payload.size())))
-			throw Fatal(ExitCode::StreamRefused, "message " + std::to_string(message.sequence) + " of " +
-							queue_.describe() + " holds no package");
+			throw Fatal(ExitCode::StreamRefused, "message " + std::to_string(message.place) + " of " +
+							stream_.spill().describe() + " holds no package");
 
 		int before = package.events_size();
 
@@ -212,12 +226,12 @@ Mover::start_record(const StoredMessage &message, uint64_t begin, std::string_vi
 				   {"Siphon-Events", std::to_string(record_events_)},
 				   {"Siphon-Generation", std::to_string(state_.generation)},
 				   {"Siphon-Moved", std::to_string(begin)}},
-				  epoch(), begin, queue_.body_limit());
+				  epoch(), begin, stream_.log().body_limit());
 	if (unfinished_ && unfinished_->position == begin)
 	{
 		if (record_.total() != unfinished_->total)
 			throw Fatal(ExitCode::StreamRefused,
-						queue_.describe() + " holds the beginning of a package in " +
+						stream_.describe() + " holds the beginning of a package in " +
 							std::to_string(unfinished_->total) + " parts, which would now have " +
 							std::to_string(record_.total()) +
 							": set the server's max_payload back until the package is through");

@@ -93,6 +93,20 @@ NatsConnection::NatsConnection(const std::string &url, const NatsLogin &login, c
 	on_connected(connection_.get(), this);
 }
 
+std::string
+NatsConnection::new_inbox() const
+{
+	natsInbox *raw = nullptr;
+
+	/* The library's begins with its own prefix, whatever the connection's is. */
+	nats_check(natsInbox_Create(&raw), "inbox");
+
+	std::string inbox(raw);
+
+	natsInbox_Destroy(raw);
+	return (login_.inbox_prefix.empty() ? "_INBOX" : login_.inbox_prefix) + inbox.substr(inbox.rfind('.'));
+}
+
 NatsConnection::~NatsConnection()
 {
 	closing_.store(true);

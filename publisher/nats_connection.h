@@ -66,6 +66,8 @@ public:
 	bool ready();
 	/* Connections lost so far. */
 	uint64_t interruptions() const { return interruptions_.load(); }
+	/* A subject for answers that nobody else has, without wildcard; it begins with the prefix that the login says. */
+	std::string new_inbox() const;
 	/* Host and port of the configured servers. */
 	const std::string &servers() const { return servers_; }
 

@@ -36,34 +36,25 @@ before(const Position &position)
 	return position.ordinal > 0 ? Position{position.lsn, position.ordinal - 1} : Position{position.lsn - 1, UINT64_MAX};
 }
 
-bool
-Published::load(Queue *queue, uint64_t since, uint64_t end, std::string *why)
-{
-	std::optional<std::vector<StoredMessage>> messages = queue->last_of_each(root_ + ".>", end, why);
-
-	if (!messages)
-		return false;
-	take(*messages, since, queue->describe());
-	return true;
-}
-
 void
-Published::take(const std::vector<StoredMessage> &messages, uint64_t since, const std::string &log)
+Published::add(const std::vector<StoredMessage> &messages, const std::string &log)
 {
-	clear();
 	for (const StoredMessage &message : messages)
 	{
 		bool watermark = message.kind == "watermark";
 
-		if (message.sequence <= since || (!watermark && message.kind != "changes" && message.kind != "message"))
+		/* What came before is of a history that is over. */
+		if (message.kind == "history")
+			clear();
+		if (!watermark && message.kind != "changes" && message.kind != "message")
 			continue;
 
 		bool complete = completes(message);
 		std::optional<Position> position = parse_position(complete ? message.last : message.first);
 
 		if (!position)
-			throw Fatal(ExitCode::StreamRefused, "message " + std::to_string(message.sequence) + " of " +
-													 log + " is not what a publisher writes");
+			throw Fatal(ExitCode::StreamRefused, "message " + std::to_string(message.place) + " of " + log +
+													 " is not what a publisher writes");
 		if (watermark)
 			watermark_ = complete ? position->lsn : position->lsn - 1;
 		else
@@ -71,7 +62,7 @@ Published::take(const std::vector<StoredMessage> &messages, uint64_t since, cons
 			/* Of one that was broken off the stream has no event, but all before it. */
 			if (!complete)
 				position = before(*position);
-			subjects_[message.subject] = {message.sequence, message.generation, *position};
+			subjects_[message.subject] = {message.place, message.generation, *position};
 		}
 		if (!(*position <= newest_))
 			newest_ = *position;
@@ -84,22 +75,22 @@ Published::take(const std::vector<StoredMessage> &messages, uint64_t since, cons
 
 std::optional<Position>
 Published::upto(std::string_view schema, std::string_view table, uint32_t partition, uint32_t generation,
-				std::optional<uint64_t> held_from, bool held) const
+				std::optional<Place> held_behind, bool held) const
 {
 	std::optional<Position> upto;
-	auto count = [&](const std::string &subject, uint64_t from, bool any) {
+	auto count = [&](const std::string &subject, Place behind, bool any) {
 		auto found = subjects_.find(subject);
 
 		if (found == subjects_.end() || (!any && found->second.generation != generation) ||
-			found->second.sequence < from)
+			found->second.place <= behind)
 			return;
 		if (!upto || *upto <= found->second.position)
 			upto = found->second.position;
 	};
 
-	count(events_subject(root_, schema, table, partition), 0, !held);
-	if (held_from)
-		count(held_subject(root_, schema, table, partition), *held_from, false);
+	count(events_subject(root_, schema, table, partition), kNoPlace, !held);
+	if (held_behind)
+		count(held_subject(root_, schema, table, partition), *held_behind, false);
 	return upto;
 }
 

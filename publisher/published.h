@@ -1,7 +1,7 @@
 /*
  * What the stream has of each subject, by position. Another ring of the decoder, after a restart, brings events anew
- * that were published and not yet confirmed, in other packages than before; what has the stream already is left out,
- * event by event, as the last message on each subject tells.
+ * that were published and not yet confirmed, in other packages than before; what the stream has already is left out, event
+ * by event, as the last message on each subject tells. All of it lies behind the checkpoint, so that is what is read.
  *
  * On its way to a held subject, a change counts within one generation of a table alone: an earlier one's were for other
  * rows. On the subject of events, whatever stands there came before it: changes of the table's earlier generation, or
@@ -14,9 +14,10 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "../src/ring.h"
-#include "queue.h"
+#include "stream/log.h"
 
 namespace siphon {
 
@@ -31,24 +32,19 @@ class Published
 public:
 	explicit Published(const std::string &subject_root);
 
-	/*
-	 * Reads the stream, which ends at the sequence `end`; what it holds up to `since` is of an earlier history, and
-	 * does not count. False with *why: not now.
-	 */
-	bool load(Queue *queue, uint64_t since, uint64_t end, std::string *why);
-	/* The same, where the last message on each subject was read already. `log` names the stream. */
-	void take(const std::vector<StoredMessage> &messages, uint64_t since, const std::string &log);
 	/* Nothing was published. */
 	void clear();
+	/* Messages of a log as they follow each other, without bodies. `log` names it. */
+	void add(const std::vector<StoredMessage> &messages, const std::string &log);
 
 	/* Something may have to be left out. */
 	bool active() const { return active_; }
 	/*
 	 * The stream has the events of a table's partition up to here. nullopt: none. What is held counts as well, if it
-	 * stands at or behind held_from and so is still to be moved. `held`: the decoder says that they are to be held.
+	 * stands behind held_behind and so is still to be moved. `held`: the decoder says that they are to be held.
 	 */
 	std::optional<Position> upto(std::string_view schema, std::string_view table, uint32_t partition,
-								 uint32_t generation, std::optional<uint64_t> held_from, bool held) const;
+								 uint32_t generation, std::optional<Place> held_behind, bool held) const;
 	/* The stream has the logical messages of a prefix up to here. nullopt: none. */
 	std::optional<Position> messages_upto(std::string_view prefix) const;
 	/* The stream has a watermark at or beyond this commit. */
@@ -56,13 +52,13 @@ public:
 	/* All events up to this commit have been dealt with. */
 	void passed(uint64_t commit_lsn);
 
-	/* The greatest position that load() has seen. */
+	/* The greatest position that add() has seen. */
 	const Position &newest() const { return newest_; }
 
 private:
 	struct Last
 	{
-		uint64_t sequence;
+		Place place;
 		uint32_t generation;
 		Position position;
 	};

@@ -23,25 +23,27 @@ static constexpr seconds kInspection{5};
 static constexpr milliseconds kAwait{250};
 /* A message without an answer for this long has lost it. */
 static constexpr seconds kAnswerTimeout{10};
-/* After a refusal, answers to what else is under way get this long before the queue's end is read. */
+/* After a refusal, answers to what else is under way get this long before the stream's end is read. */
 static constexpr seconds kSettlePatience{2};
-/* A queue that takes nothing, because it is full for example, is tried again this often. */
+/* A stream that takes nothing, because it is full for example, is tried again this often. */
 static constexpr seconds kRefusedRetry{1};
 
-Publisher::Publisher(const Config &config, RingDirectory *directory, Queue *queue, Wakeup *wakeup,
+Publisher::Publisher(const Config &config, RingDirectory *directory, Stream *stream, Wakeup *wakeup,
 					 const std::atomic<int> *stop_requests, Monitor *monitor)
-	: config_(config), directory_(*directory), queue_(*queue), wakeup_(*wakeup), stop_requests_(*stop_requests), monitor_(monitor),
+	: config_(config), directory_(*directory), stream_(*stream), wakeup_(*wakeup), stop_requests_(*stop_requests), monitor_(monitor),
 	  ledger_(config.max_in_flight, config.max_in_flight_bytes),
-	  hand_off_(subject_root(config.subject_prefix, config.application), config.compression_level, queue, &ledger_),
-	  lineage_(config.application, queue), published_(subject_root(config.subject_prefix, config.application)),
+	  hand_off_(subject_root(config.subject_prefix, config.application), config.compression_level, stream, &ledger_),
+	  lineage_(config.application, config.take_over, config.max_in_flight, stream),
+	  published_(subject_root(config.subject_prefix, config.application)),
 	  feed_context_{subject_root(config.subject_prefix, config.application),
 					config.compression_level,
-					queue,
+					stream,
 					&ledger_,
 					&hand_off_,
 					&lineage_,
 					&published_,
-					&traffic_}
+					&traffic_},
+	  guard_(config.application)
 {
 }
 
@@ -67,7 +69,7 @@ Publisher::run()
 			continue;
 		/* A worker may wait for a frame that needed no message. */
 		pass_on_acks();
-		sleep(std::min(next_beat_, next_look_), settled_ && may_publish());
+		sleep(std::min(next_beat_, next_look_), true);
 	}
 	drain();
 }
@@ -87,30 +89,58 @@ Publisher::beat()
 		capacity += feed->ring().reader().capacity();
 	}
 	inspect();
+	note_caught_up();
 	tell_status();
 	tell_decoder();
 	if (capacity > 0)
 		progress_.report(now_, ledger_.messages(), used, capacity);
 }
 
-/* Looks now and then whether the queue still holds what it had; what was taken away shows nowhere else. */
+/* Looks now and then whether the logs still hold what they had; what was taken away shows nowhere else. */
 void
 Publisher::inspect()
 {
 	const RingFeed *feed = decoder();
 	std::string why;
 
-	if (!settled_ || now_ < next_inspection_ || feed == nullptr || !lineage_.current(feed->ring().reader().history()) ||
-		!queue_.ready())
+	if (!settled_ || (now_ < next_inspection_ && !inspecting_) || feed == nullptr ||
+		!lineage_.current(feed->ring().reader().history()) || !stream_.ready())
 		return;
-	next_inspection_ = now_ + kInspection;
+	/* Asked at one beat, answered at a later one. */
+	if (!inspecting_)
+	{
+		next_inspection_ = now_ + kInspection;
+		inspecting_ = true;
+		log_health_.reset();
+		spill_health_.reset();
+	}
+	if (!log_health_)
+		log_health_ = stream_.log().health(&why);
+	if (!spill_health_ && why.empty())
+		spill_health_ = stream_.spill().health(&why);
+	if (!why.empty())
+	{
+		inspecting_ = false;
+		next_inspection_ = now_ + 6 * kInspection;
+		return;
+	}
+	if (!log_health_ || !spill_health_)
+		return;
+	inspecting_ = false;
+	guard_.check_log(stream_.log().describe(), *log_health_, lineage_.since(), now_);
+	guard_.check_spill(stream_.spill().describe(), *spill_health_, hand_off_.lowest_held());
+	last_health_ = {*log_health_, *spill_health_};
+}
 
-	std::optional<uint64_t> first = queue_.read_first(&why);
+/* Once the decoder's ring brings nothing any more that the stream has, nobody has to look for it again. */
+void
+Publisher::note_caught_up()
+{
+	std::string why;
+	const RingFeed *feed = decoder();
 
-	if (first)
-		lineage_.check_first(*first);
-	else
-		next_inspection_ = Clock::now() + 6 * kInspection;
+	if (settled_ && feed != nullptr && open() && !published_.active() && lineage_.again())
+		lineage_.caught_up(&why);
 }
 
 /* When the bell rang, and once a second. */
@@ -173,15 +203,14 @@ Publisher::attach_new()
 		if (name == kDecoderRing)
 		{
 			directory_.renew();
-			/* What it holds follows on what the queue has, which must be known for certain. */
-			if (settled_)
-				unsettle(kSettlePatience);
+			/* What it holds follows on what the logs have, which must be known for certain. */
+			unsettle(kSettlePatience);
 		}
 
 		auto feed = std::make_unique<RingFeed>(name, ++feeds_made_, std::move(ring), feed_context_);
 
 		/* One that was there when we started is resumed by settling; nobody can have published from a later one. */
-		feed->resume(nullptr, 0);
+		feed->resume(nullptr, nullptr);
 		if (settled_)
 			spdlog::info("publishing ring {} {:016x} too", name, feed->ring().reader().epoch());
 		feeds_[name] = std::move(feed);
@@ -214,19 +243,20 @@ Publisher::await_decoder()
 	next_look_ = now_ + kAwait;
 }
 
-/* Enters the answers that have come, and passes on to the ring what they complete. */
-void
-Publisher::collect()
+/* Enters the answers that have come, and passes on to the rings what they complete. True: one is a refusal. */
+bool
+Publisher::enter_answers()
 {
 	bool refused = false;
 
 	answers_.clear();
-	queue_.collect(&answers_);
+	stream_.log().collect(&answers_);
+	stream_.spill().collect(&answers_);
 	for (const Answer &answer : answers_)
 	{
 		if (answer.verdict == Verdict::Stored)
 		{
-			ledger_.stored(answer.token, answer.sequence);
+			ledger_.stored(answer.token, answer.place);
 			continue;
 		}
 		if (answer.verdict == Verdict::Duplicate)
@@ -243,32 +273,39 @@ Publisher::collect()
 		incidents_.refusals++;
 		refused = true;
 		if (answer.text != refusal_)
-			spdlog::warn("{} takes no messages: {}; publishing pauses until it does", queue_.describe(), answer.text);
+			spdlog::warn("{} takes no messages: {}; publishing pauses until it does", stream_.describe(), answer.text);
 		refusal_ = answer.text;
 	}
 	if (!answers_.empty())
-		traffic_.stored(ledger_.stored_sequence(), now_);
+		traffic_.stored(ledger_.stored_token(), now_);
 	pass_on_acks();
+	return refused;
+}
+
+/* Takes in what has come from the stream, and finds out whether all is well with it. */
+void
+Publisher::collect()
+{
+	/* While it settles, the logs' answers are for that. */
+	bool refused = step_ == Step::Look && (settled_ || !ledger_.empty()) && enter_answers();
+
 	if (proven())
-	{
-		chained_ = true;
 		fruitless_settlings_ = 0;
-	}
 
 	if (!settled_)
 		return;
 	if (proven() && !refused && !refusal_.empty())
 	{
-		spdlog::info("{} takes messages again", queue_.describe());
+		spdlog::info("{} takes messages again", stream_.describe());
 		refusal_.clear();
 	}
 	if (ledger_.broken())
 		unsettle(kSettlePatience);
-	else if (queue_.interruptions() != interruptions_)
+	else if (stream_.interruptions() != interruptions_)
 		unsettle(seconds(0));
 	else if (!ledger_.empty() && now_ - ledger_.oldest() >= kAnswerTimeout)
 	{
-		spdlog::warn("{} has not answered for {} s", queue_.describe(), kAnswerTimeout.count());
+		spdlog::warn("{} has not answered for {} s", stream_.describe(), kAnswerTimeout.count());
 		greeted_ = false;
 		incidents_.timeouts++;
 		unsettle(seconds(0));
@@ -277,18 +314,32 @@ Publisher::collect()
 		retry_at_ = now_ + kRefusedRetry;
 }
 
+/* What the logs hold for certain. */
+Checkpoint
+Publisher::checkpoint() const
+{
+	const Ledger::End &log = ledger_.end(Target::Log);
+	const Ledger::End &spill = ledger_.end(Target::Spill);
+
+	return {{log_end_.identity, log.place, log.message}, {spill_end_.identity, spill.place, spill.message}};
+}
+
 void
 Publisher::pass_on_acks()
 {
 	ledger_.take_acks(&acks_);
-	if (!acks_.empty())
-		fruitless_settlings_ = 0;
+	if (acks_.empty())
+		return;
+	fruitless_settlings_ = 0;
+
+	Checkpoint now = checkpoint();
+
 	for (const Ledger::Ack &ack : acks_)
 	{
 		for (const auto &[name, feed] : feeds_)
 		{
 			if (feed->number() == ack.source)
-				feed->acked(ack.position);
+				feed->acked(ack, now);
 		}
 	}
 }
@@ -317,9 +368,7 @@ Publisher::publish_next()
 {
 	RingFeed *first = decoder();
 
-	hand_off_.step(first != nullptr && first->holding(), now_);
-	if (!may_publish())
-		return false;
+	hand_off_.step(first == nullptr || first->holding() || first->resuming(), now_);
 
 	sources_.clear();
 	sources_.push_back(first);
@@ -333,12 +382,13 @@ Publisher::publish_next()
 
 	if (!open())
 		return first != nullptr && first->prepare() && publish(first);
-	/* All find their places first, so that records of which the queue has a part are known before others follow. */
+	/* All find their places first, so that records of which the stream has a part are known before others follow. */
 	for (auto feed = feeds_.begin(); !placed_ && feed != feeds_.end(); ++feed)
 		feed->second->prepare();
 	placed_ = true;
 
-	std::optional<size_t> turn = turns_.next(sources_.size(), [this](size_t i) { return ready(sources_[i]); });
+	std::optional<size_t> turn = turns_.next(
+		sources_.size(), hand_off_.moving() > 0, [this](size_t i) { return ready(sources_[i]); });
 
 	return turn && publish(sources_[*turn]);
 }
@@ -356,23 +406,23 @@ Publisher::ready(Source *source)
 	{
 		if (other == nullptr || other == source)
 			continue;
-		listed += other->cursor() != nullptr ? 1 : 0;
+		listed += other->cursor(Target::Log) != nullptr ? 1 : 0;
 		/* A consumer puts the parts of a record together as they follow each other on the subject. */
 		if (other->open() && other->open_generation() >= source->next_generation() &&
 			other->open_subject() == source->next_subject())
 			return false;
 	}
-	return source->cursor() != nullptr || listed < kMaxCursors;
+	return source->cursor(Target::Log) != nullptr || listed < kMaxCursors;
 }
 
 std::string
-Publisher::list_cursors() const
+Publisher::list_cursors(Target target) const
 {
 	std::string text;
 
 	for (const Source *source : sources_)
 	{
-		const Cursor *cursor = source == nullptr ? nullptr : source->cursor();
+		const Cursor *cursor = source == nullptr ? nullptr : source->cursor(target);
 
 		if (cursor != nullptr)
 			append_cursor(&text, source->name(), *cursor);
@@ -384,23 +434,22 @@ bool
 Publisher::publish(Source *source)
 {
 	size_t raw = source->next_size();
+	Target target = source->next_target();
 	Source::Built built = source->build(&message_);
+	uint64_t token = ledger_.next_token();
 
 	if (built.none)
 		return true;
-	message_.sequence = ledger_.next_sequence();
-	message_.previous_id = previous_id_;
-	message_.headers.push_back({kCursorsHeader, list_cursors()});
-	if (!queue_.publish(message_, ledger_.next_token()))
+	message_.headers.push_back({kCursorsHeader, list_cursors(target)});
+	if (!log(target).append(message_, token))
 	{
 		unsettle(seconds(0));
 		return false;
 	}
-	source->sent(message_.sequence);
-	traffic_.sent(message_.sequence, built.load, raw, message_.body.size(), message_.compression_ns, now_);
-	ledger_.add(message_.body.size(), source->number(), built.ack, source->bulk(), now_);
+	source->sent(token);
+	traffic_.sent(token, built.load, raw, message_.body.size(), message_.compression_ns, now_);
+	ledger_.add(message_.body.size(), source->number(), built.ack, source->bulk(), target, message_hash(message_.id), now_);
 	progress_.published(built.events, raw, message_.body.size());
-	previous_id_ = message_.id;
 	return true;
 }
 
@@ -418,7 +467,10 @@ Publisher::sleep(Clock::time_point until, bool reading)
 		until = hand_off_.step_at(until);
 	for (const auto &[name, feed] : feeds_)
 	{
-		if (reading && feed->idle() && !feed->ring().sleep())
+		/* Before it is settled, what the decoder's ring continues is all that is read. */
+		bool waits = settled_ ? feed->idle() : feed.get() == decoder() && !feed->accepted();
+
+		if (reading && waits && !feed->ring().sleep())
 			something = true;
 	}
 

@@ -29,28 +29,30 @@ publisher_sanitize = $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-poi
 publisher_compile = $(CXX) $(PUBLISHER_CXXFLAGS) -std=c++20 -pthread -Wall -Wextra -Werror -Wshadow \
 	$(publisher_sanitize) $(PUBLISHER_CPPFLAGS) -MMD -MP
 
+PUBLISHER_STREAM_SRCS = $(wildcard publisher/stream/*.cpp)
+PUBLISHER_JETSTREAM_SRCS = publisher/jetstream_api.cpp $(wildcard publisher/stream/jetstream/*.cpp)
 # What the unit tests link: all but NATS and main().
 UNIT_PUBLISHER_SRCS = publisher/command_line.cpp publisher/compression.cpp publisher/config.cpp publisher/cursor.cpp publisher/datetime.cpp \
 	publisher/frame_messages.cpp publisher/hand_off.cpp publisher/ledger.cpp publisher/lineage.cpp publisher/log.cpp publisher/log_json.cpp publisher/log_limit.cpp publisher/mover.cpp publisher/nats_login.cpp publisher/nkey.cpp publisher/secret_file.cpp \
 	publisher/package_assembler.cpp publisher/parts.cpp publisher/progress.cpp publisher/published.cpp publisher/publisher.cpp \
 	publisher/record_messages.cpp publisher/ring_directory.cpp publisher/ring_feed.cpp publisher/ring_feed_markers.cpp publisher/ring_source.cpp \
-	publisher/subject.cpp publisher/table_schema.cpp publisher/table_state.cpp publisher/tail_json.cpp publisher/wakeup.cpp \
+	publisher/stream_guard.cpp publisher/subject.cpp publisher/table_schema.cpp publisher/table_state.cpp publisher/tail_json.cpp publisher/wakeup.cpp \
 	publisher/health.cpp publisher/metrics.cpp publisher/monitor.cpp publisher/publisher_settle.cpp publisher/publisher_status.cpp publisher/status_json.cpp \
-	publisher/traffic.cpp
+	publisher/traffic.cpp $(PUBLISHER_STREAM_SRCS) $(wildcard publisher/stream/memory/*.cpp)
 
 PUBLISHER_RING_SRCS = src/ring.cpp src/ring_file.cpp src/ring_fault.cpp
 PUBLISHER_SRCS = publisher/main.cpp publisher/check.cpp publisher/command_line.cpp publisher/compression.cpp publisher/config.cpp publisher/cursor.cpp \
-	publisher/frame_messages.cpp publisher/hand_off.cpp publisher/jetstream.cpp publisher/jetstream_api.cpp \
+	publisher/frame_messages.cpp publisher/hand_off.cpp $(PUBLISHER_STREAM_SRCS) $(PUBLISHER_JETSTREAM_SRCS) \
 	publisher/ledger.cpp publisher/lineage.cpp publisher/log.cpp publisher/log_json.cpp publisher/log_limit.cpp publisher/mover.cpp publisher/nats_connection.cpp publisher/nats_login.cpp publisher/nkey.cpp publisher/secret_file.cpp \
 	publisher/package_assembler.cpp publisher/parts.cpp publisher/progress.cpp publisher/published.cpp publisher/publisher.cpp \
 	publisher/record_messages.cpp publisher/ring_directory.cpp publisher/ring_feed.cpp publisher/ring_feed_markers.cpp publisher/ring_source.cpp \
-	publisher/state_bucket.cpp publisher/stream_reader.cpp publisher/stream_setup.cpp publisher/subject.cpp \
+	publisher/stream_guard.cpp publisher/subject.cpp \
 	publisher/table_schema.cpp publisher/table_state.cpp publisher/wakeup.cpp publisher/traffic.cpp \
 	publisher/health.cpp publisher/http_port.cpp publisher/http_server.cpp publisher/metrics.cpp publisher/monitor.cpp \
 	publisher/publisher_settle.cpp publisher/publisher_status.cpp \
 	publisher/status_json.cpp $(PUBLISHER_RING_SRCS)
 TAIL_SRCS = publisher/tail.cpp publisher/command_line.cpp publisher/compression.cpp publisher/config.cpp publisher/datetime.cpp \
-	publisher/jetstream_api.cpp publisher/nats_connection.cpp publisher/nats_login.cpp publisher/nkey.cpp publisher/secret_file.cpp publisher/package_assembler.cpp \
+	publisher/jetstream_api.cpp publisher/stream/jetstream/requests.cpp publisher/nats_connection.cpp publisher/nats_login.cpp publisher/nkey.cpp publisher/secret_file.cpp publisher/package_assembler.cpp \
 	publisher/subject.cpp publisher/tail_json.cpp publisher/wakeup.cpp publisher/log.cpp publisher/log_json.cpp publisher/log_limit.cpp
 
 PUBLISHER_OBJDIR = $(BUILDDIR)/publisher-objects

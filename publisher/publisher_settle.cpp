@@ -1,24 +1,42 @@
 /*
- * How Publisher settles: before anything is published, and again after anything uncertain, it finds out what the queue
- * has, and goes on behind that.
+ * How Publisher settles: before anything is published, and again after anything uncertain, it finds out what the logs
+ * have, whether the source may publish there, and goes on behind what is there. In steps, none of which waits:
+ *
+ *   Look     where do the logs end?
+ *   Owner    whose is the stream, and has another publisher taken over?
+ *   Source   may what the decoder's ring brings follow on this stream, and does the stream hold what was acknowledged?
+ *   Claim    from here on this is the publisher
+ *   States   how far is each table, and is there all that is held?
+ *   Fence    nothing that others sent arrives any more
+ *   Tails    what the stream has of what the decoder's ring may bring once more
+ *   Tables   what is held, and how far it is moved
+ *
+ * Up to Claim nothing is changed, so that who may not publish disturbs nobody.
  */
 #include "publisher.h"
 
 #include <algorithm>
+#include <charconv>
 
 #include "exit_codes.h"
+#include "subject.h"
 
 namespace siphon {
 
-/* How often to try a queue that is not there. */
+/* How often to try a stream that is not there. */
 static constexpr std::chrono::milliseconds kRetry{250};
+/* A log may seem to have lost something for a moment: a server that has just come to lead answers before it has read it. */
+static constexpr std::chrono::seconds kLostPatience{10};
 
-/* Stops publishing until settle() has found out what the queue has. */
+/* Stops publishing until settle() has found out what the logs have. */
 void
 Publisher::unsettle(Clock::duration patience)
 {
 	settled_ = false;
+	step_ = Step::Look;
 	settle_after_ = now_ + patience;
+	guard_.forget();
+	inspecting_ = false;
 	/* One that led to nothing may have been bad luck; more are a reason to take it slowly. */
 	if (!proven() && ++fruitless_settlings_ > 1)
 		retry_at_ = now_ + kRetry * std::min(fruitless_settlings_, 4);
@@ -29,85 +47,126 @@ Publisher::retry_later(const std::string &waiting_for)
 {
 	notice_.waiting(waiting_for, now_);
 	retry_at_ = now_ + kRetry;
+	step_ = Step::Look;
 }
 
-/* Finds out what the queue has, once answers under way have come or can't. True when publishing may go on. */
+/* Once answers under way have come or can't. True when publishing may go on. */
 bool
 Publisher::settle()
 {
 	if (settled_)
 		return true;
-	if (now_ < retry_at_)
+	if (now_ < retry_at_ || decoder() == nullptr)
 		return false;
-	if (!queue_.ready())
+	if (!stream_.ready())
 	{
 		/* A connection that was lost has been logged as lost. */
 		if (!greeted_)
-			notice_.waiting("NATS, for " + queue_.describe(), now_);
+			notice_.waiting("NATS, for " + stream_.describe(), now_);
 		retry_at_ = now_ + kRetry;
 		return false;
 	}
 
-	uint64_t interruptions = queue_.interruptions();
+	uint64_t interruptions = stream_.interruptions();
 
 	if (ledger_.unanswered() > 0 && now_ < settle_after_ && interruptions == interruptions_)
 		return false;
+	if (interruptions != settling_interruptions_)
+		step_ = Step::Look;
+	if (step_ == Step::Look)
+		settling_interruptions_ = interruptions;
 
 	std::string why;
-	std::optional<LogEnd> end = queue_.read_end(&why);
 
-	now_ = Clock::now();
-	if (!end)
+	while (settle_step(&why))
 	{
+		if (step_ == Step::Tables)
+		{
+			resume();
+			return true;
+		}
+		step_ = static_cast<Step>(static_cast<int>(step_) + 1);
+		step_since_ = now_;
+	}
+	if (!why.empty())
 		retry_later(why);
-		return false;
-	}
-	if (!lineage_.settle(&why))
+	return false;
+}
+
+/* True: the step is done. */
+bool
+Publisher::settle_step(std::string *why)
+{
+	switch (step_)
 	{
-		retry_later(why);
-		return false;
+		case Step::Look:
+			return look(why);
+		case Step::Owner:
+			return check_owner(why);
+		case Step::Source:
+			return check_source(why);
+		case Step::Claim:
+			return lineage_.claim(why);
+		case Step::States:
+			return load_states(why);
+		case Step::Fence:
+			return fence(why);
+		case Step::Tails:
+			return read_tails(why);
+		case Step::Tables:
+			return hand_off_.settle(parse_cursors(log_end_.cursors), why);
 	}
-	if (!believes_ring())
+	return false;
+}
+
+bool
+Publisher::look(std::string *why)
+{
+	std::string spill_why;
+
+	if (!looked_[0])
 	{
-		retry_at_ = now_ + kRetry;
-		return false;
+		std::optional<LogEnd> end = stream_.log().look(why);
+
+		if (end)
+			log_end_ = *end;
+		looked_[0] = end.has_value();
 	}
-	check_log_end(*end);
-
-	Cursors cursors = parse_cursors(end->cursors);
-
-	pass_on_acks();
-
-	/* Each time, as what was under way may have arrived since. */
-	std::optional<std::vector<StoredMessage>> last =
-		queue_.last_of_each(feed_context_.subject_root + ".>", end->sequence, &why);
-
-	if (last)
-		learn_published(*last);
-	if (!last || !hand_off_.settle(cursors, lineage_.since(), *last, &why))
+	if (!looked_[1])
 	{
-		retry_later(why);
+		std::optional<LogEnd> end = stream_.spill().look(&spill_why);
+
+		if (end)
+			spill_end_ = *end;
+		looked_[1] = end.has_value();
+	}
+	if (why->empty())
+		*why = spill_why;
+
+	bool done = looked_[0] && looked_[1];
+
+	if (done || !why->empty())
+		looked_[0] = looked_[1] = false;
+	if (done)
+		enter_answers();
+	fenced_[0] = fenced_[1] = false;
+	tail_reader_.reset();
+	tail_read_ = kNoPlace;
+	log_tail_read_ = false;
+	return done;
+}
+
+bool
+Publisher::check_owner(std::string *why)
+{
+	if (!lineage_.refresh(why))
 		return false;
-	}
-	resume_after(*end, cursors);
-	interruptions_ = interruptions;
-	settled_ = true;
-	incidents_.settlings++;
-
-	bool waited = notice_.over();
-
-	for (const auto &[name, feed] : feeds_)
+	/* Had another publisher taken over, that would explain it. */
+	for (const LogEnd *end : {&log_end_, &spill_end_})
 	{
-		const RingReader &reader = feed->ring().reader();
-
-		if (waited || !greeted_)
-			spdlog::info("publishing ring {:016x} from position {} on to {}, behind sequence {}", reader.epoch(),
-						 reader.acked(), queue_.describe(), end->sequence);
-		else
-			spdlog::debug("settled: {} ends at sequence {}, ring {} is acknowledged up to {}", queue_.describe(),
-						  end->sequence, name, reader.acked());
+		if (!end->disorder.empty())
+			throw Fatal(ExitCode::StreamRefused, end->disorder);
 	}
-	greeted_ = true;
 	return true;
 }
 
@@ -120,67 +179,250 @@ Publisher::believes_ring()
 {
 	RingFeed *feed = decoder();
 
-	if (feed == nullptr || chained_ || !feed->accepted() ||
-		!lineage_.left(feed->ring().reader().history(), feed->epoch()))
+	if (chained_ || !feed->accepted() || !lineage_.left(feed->ring().reader().history(), feed->epoch()))
 		return true;
 	feed->disown();
 	return false;
 }
 
-/* Is the log still what this publisher, and nobody else, wrote? */
-void
-Publisher::check_log_end(const LogEnd &end) const
+bool
+Publisher::check_source(std::string *why)
 {
-	uint64_t known = ledger_.stored_sequence();
-	const RingFeed *feed = decoder();
+	RingFeed *feed = decoder();
 
-	/* Its origin was dealt with, by a publisher before us perhaps. */
-	if (feed != nullptr && feed->accepted())
-		lineage_.check_continued(feed->ring().reader().history(), feed->epoch(), end.sequence);
-	if (!chained_)
-		return;
-	if (end.sequence < known)
-		throw Fatal(ExitCode::StreamRefused, queue_.describe() +
-												 " has lost messages that it had acknowledged: it ends at sequence " +
-												 std::to_string(end.sequence) + " and had reached " +
-												 std::to_string(known) + "; " + resync_advice(config_.application));
-	if (end.sequence == known)
-		return;
-	if (end.foreign)
-		throw Fatal(ExitCode::StreamRefused, "somebody else writes to " + queue_.describe() + ": message " +
-												 std::to_string(end.sequence) + " is not a publisher's");
-	if (end.id.empty())
-		spdlog::warn("{} has dropped its last messages, up to sequence {}; some may be published a second time",
-					 queue_.describe(), end.sequence);
+	acknowledged_ = {};
+	if (!believes_ring())
+	{
+		retry_at_ = now_ + kRetry;
+		step_ = Step::Look;
+		return false;
+	}
+	if (feed->accepted())
+	{
+		lineage_.check_continued(feed->ring().reader().history(), feed->epoch(), log_end_.place);
+		tails_ = lineage_.again();
+		acknowledged_ = feed->ring().reader().checkpoint();
+	}
+	else
+	{
+		const Origin *origin = feed->peek_origin();
+
+		/* It is about to come. */
+		if (origin == nullptr)
+			return false;
+		tails_.reset();
+		if (!lineage_.begins(*origin, log_end_.place))
+		{
+			acknowledged_ = origin->checkpoint;
+			if (!find_tails(origin->confirmed, why))
+				return false;
+		}
+	}
+	if (!check_checkpoint(&stream_.log(), log_end_, acknowledged_.log, why))
+		return false;
+	lost_since_ = {};
+	return true;
 }
 
-void
-Publisher::learn_published(const std::vector<StoredMessage> &last)
+/*
+ * The decoder begins anew behind the watermarks up to `confirmed`, and what the stream has of that stands behind them. How
+ * far the spill was then, such a watermark says.
+ */
+bool
+Publisher::find_tails(uint64_t confirmed, std::string *why)
 {
-	const RingFeed *feed = decoder();
+	std::optional<StoredMessage> watermark;
 
-	/* In front of an origin it is its feed's business. */
-	if (feed != nullptr && feed->accepted())
-		published_.take(last, lineage_.since(), queue_.describe());
+	if (!stream_.log().find_up_to(watermark_subject(feed_context_.subject_root), {confirmed, 0}, lineage_.since(),
+								  &watermark, why))
+		return false;
+	tails_ = {lineage_.since(), kNoPlace};
+	if (watermark)
+	{
+		tails_->log = watermark->place;
+		std::from_chars(watermark->held.data(), watermark->held.data() + watermark->held.size(), tails_->spill);
+	}
+	lineage_.note_again(*tails_);
+	return true;
 }
 
-/* Acknowledges to the rings what the queue has, and goes on with the first messages that it has not. */
-void
-Publisher::resume_after(const LogEnd &end, const Cursors &cursors)
+bool
+Publisher::load_states(std::string *why)
 {
-	traffic_.settled(end.sequence, now_);
-	ledger_.settle(end.sequence);
-	settled_sequence_ = end.sequence;
+	if (!states_loaded_)
+	{
+		std::optional<std::map<std::string, std::string>> entries = stream_.states().load(why);
+
+		if (!entries)
+			return false;
+		hand_off_.load(*entries);
+		states_loaded_ = true;
+	}
+	/* What was held, and is moved, nobody misses. */
+	if (hand_off_.lowest_held() && !check_checkpoint(&stream_.spill(), spill_end_, acknowledged_.spill, why))
+		return false;
+	lost_since_ = {};
+	return true;
+}
+
+/* Does the log hold what was acknowledged? Fatal if it does not for a while. False: not yet. */
+bool
+Publisher::check_checkpoint(Log *log, const LogEnd &end, const Checkpoint::End &acknowledged, std::string *why)
+{
+	bool gone = false;
+
+	if (acknowledged.place == kNoPlace)
+		return true;
+	if (end.place < acknowledged.place)
+		return check_lost(log,
+						  " has lost messages that it had acknowledged: it ends at sequence " + std::to_string(end.place) +
+							  " and had reached " + std::to_string(acknowledged.place),
+						  why);
+
+	std::optional<bool> holds = log->holds(acknowledged.place, acknowledged.message, &gone, why);
+
+	if (!holds)
+		return false;
+	if (!*holds)
+		return check_lost(log,
+						  " has lost what it had acknowledged: message " + std::to_string(acknowledged.place) +
+							  " is another one now",
+						  why);
+	if (gone && acknowledged.log != 0 && end.identity != 0 && acknowledged.log != end.identity)
+		return check_lost(log, " is another one than that which had acknowledged what was published", why);
+	return true;
+}
+
+bool
+Publisher::check_lost(Log *log, const std::string &what, std::string *why)
+{
+	if (lost_since_ == Clock::time_point())
+		lost_since_ = now_;
+	if (now_ - lost_since_ >= kLostPatience)
+		throw Fatal(ExitCode::StreamRefused, log->describe() + what + "; " + resync_advice(config_.application));
+	*why = log->describe() + ", which seems to have lost messages, to have them again";
+	return false;
+}
+
+bool
+Publisher::fence(std::string *why)
+{
+	std::string spill_why;
+
+	if (!fenced_[0])
+		fenced_[0] = stream_.log().fence(lineage_.in_flight(), log_end_.cursors, &log_end_, why);
+	if (!fenced_[1])
+		fenced_[1] = stream_.spill().fence(lineage_.in_flight(), spill_end_.cursors, &spill_end_, &spill_why);
+	if (why->empty())
+		*why = spill_why;
+	return fenced_[0] && fenced_[1];
+}
+
+/* What the stream has behind the places where the decoder's ring may have begun; once for each ring. */
+bool
+Publisher::read_tails(std::string *why)
+{
+	uint64_t ring = decoder()->epoch();
+
+	if (tails_of_ == ring)
+		return true;
+	if (!tails_)
+	{
+		published_.clear();
+		tails_of_ = ring;
+		return true;
+	}
+	if (!tail_reader_ && !log_tail_read_ && tail_read_ == kNoPlace)
+		published_.clear();
+	if (!log_tail_read_)
+	{
+		if (!read_tail(&stream_.log(), tails_->log, log_end_.place, why))
+			return false;
+		log_tail_read_ = true;
+	}
+	if (!read_tail(&stream_.spill(), tails_->spill, spill_end_.place, why))
+		return false;
+	log_tail_read_ = false;
+	tails_of_ = ring;
+	return true;
+}
+
+/* Reads up to the fence, which is the log's last message. False: not yet. */
+bool
+Publisher::read_tail(Log *log, Place behind, Place end, std::string *why)
+{
+	if (!tail_reader_)
+		tail_reader_ = log->read(">", std::max(behind, tail_read_), true, why);
+	if (!tail_reader_)
+		return false;
+	tail_.clear();
+
+	bool sound = tail_reader_->take(&tail_);
+
+	published_.add(tail_, log->describe());
+	if (!tail_.empty())
+		tail_read_ = tail_.back().place;
+	if (tail_read_ >= end)
+	{
+		tail_reader_.reset();
+		tail_read_ = kNoPlace;
+		return true;
+	}
+	if (sound && !tail_reader_->pulling())
+	{
+		/* It may look at a replica that lags behind. */
+		sound = tail_reader_->pending() > 0;
+		if (sound)
+			tail_reader_->pull();
+	}
+	if (!sound)
+	{
+		/* Another goes on where it stood; to look again would only make the tail longer, by a fence. */
+		tail_reader_.reset();
+		notice_.waiting(log->describe() + " to be read to its end", now_);
+		retry_at_ = now_ + kRetry;
+	}
+	return false;
+}
+
+/* Acknowledges to the rings what the logs have, and goes on with the first messages that they have not. */
+void
+Publisher::resume()
+{
+	Cursors in_log = parse_cursors(log_end_.cursors);
+	Cursors in_spill = parse_cursors(spill_end_.cursors);
+	auto find = [](const Cursors &cursors, const std::string &name) {
+		auto cursor = cursors.find(name);
+
+		return cursor == cursors.end() ? nullptr : &cursor->second;
+	};
+
+	traffic_.settled();
+	ledger_.settle({log_end_.place, log_end_.message}, {spill_end_.place, spill_end_.message});
+	settled_token_ = ledger_.stored_token();
 	placed_ = false;
-	chained_ |= !end.id.empty() && !end.foreign;
-	previous_id_.clear();
+	chained_ = true;
+	for (const auto &[name, feed] : feeds_)
+		feed->resume(find(in_log, name), find(in_spill, name));
+	interruptions_ = settling_interruptions_;
+	settled_ = true;
+	step_ = Step::Look;
+	incidents_.settlings++;
+
+	bool waited = notice_.over();
 
 	for (const auto &[name, feed] : feeds_)
 	{
-		auto cursor = cursors.find(name);
+		const RingReader &reader = feed->ring().reader();
 
-		feed->resume(cursor == cursors.end() ? nullptr : &cursor->second, end.sequence);
+		if (waited || !greeted_)
+			spdlog::info("publishing ring {:016x} from position {} on to {}, behind sequence {}", reader.epoch(),
+						 reader.acked(), stream_.describe(), log_end_.place);
+		else
+			spdlog::debug("settled: {} ends at sequence {}, ring {} is acknowledged up to {}", stream_.describe(),
+						  log_end_.place, name, reader.acked());
 	}
+	greeted_ = true;
 }
 
 } // namespace siphon

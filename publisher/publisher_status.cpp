@@ -44,10 +44,10 @@ Publisher::stalled()
 		acked += feed->ring().reader().acked() + feed->ring().reader().epoch();
 		outstanding |= feed->ring().used() > 0;
 	}
-	if (!outstanding || acked != acked_seen_ || ledger_.stored_sequence() != stored_seen_)
+	if (!outstanding || acked != acked_seen_ || ledger_.stored_token() != stored_seen_)
 		progress_at_ = now_;
 	acked_seen_ = acked;
-	stored_seen_ = ledger_.stored_sequence();
+	stored_seen_ = ledger_.stored_token();
 	return std::chrono::duration<double>(now_ - progress_at_).count();
 }
 
@@ -58,20 +58,22 @@ Publisher::tell_status()
 		return;
 
 	auto status = std::make_shared<Status>();
-	std::vector<std::string> names = hand_off_.held_tables();
-	std::set<std::string> held(names.begin(), names.end());
+	std::set<std::pair<std::string, std::string>> held;
+
+	for (const HandOff::Holding &table : hand_off_.holding())
+		held.emplace(table.schema, table.table);
 
 	status->at = now_;
 	status->application = config_.application;
 	status->ring_directory = config_.ring_directory;
-	status->queue = queue_.describe();
+	status->queue = stream_.describe();
 	status->starting = false;
-	status->connected = queue_.ready();
+	status->connected = stream_.ready();
 	status->settled = settled_;
 	status->waiting_for = decoder() == nullptr ? ring_notice_.what() : notice_.what();
 	status->refusal = refusal_;
 	status->stalled = stalled();
-	status->reconnects = queue_.interruptions();
+	status->reconnects = stream_.interruptions();
 	status->in_flight = ledger_.messages();
 	status->in_flight_bytes = ledger_.bytes();
 	status->max_in_flight = config_.max_in_flight;
@@ -80,7 +82,7 @@ Publisher::tell_status()
 	for (const auto &[name, traffic] : traffic_.tables())
 	{
 		status->tables.push_back(
-			{name.first, name.second, traffic, held.contains(name.first + "." + name.second)});
+			{name.first, name.second, traffic, held.contains(name)});
 	}
 	for (const auto &[name, feed] : feeds_)
 		status->rings.push_back(describe(name, *feed));
@@ -111,7 +113,7 @@ Publisher::tell_decoder()
 	reader.set_figure(PublisherFigure::CommitTime, totals.commit_to_ack.sum_ns);
 	reader.set_figure(PublisherFigure::InFlight, ledger_.messages());
 	reader.set_figure(PublisherFigure::InFlightBytes, ledger_.bytes());
-	reader.set_figure(PublisherFigure::Disconnects, queue_.interruptions());
+	reader.set_figure(PublisherFigure::Disconnects, stream_.interruptions());
 	reader.set_figure(PublisherFigure::Refusals, incidents_.refusals);
 	reader.set_figure(PublisherFigure::Timeouts, incidents_.timeouts);
 }

@@ -12,7 +12,7 @@
 
 #include "compression.h"
 #include "cursor.h"
-#include "queue.h"
+#include "stream/log.h"
 
 namespace siphon {
 
@@ -36,7 +36,7 @@ public:
 	const std::string &next_subject() const { return subjects_[(next_ - 1) / parts_]; }
 	/* Is the message that build() makes next the last of its subject? */
 	bool next_is_last_part() const { return (next_ - 1) % parts_ + 1 == parts_; }
-	/* Fills in all but sequence and previous_id. The body is good until the next call. */
+	/* Fills in all of it. The body is good until the next call. */
 	Cursor build(Message *message);
 
 private:

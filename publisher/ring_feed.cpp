@@ -13,18 +13,11 @@ namespace siphon {
 
 RingFeed::RingFeed(const std::string &name, uint32_t number, std::unique_ptr<RingSource> ring, const Context &context)
 	: Source(name, number, name != kDecoderRing), ring_(std::move(ring)), root_(context.subject_root),
-	  queue_(*context.queue), ledger_(*context.ledger), hand_off_(*context.hand_off), lineage_(*context.lineage),
+	  stream_(*context.stream), ledger_(*context.ledger), hand_off_(*context.hand_off), lineage_(*context.lineage),
 	  published_(*context.published), traffic_(*context.traffic), frame_messages_(context.subject_root, context.compression_level),
-	  record_(context.compression_level), schemas_(context.queue)
+	  record_(context.compression_level), schemas_(&context.stream->states())
 {
 }
-
-namespace {
-/* What the ring holds can't be: its worker has to make another. */
-struct Corrupt
-{
-};
-} // namespace
 
 void
 RingFeed::corrupt() const
@@ -63,30 +56,41 @@ RingFeed::disown()
 
 /* Once the frame is acknowledged, the ring itself tells. */
 const Cursor *
-RingFeed::cursor() const
+RingFeed::cursor(Target target) const
 {
-	return cursor_ && cursor_->position >= ring_->reader().acked() ? &*cursor_ : nullptr;
+	const std::optional<Cursor> &cursor = cursor_[static_cast<int>(target)];
+
+	return cursor && cursor->position >= ring_->reader().acked() ? &*cursor : nullptr;
 }
 
 void
-RingFeed::resume(const Cursor *cursor, uint64_t end_sequence)
+RingFeed::resume(const Cursor *log, const Cursor *spill)
 {
 	ring_->reader().rewind();
 	frame_messages_.clear();
 	record_.clear();
 	have_frame_ = false;
+	peeked_ = false;
 	held_ = false;
 	marker_waits_ = false;
 	marker_.clear();
-	cursor_.reset();
-	resume_.reset();
 	record_total_ = 0;
-	last_sent_ = 0;
-	resumed_at_ = end_sequence;
+	last_token_ = marker_first_token_ = marker_last_token_ = 0;
+	marker_first_ = kNoPlace;
+	previous_end_ = ring_->reader().acked();
 	set_closed();
-	if (cursor == nullptr || cursor->epoch != ring_->reader().epoch() || cursor->position < ring_->reader().acked())
-		return;
-	cursor_ = resume_ = *cursor;
+	for (Target target : {Target::Log, Target::Spill})
+	{
+		const Cursor *cursor = target == Target::Log ? log : spill;
+		int i = static_cast<int>(target);
+
+		cursor_[i].reset();
+		resume_[i].reset();
+		if (cursor == nullptr || cursor->epoch != ring_->reader().epoch() ||
+			cursor->position < ring_->reader().acked())
+			continue;
+		cursor_[i] = resume_[i] = *cursor;
+	}
 }
 
 static bool
@@ -128,8 +132,8 @@ RingFeed::read_frame()
 	switch (ring_->reader().next(&frame_))
 	{
 		case ReadResult::Empty:
-			/* The stream has a message of a frame that is not there. */
-			if (resume_)
+			/* A log has a message of a frame that is not there. */
+			if (resuming())
 				corrupt();
 			return false;
 		case ReadResult::Corrupt:
@@ -153,6 +157,8 @@ RingFeed::read_frame()
 		if (counted_ == nullptr && carries_events(kind()))
 			counted_ = traffic_.table(schema, table);
 	}
+	if (!(frame_.header.last <= newest_))
+		newest_ = frame_.header.last;
 	std::copy(std::begin(frame_.header.operations), std::end(frame_.header.operations), operations_.begin());
 	have_frame_ = true;
 	return true;
@@ -191,9 +197,18 @@ RingFeed::prepare_frames()
 		return false;
 	while (have_frame_ || read_frame())
 	{
+		uint64_t position = frame_.header.position;
+
 		if (!admit())
 			return false;
-		have_frame_ = false;
+		have_frame_ = peeked_ = false;
+		previous_end_ = frame_.end;
+		/* What the logs have of this frame was taken into account. */
+		for (std::optional<Cursor> &resume : resume_)
+		{
+			if (resume && resume->position == position)
+				resume.reset();
+		}
 		if (active())
 			return true;
 		if (marker_waits_)
@@ -212,44 +227,69 @@ RingFeed::abandon()
 	skip();
 }
 
+/* Does the log have all of the frame? */
+bool
+RingFeed::passed(Target target) const
+{
+	const std::optional<Cursor> &resume = resume_[static_cast<int>(target)];
+
+	return resume && frame_.header.position < resume->position;
+}
+
+/* Does the log have a part of the frame, or all of it, and nothing behind it? That is where it goes on. */
+const Cursor *
+RingFeed::resumes(Target target) const
+{
+	const std::optional<Cursor> &resume = resume_[static_cast<int>(target)];
+
+	return resume && frame_.header.position == resume->position ? &*resume : nullptr;
+}
+
 /* Takes the frame up, or passes over it. False: it has to wait. */
 bool
 RingFeed::admit()
 {
-	uint64_t position = frame_.header.position;
-	bool snapshot_marker = kind() == FrameKind::SnapshotBegin || kind() == FrameKind::SnapshotEnd;
-	bool resuming = false;
-
-	if (kind() == FrameKind::Schema)
+	for (const std::optional<Cursor> &resume : resume_)
 	{
-		if (resume_ && position > resume_->position)
+		/* A log has a message of a frame that is not there. */
+		if (resume && frame_.header.position > resume->position)
 			corrupt();
-		return admit_schema();
-	}
-	if (resume_)
-	{
-		/* Of a marker all frames are needed. */
-		if (position < resume_->position && !snapshot_marker)
-		{
-			pass_over();
-			return true;
-		}
-		if (position > resume_->position)
-			corrupt();
-		resuming = position == resume_->position;
 	}
 
-	if (snapshot_marker)
-		return admit_marker(resuming);
-	if (kind() == FrameKind::Watermark)
-		return admit_watermark(resuming);
-	if (kind() == FrameKind::Origin)
-		return admit_origin(resuming);
-	if (kind() == FrameKind::Removed)
-		return admit_end(&HandOff::removed);
-	if (kind() == FrameKind::Message)
-		return admit_message(resuming);
-	return admit_package(resuming);
+	switch (kind())
+	{
+		case FrameKind::Schema:
+			return admit_schema();
+		case FrameKind::SnapshotBegin:
+		case FrameKind::SnapshotEnd:
+			/* Of a marker all frames are needed. */
+			return admit_marker();
+		case FrameKind::Changes:
+		case FrameKind::Held:
+		case FrameKind::Snapshot:
+		case FrameKind::Dropped:
+			return admit_package();
+		default:
+			break;
+	}
+	if (passed(Target::Log))
+	{
+		skip();
+		return true;
+	}
+	switch (kind())
+	{
+		case FrameKind::Watermark:
+			return admit_watermark();
+		case FrameKind::Origin:
+			return admit_origin();
+		case FrameKind::Removed:
+			return admit_end(&HandOff::removed);
+		case FrameKind::Message:
+			return admit_message();
+		default:
+			corrupt();
+	}
 }
 
 /* A record that is put together in memory stays in the ring meanwhile, and must leave room for others. */
@@ -292,7 +332,7 @@ RingFeed::admit_schema()
 
 	if (!json)
 		corrupt();
-	if (!hand_off_.stale(table()) && !schemas_.write(schema_, table_, *json, HandOff::Clock::now()))
+	if (!hand_off_.stale(table()) && !schemas_.write(schema_, table_, *json, stream_.log().body_limit(), HandOff::Clock::now()))
 	{
 		/* This frame comes once more. */
 		marker_.resize(frame_.header.record_offset);
@@ -312,7 +352,7 @@ RingFeed::admit_end(bool (HandOff::*end)(const TableFrame &, HandOff::Clock::tim
 {
 	HandOff::Clock::time_point now = HandOff::Clock::now();
 
-	if (ledger_.stored_sequence() < last_sent_ || !(hand_off_.*end)(table(), now) ||
+	if (ledger_.stored_token() < last_token_ || !(hand_off_.*end)(table(), now) ||
 		!schemas_.erase(schema_, table_, frame_.header.table, frame_.header.generation, now))
 		return false;
 	skip();
@@ -326,71 +366,78 @@ RingFeed::skip()
 	ledger_.skip(number(), frame_.end);
 }
 
-/* The stream has it all. */
-void
-RingFeed::pass_over()
-{
-	ring_->ack(frame_.end);
-}
-
 void
 RingFeed::check_total(uint32_t total) const
 {
 	if (record_total_ != 0 && total != record_total_)
-		throw Fatal(ExitCode::StreamRefused, queue_.describe() + " holds the beginning of a package in " +
+		throw Fatal(ExitCode::StreamRefused, stream_.describe() + " holds the beginning of a package in " +
 												 std::to_string(record_total_) + " parts, which would now have " +
 												 std::to_string(total) +
 												 ": set the server's max_payload back until the package is through");
 }
 
-/* Leaves out the messages of a record in memory that the stream has. */
+/* Leaves out the messages of a record in memory that the log has. */
 void
-RingFeed::resume_record()
+RingFeed::resume_record(const Cursor &cursor)
 {
-	record_total_ = resume_->total;
+	record_total_ = cursor.total;
 	check_total(record_.total());
-	record_.skip_to(resume_->part);
-	resume_.reset();
+	record_.skip_to(cursor.part);
 }
 
 bool
-RingFeed::admit_package(bool resuming)
+RingFeed::admit_package()
 {
 	const FrameHeader &header = frame_.header;
 	std::optional<Position> upto;
+	std::optional<Place> held_behind = hand_off_.held_behind(table());
+
+	/* Where it went to before, that is where it would go now. */
+	if ((passed(Target::Log) && passed(Target::Spill)) ||
+		(held_behind && kind() != FrameKind::Snapshot && kind() != FrameKind::Dropped && passed(Target::Spill)))
+	{
+		hand_off_.passed(table());
+		skip();
+		return true;
+	}
 
 	/* Of an earlier ring the stream may have these events already. */
 	if (published_.active() && kind() != FrameKind::Snapshot)
-		upto = published_.upto(schema_, table_, header.partition, header.generation, hand_off_.held_from(table()),
-								kind() == FrameKind::Held);
+		upto = published_.upto(schema_, table_, header.partition, header.generation, held_behind,
+							   kind() == FrameKind::Held);
 
 	bool whole = !upto || !(header.first <= *upto);
 	bool known = upto && header.last <= *upto;
-	HandOff::Route route = known
-							   ? HandOff::Route::Drop
-							   : hand_off_.route(table(), frame_.first_of_record(), whole ? header.first : *upto,
-												 HandOff::Clock::now());
+	bool calm = ring_->reader().acked() >= previous_end_ && !resuming();
+	/* What the spill may have a part of must not wait for what waits for it. */
+	bool may_wait = frame_.first_of_record() && !resuming();
+	HandOff::Route route = known ? HandOff::Route::Drop
+								 : hand_off_.route(table(), may_wait, whole ? header.first : *upto, calm,
+												   HandOff::Clock::now());
 
 	if (route == HandOff::Route::Wait)
 		return false;
-	if (route == HandOff::Route::Drop)
+
+	Target target = route == HandOff::Route::Held ? Target::Spill : Target::Log;
+
+	if (route == HandOff::Route::Drop || passed(target))
 	{
-		resume_.reset();
+		hand_off_.passed(table());
 		set_closed();
 		skip();
 		return true;
 	}
 
-	held_ = route == HandOff::Route::Held;
+	held_ = target == Target::Spill;
 	if (!whole)
-		return admit_rest(*upto, resuming);
-	start_frame(resuming);
+		return admit_rest(*upto);
+	start_frame();
 	return true;
 }
 
 /* A logical message has one position, so the stream has it, or has not. */
 bool
-RingFeed::admit_message(bool resuming)
+RingFeed::admit_message()
 {
 	std::optional<Position> upto;
 
@@ -399,47 +446,45 @@ RingFeed::admit_message(bool resuming)
 		upto = published_.messages_upto(table_);
 	if (upto && frame_.header.last <= *upto)
 	{
-		resume_.reset();
 		set_closed();
 		skip();
 		return true;
 	}
-	start_frame(resuming);
+	start_frame();
 	return true;
 }
 
-/* Publishes the frame as it is; resuming: from where the stream ends. */
+/* Publishes the frame as it is, from where the log ends. */
 void
-RingFeed::start_frame(bool resuming)
+RingFeed::start_frame()
 {
+	const Cursor *resume = resumes(next_target());
+
 	if (!frame_messages_.start(frame_, ring_->reader().epoch(), ring_->reader().max_frame_payload(),
-							   queue_.body_limit(), held_))
+							   stream_.log().body_limit(), held_))
 		corrupt();
-	if (resuming)
-		record_total_ = resume_->total;
+	if (resume != nullptr)
+		record_total_ = resume->total;
 	else if (frame_.first_of_record())
 		record_total_ = 0;
 	check_total(frame_messages_.plan().total);
-	if (!resuming)
+	if (resume == nullptr)
 		return;
-
-	uint32_t done = resume_->part;
-
-	resume_.reset();
-	if (done < frame_messages_.plan().total)
+	if (resume->part < frame_messages_.plan().total)
 		set_open(frame_messages_.subject(), frame_.header.generation);
-	if (done < frame_messages_.plan().last())
-		frame_messages_.skip_to(done);
+	if (resume->part < frame_messages_.plan().last())
+		frame_messages_.skip_to(resume->part);
 	else
 	{
 		frame_messages_.clear();
-		pass_over();
+		hand_off_.passed(table());
+		skip();
 	}
 }
 
 /* Publishes the events of the package that are beyond what the stream has. One of several events is one frame. */
 bool
-RingFeed::admit_rest(const Position &upto, bool resuming)
+RingFeed::admit_rest(const Position &upto)
 {
 	const FrameHeader &header = frame_.header;
 	v1::Package package;
@@ -472,23 +517,29 @@ RingFeed::admit_rest(const Position &upto, bool resuming)
 				   {"Siphon-Last", format_position(header.last.lsn, header.last.ordinal)},
 				   {"Siphon-Events", std::to_string(record_events_)},
 				   {"Siphon-Generation", std::to_string(header.generation)}},
-				  ring_->reader().epoch(), header.position, queue_.body_limit());
-	if (!resuming)
-		return true;
+				  ring_->reader().epoch(), header.position, stream_.log().body_limit());
 
-	resume_record();
+	const Cursor *resume = resumes(next_target());
+
+	if (resume == nullptr)
+		return true;
+	resume_record(*resume);
 	if (record_.active())
 		set_open(record_.next_subject(), header.generation);
 	else
-		pass_over();
+	{
+		hand_off_.passed(table());
+		skip();
+	}
 	return true;
 }
 
 /* A watermark doesn't speak for tables whose changes are held. */
 bool
-RingFeed::admit_watermark(bool resuming)
+RingFeed::admit_watermark()
 {
 	const FrameHeader &header = frame_.header;
+	const Cursor *resume = resumes(Target::Log);
 	v1::Watermark held;
 
 	held_ = false;
@@ -498,27 +549,27 @@ RingFeed::admit_watermark(bool resuming)
 	bool known = published_.has_watermark(header.last.lsn);
 
 	published_.passed(header.last.lsn);
-	if (known && !resuming)
+	if (known && resume == nullptr)
 	{
 		skip();
 		return true;
 	}
-	for (std::string &table : hand_off_.held_tables())
-		held.add_held_tables(std::move(table));
+	for (const HandOff::Holding &table : hand_off_.holding())
+		held.add_held_tables(table.schema + "." + table.table);
 	/* In protobuf, what is appended is merged. */
 	record_.start(std::string(frame_.payload, header.payload_length) + held.SerializePartialAsString(),
 				  {watermark_subject(root_)},
 				  {{"Siphon-Kind", "watermark"},
 				   {"Siphon-First", format_position(header.first.lsn, header.first.ordinal)},
-				   {"Siphon-Last", format_position(header.last.lsn, header.last.ordinal)}},
-				  ring_->reader().epoch(), header.position, queue_.body_limit());
+				   {"Siphon-Last", format_position(header.last.lsn, header.last.ordinal)},
+				   {"Siphon-Held", std::to_string(ledger_.end(Target::Spill).place)}},
+				  ring_->reader().epoch(), header.position, stream_.log().body_limit());
 	check_intact();
-	if (!resuming)
+	if (resume == nullptr)
 		return true;
-	record_.skip_to(resume_->part);
-	resume_.reset();
+	record_.skip_to(resume->part);
 	if (!record_.active())
-		pass_over();
+		skip();
 	return true;
 }
 
@@ -549,7 +600,7 @@ RingFeed::build(Message *message)
 	{
 		bool last_of_all = record_.total() == record_.next();
 
-		cursor_ = record_.build(message);
+		cursor_[static_cast<int>(next_target())] = record_.build(message);
 		built.load = load(last_of_all && !marker());
 		built.load.events = record_events_;
 		if (record_.active())
@@ -565,9 +616,10 @@ RingFeed::build(Message *message)
 	}
 
 	bool last_of_frame = frame_messages_.last_of_frame();
-	std::optional<Cursor> before = cursor_;
+	std::optional<Cursor> &cursor = cursor_[static_cast<int>(next_target())];
+	std::optional<Cursor> before = cursor;
 
-	cursor_ = {ring_->reader().epoch(), frame_.header.position, frame_messages_.next_part(),
+	cursor = {ring_->reader().epoch(), frame_.header.position, frame_messages_.next_part(),
 			   frame_messages_.plan().total};
 	built.ack = last_of_frame ? frame_.end : 0;
 	built.events = last_of_record ? frame_.header.events : 0;
@@ -575,7 +627,7 @@ RingFeed::build(Message *message)
 	frame_messages_.build(message);
 	if (!ring_->reader().intact(frame_))
 	{
-		cursor_ = before;
+		cursor = before;
 		refuse("in the frame at position " + std::to_string(frame_.header.position));
 		built.none = true;
 		return built;
@@ -586,17 +638,30 @@ RingFeed::build(Message *message)
 }
 
 void
-RingFeed::sent(uint64_t sequence)
+RingFeed::sent(uint64_t token)
 {
-	last_sent_ = sequence;
+	last_token_ = token;
 	if (marker())
 	{
-		if (cursor_->part == 1)
-			marker_first_ = sequence;
-		marker_last_ = sequence;
+		if (cursor_[static_cast<int>(Target::Log)]->part == 1)
+			marker_first_token_ = token;
+		marker_last_token_ = token;
 	}
-	else if (kind() != FrameKind::Watermark && held_)
-		hand_off_.held_sent(table(), sequence);
+	else if (carries_events(kind()) && kind() != FrameKind::Snapshot)
+		hand_off_.sent(table(), next_target(), token);
+}
+
+void
+RingFeed::acked(const Ledger::Ack &ack, const Checkpoint &checkpoint)
+{
+	if (ack.token != 0 && ack.token == marker_first_token_)
+		marker_first_ = ack.place;
+	if (ack.target == Target::Spill)
+		hand_off_.held_stored(ack.token, ack.place);
+	if (ack.frame_end == 0)
+		return;
+	ring_->reader().set_checkpoint(checkpoint);
+	ring_->ack(ack.frame_end);
 }
 
 } // namespace siphon

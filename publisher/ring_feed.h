@@ -30,7 +30,7 @@ public:
 	{
 		std::string subject_root;
 		int compression_level;
-		Queue *queue;
+		Stream *stream;
 		Ledger *ledger;
 		HandOff *hand_off;
 		Lineage *lineage;
@@ -57,6 +57,8 @@ public:
 	}
 	/* A message to a held subject is prepared, or the stream has a part of a record and the rest is to come. */
 	bool holding() const { return open() || (active() && held_); }
+	/* It is not read yet up to where the logs have it. */
+	bool resuming() const { return resume_[0] || resume_[1]; }
 
 	/* Of the table of the last frame that has one. */
 	const std::string &schema() const { return schema_; }
@@ -64,17 +66,32 @@ public:
 	bool refused() const { return refused_; }
 
 	uint64_t epoch() const override { return ring_->reader().epoch(); }
-	const Cursor *cursor() const override;
-	void resume(const Cursor *cursor, uint64_t end_sequence) override;
+	const Cursor *cursor(Target target) const override;
+	void resume(const Cursor *log, const Cursor *spill) override;
 	bool prepare() override;
 	size_t next_size() const override;
 	const std::string &next_subject() const override;
 	uint32_t next_generation() const override { return frame_.header.generation; }
+	Target next_target() const override { return held_ ? Target::Spill : Target::Log; }
 	Built build(Message *message) override;
-	void sent(uint64_t sequence) override;
-	void acked(uint64_t position) override { ring_->ack(position); }
+	void sent(uint64_t token) override;
+	/* A message is stored, or a frame was skipped. */
+	void acked(const Ledger::Ack &ack, const Checkpoint &checkpoint);
+
+	/*
+	 * What a decoder's ring says that it continues, if that is still to be dealt with. nullptr: it is not there yet, or it
+	 * was dealt with.
+	 */
+	const Origin *peek_origin();
+	/* The greatest position that was read. */
+	const Position &newest() const { return newest_; }
 
 private:
+	/* What the ring holds can't be: its worker has to make another. */
+	struct Corrupt
+	{
+	};
+
 	bool active() const { return frame_messages_.active() || record_.active(); }
 	FrameKind kind() const { return static_cast<FrameKind>(frame_.header.kind); }
 	bool marker() const
@@ -85,23 +102,25 @@ private:
 	bool prepare_frames();
 	void abandon();
 	bool admit();
-	bool admit_package(bool resuming);
-	bool admit_message(bool resuming);
-	void start_frame(bool resuming);
-	bool admit_marker(bool resuming);
+	bool admit_package();
+	bool admit_message();
+	void start_frame();
+	bool admit_marker();
 	void check_fits(const char *what) const;
 	bool gather();
 	bool admit_schema();
 	bool admit_end(bool (HandOff::*end)(const TableFrame &, HandOff::Clock::time_point));
-	bool admit_watermark(bool resuming);
-	bool admit_origin(bool resuming);
+	bool admit_watermark();
+	bool admit_origin();
+	void take_origin();
 	bool finish_origin();
-	bool admit_rest(const Position &upto, bool resuming);
+	bool admit_rest(const Position &upto);
 	void skip();
-	void resume_record();
+	void resume_record(const Cursor &cursor);
 	bool start_marker();
 	bool finish_marker();
-	void pass_over();
+	bool passed(Target target) const;
+	const Cursor *resumes(Target target) const;
 	void check_total(uint32_t total) const;
 	[[noreturn]] void corrupt() const;
 	void check_intact() const;
@@ -111,7 +130,7 @@ private:
 
 	std::unique_ptr<RingSource> ring_;
 	const std::string root_;
-	Queue &queue_;
+	Stream &stream_;
 	Ledger &ledger_;
 	HandOff &hand_off_;
 	Lineage &lineage_;
@@ -138,14 +157,18 @@ private:
 	std::string marker_; /* of a marker or a schema: payload, as far as its frames were read */
 	Visibility marker_snapshot_;
 	bool marker_waits_ = false; /* all published, waits for its effect */
-	uint64_t marker_first_ = 0; /* sequences of its messages; 0: not known */
-	uint64_t marker_last_ = 0;
-	uint64_t last_sent_ = 0; /* sequence of the last message; 0: none since the last resume() */
+	Place marker_first_ = kNoPlace;   /* of its first message; kNoPlace: not known */
+	uint64_t marker_first_token_ = 0; /* of its messages; 0: not sent by us */
+	uint64_t marker_last_token_ = 0;
+	uint64_t last_token_ = 0; /* of the last message; 0: none since the last resume() */
+	Position newest_{0, 0};
+	uint64_t previous_end_ = 0; /* behind the frame before frame_ */
+	bool peeked_ = false; /* frame_ was read by peek_origin() */
 
-	std::optional<Cursor> cursor_;
-	std::optional<Cursor> resume_; /* the stream has the messages up to here */
-	uint64_t resumed_at_ = 0;      /* the stream's end when we resumed */
-	uint32_t record_total_ = 0;    /* parts of a record that the stream has the beginning of; 0: none */
+	/* By log: */
+	std::optional<Cursor> cursor_[2];
+	std::optional<Cursor> resume_[2]; /* the log has the messages up to here */
+	uint32_t record_total_ = 0; /* parts of a record that the log has the beginning of; 0: none */
 };
 
 } // namespace siphon

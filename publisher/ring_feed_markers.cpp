@@ -14,27 +14,57 @@ namespace siphon {
 
 static constexpr std::chrono::milliseconds kOriginRetry{250};
 
+const Origin *
+RingFeed::peek_origin()
+{
+	if (accepted() || refused_)
+		return nullptr;
+	try
+	{
+		/* What was read before, and is to be read again, is of no use. */
+		if (!peeked_)
+			resume(nullptr, nullptr);
+		if (!have_frame_ && !read_frame())
+			return nullptr;
+		peeked_ = true;
+		take_origin();
+		return &origin_;
+	}
+	catch (const Corrupt &)
+	{
+		refuse("in front of its first frame");
+		return nullptr;
+	}
+}
+
+void
+RingFeed::take_origin()
+{
+	if (kind() != FrameKind::Origin || !frame_.first_of_record() || !frame_.last_of_record() ||
+		frame_.header.payload_length != sizeof(Origin))
+		corrupt();
+	memcpy(&origin_, frame_.payload, sizeof(Origin));
+	check_intact();
+}
+
 /*
  * What follows continues the stream, or begins a new history in it, with a message that says so. It is the stream's
  * last when it is taken up, as what came before must be known for certain.
  */
 bool
-RingFeed::admit_origin(bool resuming)
+RingFeed::admit_origin()
 {
-	if (!frame_.first_of_record() || !frame_.last_of_record() || frame_.header.payload_length != sizeof(Origin))
-		corrupt();
 	if (!ledger_.empty())
 		return false;
-	memcpy(&origin_, frame_.payload, sizeof(Origin));
-	check_intact();
-	if (lineage_.begins(origin_, ledger_.stored_sequence()) && !resuming)
+	take_origin();
+	held_ = false;
+	if (lineage_.begins(origin_, ledger_.end(Target::Log).place) && resumes(Target::Log) == nullptr)
 		record_.start({}, {watermark_subject(root_)},
 					  {{"Siphon-Kind", "history"}, {"Siphon-History", format_lsn(origin_.history)}},
-					  ring_->reader().epoch(), frame_.header.position, queue_.body_limit());
+					  ring_->reader().epoch(), frame_.header.position, stream_.log().body_limit());
 	else
 		marker_waits_ = true;
-	marker_last_ = 0;
-	resume_.reset();
+	marker_last_token_ = 0;
 	return true;
 }
 
@@ -43,7 +73,7 @@ bool
 RingFeed::finish_origin()
 {
 	HandOff::Clock::time_point now = HandOff::Clock::now();
-	uint64_t end = ledger_.stored_sequence();
+	Place end = ledger_.end(Target::Log).place;
 	bool begins = !lineage_.current(origin_.history);
 	std::string why;
 
@@ -52,20 +82,22 @@ RingFeed::finish_origin()
 	if (begins)
 	{
 		published_.clear();
-		hand_off_.forget(end);
-		queue_.erase_tables(&why);
+		hand_off_.forget();
 	}
-	else if (published_.load(&queue_, lineage_.since(), end, &why))
-		lineage_.check_timeline(origin_, published_.newest());
-	if (!why.empty() || !lineage_.enter(origin_, epoch(), end, &why))
+	else
+		lineage_.check_timeline(origin_, published_.newest() <= newest_ ? newest_ : published_.newest());
+	if ((begins && !stream_.states().erase_tables(&why)) ||
+		!lineage_.enter(origin_, epoch(), end, published_.active(), &why))
 	{
+		if (why.empty())
+			return false;
 		origin_notice_.waiting(why, now);
 		origin_retry_ = now + kOriginRetry;
 		return false;
 	}
 	origin_notice_.over();
 	if (begins)
-		spdlog::info("history {} of application {} begins behind sequence {}", format_lsn(origin_.history),
+		spdlog::info("history {} of application {} begins behind {}", format_lsn(origin_.history),
 					 ring_->reader().application(), end);
 	return true;
 }
@@ -75,7 +107,7 @@ RingFeed::finish_origin()
  * effect.
  */
 bool
-RingFeed::admit_marker(bool resuming)
+RingFeed::admit_marker()
 {
 	const FrameHeader &header = frame_.header;
 
@@ -85,8 +117,6 @@ RingFeed::admit_marker(bool resuming)
 		if (frame_.last_of_record())
 			spdlog::info("left out a marker of snapshot {} of table {}.{}, which is over", header.generation, schema_,
 						 table_);
-		if (resuming)
-			resume_.reset();
 		skip();
 		marker_.clear();
 		return true;
@@ -95,19 +125,15 @@ RingFeed::admit_marker(bool resuming)
 		return false;
 	if (!gather())
 		return true;
-	if (resume_ && !resuming)
-	{
-		/* Nothing follows a marker before it is acknowledged. */
-		corrupt();
-	}
-	if (!start_marker())
-		corrupt();
-	if (!resuming)
-		return true;
 
-	resume_record();
-	marker_first_ = 0;
-	marker_last_ = resumed_at_;
+	const Cursor *resume = resumes(Target::Log);
+
+	/* Nothing follows a marker before it is acknowledged. */
+	if ((resuming() && resume == nullptr) || !start_marker())
+		corrupt();
+	if (resume == nullptr)
+		return true;
+	resume_record(*resume);
 	marker_waits_ = !record_.active();
 	return true;
 }
@@ -140,9 +166,11 @@ RingFeed::start_marker()
 				   {"Siphon-First", format_position(header.first.lsn, header.first.ordinal)},
 				   {"Siphon-Last", format_position(header.last.lsn, header.last.ordinal)},
 				   {"Siphon-Generation", std::to_string(header.generation)}},
-				  ring_->reader().epoch(), header.position, queue_.body_limit());
+				  ring_->reader().epoch(), header.position, stream_.log().body_limit());
 	marker_.clear();
-	marker_first_ = 0;
+	marker_first_ = kNoPlace;
+	marker_first_token_ = marker_last_token_ = 0;
+	held_ = false;
 	return true;
 }
 
@@ -152,14 +180,14 @@ RingFeed::finish_marker()
 {
 	HandOff::Clock::time_point now = HandOff::Clock::now();
 
-	if (ledger_.stored_sequence() < marker_last_)
+	if (ledger_.stored_token() < marker_last_token_)
 		return false;
 	if (kind() == FrameKind::Origin          ? !finish_origin()
 		: kind() == FrameKind::SnapshotBegin ? !hand_off_.begun(table(), marker_first_, now)
 											 : !hand_off_.ended(table(), marker_snapshot_, now))
 		return false;
 	marker_waits_ = false;
-	ring_->ack(frame_.end);
+	skip();
 	return true;
 }
 

@@ -1,7 +1,7 @@
 /*
- * Where messages come from: a ring, or the held messages of a table that are moved behind its snapshot. All
- * sources publish to one stream, in one chain of sequences. Each has a cursor in it, by which it goes on after
- * whatever happened.
+ * Where messages come from: a ring, or the held messages of a table that are moved behind its snapshot. Each
+ * has a cursor in the log, and the decoder's ring, whose changes may be held, one in the spill as well: by these it goes on
+ * after whatever happened.
  */
 #ifndef SIPHON_SOURCE_H
 #define SIPHON_SOURCE_H
@@ -10,7 +10,8 @@
 #include <string>
 
 #include "cursor.h"
-#include "queue.h"
+#include "ledger.h"
+#include "stream/log.h"
 #include "traffic.h"
 
 namespace siphon {
@@ -31,16 +32,17 @@ public:
 
 	/* In the ids of its messages. */
 	virtual uint64_t epoch() const = 0;
-	/* What was published last, for Siphon-Cursors. nullptr: nothing, or it is known to be stored. */
-	virtual const Cursor *cursor() const = 0;
-	/* The last message of the stream, at end_sequence, lists this cursor, or none: go on behind it. */
-	virtual void resume(const Cursor *cursor, uint64_t end_sequence) = 0;
+	/* What was published last to a log, for Siphon-Cursors. nullptr: nothing, or it is known to be stored. */
+	virtual const Cursor *cursor(Target target) const = 0;
+	/* The last messages of the logs list these cursors, or none (nullptr): go on behind them. */
+	virtual void resume(const Cursor *log, const Cursor *spill) = 0;
 
 	/* True if there is a message to publish; only then the following may be called. */
 	virtual bool prepare() = 0;
 	/* Payload before compression. */
 	virtual size_t next_size() const = 0;
 	virtual const std::string &next_subject() const = 0;
+	virtual Target next_target() const { return Target::Log; }
 	virtual uint32_t next_generation() const = 0;
 
 	struct Built
@@ -50,12 +52,10 @@ public:
 		bool none = false;   /* there is no message: what it was made of turned out to be damaged */
 		Load load;           /* for the figures */
 	};
-	/* Fills in all but sequence, previous_id and Siphon-Cursors, and goes on to the next message. */
+	/* Fills in all but Siphon-Cursors, and goes on to the next message. */
 	virtual Built build(Message *message) = 0;
-	/* The message that was built last is under way to this place. */
-	virtual void sent(uint64_t /* sequence */) {}
-	/* Messages are stored up to what build() said. */
-	virtual void acked(uint64_t /* position */) {}
+	/* The message that was built last is under way; answers bear this token. */
+	virtual void sent(uint64_t /* token */) {}
 
 	/* A part of a record was published, and not the last: no other part may come between on its subject. */
 	bool open() const { return open_; }

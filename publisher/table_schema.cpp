@@ -34,22 +34,25 @@ schema_key(std::string_view schema, std::string_view table)
 bool
 TableSchemas::not_now(const std::string &why, Clock::time_point now)
 {
+	if (why.empty())
+		return false;
 	notice_.waiting(why, now);
 	retry_ = now + kRetry;
 	return false;
 }
 
 bool
-TableSchemas::write(std::string_view schema, std::string_view table, const std::string &json, Clock::time_point now)
+TableSchemas::write(std::string_view schema, std::string_view table, const std::string &json, size_t body_limit,
+					Clock::time_point now)
 {
 	std::string why;
 
 	if (now < retry_)
 		return false;
-	if (json.size() > queue_.body_limit())
+	if (json.size() > body_limit)
 		spdlog::warn("the schema of table {}.{} is not in the key-value bucket: {} bytes are more than a message may have",
 					 schema, table, json.size());
-	else if (!queue_.write_state(schema_key(schema, table), json, &why))
+	else if (!states_.put(schema_key(schema, table), json, &why))
 		return not_now(why, now);
 	notice_.over();
 	return true;
@@ -74,8 +77,8 @@ TableSchemas::erase(std::string_view schema, std::string_view table, uint32_t oi
 
 	if (now < retry_)
 		return false;
-	if (!queue_.read_state(key, &entry, &why) ||
-		(entry && is_of(*entry, oid, generation) && !queue_.erase_state(key, &why)))
+	if (!states_.get(key, false, &entry, &why) ||
+		(entry && is_of(*entry, oid, generation) && !states_.erase(key, &why)))
 		return not_now(why, now);
 	notice_.over();
 	return true;

@@ -11,7 +11,7 @@
 #include <string_view>
 
 #include "log.h"
-#include "queue.h"
+#include "stream/state_store.h"
 
 namespace siphon {
 
@@ -26,17 +26,19 @@ class TableSchemas
 public:
 	using Clock = std::chrono::steady_clock;
 
-	explicit TableSchemas(Queue *queue) : queue_(*queue) {}
+	explicit TableSchemas(StateStore *states) : states_(*states) {}
 
 	/* These two are repeated until they are true. */
-	bool write(std::string_view schema, std::string_view table, const std::string &json, Clock::time_point now);
+	/* body_limit: more bytes than these the state store does not take; then there is a warning instead. */
+	bool write(std::string_view schema, std::string_view table, const std::string &json, size_t body_limit,
+			   Clock::time_point now);
 	/* Unless the entry is of another table by now, or of a later generation. */
 	bool erase(std::string_view schema, std::string_view table, uint32_t oid, uint32_t generation, Clock::time_point now);
 
 private:
 	bool not_now(const std::string &why, Clock::time_point now);
 
-	Queue &queue_;
+	StateStore &states_;
 	Clock::time_point retry_{};
 	WaitNotice notice_;
 };

@@ -26,7 +26,8 @@ TableState::to_json() const
 				  {"since", format_lsn(since)},
 				  {"shared", shared},
 				  {"phase", kPhaseNames[static_cast<int>(phase)]},
-				  {"from", from}};
+				  {"behind", behind},
+				  {"rows_behind", rows_behind}};
 
 	if (has_snapshot())
 	{
@@ -89,7 +90,13 @@ TableState::parse(std::string_view text)
 		state.table = value.at("table");
 		state.shared = value.at("shared");
 		if (!take_number(value.at("oid"), &state.oid) || !take_number(value.at("generation"), &state.generation) ||
-			!take_lsn(value.at("since"), &state.since) || !take_number(value.at("from"), &state.from))
+			!take_lsn(value.at("since"), &state.since))
+			return std::nullopt;
+		/* Former releases wrote a place in the stream, as "from". */
+		state.former_layout = !value.contains("behind") && state.holds();
+		if (value.contains("behind") ? !take_number(value.at("behind"), &state.behind) ||
+										   !take_number(value.at("rows_behind"), &state.rows_behind)
+									 : !value.at("from").is_number_unsigned())
 			return std::nullopt;
 		if (!state.has_snapshot())
 			return state;

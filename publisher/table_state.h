@@ -11,6 +11,7 @@
 #include <string>
 #include <string_view>
 
+#include "stream/log.h"
 #include "visibility.h"
 
 namespace siphon {
@@ -32,8 +33,12 @@ struct TableState
 	uint64_t since = 0;
 	bool shared = false; /* what is on its subjects may be of a table that has another name now */
 	TablePhase phase = TablePhase::Snapshot;
-	/* Stream sequence before which no held message of the generation stands that is still to be moved. */
-	uint64_t from = 1;
+	/* The held messages of the generation that are still to be moved stand behind this place of the spill. */
+	Place behind = kNoPlace;
+	/* The generation's rows stand behind this place of the log. */
+	Place rows_behind = kNoPlace;
+	/* Its changes are held in the stream itself, by a publisher of a release before 1.3. */
+	bool former_layout = false;
 	/* From the phase Moving on, and in Streaming too: changes that were decoded late may be shown by the rows. */
 	Visibility snapshot;
 

@@ -35,12 +35,12 @@ Traffic::table(std::string_view schema, std::string_view name)
 }
 
 void
-Traffic::sent(uint64_t sequence, const Load &load, size_t raw, size_t body, uint64_t compression_ns,
+Traffic::sent(uint64_t token, const Load &load, size_t raw, size_t body, uint64_t compression_ns,
 			  Clock::time_point now)
 {
 	if (compression_ns > 0)
 		totals_.compression.add(compression_ns);
-	under_way_.push_back({sequence, load, raw, body, now});
+	under_way_.push_back({token, load, raw, body, now});
 }
 
 static int64_t
@@ -105,21 +105,20 @@ Traffic::count(const UnderWay &message, Clock::time_point now, int64_t now_us)
 }
 
 void
-Traffic::stored(uint64_t sequence, Clock::time_point now)
+Traffic::stored(uint64_t token, Clock::time_point now)
 {
-	if (under_way_.empty() || under_way_.front().sequence > sequence)
+	if (under_way_.empty() || under_way_.front().token > token)
 		return;
 
 	int64_t now_us = unix_microseconds();
 
-	for (; !under_way_.empty() && under_way_.front().sequence <= sequence; under_way_.pop_front())
+	for (; !under_way_.empty() && under_way_.front().token <= token; under_way_.pop_front())
 		count(under_way_.front(), now, now_us);
 }
 
 void
-Traffic::settled(uint64_t sequence, Clock::time_point now)
+Traffic::settled()
 {
-	stored(sequence, now);
 	under_way_.clear();
 }
 

@@ -78,11 +78,11 @@ public:
 	/* The table's, which stays where it is. */
 	TableTraffic *table(std::string_view schema, std::string_view name);
 
-	void sent(uint64_t sequence, const Load &load, size_t raw, size_t body, uint64_t compression_ns, Clock::time_point now);
-	/* The log is known to hold our messages up to this sequence. */
-	void stored(uint64_t sequence, Clock::time_point now);
-	/* The log ends at this sequence: what is beyond it did not arrive. */
-	void settled(uint64_t sequence, Clock::time_point now);
+	void sent(uint64_t token, const Load &load, size_t raw, size_t body, uint64_t compression_ns, Clock::time_point now);
+	/* The log is known to hold our messages up to this token. */
+	void stored(uint64_t token, Clock::time_point now);
+	/* What has no answer, and never gets one, is forgotten. */
+	void settled();
 
 	const Tables &tables() const { return tables_; }
 	const TrafficTotals &totals() const { return totals_; }
@@ -90,7 +90,7 @@ public:
 private:
 	struct UnderWay
 	{
-		uint64_t sequence;
+		uint64_t token;
 		Load load;
 		size_t raw;
 		size_t body;

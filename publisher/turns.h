@@ -1,7 +1,8 @@
 /*
  * Whose turn it is to publish a message. Source 0, the decoder's ring, goes first, because people wait for changes and
  * nobody waits for one row of a snapshot; but after a few of its messages in a row one of the others gets a
- * turn, each of them in its order, so that none waits for ever.
+ * turn, each of them in its order, so that none waits for ever. While held changes are moved, each second turn is one of
+ * theirs: they must get on faster than the decoder holds more.
  */
 #ifndef SIPHON_TURNS_H
 #define SIPHON_TURNS_H
@@ -17,9 +18,9 @@ public:
 	static constexpr int kFirstInARow = 8;
 
 	/* Of `count` sources one that is ready(source), which is asked of as few as needed. nullopt: none is. */
-	template <typename Ready> std::optional<size_t> next(size_t count, Ready ready)
+	template <typename Ready> std::optional<size_t> next(size_t count, bool moving, Ready ready)
 	{
-		bool first_asked = in_a_row_ < kFirstInARow;
+		bool first_asked = in_a_row_ < (moving ? 1 : kFirstInARow);
 
 		if (count == 0)
 			return std::nullopt;

@@ -35,7 +35,7 @@ unit_objs_tsan = $(addprefix $(BUILDDIR)/unit-tsan/,$(unit_srcs:.cpp=.o))
 unit_objs_asan = $(addprefix $(BUILDDIR)/unit-asan/,$(unit_srcs:.cpp=.o))
 stress_objs = $(addprefix $(BUILDDIR)/unit/,$(unit_ring_srcs:.cpp=.o) test/stress/ring_stress.o)
 fuzz_srcs_ring = src/ring.cpp
-fuzz_srcs_stream = $(addprefix publisher/,compression.cpp cursor.cpp datetime.cpp frame_messages.cpp log.cpp log_json.cpp log_limit.cpp mover.cpp \
+fuzz_srcs_stream = $(addprefix publisher/,stream/log.cpp stream/memory/memory_stream.cpp compression.cpp cursor.cpp datetime.cpp frame_messages.cpp log.cpp log_json.cpp log_limit.cpp mover.cpp \
 	package_assembler.cpp parts.cpp record_messages.cpp subject.cpp table_state.cpp tail_json.cpp)
 fuzz_srcs_config = $(addprefix publisher/,command_line.cpp compression.cpp config.cpp nats_login.cpp nkey.cpp secret_file.cpp subject.cpp)
 fuzz_objs = $(addprefix $(BUILDDIR)/fuzz/,$(fuzz_srcs_$(1):.cpp=.o) test/fuzz/fuzz_$(1).o)

@@ -20,6 +20,7 @@
 #include "package_assembler.h"
 #include "record_messages.h"
 #include "siphon.pb.h"
+#include "stream/memory/memory_stream.h"
 #include "subject.h"
 #include "table_state.h"
 #include "tail_json.h"
@@ -119,13 +120,13 @@ print_payload(uint8_t kind, std::string_view payload)
 
 /* Subject, part, encoding and body of a message; what is marked so is compressed as a publisher does it. */
 StoredMessage
-read_message(FuzzInput *input, uint64_t sequence)
+read_message(FuzzInput *input, Place place)
 {
 	static Compressor compressor(1);
 	StoredMessage message{};
 	uint8_t flags = input->byte();
 
-	message.sequence = sequence;
+	message.place = place;
 	message.subject = kSubjects[flags & 1];
 	message.generation = flags & 2 ? 2 : 1;
 	message.encoding = flags & 4 ? kEncodingZstd : flags & 8 ? "?" : kEncodingNone;
@@ -156,60 +157,12 @@ take_message(FuzzInput *input, PackageAssembler *assembler)
 		print_payload(kind, payload);
 }
 
-/* A stream that holds some messages. */
-class HeldQueue : public Queue
-{
-public:
-	std::vector<StoredMessage> messages;
-
-	bool ready() override { return true; }
-	uint64_t interruptions() const override { return 0; }
-	std::string describe() const override { return "the stream"; }
-	std::optional<LogEnd> read_end(std::string *) override { return std::nullopt; }
-	std::optional<uint64_t> read_first(std::string *) override { return std::nullopt; }
-	uint32_t body_limit() const override { return 64; }
-	bool publish(const Message &, uint64_t) override { return false; }
-	void collect(std::vector<Answer> *) override {}
-	bool purge(const std::string &, uint64_t, std::string *) override { return false; }
-	std::optional<uint64_t> last_sequence(const std::string &, std::string *) override { return messages.size(); }
-	std::unique_ptr<QueueReader> read_from(const std::string &, uint64_t sequence, std::string *) override
-	{
-		return std::make_unique<Reader>(*this, sequence);
-	}
-	std::optional<std::vector<StoredMessage>> last_of_each(const std::string &, uint64_t, std::string *) override
-	{
-		return std::nullopt;
-	}
-	std::optional<std::map<std::string, std::string>> read_states(std::string *) override { return std::nullopt; }
-	bool read_state(const std::string &, std::optional<std::string> *, std::string *) override { return false; }
-	bool write_state(const std::string &, const std::string &, std::string *) override { return false; }
-	bool erase_state(const std::string &, std::string *) override { return false; }
-	bool erase_tables(std::string *) override { return false; }
-
-private:
-	struct Reader : QueueReader
-	{
-		Reader(const HeldQueue &held, uint64_t first) : queue(held), next(first) {}
-		void pull() override {}
-		bool pulling() const override { return false; }
-		bool take(std::vector<StoredMessage> *into) override
-		{
-			for (; next <= queue.messages.size(); next++)
-				into->push_back(queue.messages[next - 1]);
-			return true;
-		}
-		uint64_t pending() const override { return 0; }
-
-		const HeldQueue &queue;
-		uint64_t next;
-	};
-};
-
 /* All held messages are moved; what is published for them are whole packages without the events that rows show. */
 void
 move(FuzzInput *input)
 {
-	HeldQueue queue;
+	Dice dice(input->number());
+	MemoryStream stream(&dice);
 	TableState state;
 	PackageAssembler assembler;
 
@@ -218,26 +171,46 @@ move(FuzzInput *input)
 	state.generation = 1;
 	state.phase = TablePhase::Moving;
 	state.snapshot = {input->number(), 0, static_cast<uint32_t>(input->number()), {3, 5}};
+	stream.limit = 64;
 	for (size_t count = input->byte() % 8; count > 0; count--)
-		queue.messages.push_back(read_message(input, queue.messages.size() + 1));
+	{
+		StoredMessage message = read_message(input, 0);
 
-	uint64_t last = queue.messages.size();
-	Mover mover(state, kRoot, 1, &queue);
+		stream.spill().put({kNoPlace,
+							message.subject,
+							"",
+							"",
+							{{"Siphon-First", message.first},
+							 {"Siphon-Last", message.last},
+							 {"Siphon-Events", message.events},
+							 {"Siphon-Generation", std::to_string(message.generation)},
+							 {"Siphon-Encoding", message.encoding},
+							 {"Siphon-Part", message.part}},
+							message.body});
+	}
+
+	Place last = stream.spill().end;
+	Mover mover(state, kRoot, 1, &stream);
 	Cursor cursor{1, input->byte(), input->byte(), input->byte()};
 	Message message;
+	Mover::Clock::time_point now{};
 
-	mover.resume(cursor.part >= 1 && cursor.part <= cursor.total ? &cursor : nullptr, last);
+	mover.resume(cursor.part >= 1 && cursor.part <= cursor.total ? &cursor : nullptr, nullptr);
 	try
 	{
-		for (mover.fetch(last, last, {}); mover.prepare();)
+		for (int turn = 0; turn < 1000 && !mover.caught_up(last, UINT64_MAX); turn++, now += std::chrono::seconds(1))
 		{
+			mover.fetch(last, now);
+			if (!mover.prepare())
+				continue;
+
 			std::string_view payload;
 			std::string part;
 			std::string encoding;
 			bool left_out = false;
 
 			mover.build(&message);
-			mover.sent(last);
+			mover.sent(1);
 			REQUIRE(message.subject.starts_with(std::string(kRoot) + ".events.public.t."));
 			for (const Header &header : message.headers)
 			{
@@ -261,7 +234,7 @@ move(FuzzInput *input)
 	{
 		return; /* not what a publisher writes */
 	}
-	REQUIRE(mover.caught_up(last, last));
+	REQUIRE(mover.caught_up(last, 1));
 }
 
 void

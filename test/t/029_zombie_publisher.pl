@@ -50,8 +50,9 @@ for my $meanwhile ('nothing', 'nats-server restarts', 'the successor is killed')
 		publishing();
 	}
 	kill 'CONT', $zombie->{pid};
-	is($zombie->wait_exit, 4, "$meanwhile: the one that was replaced ends");
-	like($zombie->log, qr/another publisher has taken over/, "$meanwhile: and says why");
+	# Whichever it notices first: what the state store says, or who has the lock of the ring.
+	like($zombie->wait_exit, qr/^[37]$/, "$meanwhile: the one that was replaced ends");
+	like($zombie->log, qr/another publisher (?:has taken over|has written|runs for)/, "$meanwhile: and says why");
 	$zombie->kill9;
 	ok($publisher->running, "$meanwhile: its successor runs");
 	publishing();

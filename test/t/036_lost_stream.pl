@@ -81,7 +81,7 @@ ends_until_mended('stream and bucket deleted', qr/stream siphon_main .*has lost 
 
 api('STREAM.PURGE.siphon_main');
 $insert->();
-ends_until_mended('emptied stream', qr/stream siphon_main .*was emptied by somebody: what stood before sequence \d+ is gone/);
+ends_until_mended('emptied stream', qr/stream siphon_main .*was emptied by somebody: (?:what stood before sequence \d+ is gone|nothing of what stood there is left)/);
 
 # Another broker has nothing of it.
 my $other = siphon_nats(name => 'other');
@@ -118,9 +118,8 @@ is($twins_publisher->wait_exit, 4, 'twin: its publisher ends');
 like($twins_publisher->log, qr/another server, perhaps a copy of this one, publishes as application main/, 'twin: it says why');
 like($twins_publisher->log, qr/SELECT siphon_drop_application\('main'\)/, 'twin: and what to type');
 
-# It had looked into the stream, and so ended the original's, which a supervisor starts again.
-$publisher->wait_exit if $publisher->log =~ /taken over/ || !$publisher->running;
-$publisher->start unless $publisher->running;
+# It had looked into the stream, and changed nothing.
+ok($publisher->running, 'twin: the original has not noticed');
 streams($node);
 is(scalar(grep { ($_->{columns}{v} // '') eq 'of the twin' } @{ replay($nats) }), 0, 'twin: nothing of it is published');
 is_replayed($nats, $node, ['t'], 'twin: the original goes on');

@@ -123,10 +123,13 @@ is(scalar(() = slurp_file($node->logfile, $log_offset) =~ /siphon: the message a
 	4, 'prefixes that can not be published are named in the log, for each application');
 is_deeply(
 	$nats->stream->{config}{subjects},
-	[ map { "siphon.main.$_" } 'events.>', 'watermark', 'held.>', 'messages.>' ],
-	'the stream that an older publisher made takes messages now');
+	[ map { "siphon.main.$_" } 'events.>', 'watermark', 'messages.>', 'fence' ],
+	'the stream that an older publisher made takes messages now, and held changes no more');
 is($nats->subjects->{'siphon.main.messages.siphon%2Ea%2Ab%20%3E'}, 1, 'a prefix is encoded as names are');
-is_deeply($nats->stream('wide')->{config}{subjects}, ['siphon.wide.>'], 'one that takes them already is left alone');
+is_deeply(
+	$nats->stream('wide')->{config}{subjects},
+	[ map { "siphon.wide.$_" } 'events.>', 'messages.>', 'watermark', 'fence' ],
+	'one that takes all takes what is its own');
 wait_confirmed($node, application => 'wide');
 is_deeply(
 	[ map { $_->{content} // '' } @{ messages('wide') } ],

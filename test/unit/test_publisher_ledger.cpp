@@ -11,6 +11,7 @@
 #include <vector>
 
 using siphon::Ledger;
+using siphon::Target;
 
 namespace {
 
@@ -24,7 +25,7 @@ protected:
 	{
 		uint64_t token = ledger.next_token();
 
-		ledger.add(bytes, 1, frame_end, false, kNow);
+		ledger.add(bytes, 1, frame_end, false, Target::Log, 1, kNow);
 		return token;
 	}
 
@@ -35,7 +36,7 @@ protected:
 
 		ledger.take_acks(&acks);
 		for (const Ledger::Ack &ack : acks)
-			acked_ = ack.source == 1 ? ack.position : acked_;
+			acked_ = ack.source == 1 && ack.frame_end != 0 ? ack.frame_end : acked_;
 		return acked_;
 	}
 
@@ -45,23 +46,23 @@ protected:
 
 TEST_F(LedgerTest, AcksOnlyWithoutGap)
 {
-	ledger.settle(7);
+	ledger.settle({7, 7}, {});
 	uint64_t a = add(100), b = add(200), c = add(300);
 
 	ledger.stored(c, 10);
 	ledger.stored(b, 9);
 	EXPECT_EQ(acked(), 0u);
-	EXPECT_EQ(ledger.stored_sequence(), 7u);
+	EXPECT_EQ(ledger.end(Target::Log).place, 7u);
 	ledger.stored(a, 8);
 	EXPECT_EQ(acked(), 300u);
-	EXPECT_EQ(ledger.stored_sequence(), 10u);
+	EXPECT_EQ(ledger.end(Target::Log).place, 10u);
 	EXPECT_TRUE(ledger.empty());
 	EXPECT_FALSE(ledger.broken());
 }
 
 TEST_F(LedgerTest, AcksAFrameOnlyWithAllItsParts)
 {
-	ledger.settle(0);
+	ledger.settle({0, 0}, {});
 	uint64_t one = add(0), two = add(0), three = add(100);
 
 	ledger.stored(one, 1);
@@ -73,7 +74,7 @@ TEST_F(LedgerTest, AcksAFrameOnlyWithAllItsParts)
 
 TEST_F(LedgerTest, RefusalStopsTheAckThere)
 {
-	ledger.settle(0);
+	ledger.settle({0, 0}, {});
 	uint64_t a = add(100), b = add(200), c = add(300);
 
 	ledger.refused(b);
@@ -85,36 +86,24 @@ TEST_F(LedgerTest, RefusalStopsTheAckThere)
 	EXPECT_EQ(ledger.unanswered(), 0u);
 }
 
-TEST_F(LedgerTest, AnotherSequenceThanExpectedIsARefusal)
-{
-	ledger.settle(4);
-	uint64_t a = add(100);
-
-	ledger.stored(a, 3);
-	EXPECT_TRUE(ledger.broken());
-	EXPECT_EQ(acked(), 0u);
-	EXPECT_EQ(ledger.stored_sequence(), 4u);
-}
-
-/* The queue had it, and gave it no place: it is done with, and what follows has to be put in order. */
+/* The log had it, and gave it no place: it is done with, and what follows has to be put in order. */
 TEST_F(LedgerTest, ADuplicateCountsAsStored)
 {
-	ledger.settle(7);
+	ledger.settle({7, 7}, {});
 	uint64_t a = add(100), b = add(200);
 
 	ledger.duplicate(a);
 	EXPECT_EQ(acked(), 100u);
-	EXPECT_EQ(ledger.stored_sequence(), 7u);
+	EXPECT_EQ(ledger.end(Target::Log).place, 7u);
 	EXPECT_TRUE(ledger.broken());
 	ledger.refused(b);
-	ledger.settle(7);
-	EXPECT_EQ(ledger.next_sequence(), 8u);
+	ledger.settle({7, 7}, {});
 	EXPECT_FALSE(ledger.broken());
 }
 
 TEST_F(LedgerTest, SecondAndStrayAnswersAreIgnored)
 {
-	ledger.settle(0);
+	ledger.settle({0, 0}, {});
 	uint64_t a = add(100);
 	add(200);
 
@@ -132,15 +121,14 @@ TEST_F(LedgerTest, SecondAndStrayAnswersAreIgnored)
 
 TEST_F(LedgerTest, SettlingForgetsAndKeepsTokensApart)
 {
-	ledger.settle(0);
+	ledger.settle({0, 0}, {});
 	uint64_t old = add(100);
 
 	ledger.refused(old);
-	ledger.settle(1);
+	ledger.settle({1, 1}, {});
 	EXPECT_FALSE(ledger.broken());
 	EXPECT_TRUE(ledger.empty());
 	EXPECT_EQ(acked(), 0u);
-	EXPECT_EQ(ledger.next_sequence(), 2u);
 
 	uint64_t fresh = add(200);
 
@@ -154,7 +142,7 @@ TEST_F(LedgerTest, SettlingForgetsAndKeepsTokensApart)
 
 TEST_F(LedgerTest, BoundsMessagesAndBytes)
 {
-	ledger.settle(0);
+	ledger.settle({0, 0}, {});
 	/* Larger than the bound, but alone. */
 	EXPECT_TRUE(ledger.room(1000, false));
 	add(1, 60);
@@ -169,9 +157,9 @@ TEST_F(LedgerTest, BoundsMessagesAndBytes)
 
 TEST_F(LedgerTest, KnowsItsOldestMessage)
 {
-	ledger.settle(0);
-	ledger.add(1, 1, 1, false, kNow + std::chrono::seconds(1));
-	ledger.add(1, 1, 2, false, kNow + std::chrono::seconds(2));
+	ledger.settle({0, 0}, {});
+	ledger.add(1, 1, 1, false, Target::Log, 1, kNow + std::chrono::seconds(1));
+	ledger.add(1, 1, 2, false, Target::Log, 1, kNow + std::chrono::seconds(2));
 	EXPECT_EQ(ledger.oldest(), kNow + std::chrono::seconds(1));
 	ledger.stored(2, 2);
 	EXPECT_EQ(ledger.oldest(), kNow + std::chrono::seconds(1));
@@ -183,16 +171,16 @@ TEST_F(LedgerTest, AcksEachSourceByItself)
 {
 	std::vector<Ledger::Ack> acks;
 
-	ledger.settle(0);
-	ledger.add(1, 1, 100, false, kNow);
-	ledger.add(1, 2, 70, true, kNow);
-	ledger.add(1, 1, 0, false, kNow);
+	ledger.settle({0, 0}, {});
+	ledger.add(1, 1, 100, false, Target::Log, 1, kNow);
+	ledger.add(1, 2, 70, true, Target::Log, 1, kNow);
+	ledger.add(1, 1, 0, false, Target::Log, 1, kNow);
 	ledger.stored(2, 2);
 	ledger.take_acks(&acks);
 	EXPECT_TRUE(acks.empty());
 	ledger.stored(1, 1);
 	ledger.take_acks(&acks);
-	EXPECT_EQ(acks, (std::vector<Ledger::Ack>{{1, 100}, {2, 70}}));
+	EXPECT_EQ(acks, (std::vector<Ledger::Ack>{{1, 1, Target::Log, 1, 100}, {2, 2, Target::Log, 2, 70}}));
 	ledger.take_acks(&acks);
 	EXPECT_TRUE(acks.empty());
 }
@@ -201,36 +189,52 @@ TEST_F(LedgerTest, SkippedFramesWaitForTheirSource)
 {
 	std::vector<Ledger::Ack> acks;
 
-	ledger.settle(0);
-	ledger.add(1, 1, 100, false, kNow);
-	ledger.add(1, 2, 70, true, kNow);
+	ledger.settle({0, 0}, {});
+	ledger.add(1, 1, 100, false, Target::Log, 1, kNow);
+	ledger.add(1, 2, 70, true, Target::Log, 1, kNow);
 	ledger.skip(1, 150);
 	ledger.skip(3, 10);
 	ledger.take_acks(&acks);
-	EXPECT_EQ(acks, (std::vector<Ledger::Ack>{{3, 10}}));
+	EXPECT_EQ(acks, (std::vector<Ledger::Ack>{{3, 0, Target::Log, siphon::kNoPlace, 10}}));
 	ledger.stored(1, 1);
 	ledger.take_acks(&acks);
-	EXPECT_EQ(acks, (std::vector<Ledger::Ack>{{1, 150}}));
+	EXPECT_EQ(acks, (std::vector<Ledger::Ack>{{1, 1, Target::Log, 1, 150}}));
+}
+
+/* What waits in one log for an answer holds up what is stored in the other; each log's end is its own. */
+TEST_F(LedgerTest, KeepsBothLogsInOneOrder)
+{
+	ledger.settle({7, 70}, {3, 30});
+	ledger.add(1, 1, 100, false, Target::Log, 80, kNow);
+	ledger.add(1, 1, 200, false, Target::Spill, 40, kNow);
+	ledger.stored(2, 4);
+	EXPECT_EQ(acked(), 0u);
+	EXPECT_EQ(ledger.end(Target::Spill), (Ledger::End{3, 30}));
+	ledger.stored(1, 8);
+	EXPECT_EQ(acked(), 200u);
+	EXPECT_EQ(ledger.end(Target::Log), (Ledger::End{8, 80}));
+	EXPECT_EQ(ledger.end(Target::Spill), (Ledger::End{4, 40}));
+	EXPECT_EQ(ledger.stored_token(), 2u);
 }
 
 TEST(LedgerBulk, HasAPartOfTheRoom)
 {
 	Ledger ledger(32, 1600);
 
-	ledger.settle(0);
+	ledger.settle({0, 0}, {});
 	EXPECT_TRUE(ledger.room(1000, true));
-	ledger.add(60, 2, 0, true, kNow);
+	ledger.add(60, 2, 0, true, Target::Log, 1, kNow);
 	EXPECT_TRUE(ledger.room(40, true));
 	EXPECT_FALSE(ledger.room(41, true));
 	EXPECT_TRUE(ledger.room(300, false));
-	ledger.add(1, 2, 0, true, kNow);
+	ledger.add(1, 2, 0, true, Target::Log, 1, kNow);
 	EXPECT_FALSE(ledger.room(1, true));
 	EXPECT_TRUE(ledger.room(1, false));
 	ledger.stored(1, 1);
 	EXPECT_TRUE(ledger.room(90, true));
 	/* One bulk message always gets its turn between others. */
 	ledger.stored(2, 2);
-	ledger.add(10, 1, 0, false, kNow);
+	ledger.add(10, 1, 0, false, Target::Log, 1, kNow);
 	EXPECT_TRUE(ledger.room(300, true));
 }
 
@@ -240,14 +244,14 @@ struct Model
 	struct Sent
 	{
 		uint64_t token;
-		uint64_t sequence;
+		uint64_t place;
 		uint64_t frame_end;
 		size_t bytes;
 		enum { Open, Stored, Refused } state;
 	};
 
 	std::vector<Sent> sent; /* since the last settling */
-	uint64_t settled_sequence = 0;
+	uint64_t settled_place = 0;
 	uint64_t settled_acked = 0;
 
 	size_t prefix() const
@@ -297,7 +301,7 @@ TEST(LedgerModel, RandomHistories)
 		uint64_t position = 0;
 		uint64_t acked_before = 0;
 
-		ledger.settle(0);
+		ledger.settle({0, 0}, {});
 		for (int step = 0; step < 300; step++)
 		{
 			uint64_t dice = random() % 100;
@@ -312,9 +316,8 @@ TEST(LedgerModel, RandomHistories)
 				if (!room)
 					continue;
 				uint64_t end = random() % 3 == 0 ? 0 : (position += 1 + random() % 100);
-				ASSERT_EQ(ledger.next_sequence(), model.settled_sequence + model.sent.size() + 1);
-				model.sent.push_back({ledger.next_token(), ledger.next_sequence(), end, bytes, Model::Sent::Open});
-				ledger.add(bytes, 1, end, false, kNow);
+				model.sent.push_back({ledger.next_token(), model.settled_place + model.sent.size() + 1, end, bytes, Model::Sent::Open});
+				ledger.add(bytes, 1, end, false, Target::Log, 1, kNow);
 			}
 			else if (dice < 95 && !model.sent.empty())
 			{
@@ -327,20 +330,15 @@ TEST(LedgerModel, RandomHistories)
 					ledger.refused(sent.token);
 					sent.state = open ? Model::Sent::Refused : sent.state;
 				}
-				else if (kind == 1)
-				{
-					ledger.stored(sent.token, sent.sequence + 1);
-					sent.state = open ? Model::Sent::Refused : sent.state;
-				}
 				else
 				{
-					ledger.stored(sent.token, sent.sequence);
+					ledger.stored(sent.token, sent.place);
 					sent.state = open ? Model::Sent::Stored : sent.state;
 				}
 			}
 			else if (dice < 97 && !forgotten.empty())
 			{
-				ledger.stored(forgotten[random() % forgotten.size()], model.settled_sequence + 1);
+				ledger.stored(forgotten[random() % forgotten.size()], model.settled_place + 1);
 				ledger.refused(forgotten[random() % forgotten.size()]);
 			}
 			else if (dice == 99)
@@ -354,24 +352,24 @@ TEST(LedgerModel, RandomHistories)
 					acked = model.sent[i].frame_end != 0 ? model.sent[i].frame_end : acked;
 				for (const Model::Sent &sent : model.sent)
 					forgotten.push_back(sent.token);
-				model.settled_sequence += have;
+				model.settled_place += have;
 				model.settled_acked = acked;
 				model.sent.clear();
 				position = acked;
-				ledger.settle(model.settled_sequence);
+				ledger.settle({model.settled_place, 1}, {});
 				ledger_acked = acked;
 			}
 
 			ledger.take_acks(&acks);
 			for (const Ledger::Ack &ack : acks)
-				ledger_acked = ack.position;
+				ledger_acked = ack.frame_end != 0 ? ack.frame_end : ledger_acked;
 			ASSERT_EQ(ledger_acked, model.acked());
 			ASSERT_GE(ledger_acked, acked_before);
 			acked_before = ledger_acked;
 			ASSERT_EQ(ledger.broken(), model.broken());
 			ASSERT_EQ(ledger.bytes(), model.bytes());
 			ASSERT_EQ(ledger.messages(), model.sent.size() - model.prefix());
-			ASSERT_EQ(ledger.stored_sequence(), model.settled_sequence + model.prefix());
+			ASSERT_EQ(ledger.end(Target::Log).place, model.settled_place + model.prefix());
 			ASSERT_EQ(ledger.unanswered(), static_cast<size_t>(std::count_if(
 											   model.sent.begin(), model.sent.end(), [](const Model::Sent &sent) {
 												   return sent.state == Model::Sent::Open;

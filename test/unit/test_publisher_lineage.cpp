@@ -3,8 +3,12 @@
  */
 #include "exit_codes.h"
 #include "lineage.h"
-#include "memory_queue.h"
 #include "published.h"
+#include "stream/memory/memory_stream.h"
+#include "stream_guard.h"
+#include "subject.h"
+
+#include <gtest/gtest.h>
 
 using namespace siphon;
 
@@ -13,9 +17,14 @@ namespace {
 class LineageTest : public testing::Test
 {
 protected:
-	static Origin origin(uint64_t history, bool acknowledged, std::vector<uint64_t> epochs)
+	LineageTest() { stream.delay_percent = 0; }
+
+	static Origin origin(uint64_t history, bool acknowledged, std::vector<uint64_t> epochs, uint64_t system = 1)
 	{
 		Origin made{};
+
+		made.system_identifier = system;
+		made.database = 5;
 
 		made.history = history;
 		made.acknowledged = acknowledged ? 1 : 0;
@@ -26,7 +35,7 @@ protected:
 	}
 
 	/* What it throws, "" if nothing. */
-	template <typename Call> static std::string refusal(Call call)
+	template <typename Call> static std::string refusal(Call call, ExitCode code = ExitCode::StreamRefused)
 	{
 		try
 		{
@@ -34,52 +43,56 @@ protected:
 		}
 		catch (const Fatal &fatal)
 		{
-			EXPECT_EQ(fatal.code, ExitCode::StreamRefused);
+			EXPECT_EQ(fatal.code, code);
 			return fatal.what();
 		}
 		return "";
 	}
 
-	void settle(Lineage *lineage) { ASSERT_TRUE(lineage->settle(&why)) << why; }
+	void settle(Lineage *lineage)
+	{
+		ASSERT_TRUE(lineage->refresh(&why)) << why;
+		ASSERT_TRUE(lineage->claim(&why)) << why;
+	}
 
 	Dice dice{1};
-	Wakeup wakeup;
-	MemoryQueue queue{&dice, &wakeup};
+	MemoryStream stream{&dice};
 	std::string why;
 };
 
 TEST_F(LineageTest, BeginsAndGoesOn)
 {
-	Lineage first("main", &queue);
+	Lineage first("main", false, 16, &stream);
 
 	settle(&first);
 	EXPECT_TRUE(first.begins(origin(7, false, {1}), 0));
-	ASSERT_TRUE(first.enter(origin(7, false, {1}), 1, 1, &why));
+	ASSERT_TRUE(first.enter(origin(7, false, {1}), 1, 1, false, &why));
 	EXPECT_TRUE(first.current(7));
 	EXPECT_EQ(first.since(), 1u);
 
 	/* Another process, a decoder that was started again. */
-	Lineage second("main", &queue);
+	Lineage second("main", false, 16, &stream);
 
 	settle(&second);
 	EXPECT_FALSE(second.begins(origin(7, true, {1, 2}), 50));
-	ASSERT_TRUE(second.enter(origin(7, true, {1, 2}), 2, 50, &why));
+	ASSERT_TRUE(second.enter(origin(7, true, {1, 2}), 2, 50, false, &why));
 	EXPECT_EQ(second.since(), 1u);
 	EXPECT_FALSE(second.begins(origin(7, true, {2, 3}), 50));
 
 	/* Whom the second replaced. */
-	EXPECT_NE(refusal([&] { first.settle(&why); }).find("another publisher has taken over application main"),
+	EXPECT_NE(refusal([&] { first.refresh(&why); }, ExitCode::Replaced)
+				  .find("another publisher has taken over application main"),
 			  std::string::npos);
 }
 
 TEST_F(LineageTest, RefusesWhatIsNoContinuation)
 {
-	Lineage lineage("main", &queue);
+	Lineage lineage("main", false, 16, &stream);
 
 	settle(&lineage);
 	EXPECT_NE(refusal([&] { lineage.begins(origin(7, true, {1}), 0); }).find("has lost what it had acknowledged"),
 			  std::string::npos);
-	ASSERT_TRUE(lineage.enter(origin(7, false, {1}), 1, 10, &why));
+	ASSERT_TRUE(lineage.enter(origin(7, false, {1}), 1, 10, false, &why));
 	EXPECT_NE(refusal([&] { lineage.begins(origin(7, true, {1}), 9); }).find("has lost what it had acknowledged"),
 			  std::string::npos);
 	EXPECT_NE(refusal([&] {
@@ -94,37 +107,72 @@ TEST_F(LineageTest, RefusesWhatIsNoContinuation)
 	EXPECT_NE(refusal([&] { lineage.check_continued(7, 2, 20); }).find("perhaps a copy of this one"),
 			  std::string::npos);
 
-	EXPECT_EQ(refusal([&] { lineage.check_first(10); }), "");
-	EXPECT_NE(refusal([&] { lineage.check_first(11); }).find("was emptied by somebody"), std::string::npos);
-	for (const std::string &text :
-		 {refusal([&] { lineage.check_first(11); }), refusal([&] { lineage.check_continued(7, 1, 9); }),
-		  refusal([&] { lineage.check_continued(8, 1, 20); })})
+	for (const std::string &text : {refusal([&] { lineage.check_continued(7, 1, 9); }),
+									refusal([&] { lineage.check_continued(8, 1, 20); })})
 		EXPECT_NE(text.find("SELECT siphon_resync_application('main')"), std::string::npos) << text;
 }
 
-/* What the settings took away, nobody has to answer for, also when they are changed later. */
-TEST_F(LineageTest, RemembersThatMessagesWereDropped)
+/* The stream is whose it is, until somebody says otherwise; a new application of the same database may follow. */
+TEST_F(LineageTest, AnotherDatabaseNeedsAWish)
 {
-	Lineage lineage("main", &queue);
+	Lineage owner("main", false, 16, &stream);
+	Lineage newcomer("main", false, 16, &stream);
+	Lineage successor("main", true, 16, &stream);
+	Origin wish = origin(8, false, {1}, 2);
 
-	settle(&lineage);
-	ASSERT_TRUE(lineage.enter(origin(7, false, {1}), 1, 10, &why));
-	EXPECT_EQ(refusal([&] { lineage.check_first(0); }), "");
-	settle(&lineage);
-	EXPECT_EQ(refusal([&] { lineage.check_first(11); }), "");
-	ASSERT_TRUE(lineage.enter(origin(7, true, {1, 2}), 2, 20, &why));
-	EXPECT_EQ(refusal([&] { lineage.check_first(11); }), "");
-	ASSERT_TRUE(lineage.enter(origin(8, false, {3}), 3, 30, &why));
-	EXPECT_NE(refusal([&] { lineage.check_first(31); }).find("was emptied"), std::string::npos);
+	settle(&owner);
+	ASSERT_TRUE(owner.enter(origin(7, false, {1}), 1, 10, false, &why));
+
+	std::map<std::string, std::string> before = stream.states().values();
+
+	ASSERT_TRUE(newcomer.refresh(&why));
+	EXPECT_NE(refusal([&] { newcomer.begins(origin(8, false, {1}, 2), 20); }).find("belongs to another database"),
+			  std::string::npos);
+	EXPECT_EQ(stream.states().values(), before);
+	EXPECT_TRUE(newcomer.begins(origin(8, false, {1}), 20));
+	wish.take_over = 1;
+	EXPECT_TRUE(newcomer.begins(wish, 20));
+	settle(&successor);
+	EXPECT_TRUE(successor.begins(origin(8, false, {1}, 2), 20));
+	/* From then on the former owner is the stranger. */
+	ASSERT_TRUE(successor.enter(origin(8, false, {1}, 2), 1, 20, false, &why));
+	EXPECT_NE(refusal([&] { owner.refresh(&why); }, ExitCode::Replaced), "");
+}
+
+/* As long as the ring may bring what the stream has, the next publisher must know where that stands. */
+TEST_F(LineageTest, RemembersWhereWhatComesAgainStands)
+{
+	Lineage first("main", false, 16, &stream);
+	Lineage second("main", false, 300, &stream);
+
+	settle(&first);
+	ASSERT_TRUE(first.enter(origin(7, false, {1}), 1, 10, false, &why));
+	EXPECT_FALSE(first.again());
+	first.note_again({40, 3});
+	ASSERT_TRUE(first.enter(origin(7, true, {1, 2}), 2, 50, true, &why));
+	ASSERT_TRUE(second.refresh(&why));
+	EXPECT_EQ(second.in_flight(), 300u);
+	ASSERT_TRUE(second.again());
+	EXPECT_EQ(second.again()->log, 40u);
+	EXPECT_EQ(second.again()->spill, 3u);
+	ASSERT_TRUE(second.claim(&why));
+	ASSERT_TRUE(second.caught_up(&why));
+	EXPECT_FALSE(second.again());
+
+	Lineage third("main", false, 16, &stream);
+
+	ASSERT_TRUE(third.refresh(&why));
+	EXPECT_FALSE(third.again());
+	EXPECT_EQ(third.in_flight(), 300u) << "the one before may have had more under way";
 }
 
 TEST_F(LineageTest, FollowsTimelinesThatHoldWhatWasPublished)
 {
-	Lineage lineage("main", &queue);
+	Lineage lineage("main", false, 16, &stream);
 	Origin next = origin(7, true, {1});
 
 	settle(&lineage);
-	ASSERT_TRUE(lineage.enter(origin(7, false, {1}), 1, 1, &why)); /* timeline 1 */
+	ASSERT_TRUE(lineage.enter(origin(7, false, {1}), 1, 1, false, &why)); /* timeline 1 */
 	next.timelines[0] = {0x9000, 3, 0};
 	next.timelines[1] = {0x5000, 2, 0};
 	next.timelines[2] = {0, 1, 0};
@@ -141,15 +189,116 @@ TEST_F(LineageTest, FollowsTimelinesThatHoldWhatWasPublished)
 
 TEST_F(LineageTest, RefusesAnEntryThatIsNone)
 {
-	Lineage lineage("main", &queue);
+	Lineage lineage("main", false, 16, &stream);
 
 	for (const char *text :
 		 {"", "{}", "no JSON", R"({"history": 7, "since": 1, "epoch": "1", "timeline": 1, "drops": false})",
 		  R"({"history": "xyz", "since": 1, "epoch": "1", "timeline": 1, "drops": false})"})
 	{
-		queue.states["origin"] = text;
-		EXPECT_NE(refusal([&] { lineage.settle(&why); }).find("can't be read"), std::string::npos) << text;
+		stream.states().write("origin", text);
+		EXPECT_NE(refusal([&] { lineage.refresh(&why); }).find("can't be read"), std::string::npos) << text;
 	}
+}
+
+class StreamGuardTest : public LineageTest
+{
+protected:
+	std::string log(LogHealth health, double seconds, Place since = 10)
+	{
+		now += std::chrono::milliseconds(static_cast<int64_t>(seconds * 1000));
+		return refusal([&] { guard.check_log("the log", health, since, now); });
+	}
+
+	/* Of a log that takes the oldest away. */
+	static LogHealth lossy(Place first, Place last)
+	{
+		LogHealth health;
+
+		health.first = first;
+		health.last = last;
+		health.messages = first == kNoPlace ? 0 : last - first + 1;
+		health.lossy = true;
+		return health;
+	}
+
+	StreamGuard guard{"main"};
+	StreamGuard::Clock::time_point now{};
+};
+
+/* The message that begins the history is never removed by a publisher. */
+TEST_F(StreamGuardTest, NoticesAnEmptiedLog)
+{
+	LogHealth health;
+
+	health.first = 10;
+	health.last = 100;
+	EXPECT_EQ(log(health, 5), "");
+	health.first = 11;
+	EXPECT_NE(log(health, 5).find("was emptied by somebody"), std::string::npos);
+	health.first = kNoPlace;
+	EXPECT_NE(log(health, 5).find("SELECT siphon_resync_application('main')"), std::string::npos);
+}
+
+/* Limits take the oldest, and not all that was there a moment ago. */
+TEST_F(StreamGuardTest, TellsALimitFromAHand)
+{
+	LogHealth health = lossy(500, 1000);
+
+	health.bytes_limit = 1000;
+	health.bytes = 900;
+	EXPECT_EQ(log(health, 5), "");
+	health = lossy(900, 1400);
+	health.bytes_limit = 1000;
+	health.bytes = 950;
+	EXPECT_EQ(log(health, 5), "");
+	/* Much was published, and there is as much in its place. */
+	health = lossy(2000, 2500);
+	health.bytes_limit = 1000;
+	health.bytes = 950;
+	EXPECT_EQ(log(health, 5), "");
+	health.first = 2499;
+	health.bytes = 20;
+	EXPECT_EQ(log(health, 5), "") << "of what was there something is left";
+	health = lossy(kNoPlace, 2500);
+	health.bytes_limit = 1000;
+	EXPECT_NE(log(health, 5), "");
+}
+
+TEST_F(StreamGuardTest, BelievesAnAgeThatWasReached)
+{
+	LogHealth health = lossy(500, 1000);
+
+	health.age_limit = 60;
+	EXPECT_EQ(log(health, 5), "");
+	health.first = kNoPlace;
+	EXPECT_NE(log(health, 5), "");
+	guard.forget();
+	EXPECT_EQ(log(health, 5), "") << "nobody saw what was there before";
+	health = lossy(500, 1000);
+	health.age_limit = 3;
+	EXPECT_EQ(log(health, 5), "");
+	health.first = kNoPlace;
+	EXPECT_EQ(log(health, 5), "");
+}
+
+TEST_F(StreamGuardTest, MissesNothingThatIsHeld)
+{
+	LogHealth health;
+	auto spill = [&](std::optional<Place> lowest) {
+		return refusal([&] { guard.check_spill("the spill", health, lowest); });
+	};
+
+	health.first = 7;
+	health.last = 20;
+	EXPECT_EQ(spill(std::nullopt), "");
+	EXPECT_EQ(spill(7), "");
+	EXPECT_NE(spill(6).find("has lost changes that waited"), std::string::npos);
+	health.removed = 1;
+	EXPECT_NE(spill(7), "");
+	EXPECT_EQ(spill(std::nullopt), "");
+	health.first = kNoPlace;
+	health.removed = 0;
+	EXPECT_NE(spill(7), "");
 }
 
 class PublishedTest : public LineageTest
@@ -158,24 +307,27 @@ protected:
 	void add(const std::string &subject, const std::string &kind, uint32_t generation, const std::string &first,
 			 const std::string &last, const std::string &part = "")
 	{
-		queue.log[++queue.last] = {
-			queue.last, subject, "", "", {{"Siphon-Kind", kind}, {"Siphon-First", first}, {"Siphon-Last", last}}, ""};
-		if (generation != 0)
-			queue.log[queue.last].headers["Siphon-Generation"] = std::to_string(generation);
-		if (!part.empty())
-			queue.log[queue.last].headers["Siphon-Part"] = part;
+		StoredMessage message{};
+
+		message.place = ++place;
+		message.subject = subject;
+		message.kind = kind;
+		message.generation = generation;
+		message.first = first;
+		message.last = last;
+		message.part = part;
+		published.add({message}, "the log");
 	}
 
-	std::string upto(uint32_t partition, uint32_t generation, std::optional<uint64_t> held_from = 1, bool held = true)
+	std::string upto(uint32_t partition, uint32_t generation, std::optional<Place> held_behind = kNoPlace, bool held = true)
 	{
-		std::optional<Position> position = published.upto("public", "t", partition, generation, held_from, held);
+		std::optional<Position> position = published.upto("public", "t", partition, generation, held_behind, held);
 
 		return position ? format_position(position->lsn, position->ordinal) : "none";
 	}
 
-	void load(uint64_t since = 0) { ASSERT_TRUE(published.load(&queue, since, queue.last, &why)); }
-
 	Published published{"siphon.main"};
+	Place place = kNoPlace;
 };
 
 TEST_F(PublishedTest, KnowsTheLastPositions)
@@ -187,15 +339,14 @@ TEST_F(PublishedTest, KnowsTheLastPositions)
 	add("siphon.main.events.public.t.2", "changes", 5, "0000000000003000/4", "0000000000003000/9", "3/3");
 	add("siphon.main.events.public.t.3", "snapshot-end", 5, "0000000000009000/0", "0000000000009000/0");
 	add("siphon.main.watermark", "watermark", 0, "0000000000002000/0", "0000000000002000/0");
-	load();
 	EXPECT_TRUE(published.active());
 	EXPECT_EQ(upto(0, 5), "0000000000002000/2");
 	EXPECT_EQ(upto(0, 6), "none");
 	/* What was published directly counts for a later generation that is not held. */
-	EXPECT_EQ(upto(0, 6, 1, false), "0000000000001000/9");
+	EXPECT_EQ(upto(0, 6, kNoPlace, false), "0000000000001000/9");
 	/* What is held counts only if it is still to be moved. */
-	EXPECT_EQ(upto(0, 5, 2), "0000000000002000/2");
-	EXPECT_EQ(upto(0, 5, 3), "0000000000001000/9");
+	EXPECT_EQ(upto(0, 5, 1), "0000000000002000/2");
+	EXPECT_EQ(upto(0, 5, 2), "0000000000001000/9");
 	EXPECT_EQ(upto(0, 5, std::nullopt), "0000000000001000/9");
 	EXPECT_EQ(upto(1, 5), "0000000000003000/3");
 	EXPECT_EQ(upto(2, 5), "0000000000003000/9");
@@ -221,7 +372,6 @@ TEST_F(PublishedTest, KnowsLogicalMessages)
 	add("siphon.main.messages.siphon", "message", 0, "0000000000001000/0", "0000000000001000/0");
 	add("siphon.main.messages.siphon%2Ejob", "message", 0, "0000000000002000/0", "0000000000002000/0", "1/2");
 	add("siphon.main.messages.siphon%2Ein", "message", 0, "0000000000003000/7", "0000000000003000/7", "2/3");
-	load();
 	EXPECT_EQ(messages_upto("siphon"), "0000000000001000/0");
 	EXPECT_EQ(messages_upto("siphon.job"), "0000000000001FFF/18446744073709551615");
 	EXPECT_EQ(messages_upto("siphon.in"), "0000000000003000/6");
@@ -233,15 +383,14 @@ TEST_F(PublishedTest, DoesNotCountAnEarlierHistory)
 {
 	add("siphon.main.events.public.t.0", "changes", 5, "0000000000001000/1", "0000000000001000/9");
 	add("siphon.main.watermark", "history", 0, "", "");
-	load(2);
 	EXPECT_FALSE(published.active());
 	EXPECT_EQ(upto(0, 5), "none");
 }
 
 TEST_F(PublishedTest, RefusesAPositionThatIsNone)
 {
-	add("siphon.main.events.public.t.0", "changes", 5, "1000", "x");
-	EXPECT_NE(refusal([&] { published.load(&queue, 0, queue.last, &why); }).find("is not what a publisher writes"),
+	EXPECT_NE(refusal([&] { add("siphon.main.events.public.t.0", "changes", 5, "1000", "x"); })
+				  .find("is not what a publisher writes"),
 			  std::string::npos);
 }
 

@@ -46,8 +46,18 @@ TEST(TurnsTest, FirstGoesFirstButNotForEver)
 	std::vector<int> counts(3);
 
 	for (int i = 0; i < 90; i++)
-		counts[*turns.next(3, [](size_t) { return true; })]++;
+		counts[*turns.next(3, false, [](size_t) { return true; })]++;
 	EXPECT_EQ(counts, (std::vector<int>{80, 5, 5}));
+}
+
+TEST(TurnsTest, HeldChangesAreMovedAsFastAsChangesCome)
+{
+	Turns turns;
+	std::vector<int> counts(3);
+
+	for (int i = 0; i < 80; i++)
+		counts[*turns.next(3, true, [](size_t) { return true; })]++;
+	EXPECT_EQ(counts, (std::vector<int>{40, 20, 20}));
 }
 
 TEST(TurnsTest, OnlyTheReady)
@@ -55,16 +65,16 @@ TEST(TurnsTest, OnlyTheReady)
 	Turns turns;
 	std::vector<size_t> order;
 
-	EXPECT_FALSE(turns.next(3, [](size_t) { return false; }));
-	EXPECT_FALSE(turns.next(0, [](size_t) { return true; }));
+	EXPECT_FALSE(turns.next(3, false, [](size_t) { return false; }));
+	EXPECT_FALSE(turns.next(0, false, [](size_t) { return true; }));
 	for (int i = 0; i < 4; i++)
-		order.push_back(*turns.next(4, [](size_t source) { return source >= 2; }));
+		order.push_back(*turns.next(4, false, [](size_t source) { return source >= 2; }));
 	EXPECT_EQ(order, (std::vector<size_t>{2, 3, 2, 3}));
 	/* Alone it goes on, however long. */
 	for (int i = 0; i < 100; i++)
-		ASSERT_EQ(turns.next(2, [](size_t source) { return source == 0; }), 0u);
+		ASSERT_EQ(turns.next(2, false, [](size_t source) { return source == 0; }), 0u);
 	/* A source that is gone meanwhile. */
-	EXPECT_EQ(turns.next(2, [](size_t source) { return source == 1; }), 1u);
+	EXPECT_EQ(turns.next(2, false, [](size_t source) { return source == 1; }), 1u);
 }
 
 TEST(VisibilityTest, WhatTheRowsShow)
@@ -114,7 +124,8 @@ TEST(TableStateTest, ComesBackAsItWasWritten)
 	state.generation = 3;
 	state.since = 0x1570A28;
 	state.shared = true;
-	state.from = 812;
+	state.behind = 812;
+	state.rows_behind = 4000;
 	EXPECT_EQ(TableState::parse(state.to_json()), state);
 	state.phase = TablePhase::Moving;
 	state.snapshot = {0x16B3748, 740, 745, {741, 743}};
@@ -127,18 +138,19 @@ TEST(TableStateTest, ComesBackAsItWasWritten)
 TEST(TableStateTest, RefusesWhatIsNoState)
 {
 	for (const char *bad : {"", "{", "[]", "null", "{}", "{\"generation\":1,\"phase\":\"snapshot\"}",
-							"{\"schema\":\"a\",\"table\":\"b\",\"oid\":1,\"generation\":1,\"since\":\"0\",\"shared\":false,\"from\":1,\"phase\":\"x\"}",
-							"{\"schema\":\"a\",\"table\":\"b\",\"oid\":1,\"generation\":1,\"since\":\"0\",\"shared\":false,\"from\":1,\"phase\":\"moving\"}",
-							"{\"schema\":\"a\",\"table\":\"b\",\"oid\":\"1\",\"generation\":1,\"since\":\"0\",\"shared\":false,\"from\":1,\"phase\":"
+							"{\"schema\":\"a\",\"table\":\"b\",\"oid\":1,\"generation\":1,\"since\":\"0\",\"shared\":false,\"behind\":1,\"rows_behind\":0,\"phase\":\"x\"}",
+							"{\"schema\":\"a\",\"table\":\"b\",\"oid\":1,\"generation\":1,\"since\":\"0\",\"shared\":false,\"behind\":1,\"rows_behind\":0,\"phase\":\"moving\"}",
+							"{\"schema\":\"a\",\"table\":\"b\",\"oid\":\"1\",\"generation\":1,\"since\":\"0\",\"shared\":false,\"behind\":1,\"rows_behind\":0,\"phase\":"
 							"\"snapshot\"}"})
 		EXPECT_FALSE(TableState::parse(bad)) << bad;
 
-	std::string good = TableState{"s", "t", 1, 2, 0x1570A28, true, TablePhase::Moving, 3, {0x16B3748, 740, 745, {741}}}.to_json();
+	std::string good = TableState{"s", "t", 1, 2, 0x1570A28, true, TablePhase::Moving, 3, 2, false, {0x16B3748, 740, 745, {741}}}.to_json();
 
 	EXPECT_TRUE(TableState::parse(good));
 	for (auto [is, becomes] : {std::pair{"\"oid\":1", "\"oid\":1e300"},
 							   {"\"generation\":2", "\"generation\":4294967298"},
-							   {"\"from\":3", "\"from\":-3"},
+							   {"\"behind\":3", "\"behind\":-3"},
+							   {"\"rows_behind\":2", "\"rows_behind\":\"2\""},
 							   {"1570A28\"", "1570A28/0\""},
 							   {"\"xmin\":740", "\"xmin\":740.5"},
 							   {"[741]", "[741,1e300]"},
@@ -151,6 +163,20 @@ TEST(TableStateTest, RefusesWhatIsNoState)
 		bad.replace(bad.find(is), std::string_view(is).size(), becomes);
 		EXPECT_FALSE(TableState::parse(bad)) << bad;
 	}
+}
+
+/* What a publisher wrote that held changes in the stream itself. */
+TEST(TableStateTest, KnowsTheFormerLayout)
+{
+	std::string former = "{\"schema\":\"a\",\"table\":\"b\",\"oid\":1,\"generation\":1,\"since\":\"0\",\"shared\":false,\"from\":7,"
+						 "\"phase\":\"snapshot\"}";
+	std::string done = former;
+
+	ASSERT_TRUE(TableState::parse(former));
+	EXPECT_TRUE(TableState::parse(former)->former_layout);
+	done.replace(done.find("snapshot"), 8, "removed");
+	ASSERT_TRUE(TableState::parse(done));
+	EXPECT_FALSE(TableState::parse(done)->former_layout);
 }
 
 TEST(TableStateTest, KeysHoldWhatABucketTakes)

@@ -139,7 +139,8 @@ TEST(Traffic, CountsWhatIsStored)
 	EXPECT_EQ(traffic.totals().packages, 0u);
 
 	/* The third did not arrive, and comes again. */
-	traffic.settled(2, now + milliseconds(2));
+	traffic.stored(2, now + milliseconds(2));
+	traffic.settled();
 	traffic.stored(3, now + milliseconds(3));
 	EXPECT_EQ(traffic.totals().packages, 1u);
 	traffic.sent(3, load, 100, 10, 5, now);

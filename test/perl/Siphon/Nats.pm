@@ -95,6 +95,15 @@ sub subjects
 	return $self->stream($application)->{state}{subjects} // {};
 }
 
+# How many held changes an application's stream of held changes has. Its last message stays whatever it is, so one may be
+# left when nothing is held any more.
+sub held
+{
+	my ($self, $application) = @_;
+
+	return Siphon::NatsClient::held_messages($self->stream(($application // 'main') . '_held'));
+}
+
 # Of the last message of an application's stream; 0 if there is none.
 sub last_sequence
 {

@@ -5,6 +5,7 @@ package Siphon::NatsClient;
 use strict;
 use warnings FATAL => 'all';
 
+use List::Util ();
 use IO::Socket::INET;
 use JSON::PP;
 use MIME::Base64;
@@ -130,6 +131,15 @@ sub make_stream
 		sleep 0.01;
 	}
 	return;
+}
+
+# How many messages of a stream, by what JetStream says of it with its subjects, are held changes.
+sub held_messages
+{
+	my ($stream) = @_;
+	my $subjects = $stream->{state}{subjects} // {};
+
+	return List::Util::sum0(map { /\.held\.fence$/ ? () : $subjects->{$_} } keys %$subjects);
 }
 
 1;

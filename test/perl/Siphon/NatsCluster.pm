@@ -100,6 +100,14 @@ sub stream
 	return $self->ask('STREAM.INFO.siphon_' . ($application // 'main') =~ s/\./_/gr, { subjects_filter => '>' });
 }
 
+# How many held changes an application's stream of held changes has; one may be left when nothing is held any more.
+sub held
+{
+	my ($self, $application) = @_;
+
+	return Siphon::NatsClient::held_messages($self->stream(($application // 'main') . '_held'));
+}
+
 # Of the last message of an application's stream; waits where nobody knows it.
 sub last_sequence
 {

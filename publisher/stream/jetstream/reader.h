@@ -3,49 +3,50 @@
  * than what was pulled for, so memory is bounded; a gap or a consumer that is gone breaks the reading off, and who
  * reads begins another where this one stood.
  */
-#ifndef SIPHON_STREAM_READER_H
-#define SIPHON_STREAM_READER_H
+#ifndef SIPHON_STREAM_JETSTREAM_READER_H
+#define SIPHON_STREAM_JETSTREAM_READER_H
 
 #include <chrono>
-#include <condition_variable>
 #include <memory>
 #include <mutex>
 
 #include "nats_connection.h"
-#include "queue.h"
+#include "stream/jetstream/requests.h"
+#include "stream/log.h"
+#include "wakeup.h"
 
 namespace siphon {
 
-class StreamReader : public QueueReader
+class JetStreamReader : public LogReader
 {
 public:
-	/*
-	 * Makes the consumer: of messages from a sequence on, or (0) of the last message on each subject, without their
-	 * bodies. nullptr with *why: not now.
-	 */
-	static std::unique_ptr<StreamReader> begin(natsConnection *connection, Wakeup *wakeup, const std::string &stream,
-											   const std::string &subjects, uint64_t sequence, std::string *why);
-	~StreamReader() override;
+	enum class What {
+		Messages,  /* of the subjects, behind the place */
+		Headers,   /* the same, without bodies, many at a time */
+		LastOfEach /* the last on each of the subjects, wherever it stands */
+	};
+
+	/* nullptr: not yet, see log.h. */
+	static std::unique_ptr<JetStreamReader> begin(NatsConnection *connection, Requests *requests, Wakeup *wakeup,
+												  const std::string &stream, const std::string &subjects, Place behind,
+												  What what, std::string *why);
+	~JetStreamReader() override;
 
 	void pull() override;
 	bool pulling() const override;
-	/* Waits for the end of a pull. False: it has not ended. */
-	bool await();
 	bool take(std::vector<StoredMessage> *messages) override;
 	uint64_t pending() const override;
 
 private:
-	StreamReader(natsConnection *connection, Wakeup *wakeup, const std::string &stream, const std::string &consumer);
-
 	/* What the library's thread fills. It may still do so for a moment after the reader is gone. */
 	struct Inbox
 	{
-		explicit Inbox(Wakeup *for_wakeup) : wakeup(for_wakeup) {}
+		Inbox(Wakeup *for_wakeup, int for_batch) : wakeup(for_wakeup), batch(for_batch) {}
 		void enter(natsMsg *message);
 
 		Wakeup *wakeup;
+		const int batch;
 		std::mutex mutex;
-		std::condition_variable come; /* a message has */
 		std::vector<StoredMessage> messages;
 		uint64_t delivered = 0; /* by the consumer's count */
 		int pulled = 0;         /* of the batch */
@@ -54,17 +55,22 @@ private:
 		uint64_t pending = UINT64_MAX;
 	};
 
+	JetStreamReader(NatsConnection *connection, const std::string &api_prefix, const std::string &consumer,
+					std::shared_ptr<Inbox> inbox);
 	static void on_message(natsConnection *, natsSubscription *, natsMsg *message, void *inbox);
 	static void on_end(void *inbox);
 
-	natsConnection *connection_;
-	std::string stream_;
-	std::string consumer_;
+	NatsConnection &connection_;
+	std::string api_prefix_;
+	std::string consumer_; /* <stream>.<name> */
 	std::string reply_;
 	std::chrono::steady_clock::time_point pulled_at_;
 	std::shared_ptr<Inbox> inbox_;
 	NatsPtr<natsSubscription> subscription_;
 };
+
+/* What a message of a stream holds, wherever it was read. */
+StoredMessage read_stored_message(natsMsg *message, Place place);
 
 } // namespace siphon
 

@@ -1,33 +1,29 @@
-/* See stream_reader.h. */
-#include "stream_reader.h"
+/* See reader.h. */
+#include "stream/jetstream/reader.h"
 
 #include <charconv>
-#include <chrono>
 #include <cstring>
-
-#include "jetstream_api.h"
 
 namespace siphon {
 
-static constexpr int kBatch = 32;
+/* Messages are large, headers are small. */
+static constexpr int kMessageBatch = 32;
+static constexpr int kHeaderBatch = 512;
 static constexpr int64_t kForgetAfterNs = 60000000000;
 /* A pull without an answer for this long has lost it. */
 static constexpr std::chrono::seconds kPullTimeout{10};
 
-StreamReader::StreamReader(natsConnection *connection, Wakeup *wakeup, const std::string &stream,
-						   const std::string &consumer)
-	: connection_(connection), stream_(stream), consumer_(consumer), inbox_(std::make_shared<Inbox>(wakeup))
+JetStreamReader::JetStreamReader(NatsConnection *connection, const std::string &api_prefix, const std::string &consumer,
+								 std::shared_ptr<Inbox> inbox)
+	: connection_(*connection), api_prefix_(api_prefix), consumer_(consumer), inbox_(std::move(inbox))
 {
-	natsInbox *reply = nullptr;
 	natsSubscription *subscription = nullptr;
 
-	nats_check(natsInbox_Create(&reply), "inbox");
-	reply_ = reply;
-	natsInbox_Destroy(reply);
+	reply_ = connection_.new_inbox();
 
 	auto closure = std::make_unique<std::shared_ptr<Inbox>>(inbox_);
 
-	nats_check(natsConnection_Subscribe(&subscription, connection, reply_.c_str(), on_message, closure.get()),
+	nats_check(natsConnection_Subscribe(&subscription, connection_.get(), reply_.c_str(), on_message, closure.get()),
 			   "subscription to a reader's inbox");
 	subscription_.reset(subscription);
 	nats_check(natsSubscription_SetOnCompleteCB(subscription, on_end, closure.get()), "end of a reader's inbox");
@@ -35,43 +31,52 @@ StreamReader::StreamReader(natsConnection *connection, Wakeup *wakeup, const std
 	nats_check(natsSubscription_SetPendingLimits(subscription, -1, -1), "limits of a reader's inbox");
 }
 
-std::unique_ptr<StreamReader>
-StreamReader::begin(natsConnection *connection, Wakeup *wakeup, const std::string &stream, const std::string &subjects,
-					uint64_t sequence, std::string *why)
+std::unique_ptr<JetStreamReader>
+JetStreamReader::begin(NatsConnection *connection, Requests *requests, Wakeup *wakeup, const std::string &stream,
+					   const std::string &subjects, Place behind, What what, std::string *why)
 {
 	nlohmann::json config = {
 		{"filter_subject", subjects}, {"ack_policy", "none"}, {"replay_policy", "instant"},          {"max_waiting", 4},
 		{"num_replicas", 1},          {"mem_storage", true},  {"inactive_threshold", kForgetAfterNs}};
 
-	if (sequence > 0)
-		config.update({{"deliver_policy", "by_start_sequence"}, {"opt_start_seq", sequence}});
+	if (what == What::LastOfEach)
+		config["deliver_policy"] = "last_per_subject";
 	else
-		config.update({{"deliver_policy", "last_per_subject"}, {"headers_only", true}});
+		config.update({{"deliver_policy", "by_start_sequence"}, {"opt_start_seq", behind + 1}});
+	if (what == What::Headers)
+		config["headers_only"] = true;
 
-	ApiReply reply = jetstream_request(connection, "CONSUMER.CREATE." + stream,
-									   {{"stream_name", stream}, {"config", std::move(config)}});
-	std::string name = reply.ok() ? reply.content.value("name", "") : "";
+	std::optional<ApiReply> reply =
+		requests->ask("CONSUMER.CREATE." + stream, {{"stream_name", stream}, {"config", std::move(config)}});
+
+	why->clear();
+	if (!reply)
+		return nullptr;
+
+	std::string name = reply->ok() ? member(reply->content, "name", std::string()) : "";
 
 	if (name.empty())
 	{
-		*why = "a consumer of " + subjects + " (" + reply.error + ")";
+		*why = "a consumer of " + subjects + " in " + stream + " (" + reply->error + ")";
 		return nullptr;
 	}
-	return std::unique_ptr<StreamReader>(new StreamReader(connection, wakeup, stream, name));
+	return std::unique_ptr<JetStreamReader>(
+		new JetStreamReader(connection, requests->api_prefix(), stream + "." + name,
+							std::make_shared<Inbox>(wakeup, what == What::Messages ? kMessageBatch : kHeaderBatch)));
 }
 
-StreamReader::~StreamReader()
+JetStreamReader::~JetStreamReader()
 {
-	std::string subject = "$JS.API.CONSUMER.DELETE." + stream_ + "." + consumer_;
+	std::string subject = api_prefix_ + "CONSUMER.DELETE." + consumer_;
 
-	natsConnection_PublishString(connection_, subject.c_str(), "");
+	natsConnection_PublishString(connection_.get(), subject.c_str(), "");
 }
 
 void
-StreamReader::pull()
+JetStreamReader::pull()
 {
-	static const std::string request = nlohmann::json({{"batch", kBatch}, {"no_wait", true}}).dump();
-	std::string subject = "$JS.API.CONSUMER.MSG.NEXT." + stream_ + "." + consumer_;
+	std::string request = nlohmann::json({{"batch", inbox_->batch}, {"no_wait", true}}).dump();
+	std::string subject = api_prefix_ + "CONSUMER.MSG.NEXT." + consumer_;
 	std::lock_guard<std::mutex> guard(inbox_->mutex);
 
 	if (inbox_->pulling)
@@ -79,28 +84,21 @@ StreamReader::pull()
 	inbox_->pulled = 0;
 	inbox_->pulling = true;
 	pulled_at_ = std::chrono::steady_clock::now();
-	if (natsConnection_PublishRequestString(connection_, subject.c_str(), reply_.c_str(), request.c_str()) != NATS_OK)
+	if (natsConnection_PublishRequestString(connection_.get(), subject.c_str(), reply_.c_str(), request.c_str()) !=
+		NATS_OK)
 		inbox_->broken = true;
 }
 
 bool
-StreamReader::pulling() const
+JetStreamReader::pulling() const
 {
 	std::lock_guard<std::mutex> guard(inbox_->mutex);
 
 	return inbox_->pulling;
 }
 
-bool
-StreamReader::await()
-{
-	std::unique_lock<std::mutex> guard(inbox_->mutex);
-
-	return inbox_->come.wait_for(guard, std::chrono::milliseconds(kApiTimeoutMs), [this] { return !inbox_->pulling; });
-}
-
 uint64_t
-StreamReader::pending() const
+JetStreamReader::pending() const
 {
 	std::lock_guard<std::mutex> guard(inbox_->mutex);
 
@@ -108,7 +106,7 @@ StreamReader::pending() const
 }
 
 bool
-StreamReader::take(std::vector<StoredMessage> *messages)
+JetStreamReader::take(std::vector<StoredMessage> *messages)
 {
 	std::lock_guard<std::mutex> guard(inbox_->mutex);
 	std::vector<StoredMessage> &arrived = inbox_->messages;
@@ -121,18 +119,27 @@ StreamReader::take(std::vector<StoredMessage> *messages)
 }
 
 void
-StreamReader::on_message(natsConnection *, natsSubscription *, natsMsg *raw, void *closure)
+JetStreamReader::on_message(natsConnection *, natsSubscription *, natsMsg *raw, void *closure)
 {
 	std::shared_ptr<Inbox> inbox = *static_cast<std::shared_ptr<Inbox> *>(closure);
 	NatsPtr<natsMsg> message(raw);
 
-	inbox->enter(raw);
-	inbox->come.notify_one();
+	try
+	{
+		inbox->enter(raw);
+	}
+	catch (...)
+	{
+		/* Through the library's thread nothing may be thrown. */
+		std::lock_guard<std::mutex> guard(inbox->mutex);
+
+		inbox->broken = true;
+	}
 	inbox->wakeup->notify();
 }
 
 void
-StreamReader::on_end(void *closure)
+JetStreamReader::on_end(void *closure)
 {
 	delete static_cast<std::shared_ptr<Inbox> *>(closure);
 }
@@ -143,6 +150,30 @@ header(natsMsg *message, const char *name)
 	const char *value = nullptr;
 
 	return natsMsgHeader_Get(message, name, &value) == NATS_OK && value != nullptr ? value : "";
+}
+
+StoredMessage
+read_stored_message(natsMsg *raw, Place place)
+{
+	StoredMessage message{};
+	std::string generation = header(raw, "Siphon-Generation");
+
+	message.place = place;
+	message.subject = natsMsg_GetSubject(raw);
+	message.kind = header(raw, "Siphon-Kind");
+	if (message.kind.empty())
+		message.kind = header(raw, "KV-Operation");
+	std::from_chars(generation.data(), generation.data() + generation.size(), message.generation);
+	message.first = header(raw, "Siphon-First");
+	message.last = header(raw, "Siphon-Last");
+	message.events = header(raw, "Siphon-Events");
+	message.encoding = header(raw, "Siphon-Encoding");
+	message.part = header(raw, "Siphon-Part");
+	message.id = header(raw, "Nats-Msg-Id");
+	message.cursors = header(raw, "Siphon-Cursors");
+	message.held = header(raw, "Siphon-Held");
+	message.body.assign(natsMsg_GetData(raw), static_cast<size_t>(natsMsg_GetDataLength(raw)));
+	return message;
 }
 
 /*
@@ -178,7 +209,7 @@ parse_place(std::string_view reply, uint64_t *sequence, uint64_t *delivered, uin
 }
 
 void
-StreamReader::Inbox::enter(natsMsg *raw)
+JetStreamReader::Inbox::enter(natsMsg *raw)
 {
 	std::lock_guard<std::mutex> guard(mutex);
 	const char *reply = natsMsg_GetReply(raw);
@@ -206,23 +237,9 @@ StreamReader::Inbox::enter(natsMsg *raw)
 	}
 	delivered = count;
 
-	StoredMessage message;
-	std::string generation = header(raw, "Siphon-Generation");
-
-	message.sequence = sequence;
-	message.subject = natsMsg_GetSubject(raw);
-	message.kind = header(raw, "Siphon-Kind");
-	message.generation = 0;
-	std::from_chars(generation.data(), generation.data() + generation.size(), message.generation);
-	message.first = header(raw, "Siphon-First");
-	message.last = header(raw, "Siphon-Last");
-	message.events = header(raw, "Siphon-Events");
-	message.encoding = header(raw, "Siphon-Encoding");
-	message.part = header(raw, "Siphon-Part");
-	message.body.assign(natsMsg_GetData(raw), static_cast<size_t>(natsMsg_GetDataLength(raw)));
-	messages.push_back(std::move(message));
+	messages.push_back(read_stored_message(raw, sequence));
 	pending = behind;
-	if (++pulled >= kBatch || behind == 0)
+	if (++pulled >= batch || behind == 0)
 		pulling = false;
 }
 

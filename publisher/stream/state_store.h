@@ -1,0 +1,37 @@
+/*
+ * A small durable map beside the log, for consumers and for the next publisher: table states, schemas, who publishes what.
+ *
+ * Every write is a compare-and-set against what this process saw of the key last, so that a publisher which was replaced
+ * without noticing changes nothing, however late its write arrives: Fatal(Replaced) if somebody else wrote the key.
+ */
+#ifndef SIPHON_STREAM_STATE_STORE_H
+#define SIPHON_STREAM_STATE_STORE_H
+
+#include <map>
+#include <optional>
+#include <string>
+
+namespace siphon {
+
+class StateStore
+{
+public:
+	virtual ~StateStore() = default;
+
+	/* Reads all entries in one go; what was seen of keys before is forgotten. nullopt: not yet, see log.h. */
+	virtual std::optional<std::map<std::string, std::string>> load(std::string *why) = 0;
+	/*
+	 * One entry as it is now; *value is nullopt if there is none. adopt: the next put() is made against this. False: not
+	 * yet.
+	 */
+	virtual bool get(const std::string &key, bool adopt, std::optional<std::string> *value, std::string *why) = 0;
+	/* True: it is durable. False: not yet. A value that the key has already costs nothing. */
+	virtual bool put(const std::string &key, const std::string &value, std::string *why) = 0;
+	virtual bool erase(const std::string &key, std::string *why) = 0;
+	/* Erases all entries of tables, see is_table_key(). False: not yet. */
+	virtual bool erase_tables(std::string *why) = 0;
+};
+
+} // namespace siphon
+
+#endif

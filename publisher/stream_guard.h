@@ -1,0 +1,38 @@
+/*
+ * Notices what others took away from the logs: it shows nowhere else, and who had not read it can't any more. Looks at
+ * their state now and then, and tells what a limit explains from what only somebody's hand does.
+ */
+#ifndef SIPHON_STREAM_GUARD_H
+#define SIPHON_STREAM_GUARD_H
+
+#include <chrono>
+#include <optional>
+#include <string>
+
+#include "stream/log.h"
+
+namespace siphon {
+
+class StreamGuard
+{
+public:
+	using Clock = std::chrono::steady_clock;
+
+	explicit StreamGuard(const std::string &application) : application_(application) {}
+
+	/* A log's history begins with the message at `since`. Fatal if what came behind it was taken away. */
+	void check_log(const std::string &name, const LogHealth &health, Place since, Clock::time_point now);
+	/* Nothing behind `lowest` may be missing; nullopt: nothing is held. Fatal if something is. */
+	void check_spill(const std::string &name, const LogHealth &health, std::optional<Place> lowest) const;
+	/* The log was not watched for a while: what happened meanwhile has no explanation. */
+	void forget() { before_.reset(); }
+
+private:
+	const std::string application_;
+	std::optional<LogHealth> before_; /* at the look before */
+	Clock::time_point looked_at_{};
+};
+
+} // namespace siphon
+
+#endif
