@@ -6,13 +6,18 @@ use warnings FATAL => 'all';
 
 use parent 'Siphon::Process';
 
+use File::Path qw(rmtree);
+use HTTP::Tiny;
 use IO::Socket::INET;
+use JSON::PP;
 use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::RecursiveCopy;
 use PostgreSQL::Test::Utils;
 use Siphon::NatsClient;
 use Time::HiRes qw(sleep time);
 
-# Options: name; arguments, a list of further ones; conf, what its configuration file has beside that.
+# Options: name; arguments, a list of further ones; conf, what its configuration file has beside that; monitor, true to
+# have a monitoring port.
 sub new
 {
 	my ($class, %options) = @_;
@@ -21,13 +26,15 @@ sub new
 		$options{name} // 'nats',
 		port => PostgreSQL::Test::Cluster::get_free_port(),
 		store => PostgreSQL::Test::Utils::tempdir(),
-		%options);
+		%options,
+		$options{monitor} ? (monitor => PostgreSQL::Test::Cluster::get_free_port()) : ());
 }
 
 sub command
 {
 	my ($self) = @_;
-	my @at = ('nats-server', '--addr', '127.0.0.1', '--port', $self->{port});
+	my @at = ('nats-server', '--addr', '127.0.0.1', '--port', $self->{port},
+		$self->{monitor} ? ('--http_port', $self->{monitor}) : ());
 
 	return (@at, '--config', $self->write_conf, @{ $self->{arguments} // [] }) if defined $self->{conf};
 	return (@at, '--jetstream', '--store_dir', $self->{store}, @{ $self->{arguments} // [] });
@@ -76,6 +83,40 @@ sub start
 		sleep 0.02;
 	}
 	return $self;
+}
+
+# What this server itself has of each stream, whoever leads it: a hash of the stream's name and its state, as the monitoring
+# port tells it. Nothing of one that does not answer.
+sub own_streams
+{
+	my ($self) = @_;
+	my $answer = HTTP::Tiny->new(timeout => 2)->get("http://127.0.0.1:$self->{monitor}/jsz?accounts=1&streams=1&config=1");
+
+	return {} unless $answer->{success};
+	return { map { $_->{name} => $_->{state} } map { @{ $_->{stream_detail} // [] } } @{ decode_json($answer->{content})->{account_details} // [] } };
+}
+
+# Copies the storage of a server that does not run. Returns the copy's directory, for put_back().
+sub back_up
+{
+	my ($self) = @_;
+	my $copy = PostgreSQL::Test::Utils::tempdir() . '/store';
+
+	die "$self->{name} runs" if $self->running;
+	PostgreSQL::Test::RecursiveCopy::copypath($self->{store}, $copy);
+	return $copy;
+}
+
+# Replaces the storage of a server that does not run by a copy of before.
+sub put_back
+{
+	my ($self, $copy) = @_;
+
+	die "$self->{name} runs" if $self->running;
+	rmtree($self->{store}, { keep_root => 1 });
+	rmdir $self->{store};
+	PostgreSQL::Test::RecursiveCopy::copypath($copy, $self->{store});
+	return;
 }
 
 # What JetStream says of an application's stream; an empty hash if there is none.

@@ -75,6 +75,64 @@ sub api
 	}
 }
 
+# Publishes a message to a subject, and returns when the server has it.
+sub publish
+{
+	my ($self, $subject, $body) = @_;
+
+	$self->say("PUB $subject " . length $body);
+	$self->say($body);
+	$self->{arrived} = [ $self->arrived ];
+	return;
+}
+
+# From now on, messages that are published to these subjects arrive here, as core NATS delivers them: before a stream has
+# stored them, or without that.
+sub subscribe
+{
+	my ($self, @subjects) = @_;
+	my $number = 1;
+
+	$self->say("SUB $_ " . ++$number) for @subjects;
+	$self->arrived;
+	return;
+}
+
+# The messages that have arrived since the last call: subject, reply, headers as they are on the wire, and body.
+sub arrived
+{
+	my ($self) = @_;
+
+	$self->say('PING');
+	$self->{socket}->flush;
+	while ((my $line = $self->line) ne 'PONG')
+	{
+		my ($subject, $reply, $headers, $size);
+
+		if ($line =~ /^HMSG (\S+) \d+ (?:(\S+) )?(\d+) (\d+)$/)
+		{
+			($subject, $reply, $headers, $size) = ($1, $2, $3, $4);
+		}
+		elsif ($line =~ /^MSG (\S+) \d+ (?:(\S+) )?(\d+)$/)
+		{
+			($subject, $reply, $headers, $size) = ($1, $2, 0, $3);
+		}
+		else
+		{
+			next;
+		}
+		read($self->{socket}, my $content, $size + 2) == $size + 2 or die "NATS: $!";
+		push @{ $self->{arrived} },
+		  {
+			subject => $subject,
+			reply => $reply,
+			headers => substr($content, 0, $headers),
+			body => substr($content, $headers, $size - $headers)
+		  };
+	}
+	return splice @{ $self->{arrived} //= [] };
+}
+
 # All messages of a stream: subject, headers as they are on the wire, and body.
 sub messages
 {

@@ -5,6 +5,8 @@ package Siphon::NatsCluster;
 use strict;
 use warnings FATAL => 'all';
 
+use HTTP::Tiny;
+use JSON::PP;
 use PostgreSQL::Test::Cluster;
 use Siphon::Nats;
 use Siphon::NatsClient;
@@ -26,6 +28,9 @@ sub new
 
 		$nodes{$name} = Siphon::Nats->new(
 			name => $name,
+			monitor => 1,
+			# By its tag a stream is put on a server.
+			conf => "server_tags: [\"$name\"]",
 			arguments => [
 				'--server_name', $name, '--cluster_name', 'test', '--cluster', $route, '--routes', join(',', @routes),
 				# Who came by a proxy stays there.
@@ -35,12 +40,36 @@ sub new
 	return bless { nodes => \%nodes }, $class;
 }
 
-# Siphon::Nats objects, to be killed and started.
+# Siphon::Nats objects, to be killed, stopped, paused and started.
 sub nodes
 {
 	my ($self) = @_;
 
 	return map { $self->{nodes}{$_} } sort keys %{ $self->{nodes} };
+}
+
+sub node
+{
+	my ($self, $name) = @_;
+
+	return $self->{nodes}{$name};
+}
+
+# The server that leads the cluster itself. While it is away no stream is made or found.
+sub meta_leader
+{
+	my ($self) = @_;
+
+	return await('the cluster has a leader', sub {
+		for my $node (grep { $_->running } $self->nodes)
+		{
+			my $answer = HTTP::Tiny->new(timeout => 2)->get("http://127.0.0.1:$node->{monitor}/jsz");
+			my $leader = $answer->{success} ? decode_json($answer->{content})->{meta_cluster}{leader} : undef;
+
+			return $self->{nodes}{$leader} if $leader;
+		}
+		return;
+	});
 }
 
 # Of all servers.
@@ -123,8 +152,85 @@ sub leader_of
 {
 	my ($self, $application) = @_;
 
-	return await('the stream has a leader',
-		sub { $self->{nodes}{ $self->stream($application)->{cluster}{leader} // '' } });
+	return $self->leader_of_stream('siphon_' . ($application // 'main') =~ s/\./_/gr);
+}
+
+sub leader_of_stream
+{
+	my ($self, $stream) = @_;
+
+	return await("$stream has a leader",
+		sub { $self->{nodes}{ $self->ask("STREAM.INFO.$stream")->{cluster}{leader} // '' } });
+}
+
+# Has the leader of a stream step down until this server leads it. Returns false where it does not come to that.
+sub lead
+{
+	my ($self, $stream, $node) = @_;
+
+	for (1 .. 40)
+	{
+		return 1 if $self->leader_of_stream($stream) == $node;
+		$self->ask("STREAM.LEADER.STEPDOWN.$stream");
+	}
+	return 0;
+}
+
+# Changes settings of a stream.
+sub update_stream
+{
+	my ($self, $stream, %changes) = @_;
+	my $config = $self->ask("STREAM.INFO.$stream")->{config} or die "there is no stream $stream";
+	my $answer = $self->ask("STREAM.UPDATE.$stream", { %$config, %changes });
+
+	die "$stream can't be changed: " . ($answer->{error}{description} // 'no answer') unless $answer->{config};
+	return;
+}
+
+# The names of the application's streams: of its log, of what it holds, where that has one of its own, and of its bucket.
+sub streams
+{
+	my ($self, $application) = @_;
+	my $name = 'siphon_' . ($application // 'main') =~ s/\./_/gr;
+
+	return grep { /^(?:KV_)?\Q$name\E(?:_held)?$/ } sort @{ $self->ask('STREAM.NAMES')->{streams} // [] };
+}
+
+# What each server that runs has of a stream, whatever the leader says of them: a hash of first_seq, last_seq and messages
+# by the server's name.
+sub replicas
+{
+	my ($self, $stream) = @_;
+	my %replicas;
+
+	for my $node (grep { $_->running } $self->nodes)
+	{
+		my $state = $node->own_streams->{$stream} or next;
+
+		$replicas{ $node->{name} } = { map { $_ => $state->{$_} } qw(first_seq last_seq messages) };
+	}
+	return \%replicas;
+}
+
+# Test: all servers come to have the same of a stream. One that refuses what the others store is shown as "current" by the
+# leader, so each of them is asked. To be called when nothing is published.
+sub replicas_are_equal
+{
+	my ($self, $stream, $name) = @_;
+	my $deadline = time + 10;
+	my $replicas;
+
+	for (;;)
+	{
+		$replicas = $self->replicas($stream);
+		my %different = map { join(' ', @$_{qw(first_seq last_seq messages)}) => 1 } values %$replicas;
+
+		return pass($name) if keys %different == 1 && keys %$replicas == keys %{ $self->{nodes} };
+		last if time > $deadline;
+		sleep 0.1;
+	}
+	diag("$stream: " . join ', ', map { "$_ has $replicas->{$_}{messages}, up to $replicas->{$_}{last_seq}" } sort keys %$replicas);
+	return fail($name);
 }
 
 # Waits until all servers are up to date with an application's stream, so that the next one can be killed. One that was

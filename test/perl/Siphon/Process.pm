@@ -92,6 +92,24 @@ sub stop
 	return $self->wait_exit;
 }
 
+# Stops the process where it is, as a machine does that hangs: its sockets stay open, and nothing is answered.
+sub pause
+{
+	my ($self) = @_;
+
+	die "$self->{name} does not run" unless $self->running;
+	kill 'STOP', $self->{pid};
+	return;
+}
+
+sub resume
+{
+	my ($self) = @_;
+
+	kill 'CONT', $self->{pid};
+	return;
+}
+
 sub kill9
 {
 	my ($self) = @_;

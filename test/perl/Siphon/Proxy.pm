@@ -12,11 +12,13 @@
 #                                 which closes the connections that lost something
 #   $proxy->lose_answers($bytes); the same, and passes again by itself once it has dropped so many, and closed those
 #   $proxy->delay($seconds);      bytes arrive this much later, in both directions
+#   $proxy->hold($text);          from the moment on at which a client sends this text, which has no blanks, nothing arrives
+#                                 of what that client sends, this included, until another call; it gets what it is sent
 #   $proxy->pass;                 all is well again; what a stall held back arrives now
 #   $proxy->stop;                 ends it
 #
 # $proxy->status is a hash: connections (now), accepted (ever), up and down (bytes moved to the server and to the client),
-# lost (bytes dropped), losing (lose_answers is in effect).
+# lost (bytes dropped), losing (lose_answers is in effect), holding (what hold waits for was sent).
 #
 # A server of a cluster tells its clients where the others are, which leads them past a proxy; Siphon::NatsCluster's don't.
 package Siphon::Proxy;
@@ -80,6 +82,7 @@ sub ask
 sub pass { $_[0]->ask('pass'); return }
 sub cut { $_[0]->ask('cut'); return }
 sub reset { $_[0]->ask('reset'); return }
+sub hold { $_[0]->ask("hold $_[1]"); return }
 sub delay { $_[0]->ask("delay $_[1]"); return }
 
 sub stall

@@ -18,6 +18,8 @@ my $BUFFER = 4 * 1024 * 1024;
 my ($fd, $port, $to) = @ARGV;
 # Connections by a number: each has two flows, which hold what is to be written as pairs of time and bytes.
 my ($listener, %connections, %stalled);
+# What a client must send so that nothing that it sends goes on from there, and the connection that did.
+my ($awaited, $holding);
 my $delay = 0;
 # While answers are lost: after how many bytes that ends, 0 for never, and how many were lost since it began.
 my ($losing, $lost);
@@ -39,6 +41,7 @@ for (;;)
 		next if $stalled{ $flow->{direction} };
 		$reads->add($flow->{from}) if !$flow->{ended} && $flow->{size} < $BUFFER;
 
+		next if defined $holding && $flow->{connection} == $holding && $flow->{direction} eq 'up';
 		my $next = $flow->{queue}[0] or next;
 
 		$next->[0] <= $now ? $writes->add($flow->{into}) : push @due, $next->[0] - $now;
@@ -106,6 +109,11 @@ sub fill
 		lose_no_more() if $losing && $lost >= $losing;
 		return;
 	}
+	if (defined $awaited && $flow->{direction} eq 'up' && index($bytes, $awaited) >= 0)
+	{
+		undef $awaited;
+		$holding = $flow->{connection};
+	}
 	push @{ $flow->{queue} }, [ time + $delay, $bytes ];
 	$flow->{size} += $size;
 	return;
@@ -148,11 +156,19 @@ sub obey
 {
 	my ($command, $argument) = @_;
 
-	return encode_json({ %count, connections => scalar keys %connections, losing => defined $losing ? 1 : 0 })
+	return encode_json(
+		{
+			%count,
+			connections => scalar keys %connections,
+			losing => defined $losing ? 1 : 0,
+			holding => defined $holding ? 1 : 0
+		})
 	  if $command eq 'status';
 
 	lose_no_more();
 	%stalled = ();
+	undef $awaited;
+	undef $holding;
 	$delay = 0;
 	hang_up(keys %connections) if $command eq 'cut' || $command eq 'reset';
 	if ($command eq 'cut')
@@ -165,6 +181,7 @@ sub obey
 	  or die "port $port: $!";
 	%stalled = $argument eq 'both' ? (up => 1, down => 1) : ($argument => 1) if $command eq 'stall';
 	$delay = $argument if $command eq 'delay';
+	$awaited = $argument if $command eq 'hold';
 	($losing, $lost) = ($argument, 0) if $command eq 'lose';
 	return 'done';
 }
