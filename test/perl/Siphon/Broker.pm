@@ -13,7 +13,7 @@ use Siphon::NatsClient;
 use Test::More;
 use Time::HiRes qw(sleep time);
 
-our @EXPORT = qw(api stream_of outcome ends_and_advises stays_up is_confirmed since_last_message make_streams
+our @EXPORT = qw(api stream_of outcome ends_and_advises stays_up is_confirmed is_held snapshot_ended since_last_message make_streams
   is_replayed_from processor_time);
 
 # How long is waited for what should happen at once. What fails is to fail soon.
@@ -88,6 +88,22 @@ sub is_confirmed
 
 	is($outcome, 'goes on', $name) or diag($publisher->log);
 	return $outcome eq 'goes on';
+}
+
+# Are changes of the table, or of any, held, or moved behind its snapshot? As of the last second.
+sub is_held
+{
+	my ($publisher, $table) = @_;
+
+	return scalar grep { $_->{state} ne 'streaming' && (!defined $table || $_->{table} eq $table) } @{ $publisher->status->{tables} };
+}
+
+# Has the end of a snapshot arrived at this client, which is subscribed to the table's events?
+sub snapshot_ended
+{
+	my ($client) = @_;
+
+	return scalar grep { Siphon::NatsClient::header($_, 'Siphon-Kind') eq 'snapshot-end' } $client->arrived;
 }
 
 # Seconds since the last message of a stream was stored, by the clock of this machine.

@@ -12,8 +12,8 @@
 #                                 which closes the connections that lost something
 #   $proxy->lose_answers($bytes); the same, and passes again by itself once it has dropped so many, and closed those
 #   $proxy->delay($seconds);      bytes arrive this much later, in both directions
-#   $proxy->hold($text);          from the moment on at which a client sends this text, which has no blanks, nothing arrives
-#                                 of what that client sends, this included, until another call; it gets what it is sent
+#   $proxy->hold($text);          from the moment on at which a client sends this text, nothing arrives of what that client
+#                                 sends, this included, until another call; it gets what it is sent
 #   $proxy->pass;                 all is well again; what a stall held back arrives now
 #   $proxy->stop;                 ends it
 #

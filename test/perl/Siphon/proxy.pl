@@ -61,7 +61,8 @@ for (;;)
 	{
 		my $command = readline($control) // exit;
 
-		print $control obey(split ' ', $command), "\n";
+		chomp $command;
+		print $control obey(split / /, $command, 2), "\n";
 	}
 }
 
