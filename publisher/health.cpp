@@ -12,13 +12,31 @@ static constexpr double kStalled = 30;
 /* The loop waits for NATS's answers, but not that long. */
 static constexpr std::chrono::seconds kLoopSlow{15};
 static constexpr std::chrono::seconds kLoopDead{60};
+/* It resumes after each interruption, mostly within the blink of an eye. */
+static constexpr std::chrono::seconds kResumingSlow{5};
+/* Where it has said that it resumes, of which each step asks NATS for much. */
+static constexpr std::chrono::seconds kResumingDead{600};
 /* Of what the slot may keep, this part is a reason to tell somebody. */
 static constexpr double kRetainedPart = 0.75;
 
 bool
 alive(const Status &status, Status::Clock::time_point now)
 {
-	return status.starting || now - status.at < kLoopDead;
+	return status.starting || now - status.at < (status.resuming.step.empty() ? kLoopDead : kResumingDead);
+}
+
+std::string
+resuming_text(const Status &status, Status::Clock::time_point now)
+{
+	const ResumingStatus &resuming = status.resuming;
+
+	if (resuming.step.empty())
+		return "";
+	return fmt::format("resuming: {}, for {:.0f} s{}", resuming.step,
+					   std::chrono::duration<double>(now - resuming.since).count(),
+					   resuming.total > 0  ? fmt::format(", {} of {}", resuming.done, resuming.total)
+					   : resuming.done > 0 ? fmt::format(", {}", resuming.done)
+										   : "");
 }
 
 static std::string
@@ -36,7 +54,7 @@ ask_tables(const Status &status)
 }
 
 static void
-look_at_queue(const Status &status, std::vector<Problem> *problems)
+look_at_queue(const Status &status, Status::Clock::time_point now, std::vector<Problem> *problems)
 {
 	if (status.starting)
 	{
@@ -51,6 +69,10 @@ look_at_queue(const Status &status, std::vector<Problem> *problems)
 		problems->push_back({"refused", fmt::format("{} takes no messages: {}", status.queue, status.refusal),
 							 "nats stream info; then make room, or its limits larger (--stream-max-bytes with "
 							 "--update-stream).",
+							 true});
+	else if (!status.resuming.step.empty() && now - status.resuming.since > kResumingSlow)
+		problems->push_back({"resuming", resuming_text(status, now),
+							 "Nothing: the publisher goes on by itself. If it stays so, nats server report jetstream.",
 							 true});
 	else if (!status.settled && !status.waiting_for.empty() && status.decoder() != nullptr)
 		problems->push_back({"unsettled", "waiting for " + status.waiting_for,
@@ -105,6 +127,23 @@ look_at_tables(const Status &status, std::vector<Problem> *problems)
 							 ask_tables(status), false});
 }
 
+/* An outage that nobody noticed, as the others do the work. */
+static void
+look_at_replicas(const StreamStatus &stream, std::vector<Problem> *problems)
+{
+	std::string behind;
+
+	if (!stream.known)
+		return;
+	for (const ReplicaStatus &replica : stream.followers)
+		if (replica.offline || !replica.current)
+			behind += (behind.empty() ? "" : ", ") + replica.name + (replica.offline ? " (offline)" : "");
+	if (!behind.empty())
+		problems->push_back({"replica_behind",
+							 fmt::format("copies of stream {} are not up to date: {}", stream.name, behind),
+							 fmt::format("nats stream info {}; see that nats-server runs there.", stream.name), false});
+}
+
 static void
 look_at_wal(const Status &status, std::vector<Problem> *problems)
 {
@@ -129,10 +168,10 @@ find_problems(const Status &status, Status::Clock::time_point now)
 	std::vector<Problem> problems;
 	double age = std::chrono::duration<double>(now - status.at).count();
 
-	if (!status.starting && now - status.at > kLoopSlow)
+	if (!status.starting && status.resuming.step.empty() && now - status.at > kLoopSlow)
 		problems.push_back({"loop_stalled", fmt::format("the publisher's loop has stood still for {:.0f} s", age),
 							"If it stays so, restart the publisher: it goes on where it was.", true});
-	look_at_queue(status, &problems);
+	look_at_queue(status, now, &problems);
 	look_at_decoder(status, status.starting ? 0 : age, &problems);
 	look_at_tables(status, &problems);
 	if (status.stalled > kStalled)
@@ -141,6 +180,8 @@ find_problems(const Status &status, Status::Clock::time_point now)
 												   status.stalled, status.in_flight),
 							"See the publisher's log.", true});
 	look_at_wal(status, &problems);
+	look_at_replicas(status.stream, &problems);
+	look_at_replicas(status.held_stream, &problems);
 	return problems;
 }
 

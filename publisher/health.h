@@ -22,8 +22,10 @@ struct Problem
 /* What is wrong, the gravest first. */
 std::vector<Problem> find_problems(const Status &status, Status::Clock::time_point now);
 
-/* The loop turns, or waits for NATS for the first time. */
+/* The loop turns, waits for NATS for the first time, or resumes, which may take a while. */
 bool alive(const Status &status, Status::Clock::time_point now);
+/* What it does while it resumes, since when and how far; empty if it does not. */
+std::string resuming_text(const Status &status, Status::Clock::time_point now);
 
 } // namespace siphon
 

@@ -288,8 +288,105 @@ add_queue(const Status &status, Families *families)
 					  "Rings that were found damaged; their workers made others.");
 	families->gauge("siphon_in_flight_messages", status.in_flight, "Messages sent and not yet acknowledged.");
 	families->gauge("siphon_in_flight_bytes", status.in_flight_bytes, "Their size.");
+	families->gauge(
+		"siphon_resuming_seconds",
+		status.resuming.step.empty() ? 0.0 : std::chrono::duration<double>(status.at - status.resuming.since).count(),
+		"Since when the publisher has been finding out where to go on; 0 while it publishes.");
 	families->gauge("siphon_stalled_seconds", status.stalled,
 					"Time without an acknowledgement, although there is something to acknowledge.");
+}
+
+/* What JetStream said of our streams; "events" is the one that consumers read. */
+void
+add_streams(const Status &status, Families *families)
+{
+	auto each = [&](const char *name, const char *help, auto add) {
+		bool begun = false;
+
+		for (const auto &[role, stream] : {std::pair("events", &status.stream), std::pair("held", &status.held_stream)})
+			if (stream->known)
+			{
+				if (!begun)
+					families->begin(name, MetricType::Gauge, help);
+				begun = true;
+				add(*stream, Labels{{"stream", role}});
+			}
+	};
+
+	each("siphon_stream_messages", "Messages in a stream.",
+		 [&](const StreamStatus &stream, Labels labels) { families->add(stream.messages, std::move(labels)); });
+	each("siphon_stream_bytes", "Bytes in a stream.",
+		 [&](const StreamStatus &stream, Labels labels) { families->add(stream.bytes, std::move(labels)); });
+	each("siphon_stream_limit_bytes",
+		 "Bytes that a stream may have, and what gives way then: old messages, or new ones. Absent without a limit.",
+		 [&](const StreamStatus &stream, Labels labels) {
+			 labels.push_back({"discard", stream.discard_new ? "new" : "old"});
+			 if (stream.max_bytes > 0)
+				 families->add(stream.max_bytes, std::move(labels));
+		 });
+	each("siphon_stream_first_message_age_seconds", "Age of a stream's first message. Absent where it has none.",
+		 [&](const StreamStatus &stream, Labels labels) {
+			 if (stream.first_age >= 0)
+				 families->add(stream.first_age, std::move(labels));
+		 });
+	each("siphon_stream_max_age_seconds", "Age at which messages are dropped. Absent without a limit.",
+		 [&](const StreamStatus &stream, Labels labels) {
+			 if (stream.max_age > 0)
+				 families->add(stream.max_age, std::move(labels));
+		 });
+	each("siphon_stream_replicas", "Copies that a stream is configured to have.",
+		 [&](const StreamStatus &stream, Labels labels) { families->add(stream.replicas, std::move(labels)); });
+	each("siphon_stream_replicas_current",
+		 "Copies of these that have all of it, as the leader knows: 0 without a leader.",
+		 [&](const StreamStatus &stream, Labels labels) {
+			 uint64_t current = stream.replicas == 1 || !stream.leader.empty() ? 1 : 0;
+
+			 for (const ReplicaStatus &replica : stream.followers)
+				 current += current > 0 && replica.current && !replica.offline ? 1 : 0;
+			 families->add(current, std::move(labels));
+		 });
+	each("siphon_stream_replica_lag", "Operations that a further copy has not confirmed.",
+		 [&](const StreamStatus &stream, const Labels &labels) {
+			 for (const ReplicaStatus &replica : stream.followers)
+			 {
+				 Labels of_replica = labels;
+
+				 of_replica.push_back({"replica", as_utf8(replica.name)});
+				 families->add(replica.lag, std::move(of_replica));
+			 }
+		 });
+}
+
+/* Tables whose changes are held, and what is left to publish of them. */
+void
+add_holding(const Status &status, bool per_table, Families *families)
+{
+	static constexpr const char *phases[2] = {"snapshot", "catch-up"};
+	uint64_t tables[2] = {};
+	double longest[2] = {};
+	uint64_t backlog = 0;
+
+	for (const HoldingStatus &table : status.holding)
+	{
+		tables[table.catching_up]++;
+		longest[table.catching_up] = std::max(longest[table.catching_up], table.seconds);
+		backlog += table.backlog == kNoFigure ? 0 : table.backlog;
+	}
+	families->begin("siphon_holding_tables", MetricType::Gauge,
+					"Tables whose changes are held: while their snapshot runs, and in the catch-up behind it.");
+	for (size_t i = 0; i < 2; i++)
+		families->add(tables[i], {{"phase", phases[i]}});
+	families->begin("siphon_holding_seconds", MetricType::Gauge, "Since when a table's changes are held.");
+	if (per_table)
+		for (const HoldingStatus &table : status.holding)
+			families->add(table.seconds, {{"schema", as_utf8(table.schema)},
+										  {"table", as_utf8(table.name)},
+										  {"phase", phases[table.catching_up]}});
+	else
+		for (size_t i = 0; i < 2; i++)
+			families->add(longest[i], {{"phase", phases[i]}});
+	families->gauge("siphon_catch_up_backlog_messages", backlog,
+					"Held messages of all tables that are to be published behind their snapshots yet.");
 }
 
 void
@@ -333,6 +430,8 @@ metrics_text(const Status &status, Status::Clock::time_point now, bool per_table
 		add_rings(status, &families);
 		add_snapshots(status, per_table, &families);
 		add_queue(status, &families);
+		add_streams(status, &families);
+		add_holding(status, per_table, &families);
 	}
 	add_process(&families);
 	return families.text();

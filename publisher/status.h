@@ -52,6 +52,50 @@ struct Incidents
 	uint64_t corrupt = 0;     /* rings of which another was asked for */
 };
 
+/* A step of resuming: while it lasts nothing is published, and yet the publisher does not hang. */
+struct ResumingStatus
+{
+	std::string step; /* what it does, as "reads what lies behind the checkpoint"; empty: it does not resume */
+	std::chrono::steady_clock::time_point since;
+	uint64_t done = 0;
+	uint64_t total = 0; /* 0: not known */
+};
+
+/* A further copy of a stream, as its leader knows it. */
+struct ReplicaStatus
+{
+	std::string name;
+	bool current = false;
+	bool offline = false;
+	uint64_t lag = 0; /* operations that it has not confirmed */
+};
+
+/* A stream, as it said when it was last asked. */
+struct StreamStatus
+{
+	bool known = false; /* it was asked, and what follows is so; where it is not, there are no figures */
+	std::string name;
+	uint64_t messages = 0;
+	uint64_t bytes = 0;
+	uint64_t max_bytes = 0;   /* 0: no limit */
+	bool discard_new = false; /* at the limit, and not old ones */
+	double max_age = 0;       /* seconds; 0: no limit */
+	double first_age = -1;    /* seconds since its first message was stored; below 0: it has none */
+	uint64_t replicas = 1;    /* configured */
+	std::string leader;       /* empty: there is none, or it is no cluster */
+	std::vector<ReplicaStatus> followers;
+};
+
+/* A table whose changes are held. */
+struct HoldingStatus
+{
+	std::string schema;
+	std::string name;
+	bool catching_up = false;     /* its snapshot is complete, and held changes are published behind it */
+	double seconds = 0;           /* since its changes are held */
+	uint64_t backlog = kNoFigure; /* held messages that are to be published yet; kNoFigure: not known */
+};
+
 struct Status
 {
 	using Clock = std::chrono::steady_clock;
@@ -74,6 +118,10 @@ struct Status
 	TrafficTotals totals;
 	std::vector<TableStatus> tables;
 	std::vector<RingStatus> rings;
+	ResumingStatus resuming;
+	StreamStatus stream;      /* of events */
+	StreamStatus held_stream; /* of held changes */
+	std::vector<HoldingStatus> holding;
 
 	/* nullptr: there is none. */
 	const RingStatus *decoder() const

@@ -157,6 +157,53 @@ rings_json(const Status &status)
 	return json;
 }
 
+static Json
+resuming_json(const Status &status, Status::Clock::time_point now)
+{
+	if (status.resuming.step.empty())
+		return nullptr;
+	return {{"step", status.resuming.step},
+			{"seconds", seconds(now - status.resuming.since)},
+			{"done", status.resuming.done},
+			{"total", status.resuming.total == 0 ? Json() : Json(status.resuming.total)}};
+}
+
+static Json
+stream_json(const StreamStatus &stream)
+{
+	Json followers = Json::array();
+
+	if (!stream.known)
+		return nullptr;
+	for (const ReplicaStatus &replica : stream.followers)
+		followers.push_back(
+			{{"name", replica.name}, {"current", replica.current}, {"offline", replica.offline}, {"lag", replica.lag}});
+	return {{"name", stream.name},
+			{"messages", stream.messages},
+			{"bytes", stream.bytes},
+			{"max_bytes", stream.max_bytes == 0 ? Json() : Json(stream.max_bytes)},
+			{"discard", stream.discard_new ? "new" : "old"},
+			{"max_age_seconds", stream.max_age > 0 ? Json(stream.max_age) : Json()},
+			{"first_message_age_seconds", stream.first_age >= 0 ? Json(stream.first_age) : Json()},
+			{"replicas", stream.replicas},
+			{"leader", stream.leader.empty() ? Json() : Json(stream.leader)},
+			{"followers", followers}};
+}
+
+static Json
+holding_json(const Status &status)
+{
+	Json json = Json::array();
+
+	for (const HoldingStatus &table : status.holding)
+		json.push_back({{"schema", table.schema},
+						{"table", table.name},
+						{"phase", table.catching_up ? "catch-up" : "snapshot"},
+						{"seconds", table.seconds},
+						{"backlog_messages", known(table.backlog)}});
+	return json;
+}
+
 std::string
 status_json(const Status &status, Status::Clock::time_point now, Status::Clock::time_point started)
 {
@@ -183,7 +230,11 @@ status_json(const Status &status, Status::Clock::time_point now, Status::Clock::
 				   {"answer_timeouts", status.incidents.timeouts},
 				   {"in_flight", status.in_flight},
 				   {"in_flight_bytes", status.in_flight_bytes},
-				   {"max_in_flight", status.max_in_flight}}},
+				   {"max_in_flight", status.max_in_flight},
+				   {"resuming", resuming_json(status, now)},
+				   {"stream", stream_json(status.stream)},
+				   {"held_stream", stream_json(status.held_stream)}}},
+				 {"holding", holding_json(status)},
 				 {"events", operations(status.totals.events)},
 				 {"held_events", status.totals.held_events},
 				 {"packages", status.totals.packages},

@@ -116,6 +116,104 @@ TEST(Health, SaysWhatIsWrong)
 	EXPECT_TRUE(alive(status, now + seconds(6000)));
 }
 
+TEST(Health, TellsResumingFromHanging)
+{
+	auto now = Status::Clock::now();
+	Status status = well(now);
+
+	status.settled = false;
+	status.resuming.step = "reads what lies behind the checkpoint";
+	status.resuming.since = now - seconds(2);
+	EXPECT_EQ(codes(status, now), Codes{});
+	EXPECT_EQ(resuming_text(status, now), "resuming: reads what lies behind the checkpoint, for 2 s");
+	status.resuming.done = 30;
+	EXPECT_EQ(resuming_text(status, now), "resuming: reads what lies behind the checkpoint, for 2 s, 30");
+	status.resuming.total = 100;
+	EXPECT_EQ(resuming_text(status, now + seconds(4)),
+			  "resuming: reads what lies behind the checkpoint, for 6 s, 30 of 100");
+	EXPECT_EQ(codes(status, now + seconds(4)), Codes{"resuming"});
+	/* A step may take its time, but not for ever. */
+	EXPECT_TRUE(alive(status, now + seconds(599)));
+	EXPECT_FALSE(alive(status, now + seconds(600)));
+	status.resuming.step = "";
+	EXPECT_EQ(resuming_text(status, now), "");
+	EXPECT_FALSE(alive(status, now + seconds(60)));
+}
+
+TEST(Health, NamesCopiesThatAreBehind)
+{
+	auto now = Status::Clock::now();
+	Status status = well(now);
+
+	status.stream.followers = {{"n1", false, true, 5}};
+	EXPECT_EQ(codes(status, now), Codes{}) << "nobody was asked";
+	status.stream.known = true;
+	status.stream.name = "siphon_main";
+	EXPECT_EQ(codes(status, now), Codes{"only replica_behind"});
+	EXPECT_NE(find_problems(status, now)[0].what.find("siphon_main are not up to date: n1 (offline)"),
+			  std::string::npos);
+	status.stream.followers = {{"n1", true, false, 0}, {"n2", true, false, 0}};
+	EXPECT_EQ(codes(status, now), Codes{});
+}
+
+TEST(Metrics, TellOfStreamsAndOfHeldTables)
+{
+	auto now = Status::Clock::now();
+	Status status = well(now);
+	auto has = [&](const std::string &line, bool per_table = true) {
+		return ("\n" + metrics_text(status, now, per_table)).find("\n" + line + "\n") != std::string::npos;
+	};
+
+	EXPECT_EQ(metrics_text(status, now, true).find("siphon_stream_"), std::string::npos) << "nothing is known of it";
+	EXPECT_TRUE(has("siphon_holding_tables{application=\"main\",phase=\"catch-up\"} 0"));
+	EXPECT_TRUE(has("siphon_catch_up_backlog_messages{application=\"main\"} 0"));
+	EXPECT_TRUE(has("siphon_resuming_seconds{application=\"main\"} 0"));
+
+	status.stream = {.known = true,
+					 .name = "siphon_main",
+					 .messages = 7,
+					 .bytes = 700,
+					 .replicas = 3,
+					 .leader = "n1",
+					 .followers = {{"n2", true, false, 0}, {"n3", false, false, 9}}};
+	status.held_stream = {.known = true,
+						  .name = "siphon_main_held",
+						  .bytes = 5,
+						  .max_bytes = 10,
+						  .discard_new = true,
+						  .max_age = 60,
+						  .first_age = 2.5,
+						  .leader = "",
+						  .followers = {}};
+	EXPECT_TRUE(has("siphon_stream_messages{application=\"main\",stream=\"events\"} 7"));
+	EXPECT_TRUE(has("siphon_stream_bytes{application=\"main\",stream=\"held\"} 5"));
+	EXPECT_TRUE(has("siphon_stream_limit_bytes{application=\"main\",stream=\"held\",discard=\"new\"} 10"));
+	EXPECT_TRUE(has("siphon_stream_first_message_age_seconds{application=\"main\",stream=\"held\"} 2.5"));
+	EXPECT_FALSE(has("siphon_stream_first_message_age_seconds{application=\"main\",stream=\"events\"} -1"));
+	EXPECT_TRUE(has("siphon_stream_max_age_seconds{application=\"main\",stream=\"held\"} 60"));
+	EXPECT_TRUE(has("siphon_stream_replicas{application=\"main\",stream=\"events\"} 3"));
+	EXPECT_TRUE(has("siphon_stream_replicas_current{application=\"main\",stream=\"events\"} 2"));
+	EXPECT_TRUE(has("siphon_stream_replicas_current{application=\"main\",stream=\"held\"} 1"));
+	EXPECT_TRUE(has("siphon_stream_replica_lag{application=\"main\",stream=\"events\",replica=\"n3\"} 9"));
+	status.stream.leader = "";
+	EXPECT_TRUE(has("siphon_stream_replicas_current{application=\"main\",stream=\"events\"} 0"));
+
+	status.holding = {{"public", "a", false, 5}, {"public", "b", true, 50, 1000}, {"public", "c", true, 20, 10}};
+	EXPECT_TRUE(has("siphon_holding_tables{application=\"main\",phase=\"snapshot\"} 1"));
+	EXPECT_TRUE(
+		has("siphon_holding_seconds{application=\"main\",schema=\"public\",table=\"b\",phase=\"catch-up\"} 50"));
+	EXPECT_TRUE(has("siphon_holding_seconds{application=\"main\",phase=\"catch-up\"} 50", false));
+	EXPECT_TRUE(has("siphon_catch_up_backlog_messages{application=\"main\"} 1010"));
+	status.resuming = {"asks", now - seconds(3), 0, 0};
+	EXPECT_TRUE(has("siphon_resuming_seconds{application=\"main\"} 3"));
+
+	std::string json = status_json(status, now, now);
+
+	for (const char *part : {"\"resuming\":{", "\"held_stream\":{", "\"first_message_age_seconds\":2.5",
+							 "\"phase\":\"catch-up\"", "\"backlog_messages\":null"})
+		EXPECT_NE(json.find(part), std::string::npos) << part << " in " << json;
+}
+
 TEST(Traffic, CountsWhatIsStored)
 {
 	Traffic traffic;
