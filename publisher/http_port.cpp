@@ -21,19 +21,30 @@ namespace siphon {
 
 /* For a whole request. The library's own time-outs are for each read: a byte now and then would hold a connection for ever. */
 static constexpr std::chrono::seconds kPatience{5};
+/* Of those that are sent much, bytes in a second: whoever takes less is no scraper. */
+static constexpr size_t kSlowestRate = 256 * 1024;
 static constexpr unsigned kConnections = 256;
 /* A request's head, and what the library keeps of the connection. */
 static constexpr size_t kConnectionMemory = 16 * 1024;
 
+/* A request whose answer takes long. */
+struct HttpPort::Exchange
+{
+	MHD_Connection *connection;
+	HttpRequest request;
+	std::optional<HttpAnswer> answer; /* by the slow thread, before it resumes the connection */
+};
+
 /* What the library calls. No exception may pass through it. */
 struct HttpPort::Callbacks
 {
-	static MHD_Result request(void *self, MHD_Connection *connection, const char *path, const char *method, const char *,
-							  const char *, size_t *, void **)
+	static MHD_Result request(void *self, MHD_Connection *connection, const char *path, const char *method,
+							  const char *, const char *, size_t *, void **exchange)
 	{
 		try
 		{
-			return answer(static_cast<HttpPort *>(self), connection, path, method);
+			return answer(static_cast<HttpPort *>(self), connection, path, method,
+						  reinterpret_cast<Exchange **>(exchange));
 		}
 		catch (...)
 		{
@@ -41,21 +52,51 @@ struct HttpPort::Callbacks
 		}
 	}
 
-	static MHD_Result answer(HttpPort *port, MHD_Connection *connection, const char *path, const char *method)
+	static std::string header(MHD_Connection *connection, MHD_ValueKind kind, const char *name)
 	{
-		const char *authorization = MHD_lookup_connection_value(connection, MHD_HEADER_KIND, "Authorization");
-		HttpAnswer answer;
+		const char *value = MHD_lookup_connection_value(connection, kind, name);
 
-		if (strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0)
-			answer = port->answer_({path, authorization != nullptr ? authorization : ""});
-		else
-			answer = {405, "text/plain; charset=utf-8", "only GET\n", {{"Allow", "GET, HEAD"}}};
+		return value != nullptr ? value : "";
+	}
 
-		MHD_Response *response =
-			MHD_create_response_from_buffer(answer.content.size(), answer.content.data(), MHD_RESPMEM_MUST_COPY);
+	static MHD_Result answer(HttpPort *port, MHD_Connection *connection, const char *path, const char *method,
+							 Exchange **exchange)
+	{
+		/* It was made meanwhile. */
+		if (*exchange != nullptr)
+			return send(port, connection, (*exchange)->answer.value_or(HttpAnswer{500, "text/plain", "no answer\n"}));
+		if (strcmp(method, "GET") != 0 && strcmp(method, "HEAD") != 0)
+			return send(port, connection, {405, "text/plain; charset=utf-8", "only GET\n", {{"Allow", "GET, HEAD"}}});
+
+		HttpRequest request{path, header(connection, MHD_GET_ARGUMENT_KIND, "application"),
+							header(connection, MHD_HEADER_KIND, "Authorization"),
+							header(connection, MHD_HEADER_KIND, "Accept-Encoding").find("gzip") != std::string::npos};
+
+		if (std::optional<HttpAnswer> answer = port->answer_(request))
+			return send(port, connection, *answer);
+
+		*exchange = new Exchange{connection, std::move(request), std::nullopt};
+		MHD_suspend_connection(connection);
+
+		std::lock_guard<std::mutex> guard(port->mutex_);
+
+		port->queue_.push_back(*exchange);
+		port->queued_.notify_one();
+		return MHD_YES;
+	}
+
+	static MHD_Result send(HttpPort *port, MHD_Connection *connection, const HttpAnswer &answer)
+	{
+		auto *content = new std::shared_ptr<const std::string>(
+			answer.shared ? answer.shared : std::make_shared<const std::string>(answer.content));
+		MHD_Response *response = MHD_create_response_from_buffer_with_free_callback_cls(
+			(*content)->size(), (*content)->data(), release, content);
 
 		if (response == nullptr)
+		{
+			release(content);
 			return MHD_NO;
+		}
 		MHD_add_response_header(response, "Content-Type", answer.type.c_str());
 		MHD_add_response_header(response, "Cache-Control", "no-store");
 		MHD_add_response_header(response, "X-Content-Type-Options", "nosniff");
@@ -65,8 +106,19 @@ struct HttpPort::Callbacks
 
 		MHD_Result result = MHD_queue_response(connection, static_cast<unsigned>(answer.status), response);
 
+		/* A long answer has more time. */
+		port->connections_[connection] =
+			Clock::now() + kPatience + std::chrono::seconds((*content)->size() / kSlowestRate);
 		MHD_destroy_response(response);
 		return result;
+	}
+
+	static void release(void *content) { delete static_cast<std::shared_ptr<const std::string> *>(content); }
+
+	static void completed(void *, MHD_Connection *, void **exchange, MHD_RequestTerminationCode)
+	{
+		delete static_cast<Exchange *>(*exchange);
+		*exchange = nullptr;
 	}
 
 	static void connection(void *self, MHD_Connection *connection, void **, MHD_ConnectionNotificationCode what)
@@ -76,12 +128,25 @@ struct HttpPort::Callbacks
 		if (what == MHD_CONNECTION_NOTIFY_CLOSED)
 			connections.erase(connection);
 		else
-			connections.try_emplace(connection, Clock::now());
+			connections.try_emplace(connection, Clock::now() + kPatience);
 	}
 };
 
 HttpPort::~HttpPort()
 {
+	if (slow_thread_.joinable())
+	{
+		{
+			std::lock_guard<std::mutex> guard(mutex_);
+
+			stopping_ = true;
+			queued_.notify_one();
+		}
+		slow_thread_.join();
+		/* The library waits for those who are suspended. */
+		for (Exchange *exchange : queue_)
+			MHD_resume_connection(exchange->connection);
+	}
 	if (thread_.joinable())
 	{
 		eventfd_write(stop_, 1);
@@ -91,6 +156,36 @@ HttpPort::~HttpPort()
 		MHD_stop_daemon(daemon_);
 	if (stop_ >= 0)
 		close(stop_);
+}
+
+/* Makes the answers that take long, one after the other. */
+void
+HttpPort::run_slow()
+{
+	std::unique_lock<std::mutex> guard(mutex_);
+
+	for (;;)
+	{
+		queued_.wait(guard, [this] { return stopping_ || !queue_.empty(); });
+		if (stopping_)
+			return;
+
+		Exchange *exchange = queue_.front();
+
+		queue_.pop_front();
+		guard.unlock();
+		try
+		{
+			exchange->answer = slow_(exchange->request);
+		}
+		catch (const std::exception &)
+		{
+			/* As there is no memory for it: 500. */
+		}
+		/* It is the port's thread's again. */
+		MHD_resume_connection(exchange->connection);
+		guard.lock();
+	}
 }
 
 static std::string
@@ -147,7 +242,8 @@ HttpPort::listen(const std::string &host, int port)
 			   {MHD_OPTION_HTTPS_MEM_KEY, 0, key_.data()},
 			   {MHD_OPTION_HTTPS_PRIORITIES, 0, const_cast<char *>("NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2")}};
 	tls.push_back({MHD_OPTION_END, 0, nullptr});
-	stop_ = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (stop_ < 0)
+		stop_ = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (stop_ < 0)
 		throw std::runtime_error(std::string("eventfd: ") + strerror(errno));
 	hints.ai_socktype = SOCK_STREAM;
@@ -155,16 +251,18 @@ HttpPort::listen(const std::string &host, int port)
 	if (getaddrinfo(host.c_str(), std::to_string(port).c_str(), &hints, &addresses) != 0)
 		return false;
 	for (addrinfo *address = addresses; address != nullptr && daemon_ == nullptr; address = address->ai_next)
-		daemon_ = MHD_start_daemon(MHD_USE_EPOLL | (address->ai_family == AF_INET6 ? MHD_USE_IPv6 : MHD_NO_FLAG) |
-									   (certificate_.empty() ? MHD_NO_FLAG : MHD_USE_TLS),
-								   0, nullptr, nullptr, Callbacks::request, this, MHD_OPTION_SOCK_ADDR, address->ai_addr,
-								   MHD_OPTION_NOTIFY_CONNECTION, Callbacks::connection, this, MHD_OPTION_CONNECTION_LIMIT,
-								   kConnections, MHD_OPTION_CONNECTION_MEMORY_LIMIT, kConnectionMemory, MHD_OPTION_ARRAY,
-								   tls.data(), MHD_OPTION_END);
+		daemon_ = MHD_start_daemon(
+			MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | (address->ai_family == AF_INET6 ? MHD_USE_IPv6 : MHD_NO_FLAG) |
+				(certificate_.empty() ? MHD_NO_FLAG : MHD_USE_TLS),
+			0, nullptr, nullptr, Callbacks::request, this, MHD_OPTION_SOCK_ADDR, address->ai_addr,
+			MHD_OPTION_NOTIFY_CONNECTION, Callbacks::connection, this, MHD_OPTION_NOTIFY_COMPLETED,
+			Callbacks::completed, this, MHD_OPTION_CONNECTION_LIMIT, kConnections, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+			kConnectionMemory, MHD_OPTION_ARRAY, tls.data(), MHD_OPTION_END);
 	freeaddrinfo(addresses);
 	if (daemon_ == nullptr)
 		return false;
 	port_ = MHD_get_daemon_info(daemon_, MHD_DAEMON_INFO_BIND_PORT)->port;
+	slow_thread_ = std::thread([this] { run_slow(); });
 	thread_ = std::thread([this] { run(); });
 	return true;
 }
@@ -176,9 +274,9 @@ HttpPort::end_late()
 	Clock::time_point now = Clock::now();
 	int64_t next = -1;
 
-	for (const auto &[connection, since] : connections_)
+	for (const auto &[connection, until] : connections_)
 	{
-		auto left = std::chrono::ceil<std::chrono::milliseconds>(since + kPatience - now).count();
+		auto left = std::chrono::ceil<std::chrono::milliseconds>(until - now).count();
 
 		if (left <= 0)
 			shutdown(MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd, SHUT_RDWR);

@@ -7,6 +7,7 @@
 #include "exit_codes.h"
 #include "health.h"
 #include "http_port.h"
+#include "http_text.h"
 #include "log.h"
 #include "metrics.h"
 #include "secret_file.h"
@@ -18,6 +19,9 @@ namespace siphon {
 static constexpr char kPage[] =
 #include "status_page.inc"
 	;
+
+/* Where the default one is taken. */
+static constexpr int kFurtherPorts = 20;
 
 static std::string
 readiness_text(const std::vector<Problem> &problems, bool *ready)
@@ -35,38 +39,45 @@ readiness_text(const std::vector<Problem> &problems, bool *ready)
 	return *ready ? "ready\n" : text;
 }
 
-static HttpAnswer
-answer(const std::string &path, const Monitor &monitor, bool table_metrics)
+static constexpr char kJson[] = "application/json";
+static constexpr char kText[] = "text/plain; charset=utf-8";
+
+/* What can be told at once. */
+static std::optional<HttpAnswer>
+quick_answer(const std::string &path, const Monitor &monitor)
 {
-	static constexpr char kText[] = "text/plain; charset=utf-8";
-	static constexpr char kJson[] = "application/json";
 	auto now = Monitor::Clock::now();
 
-	if (path == "/metrics")
-		return {200, "text/plain; version=0.0.4; charset=utf-8", metrics_text(*monitor.status(), now, table_metrics)};
+	if (path == "/metrics" || path == "/status")
+		return std::nullopt;
 	if (path == "/healthz")
 	{
-		bool well = alive(*monitor.status(), now);
+		std::shared_ptr<const Status> status = monitor.status();
+		std::string resuming = resuming_text(*status, now);
 
-		return {well ? 200 : 503, kText, well ? "alive\n" : "the publisher's loop stands still\n"};
+		if (!alive(*status, now))
+			return HttpAnswer{503, kText, "the publisher's loop stands still\n"};
+		return HttpAnswer{200, kText, resuming.empty() ? "alive\n" : "alive, and " + resuming + "\n"};
 	}
 	if (path == "/readyz")
 	{
 		bool ready;
 		std::string text = readiness_text(find_problems(*monitor.status(), now), &ready);
 
-		return {ready ? 200 : 503, kText, text};
+		return HttpAnswer{ready ? 200 : 503, kText, text};
 	}
-	if (path == "/status")
-		return {200, kJson, status_json(*monitor.status(), now, monitor.started())};
 	if (path == "/history")
-		return {200, kJson, history_json(monitor.history())};
+		return HttpAnswer{200, kJson, history_json(monitor.history())};
 	if (path == "/")
 		/* All that it needs is in it. */
-		return {200, "text/html; charset=utf-8", std::string(kPage, sizeof(kPage) - 1),
-				{{"Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
-											 "connect-src 'self'; img-src data:; frame-ancestors 'none'"}}};
-	return {404, kText, "not found\n"};
+		return HttpAnswer{
+			200,
+			"text/html; charset=utf-8",
+			std::string(kPage, sizeof(kPage) - 1),
+			{{"Content-Security-Policy",
+			  "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; "
+			  "img-src data:; frame-ancestors 'none'"}}};
+	return HttpAnswer{404, kText, "not found\n"};
 }
 
 /* What the Authorization header has of those who know the password. */
@@ -105,29 +116,58 @@ HttpServer::HttpServer(const Config &config, const Monitor *monitor)
 										  ? access.password
 										  : read_secret("--http-password-file", access.password_file));
 
-	auto port = std::make_unique<HttpPort>([=, table_metrics = config.table_metrics](const HttpRequest &request) {
+	for (const std::string *file : {&access.key, &access.password_file})
+		if (std::string warning = file->empty() ? "" : secret_file_warning(*file); !warning.empty())
+			spdlog::warn("{}", warning);
+
+	auto quick = [=, application = config.application](const HttpRequest &request) -> std::optional<HttpAnswer> {
 		/* Probes have no password. */
 		bool open = expected.empty() || request.path == "/healthz" || request.path == "/readyz";
 
 		if (!open && !same(request.authorization, expected))
-			return HttpAnswer{401, "text/plain; charset=utf-8", "a password is needed\n",
-							  {{"WWW-Authenticate", "Basic realm=\"siphon\""}}};
-		return answer(request.path, *monitor, table_metrics);
+			return HttpAnswer{401, kText, "a password is needed\n", {{"WWW-Authenticate", "Basic realm=\"siphon\""}}};
+		if (!request.application.empty() && request.application != application)
+			return HttpAnswer{404, kText, "this is the publisher of application " + application + "\n"};
+		return quick_answer(request.path, *monitor);
+	};
+	/* On the one thread that makes slow answers. */
+	auto metrics = std::make_shared<HttpText>("text/plain; version=0.0.4; charset=utf-8",
+											  [table_metrics = config.table_metrics](const Status &status) {
+												  return metrics_text(status, Monitor::Clock::now(), table_metrics);
+											  });
+	auto json = std::make_shared<HttpText>(kJson, [monitor](const Status &status) {
+		return status_json(status, Monitor::Clock::now(), monitor->started());
 	});
+	auto slow = [=](const HttpRequest &request) {
+		return (request.path == "/metrics" ? metrics : json)->answer(request, monitor->status());
+	};
+	auto port = std::make_unique<HttpPort>(quick, slow);
 
 	if (!access.certificate.empty())
 		port->use_tls(access.certificate, access.key);
-	if (!port->listen(host, number))
+
+	/* Nobody asked for just this place, and several applications on a machine are nothing special. */
+	int last = config.http_listen_set || number == 0 ? number : number + kFurtherPorts;
+	bool listens = false;
+
+	for (int tried = number; !listens && tried <= last; tried++)
+		listens = port->listen(host, tried);
+	if (!listens)
 	{
 		std::string line = "can't listen on " + config.http_listen +
-						   ", which may be taken: choose another place, or "
-						   "none, with --http-listen";
+						   ", which may be taken: choose another place, or none, with "
+						   "--http-listen";
 
 		if (config.http_listen_set)
 			throw Fatal(ExitCode::Usage, line);
 		spdlog::warn("{}; there are no metrics", line);
 		return;
 	}
+	if (number != 0 && port->port() != number)
+		spdlog::warn("{} is taken, as by the publisher of another application: what follows may be elsewhere after the "
+					 "next start, "
+					 "so give each one a place of its own with --http-listen",
+					 config.http_listen);
 	spdlog::info("metrics and status are at {}://{}:{}/", access.certificate.empty() ? "http" : "https",
 				 host.find(':') == std::string::npos ? host : "[" + host + "]", port->port());
 	port_ = std::move(port);

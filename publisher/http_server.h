@@ -19,7 +19,7 @@ class HttpServer
 public:
 	/*
 	 * Begins to listen where the configuration says. Where that can't be, as it is taken: Fatal(Usage) if it was asked
-	 * for, and else a line in the log, as publishing needs nobody who listens.
+	 * for, and else at one of the ports behind it, with a line in the log. Publishing needs nobody who listens.
 	 */
 	HttpServer(const Config &config, const Monitor *monitor);
 	~HttpServer();

@@ -18,7 +18,7 @@ PROTOC ?= protoc
 say ?= @echo "  "
 Q ?= @
 
-PUBLISHER_PACKAGES = libnats libmicrohttpd gnutls openssl spdlog yaml-cpp libzstd protobuf prometheus-cpp-core
+PUBLISHER_PACKAGES = libnats libmicrohttpd gnutls openssl spdlog yaml-cpp libzstd protobuf prometheus-cpp-core zlib
 PUBLISHER_CXXFLAGS ?= -O2 -g -fstack-protector-strong -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2
 PUBLISHER_LDFLAGS ?= -Wl,-z,relro,-z,now
 PUBLISHER_CPPFLAGS = -I$(SRCDIR)/publisher -I$(SRCDIR)/src -isystem $(BUILDDIR)/gen \
@@ -48,7 +48,7 @@ PUBLISHER_SRCS = publisher/main.cpp publisher/check.cpp publisher/command_line.c
 	publisher/record_messages.cpp publisher/ring_directory.cpp publisher/ring_feed.cpp publisher/ring_feed_markers.cpp publisher/ring_source.cpp \
 	publisher/stream_guard.cpp publisher/subject.cpp \
 	publisher/table_schema.cpp publisher/table_state.cpp publisher/wakeup.cpp publisher/traffic.cpp \
-	publisher/health.cpp publisher/http_port.cpp publisher/http_server.cpp publisher/metrics.cpp publisher/monitor.cpp \
+	publisher/health.cpp publisher/http_port.cpp publisher/http_server.cpp publisher/http_text.cpp publisher/metrics.cpp publisher/monitor.cpp \
 	publisher/publisher_settle.cpp publisher/publisher_status.cpp \
 	publisher/status_json.cpp $(PUBLISHER_RING_SRCS)
 TAIL_SRCS = publisher/tail.cpp publisher/command_line.cpp publisher/compression.cpp publisher/config.cpp publisher/datetime.cpp \
