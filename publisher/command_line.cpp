@@ -187,10 +187,11 @@ CommandLine::parse(int argc, const char *const *argv)
 	return true;
 }
 
-void
+bool
 CommandLine::apply_file(const std::string &path)
 {
 	YAML::Node file;
+	bool secrets = false;
 
 	try
 	{
@@ -205,7 +206,7 @@ CommandLine::apply_file(const std::string &path)
 		throw Fatal(ExitCode::Usage, path + ": " + error.what());
 	}
 	if (file.IsNull())
-		return;
+		return false;
 	if (!file.IsMap())
 		throw Fatal(ExitCode::Usage, path + ": expected lines of the form \"key: value\"");
 
@@ -221,6 +222,7 @@ CommandLine::apply_file(const std::string &path)
 			throw Fatal(ExitCode::Usage, path + ": " + key + " must be a single value");
 		if (secret != secrets_.end())
 		{
+			secrets = true;
 			if (!secret->second.set)
 				take_secret(secret->first, entry.second.Scalar());
 			continue;
@@ -237,6 +239,7 @@ CommandLine::apply_file(const std::string &path)
 			throw Fatal(ExitCode::Usage, path + ": " + error.what());
 		}
 	}
+	return secrets;
 }
 
 void

@@ -32,8 +32,8 @@ public:
 
 	/* False: --help or --version was asked for and has been printed. */
 	bool parse(int argc, const char *const *argv);
-	/* Takes the options that are still unset from a YAML file. */
-	void apply_file(const std::string &path);
+	/* Takes the options that are still unset from a YAML file. True: a secret was among them. */
+	bool apply_file(const std::string &path);
 	/* Prints all options but secrets, as a file for --config. Those that are not set and have no default are comments.
 	 */
 	void print() const;

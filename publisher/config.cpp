@@ -321,13 +321,16 @@ void
 check_stream_url(const AnyConfig &config)
 {
 	const NatsLogin &login = config.nats_login;
+	NatsLogin none;
 	const char *other = nullptr;
+
+	none.secrets_file = login.secrets_file;
 
 	if (config.stream_url.empty())
 		return;
 	if (config.nats_url != kDefaultNatsUrl)
 		other = "--nats-url";
-	else if (login != NatsLogin())
+	else if (login != none)
 		other = "an option that begins with --nats-";
 	else if (config.jetstream_api != kDefaultJetStreamApi)
 		other = "an option that begins with --jetstream-";
@@ -498,8 +501,8 @@ read_config(int argc, const char *const *argv)
 
 	if (!line.parse(argc, argv))
 		return std::nullopt;
-	if (!file.empty())
-		line.apply_file(file);
+	if (!file.empty() && line.apply_file(file))
+		config.nats_login.secrets_file = file;
 	if (print)
 	{
 		line.print();

@@ -1,6 +1,10 @@
 /* See nats_connection.h. The callbacks run on threads of nats.c, one at a time. */
 #include "nats_connection.h"
 
+#include <chrono>
+#include <future>
+#include <thread>
+#include <unistd.h>
 #include <vector>
 
 #include "config.h"
@@ -16,6 +20,10 @@ static constexpr int64_t kCloseTimeoutMs = 5000;
 static constexpr int64_t kPingIntervalMs = 5000;
 static constexpr int kMaxPingsOut = 2;
 static constexpr int64_t kWriteDeadlineMs = 5000;
+/* How soon a request to stop is heard while the library tries to connect. */
+static constexpr std::chrono::milliseconds kStopLook{100};
+/* Certificates are read when we connect, and not when the library does so again: they may be new ones by then. */
+static constexpr std::chrono::seconds kCertificatesOld{60};
 
 void
 nats_finish()
@@ -55,41 +63,115 @@ nats_options(const std::string &url, const NatsLogin &login, const std::string &
 	nats_check(natsOptions_SetPingInterval(raw, kPingIntervalMs), "natsOptions_SetPingInterval");
 	nats_check(natsOptions_SetMaxPingsOut(raw, kMaxPingsOut), "natsOptions_SetMaxPingsOut");
 	nats_check(natsOptions_SetFailRequestsOnDisconnect(raw, true), "natsOptions_SetFailRequestsOnDisconnect");
+	/* Else it keeps what is written meanwhile, and sends it when another publisher may long be at work. */
+	nats_check(natsOptions_SetReconnectBufSize(raw, 0), "natsOptions_SetReconnectBufSize");
 	set_login(raw, login, url);
 	return options;
 }
 
-/*
- * Tries by itself. The library's own way of trying again with the first connection gives up for good where a server takes
- * connections and says nothing, as one does that hangs.
- */
-NatsConnection::NatsConnection(const std::string &url, const NatsLogin &login, const std::string &client_name, bool welcome,
-							   Wakeup *wakeup, const std::atomic<int> *stop_requests)
-	: url_(url), login_(login), servers_(nats_url_for_people(url)), wakeup_(wakeup)
+/* One try to connect. The library asks for names and handshakes as long as these take. */
+struct ConnectAttempt
 {
-	NatsPtr<natsOptions> options = nats_options(url, login, client_name);
+	NatsPtr<natsOptions> options;
+	NatsFailure failure;
+	NatsPtr<natsConnection> connection;
+};
+
+/*
+ * On a thread of its own. nullptr: we are to stop, and the thread is left where it is, which it can be as the process
+ * is about to end.
+ */
+static std::unique_ptr<ConnectAttempt>
+attempt_to_connect(NatsPtr<natsOptions> options, const std::atomic<int> *stop_requests)
+{
+	std::promise<std::unique_ptr<ConnectAttempt>> promise;
+	std::future<std::unique_ptr<ConnectAttempt>> result = promise.get_future();
+	std::thread thread([promise = std::move(promise), options = std::move(options)]() mutable {
+		auto attempt = std::make_unique<ConnectAttempt>();
+
+		attempt->options = std::move(options);
+		attempt->connection.reset(nats_connect(attempt->options.get(), &attempt->failure));
+		nats_ReleaseThreadMemory();
+		promise.set_value(std::move(attempt));
+	});
+
+	while (result.wait_for(kStopLook) != std::future_status::ready)
+	{
+		if (stop_requests->load() > 0)
+		{
+			thread.detach();
+			return nullptr;
+		}
+	}
+	thread.join();
+	return result.get();
+}
+
+NatsPtr<natsOptions>
+NatsConnection::options(const std::string &client_name)
+{
+	NatsPtr<natsOptions> options = nats_options(url_, login_, client_name);
 
 	nats_check(natsOptions_SetWriteDeadline(options.get(), kWriteDeadlineMs), "natsOptions_SetWriteDeadline");
 	nats_check(natsOptions_SetDisconnectedCB(options.get(), on_disconnected, this), "disconnect callback");
 	nats_check(natsOptions_SetReconnectedCB(options.get(), on_connected, this), "reconnect callback");
 	nats_check(natsOptions_SetClosedCB(options.get(), on_closed, this), "close callback");
 	nats_check(natsOptions_SetErrorHandler(options.get(), on_error, this), "error callback");
+	return options;
+}
 
-	for (bool said = false;; said = true)
+/*
+ * Tries by itself. The library's own way of trying again with the first connection gives up for good where a server
+ * takes connections and says nothing, as one does that hangs; and files with credentials are read for each try.
+ */
+NatsConnection::NatsConnection(const std::string &url, const NatsLogin &login, const std::string &client_name,
+							   bool welcome, Wakeup *wakeup, const std::atomic<int> *stop_requests)
+	: url_(url), login_(login), servers_(nats_url_for_people(url)), wakeup_(wakeup)
+{
+	std::string said;
+
+	for (;;)
 	{
-		NatsFailure failure;
+		std::string why;
 
-		connection_.reset(nats_connect(options.get(), &failure));
-		if (connection_)
-			break;
-		if (!welcome && failure.refusal())
-			throw Fatal(ExitCode::Usage, refusal_line(failure, login, url));
-		if (!said && !welcome)
-			spdlog::info("waiting for NATS at {} ({})", servers_, failure.why);
+		try
+		{
+			std::unique_ptr<ConnectAttempt> attempt = attempt_to_connect(options(client_name), stop_requests);
+
+			if (!attempt)
+			{
+				spdlog::info("stopped before NATS at {} had answered", servers_);
+				spdlog::shutdown();
+				_exit(static_cast<int>(ExitCode::Clean));
+			}
+			connection_ = std::move(attempt->connection);
+			if (connection_)
+				break;
+			if (!welcome && attempt->failure.refusal())
+				throw Fatal(ExitCode::Usage, refusal_line(attempt->failure, login, url));
+			why = attempt->failure.why;
+		}
+		catch (const Fatal &fatal)
+		{
+			/* Files that are just renewed. */
+			if (!welcome)
+				throw;
+			why = fatal.what();
+		}
+		/* Of one that had let us in, and shut its door, there is a line already. */
+		if (said.empty() && !welcome)
+			spdlog::info("waiting for NATS at {} ({})", servers_, why);
+		else if (!said.empty() && why != said)
+			spdlog::info("still waiting for NATS at {} ({})", servers_, why);
+		said = why;
+		for (int64_t slept = 0; slept < kReconnectWaitMs && stop_requests->load() == 0; slept += kStopLook.count())
+			nats_Sleep(kStopLook.count());
 		if (stop_requests->load() > 0)
 			throw Fatal(ExitCode::Clean, "stopped before NATS at " + servers_ + " had answered");
-		nats_Sleep(kReconnectWaitMs);
 	}
+	if (!welcome)
+		for (const std::string &warning : login_warnings(login, url))
+			spdlog::warn("{}", warning);
 	on_connected(connection_.get(), this);
 }
 
@@ -121,7 +203,15 @@ NatsConnection::ready()
 
 		throw Unwelcome(refusal_line(closed_, login_, url_));
 	}
-	return natsConnection_Status(connection_.get()) == NATS_CONN_STATUS_CONNECTED;
+	if (natsConnection_Status(connection_.get()) == NATS_CONN_STATUS_CONNECTED)
+	{
+		connected_at_ = Clock::now();
+		return true;
+	}
+	if (!(login_.ca.empty() && login_.certificate.empty()) && Clock::now() - connected_at_ > kCertificatesOld)
+		throw Unwelcome("NATS at " + servers_ + " did not let us in for " + std::to_string(kCertificatesOld.count()) +
+						" s: reads the files of --nats-ca and --nats-cert again");
+	return false;
 }
 
 void

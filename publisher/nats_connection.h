@@ -7,6 +7,7 @@
 #define SIPHON_NATS_CONNECTION_H
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -62,7 +63,10 @@ public:
 	NatsConnection(const NatsConnection &) = delete;
 	NatsConnection &operator=(const NatsConnection &) = delete;
 
-	/* Connected now. Throws Unwelcome if the library has given up, which it does over refused credentials. */
+	/*
+	 * Connected now. Throws Unwelcome if the library has given up, which it does over refused credentials, or has tried
+	 * for long with certificates that may be out of date.
+	 */
 	bool ready();
 	/* Connections lost so far. */
 	uint64_t interruptions() const { return interruptions_.load(); }
@@ -74,6 +78,9 @@ public:
 	natsConnection *get() { return connection_.get(); }
 
 private:
+	using Clock = std::chrono::steady_clock;
+
+	NatsPtr<natsOptions> options(const std::string &client_name);
 	static void on_connected(natsConnection *, void *self);
 	static void on_disconnected(natsConnection *, void *self);
 	static void on_closed(natsConnection *, void *self);
@@ -82,6 +89,7 @@ private:
 	std::string url_;
 	NatsLogin login_;
 	std::string servers_;
+	Clock::time_point connected_at_ = Clock::now(); /* when somebody last saw that it is */
 	Wakeup *wakeup_;
 	std::atomic<uint64_t> interruptions_{0};
 	std::atomic<bool> closing_{false};

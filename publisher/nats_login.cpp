@@ -1,8 +1,8 @@
 /* See nats_login.h. */
 #include "nats_login.h"
 
+#include <algorithm>
 #include <cstring>
-#include <vector>
 
 #include <openssl/err.h>
 #include <openssl/ssl.h>
@@ -72,6 +72,37 @@ check_login(const NatsLogin &login, const std::string &url)
 		refuse("there is a password, and --nats-password-file: give one of them");
 	if (!login.token.empty() && !login.token_file.empty())
 		refuse("there is a token, and --nats-token-file: give one of them");
+}
+
+static bool
+is_loopback(const std::string &server)
+{
+	return server.rfind("127.", 0) == 0 || server.rfind("[::1]", 0) == 0 || server == "::1" ||
+		   server.substr(0, server.rfind(':')) == "localhost";
+}
+
+std::vector<std::string>
+login_warnings(const NatsLogin &login, const std::string &url)
+{
+	std::vector<std::string> warnings;
+	std::string servers = nats_url_for_people(url);
+	bool readable = !login.user.empty() || !login.token.empty() || !login.token_file.empty() || in_url(url);
+
+	for (const std::string *file : {&login.key, &login.credentials, &login.nkey_seed, &login.password_file,
+									&login.token_file, &login.secrets_file})
+		if (std::string warning = file->empty() ? "" : secret_file_warning(*file); !warning.empty())
+			warnings.push_back(warning);
+	for (size_t start = 0; readable && !wants_tls(login, url) && start < servers.size();)
+	{
+		size_t comma = std::min(servers.find(',', start), servers.size());
+		std::string server = servers.substr(start, comma - start);
+
+		if (!is_loopback(server))
+			warnings.push_back("what we log in with goes to NATS at " + server +
+							   " as it is, unless that insists on TLS: write tls:// in --nats-url");
+		start = comma + 1;
+	}
+	return warnings;
 }
 
 /* A connection without TLS would hand the credentials to anybody, so the library is told not to go on without. */
@@ -203,16 +234,18 @@ NatsFailure::refusal() const
 {
 	switch (status)
 	{
-		case NATS_ERR: /* too many connections, for one */
-		case NATS_TIMEOUT:
-		case NATS_IO_ERROR:
-		case NATS_NO_SERVER:
-		case NATS_CONNECTION_CLOSED:
-		case NATS_CONNECTION_DISCONNECTED:
-		case NATS_STALE_CONNECTION:
-			return certificate;
-		default:
+		case NATS_CONNECTION_AUTH_FAILED:
+		case NATS_SECURE_CONNECTION_REQUIRED:
+		case NATS_SECURE_CONNECTION_WANTED:
+		case NATS_NOT_PERMITTED:
+		case NATS_INVALID_ARG:
 			return true;
+		case NATS_SSL_ERROR:
+			/* And not a handshake that was cut. */
+			return certificate || why.find("certificate") != std::string::npos ||
+				   why.find("mismatch") != std::string::npos;
+		default:
+			return certificate;
 	}
 }
 

@@ -7,6 +7,7 @@
 #define SIPHON_NATS_LOGIN_H
 
 #include <string>
+#include <vector>
 
 #include <nats/nats.h>
 
@@ -26,6 +27,8 @@ struct NatsLogin
 	/* Secrets. */
 	std::string password;
 	std::string token;
+	/* The configuration file, where it has one of these. */
+	std::string secrets_file;
 	/* What the subjects begin with on which answers come: _INBOX where it is empty. */
 	std::string inbox_prefix;
 
@@ -38,6 +41,9 @@ void check_login(const NatsLogin &login, const std::string &url);
 /* Reads the files, and gives the library what is in them. Fatal(Usage) naming the option whose file is no good. */
 void set_login(natsOptions *options, const NatsLogin &login, const std::string &url);
 
+/* Lines about credentials that others can read, on this machine or on the way to NATS. */
+std::vector<std::string> login_warnings(const NatsLogin &login, const std::string &url);
+
 /* Why a connection could not be made. */
 struct NatsFailure
 {
@@ -45,7 +51,7 @@ struct NatsFailure
 	bool certificate = false; /* NATS sent a TLS alert instead of an answer */
 	std::string why;          /* in the library's words */
 
-	/* It is about who we are, or who NATS is: waiting does not mend it. */
+	/* It is about who we are, or who NATS is. Whatever is not known to be that may pass by itself. */
 	bool refusal() const;
 };
 

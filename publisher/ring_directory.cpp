@@ -45,6 +45,27 @@ RingDirectory::~RingDirectory()
 	close(lock_);
 }
 
+/* What somebody has to mend. The rest, as too few file descriptors, another start may not meet. */
+static bool
+is_final(int error)
+{
+	switch (error)
+	{
+		case EPERM:
+		case EACCES:
+		case ENOENT:
+		case ENOTDIR:
+		case EISDIR:
+		case ELOOP:
+		case ENAMETOOLONG:
+		case EINVAL:
+		case EROFS:
+			return true;
+		default:
+			return false;
+	}
+}
+
 Fatal
 RingDirectory::error(int error) const
 {
@@ -53,7 +74,7 @@ RingDirectory::error(int error) const
 	if (error == EPERM || error == EACCES)
 		line += "; it must belong to the user that this runs as, and only that user may write to it: run the "
 				"publisher as the PostgreSQL server's user, or set siphon.ring_group there and --ring-group here";
-	return Fatal(ExitCode::Usage, line);
+	return Fatal(is_final(error) ? ExitCode::Usage : ExitCode::Unexpected, line);
 }
 
 void

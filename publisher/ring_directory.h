@@ -39,7 +39,10 @@ public:
 	int bell() const { return bell_; }
 	void drain_bell();
 
-	/* One line for an errno value that the directory gave, with what to do about it. */
+	/*
+	 * One line for an errno value that the directory gave, with what to do about it: Usage where somebody has to, and
+	 * Unexpected, behind which a supervisor starts us again at once, where it may pass by itself.
+	 */
 	Fatal error(int error) const;
 
 private:

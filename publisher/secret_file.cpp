@@ -4,6 +4,7 @@
 #include <cerrno>
 #include <cstring>
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "exit_codes.h"
@@ -48,6 +49,16 @@ read_secret(const char *option, const std::string &path)
 	if (content.empty() || content.find('\n') != std::string::npos)
 		throw Fatal(ExitCode::Usage, std::string(option) + ": " + path + " must have one line, and nothing else");
 	return content;
+}
+
+std::string
+secret_file_warning(const std::string &path)
+{
+	struct stat status;
+
+	if (stat(path.c_str(), &status) != 0 || (status.st_mode & S_IROTH) == 0)
+		return "";
+	return "everybody on this machine can read " + path + ", which has a secret: chmod o-rwx " + path;
 }
 
 } // namespace siphon

@@ -13,6 +13,9 @@ std::string read_file(const char *option, const std::string &path);
 /* Its one line; Fatal(Usage) if there is not exactly one. */
 std::string read_secret(const char *option, const std::string &path);
 
+/* One line if others than the owner and a group of its can read it, else nothing. */
+std::string secret_file_warning(const std::string &path);
+
 } // namespace siphon
 
 #endif

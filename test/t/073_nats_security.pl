@@ -217,6 +217,19 @@ $way->{nats}->reload($way->{conf});
 arrives('reload', 'password', $way->{nats}, @{ $way->{right} });
 wait_until('ready again', sub { $way->{publisher}->get('/readyz')->{status} == 200 });
 
+# The password is changed, there and in its file.
+$way->{nats}->reload($way->{conf} =~ s/\Q$secret\E/renewed/r);
+wait_until('locked out by a new password', sub { $way->{publisher}->get('/readyz')->{status} == 503 });
+file('password', "renewed\n");
+$node->safe_psql('postgres', "INSERT INTO password VALUES (-2, 'renewed')");
+arrives('renewed', 'password', $way->{nats}, @{ $way->{right} });
+$way->{nats}->reload($way->{conf});
+file('password', "$secret\n");
+wait_until('and once more', sub { (() = $way->{publisher}->log =~ /trying again until/g) >= 2 });
+arrives('renewed once more', 'password', $way->{nats}, @{ $way->{right} });
+# Nobody else can read the file, but what is said of passwords that go without TLS is not for the loopback.
+unlike($way->{publisher}->log, qr/ warning: .*(?:everybody on this machine|insists on TLS)/, 'no warning');
+
 # The file expires, and is renewed.
 $way = $running{creds};
 make_creds($creds, $account, time - 60);
