@@ -3,13 +3,12 @@
 
 #include <algorithm>
 #include <fstream>
-#include <limits>
+#include <iterator>
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <fmt/format.h>
 #include <nats/nats.h>
-#include <prometheus/metric_family.h>
-#include <prometheus/text_serializer.h>
 #include <zstd.h>
 
 #include "health.h"
@@ -18,37 +17,33 @@
 
 namespace siphon {
 
-using prometheus::ClientMetric;
-using prometheus::MetricFamily;
-using prometheus::MetricType;
-
 namespace {
 
-using Labels = std::vector<ClientMetric::Label>;
+using Labels = std::vector<std::pair<const char *, std::string>>;
 
-/* Families under construction. */
+enum class MetricType { Counter, Gauge, Histogram };
+
+/* The text, family by family. By hand, as the library's objects for 10,000 tables take seconds to make and to write. */
 class Families
 {
 public:
-	explicit Families(const std::string &application) : application_{{"application", application}} {}
+	explicit Families(const std::string &application) : application_(label({"application", application})) {}
 
 	/* Begins a family, to which what follows is added. */
-	void begin(const char *name, MetricType type, const char *help) { families_.push_back({name, help, type, {}}); }
-
-	void add(double value, Labels labels = {})
+	void begin(const char *name, MetricType type, const char *help)
 	{
-		ClientMetric &metric = next(std::move(labels));
+		static constexpr const char *types[] = {"counter", "gauge", "histogram"};
 
-		if (families_.back().type == MetricType::Counter)
-			metric.counter.value = value;
-		else
-			metric.gauge.value = value;
+		name_ = name;
+		fmt::format_to(std::back_inserter(text_), "# HELP {} {}\n# TYPE {} {}\n", name, help, name,
+					   types[static_cast<size_t>(type)]);
 	}
-	void add(uint64_t value, Labels labels = {}) { add(static_cast<double>(value), std::move(labels)); }
+
+	/* A number as it is, and without an exponent if it is whole. */
+	template <typename Value> void add(Value value, const Labels &labels = {}) { add("", value, labels); }
 
 	void add(const DurationCounts &durations)
 	{
-		ClientMetric::Histogram &histogram = next({}).histogram;
 		uint64_t count = 0;
 
 		for (uint32_t i = 0; i < kDurationBuckets; i++)
@@ -56,11 +51,11 @@ public:
 			bool last = i == kDurationBuckets - 1;
 
 			count += durations.counts[i];
-			histogram.bucket.push_back({count, last ? std::numeric_limits<double>::infinity()
-													: static_cast<double>(DurationCounts::upper_bound(i)) / 1e9});
+			add("_bucket", count,
+				{{"le", last ? "+Inf" : fmt::format("{}", static_cast<double>(DurationCounts::upper_bound(i)) / 1e9)}});
 		}
-		histogram.sample_count = count;
-		histogram.sample_sum = static_cast<double>(durations.sum_ns) / 1e9;
+		add("_sum", static_cast<double>(durations.sum_ns) / 1e9, {});
+		add("_count", count, {});
 	}
 
 	/* A family of one metric. */
@@ -80,20 +75,33 @@ public:
 		add(durations);
 	}
 
-	std::string text() const { return prometheus::TextSerializer().Serialize(families_); }
+	std::string text() && { return std::move(text_); }
 
 private:
-	ClientMetric &next(Labels labels)
+	template <typename Value> void add(const char *suffix, Value value, const Labels &labels)
 	{
-		ClientMetric &metric = families_.back().metric.emplace_back();
-
-		metric.label = application_;
-		metric.label.insert(metric.label.end(), labels.begin(), labels.end());
-		return metric;
+		text_.append(name_).append(suffix).append("{").append(application_);
+		for (const auto &each : labels)
+			text_.append(",").append(label(each));
+		fmt::format_to(std::back_inserter(text_), "}} {}\n", value);
 	}
 
-	const Labels application_;
-	std::vector<MetricFamily> families_;
+	static std::string label(const std::pair<const char *, std::string> &label)
+	{
+		std::string text = std::string(label.first) + "=\"";
+
+		for (char c : label.second)
+		{
+			if (c == '\\' || c == '"')
+				text += '\\';
+			text += c == '\n' ? "\\n" : std::string(1, c);
+		}
+		return text + "\"";
+	}
+
+	const std::string application_;
+	const char *name_ = "";
+	std::string text_;
 };
 
 void
@@ -434,7 +442,7 @@ metrics_text(const Status &status, Status::Clock::time_point now, bool per_table
 		add_holding(status, per_table, &families);
 	}
 	add_process(&families);
-	return families.text();
+	return std::move(families).text();
 }
 
 } // namespace siphon

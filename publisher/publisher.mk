@@ -18,7 +18,7 @@ PROTOC ?= protoc
 say ?= @echo "  "
 Q ?= @
 
-PUBLISHER_PACKAGES = libnats libmicrohttpd gnutls openssl spdlog yaml-cpp libzstd protobuf prometheus-cpp-core zlib
+PUBLISHER_PACKAGES = libnats libmicrohttpd gnutls openssl spdlog yaml-cpp libzstd protobuf zlib
 PUBLISHER_CXXFLAGS ?= -O2 -g -fstack-protector-strong -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2
 PUBLISHER_LDFLAGS ?= -Wl,-z,relro,-z,now
 PUBLISHER_CPPFLAGS = -I$(SRCDIR)/publisher -I$(SRCDIR)/src -isystem $(BUILDDIR)/gen \

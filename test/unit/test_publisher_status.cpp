@@ -156,6 +156,32 @@ TEST(Health, NamesCopiesThatAreBehind)
 	EXPECT_EQ(codes(status, now), Codes{});
 }
 
+TEST(Metrics, AreInPrometheusFormat)
+{
+	auto now = Status::Clock::now();
+	Status status = well(now);
+
+	status.tables.push_back({"public", "a \"quoted\\\n", {}, false});
+	status.tables[0].traffic.packages = 12345678901234567;
+	status.totals.publish_to_ack.counts[0] = 1;
+	status.totals.publish_to_ack.counts[1] = 2;
+	status.totals.publish_to_ack.sum_ns = 1500000000;
+
+	std::string text = metrics_text(status, now, true);
+
+	EXPECT_NE(text.find("# HELP siphon_packages_total Packages that the queue has acknowledged.\n"
+						"# TYPE siphon_packages_total counter\n"
+						"siphon_packages_total{application=\"main\",schema=\"public\",table=\"a \\\"quoted\\\\\\n\"} "
+						"12345678901234567\n"),
+			  std::string::npos)
+		<< text;
+	EXPECT_NE(text.find("siphon_publish_to_ack_seconds_bucket{application=\"main\",le=\"+Inf\"} 3\n"
+						"siphon_publish_to_ack_seconds_sum{application=\"main\"} 1.5\n"
+						"siphon_publish_to_ack_seconds_count{application=\"main\"} 3\n"),
+			  std::string::npos)
+		<< text;
+}
+
 TEST(Metrics, TellOfStreamsAndOfHeldTables)
 {
 	auto now = Status::Clock::now();
