@@ -401,6 +401,7 @@ RingReader::attach(void *memory, size_t size, uint32_t *version)
 	history_ = header->history;
 	written_ = written;
 	acked_ = said.acked;
+	acknowledgement_ = said.number;
 	checkpoint_ = said.checkpoint;
 	max_frame_payload_ = max_frame_payload;
 	memcpy(application_, header->application, kApplicationMax);
@@ -510,7 +511,9 @@ RingReader::acknowledge()
 	/* Another publisher has taken our place while we were stopped, and acknowledged more. */
 	if (newest >= 0 && last.acked > acked_ && last.acked <= written())
 		return;
-	store(header_->acknowledgements[newest == 0 ? 1 : 0], {last.number + 1, acked_, checkpoint_}, epoch_);
+	/* What the worker has seen may have been written over. */
+	acknowledgement_ = (newer(last.number, acknowledgement_) ? last.number : acknowledgement_) + 1;
+	store(header_->acknowledgements[newest == 0 ? 1 : 0], {acknowledgement_, acked_, checkpoint_}, epoch_);
 }
 
 void

@@ -272,7 +272,7 @@ private:
 	uint64_t epoch_;
 	uint64_t written_;
 	uint64_t acked_;
-	uint64_t acknowledgement_; /* its number */
+	uint64_t acknowledgement_; /* number of the one that said so */
 	Checkpoint checkpoint_;
 	uint64_t violations_;
 	uint32_t max_frame_payload_;
@@ -370,6 +370,7 @@ private:
 	uint64_t written_ = 0; /* the worker's, when it was last looked at */
 	uint64_t read_ = 0;
 	uint64_t acked_ = 0;
+	uint64_t acknowledgement_ = 0; /* number of the last one */
 	Checkpoint checkpoint_ = {};
 	uint32_t max_frame_payload_ = 0;
 	char application_[kApplicationMax] = {};

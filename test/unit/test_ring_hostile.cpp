@@ -103,11 +103,16 @@ TEST_F(Ring, AckedIsMended)
 	reader.ack(frame.end);
 	for (uint64_t scribbled : {writer.written(), uint64_t{0}, UINT64_MAX})
 	{
+		const Checkpoint checkpoint = {{1, scribbled, 0}, {}};
+
+		EXPECT_EQ(writer.acked(), frame.end);
 		for (SharedAcknowledgement &shared : memory.header()->acknowledgements)
-			shared.acked = shared.check = scribbled;
-		EXPECT_LE(writer.acked(), frame.end);
+			shared.number = shared.acked = shared.check = scribbled;
+		EXPECT_EQ(writer.acked(), frame.end);
+		reader.set_checkpoint(checkpoint);
 		reader.heartbeat(1);
 		EXPECT_EQ(writer.acked(), frame.end);
+		EXPECT_EQ(writer.checkpoint(), checkpoint);
 	}
 	EXPECT_EQ(writer.violations(), 0u);
 }
