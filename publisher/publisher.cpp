@@ -129,7 +129,7 @@ Publisher::inspect()
 	inspecting_ = false;
 	guard_.check_log(stream_.log().describe(), *log_health_, lineage_.since(), now_);
 	guard_.check_spill(stream_.spill().describe(), *spill_health_, hand_off_.lowest_held());
-	last_health_ = {*log_health_, *spill_health_};
+	last_health_.emplace(*log_health_, *spill_health_);
 }
 
 /* Once the decoder's ring brings nothing any more that the stream has, nobody has to look for it again. */

@@ -55,6 +55,7 @@ private:
 
 	void beat();
 	void tell_status();
+	const char *step_name() const;
 	void tell_decoder();
 	double stalled();
 	void inspect();
@@ -174,11 +175,7 @@ private:
 	std::optional<LogHealth> log_health_;
 	std::optional<LogHealth> spill_health_;
 	bool inspecting_ = false;
-	struct
-	{
-		LogHealth log;
-		LogHealth spill;
-	} last_health_; /* for those who watch */
+	std::optional<std::pair<LogHealth, LogHealth>> last_health_; /* for those who watch */
 };
 
 } // namespace siphon

@@ -34,6 +34,7 @@ Publisher::unsettle(Clock::duration patience)
 {
 	settled_ = false;
 	step_ = Step::Look;
+	step_since_ = now_;
 	settle_after_ = now_ + patience;
 	guard_.forget();
 	inspecting_ = false;

@@ -32,6 +32,52 @@ describe(const std::string &name, const RingFeed &feed)
 	return ring;
 }
 
+static StreamStatus
+describe(const std::string &name, const LogHealth &health)
+{
+	StreamStatus stream;
+
+	stream.known = true;
+	stream.name = name;
+	stream.messages = health.messages;
+	stream.bytes = health.bytes;
+	stream.max_bytes = health.bytes_limit;
+	stream.discard_new = health.discards_new;
+	stream.max_age = health.age_limit;
+	stream.first_age = health.first_age;
+	stream.replicas = health.replicas;
+	stream.leader = health.leader;
+	for (const LogHealth::Follower &follower : health.followers)
+		stream.followers.push_back({follower.name, follower.current, follower.offline, follower.lag});
+	return stream;
+}
+
+/* What a step of settling does, for people. */
+const char *
+Publisher::step_name() const
+{
+	switch (step_)
+	{
+		case Step::Look:
+			return "looks for the end of the stream";
+		case Step::Owner:
+			return "asks whose the stream is";
+		case Step::Source:
+			return "compares the stream with what the server says";
+		case Step::Claim:
+			return "claims the application";
+		case Step::States:
+			return "reads the states of the tables";
+		case Step::Fence:
+			return "keeps out what others may have sent";
+		case Step::Tails:
+			return "reads what the stream has of what comes again";
+		case Step::Tables:
+			return "asks for the last held changes";
+	}
+	return "";
+}
+
 /* Seconds in which nothing was acknowledged, although something is to be. */
 double
 Publisher::stalled()
@@ -61,7 +107,21 @@ Publisher::tell_status()
 	std::set<std::pair<std::string, std::string>> held;
 
 	for (const HandOff::Holding &table : hand_off_.holding())
+	{
 		held.emplace(table.schema, table.table);
+		status->holding.push_back({table.schema, table.table, table.moving,
+								   std::chrono::duration<double>(now_ - table.since).count(), table.pending});
+	}
+	if (last_health_)
+	{
+		status->stream = describe(stream_.log().name(), last_health_->first);
+		status->held_stream = describe(stream_.spill().name(), last_health_->second);
+	}
+	if (!settled_ && decoder() != nullptr && stream_.ready())
+	{
+		status->resuming.step = step_name();
+		status->resuming.since = step_since_;
+	}
 
 	status->at = now_;
 	status->application = config_.application;

@@ -122,8 +122,17 @@ struct LogHealth
 	bool lossy = false;        /* as in LogEnd */
 	bool consumed = false;     /* what consumers have acknowledged is taken away */
 	uint64_t removed = 0;      /* messages taken away one by one, between first and last */
-	int replicas = 1;          /* that are asked for */
-	int replicas_current = -1; /* that have everything; negative: not known */
+	bool discards_new = false; /* at a limit, rather than the oldest */
+	uint64_t replicas = 1;     /* that are asked for */
+	std::string leader;        /* of them; empty: there is none, or they are none */
+	struct Follower
+	{
+		std::string name;
+		bool current;
+		bool offline;
+		uint64_t lag;
+	};
+	std::vector<Follower> followers;
 };
 
 class Log
@@ -131,8 +140,10 @@ class Log
 public:
 	virtual ~Log() = default;
 
-	/* For messages to people. */
+	/* For messages to people: what it is, and where. */
 	virtual std::string describe() const = 0;
+	/* For people who know where. */
+	virtual std::string name() const = 0;
 
 	/*
 	 * Finds the end, and changes nothing. What was appended before gets no answer any more, but for those

@@ -782,12 +782,17 @@ JetStreamLog::health(std::string *why)
 			age_of(member(state, "first_ts", std::string()), member(*known, "ts", std::string()));
 	health.lossy = is_lossy(config);
 	health.removed = member(state, "num_deleted", uint64_t{0});
-	health.replicas = member(config, "num_replicas", 1);
+	health.discards_new = member(config, "discard", std::string("old")) == "new";
+	health.replicas = member(config, "num_replicas", uint64_t{1});
+	health.leader = member(cluster, "leader", std::string());
 	if (cluster.contains("replicas") && cluster["replicas"].is_array())
 	{
-		health.replicas_current = cluster.contains("leader") ? 1 : 0;
 		for (const nlohmann::json &replica : cluster["replicas"])
-			health.replicas_current += replica.is_object() && member(replica, "current", false) ? 1 : 0;
+		{
+			if (replica.is_object())
+				health.followers.push_back({member(replica, "name", std::string()), member(replica, "current", false),
+											member(replica, "offline", false), member(replica, "lag", uint64_t{0})});
+		}
 	}
 	return health;
 }

@@ -38,6 +38,7 @@ public:
 				 const std::string &inbox, JetStreamLog *beside);
 
 	std::string describe() const override;
+	std::string name() const override { return plan_.name; }
 	std::optional<LogEnd> look(std::string *why) override;
 	std::optional<bool> holds(Place place, uint64_t message, bool *gone, std::string *why) override;
 	bool fence(size_t in_flight, const std::string &cursors, LogEnd *end, std::string *why) override;

@@ -59,6 +59,7 @@ public:
 	}
 
 	std::string describe() const override { return name_; }
+	std::string name() const override { return name_; }
 	std::optional<LogEnd> look(std::string *why) override;
 	std::optional<bool> holds(Place place, uint64_t message, bool *gone, std::string *why) override;
 	bool fence(size_t in_flight, const std::string &cursors, LogEnd *end, std::string *why) override;
