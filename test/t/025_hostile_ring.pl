@@ -6,6 +6,7 @@ use warnings FATAL => 'all';
 
 use PostgreSQL::Test::Utils;
 use Siphon;
+use Siphon::RingFile;
 use Test::More;
 use Time::HiRes qw(sleep time);
 
@@ -15,15 +16,13 @@ srand $seed;
 
 my $node = siphon_node('primary');
 my $nats = siphon_nats();
-my $ring = ring_directory($node) . '/main/decoder.ring';
+my $file = Siphon::RingFile->new($node);
+my $ring = $file->{path};
 
-# Offsets in the ring's header, see src/ring.h: the worker's page, then the publisher's.
-my $kEpoch = 16;
-my $kWritten = 128;
-my $kRead = 4096;
-my $kAcked = 4160;
-my $kAckedCheck = 4168;
-my $kData = 8192;
+my $kWritten = $file->WRITTEN;
+my $kRead = $file->READ;
+my $kFlags = $file->FLAGS;
+my $kData = $file->DATA;
 
 # A crash of the decoder would end the server: the test nodes do not restart after one.
 is($node->safe_psql('postgres', 'SHOW restart_after_crash'), 'off', 'a crash would be seen');
@@ -33,36 +32,15 @@ add_table($node, 't');
 is((stat $ring)[2] & 0777, 0600, 'the ring is for the server\'s user alone');
 is((stat ring_directory($node))[2] & 0777, 0700, 'and so is its directory');
 
-sub scribble
-{
-	my ($offset, $bytes) = @_;
+sub scribble { $file->scribble(@_); return }
+sub look { return $file->look(@_) }
 
-	open my $file, '+<:raw', $ring or return;
-	seek $file, $offset, 0;
-	print $file $bytes;
-	close $file or die "$ring: $!";
-	return;
-}
-
-sub look
-{
-	my ($offset) = @_;
-
-	open my $file, '<:raw', $ring or return 0;
-	seek $file, $offset, 0;
-	read $file, my $bytes, 8;
-	return length $bytes == 8 ? unpack 'Q', $bytes : 0;
-}
+# Into both acknowledgements: over what they say, and over their check words.
+sub scribble_acked { $file->scribble($file->offset_of_acked($_), @_) for 0, 1; return }
+sub scribble_check { $file->scribble($file->offset_of_check($_), @_) for 0, 1; return }
 
 # An acknowledgement with the check word that makes it count.
-sub forge
-{
-	my ($acked) = @_;
-	use integer;
-
-	scribble($kAcked, pack 'QQ', $acked, $acked ^ ((look($kEpoch) | 1) * -7046029254386353131));
-	return;
-}
+sub forge { $file->acknowledge(@_); return }
 
 # Does something to the ring under load, and expects the decoder to end with this message and to come back.
 sub survives
@@ -102,9 +80,9 @@ wait_until('the ring is there again', sub { -e $ring });
 
 # What the decoder does not read can be anything, and an acknowledgement without its check word counts for nothing.
 survives('garbage in the worker\'s own header', sub { scribble(8, "\xa5" x 120); $insert->() });
-survives('garbage in acked', sub { scribble($kAcked, "\xff" x 8); $insert->() });
-survives('a possible position in acked', sub { scribble($kAcked, pack 'Q', look($kWritten)); $insert->() });
-survives('garbage in the rest of the publisher\'s page', sub { scribble($kAcked + 64, "\xa5" x 3000); $insert->() });
+survives('garbage in acked', sub { scribble_acked("\xff" x 8); $insert->() });
+survives('a possible position in acked', sub { scribble_acked(pack 'Q', look($kWritten)); $insert->() });
+survives('garbage in the rest of the publisher\'s page', sub { scribble($kFlags, "\xa5" x 3000); $insert->() });
 survives('garbage in the data', sub { scribble($kData, "\xa5" x 4096); $insert->() });
 survives('garbage in read', sub { scribble($kRead, "\xa5" x 8); $insert->() });
 my $end = $node->lsn('insert');
@@ -123,7 +101,7 @@ my $offset = -s $node->logfile;
 kill 'STOP', $publisher->{pid};
 $insert->();
 wait_until('the events are in the ring', sub { application($node)->{ring_used} > 2000 });
-scribble($kData + look($kAcked) % (1 << 20) + 300, "\xa5" x 64);
+scribble($kData + $file->acked % (1 << 20) + 300, "\xa5" x 64);
 kill 'CONT', $publisher->{pid};
 $node->wait_for_log($damaged, $offset);
 wait_confirmed($node);
@@ -150,16 +128,17 @@ my $writers = start_pgbench($node,
 	-c => 3, '--rate' => 300, -T => $seconds);
 my %done;
 my @harms = (
-	[ 'acked', sub { scribble($kAcked, pack 'Q', look($kWritten)) } ],
-	[ 'acked back', sub { scribble($kAcked, pack 'Q', 0) } ],
-	[ 'check word', sub { scribble($kAckedCheck, pack 'Q', int rand 1 << 40) } ],
-	[ 'both words', sub { scribble($kAcked, pack 'QQ', look($kWritten), look($kWritten)) } ],
+	[ 'acked', sub { scribble_acked(pack 'Q', look($kWritten)) } ],
+	[ 'acked back', sub { scribble_acked(pack 'Q', 0) } ],
+	[ 'check word', sub { scribble_check(pack 'Q', int rand 1 << 40) } ],
+	[ 'checkpoint', sub { scribble($file->offset_of_acked(int rand 2) + 8 + 8 * int rand 6, pack 'Q', int rand 1 << 40) } ],
+	[ 'all words', sub { scribble($file->ACKNOWLEDGEMENTS, pack 'Q18', (look($kWritten)) x 18) } ],
 	[ 'read', sub { scribble($kRead, pack 'Q', int rand 1 << 40) } ],
 	[ 'written', sub { scribble($kWritten, pack 'Q', look($kWritten) + 16 * int rand 1000) } ],
-	[ 'flags', sub { scribble(4224, pack 'L4', map { int rand 2 } 1 .. 4) } ],
-	[ 'anything of the publisher', sub { scribble(4096 + int rand 256, join '', map { chr rand 256 } 1 .. 1 + rand 64) } ],
+	[ 'flags', sub { scribble($kFlags, pack 'L4', map { int rand 2 } 1 .. 4) } ],
+	[ 'anything of the publisher', sub { scribble(4096 + int rand 384, join '', map { chr rand 256 } 1 .. 1 + rand 64) } ],
 	[ 'data', sub { scribble($kData + int rand(1 << 20), join '', map { chr rand 256 } 1 .. 1 + rand 64) } ],
-	[ 'data ahead', sub { scribble($kData + (look($kAcked) + int rand 20000) % (1 << 20), chr(rand 256) x 32) } ],
+	[ 'data ahead', sub { scribble($kData + ($file->acked + int rand 20000) % (1 << 20), chr(rand 256) x 32) } ],
 	[ 'cut', sub { truncate $ring, int rand 16384 } ]);
 
 while (pgbench_runs($writers))
