@@ -5,6 +5,7 @@
 
 #include "application.h"
 
+#include "checkpoint_file.h"
 #include "checks.h"
 #include "listing.h"
 #include "ring_file.h"
@@ -173,6 +174,7 @@ application_drop(const Registry *registry)
 	PG_END_ENSURE_ERROR_CLEANUP(unstop, CStringGetDatum(registry->application));
 	LWLockAcquire(siphon_shared->registry_lock, LW_EXCLUSIVE);
 	registry_remove(registry->application);
+	checkpoint_remove(registry->application);
 	LWLockRelease(siphon_shared->registry_lock);
 
 	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
@@ -346,6 +348,8 @@ application_resync(const Registry *old)
 		snapshot_cancel(application, InvalidOid);
 		drop_slot(old);
 		create_slot(old->slot, old->failover);
+		/* Of the next history it would count for nothing; but it may be what can't be read. */
+		checkpoint_remove(application);
 		registry = registry_begin_change(application);
 		if (registry == nullptr)
 		{

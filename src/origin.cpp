@@ -30,6 +30,7 @@ write_origin(const Registry *registry)
 	origin.system_identifier = GetSystemIdentifier();
 	origin.database = MyDatabaseId;
 	origin.take_over = registry->take_over ? 1 : 0;
+	origin.checkpoint = outlet_checkpoint()->checkpoint;
 	origin.confirmed = confirmed;
 	origin.history = registry->history;
 	origin.acknowledged = registry->acknowledged ? 1 : 0;

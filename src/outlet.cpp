@@ -18,6 +18,9 @@ struct Milestone
 
 static constexpr int kMilestones = 4096;
 static constexpr int64 kConfirmInterval = USECS_PER_SEC / 4;
+/* A disk that is slow to sync is not to take more than one in so many parts of the decoder's time. */
+static constexpr int64 kSyncShare = 20;
+static constexpr int64 kLongestConfirmInterval = 5 * USECS_PER_SEC;
 static constexpr int64 kHeartbeatInterval = USECS_PER_SEC / 2;
 
 static App *app;
@@ -26,7 +29,8 @@ static int first_milestone;
 static int nmilestones;
 static XLogRecPtr confirmable; /* acknowledged, but not yet confirmed */
 static XLogRecPtr confirmed;
-static TimestampTz last_confirm;
+static TimestampTz next_confirm;
+static SavedCheckpoint durable;
 static TimestampTz last_heartbeat;
 static TimestampTz drained_at;  /* when there was no WAL left to decode, last */
 static TimestampTz acked_until; /* commit time of what was acknowledged last */
@@ -38,15 +42,23 @@ void
 outlet_open(App *for_app, uint64 history)
 {
 	app = for_app;
+	checkpoint_load(app->name, history, &durable);
+	durable.history = history;
 	ring_output_open(app->name, "decoder", static_cast<uint64>(siphon_ring_size_kb) * 1024, history, decoder_serve);
 	first_milestone = nmilestones = 0;
 	confirmable = confirmed = MyReplicationSlot->data.confirmed_flush;
-	last_confirm = last_heartbeat = 0;
+	next_confirm = last_heartbeat = 0;
 	watermark.data = static_cast<char *>(MemoryContextAlloc(TopMemoryContext, kApplicationLength + 64));
 	watermark.capacity = kApplicationLength + 64;
 	figure_set(app, Figure::RingSize, static_cast<uint64>(siphon_ring_size_kb) * 1024);
 	figure_set(app, Figure::RingUsed, 0);
 	figure_set(app, Figure::Confirmed, confirmed);
+}
+
+const SavedCheckpoint *
+outlet_checkpoint(void)
+{
+	return &durable;
 }
 
 bool
@@ -108,18 +120,37 @@ nothing_written(uint64 acked)
 	return acked == written || (written == origin_ends && acked >= origin_begins);
 }
 
+/*
+ * Also while the slot has nothing to be confirmed to: rows of snapshots are acknowledged then, and may be lost.
+ * Where nothing was acknowledged in this ring yet, what is durable still holds.
+ */
+static void
+save_checkpoint(void)
+{
+	const siphon::Checkpoint *checkpoint = ring_output_checkpoint();
+
+	if (*checkpoint == durable.checkpoint || *checkpoint == siphon::Checkpoint{})
+		return;
+	durable.checkpoint = *checkpoint;
+	checkpoint_save(app->name, &durable);
+}
+
 void
 outlet_serve(TimestampTz now, bool idle, XLogRecPtr decoded)
 {
 	uint64 acked = take_acks();
+	uint64 began;
+	int64 took;
 
 	if (now - last_heartbeat >= kHeartbeatInterval)
 		heartbeat(now, acked, decoded);
-	if (now - last_confirm < kConfirmInterval)
+	if (now < next_confirm)
 		return;
 	if (idle && nmilestones == 0 && nothing_written(acked) && decoded > confirmable)
 		confirmable = decoded;
 	figure_set(app, Figure::Decoded, decoded);
+	began = monotonic_nanoseconds();
+	save_checkpoint();
 	/* It may fsync, and on 15 and 16 it would take a position that goes back. */
 	if (confirmable > confirmed)
 	{
@@ -127,7 +158,8 @@ outlet_serve(TimestampTz now, bool idle, XLogRecPtr decoded)
 		confirmed = confirmable;
 		figure_set(app, Figure::Confirmed, confirmed);
 	}
-	last_confirm = now;
+	took = static_cast<int64>(monotonic_nanoseconds() - began) / 1000;
+	next_confirm = now + Min(Max(kConfirmInterval, kSyncShare * took), kLongestConfirmInterval);
 }
 
 void

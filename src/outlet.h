@@ -2,18 +2,22 @@
  * The outlet: where packages leave the decoder. It owns the ring, waits for its space, turns what the
  * publisher acknowledges into confirmations of the slot, and keeps the figures that the views show.
  *
- *   packages -> ring -> (publisher) -> acked cursor -> slot confirmed
+ *   packages -> ring -> (publisher) -> acked cursor, checkpoint -> checkpoint durable -> slot confirmed
  */
 #ifndef SIPHON_OUTLET_H
 #define SIPHON_OUTLET_H
 
 #include "buffer.h"
+#include "checkpoint_file.h"
 #include "origin.h"
 #include "ring.h"
 #include "siphon.h"
 
 /* Makes a new ring in place of an older one. The slot is acquired. Called once, when the decoder starts. */
 extern void outlet_open(App *app, uint64 history);
+
+/* The newest checkpoint of this history, which is durable; number 0: there is none. */
+extern const SavedCheckpoint *outlet_checkpoint(void);
 
 /* Writes an origin record, see origin.h. */
 extern void outlet_origin(const siphon::Origin *origin);
@@ -38,8 +42,8 @@ extern void outlet_watermark(XLogRecPtr commit_lsn, TimestampTz commit_time, XLo
 extern void outlet_drained(TimestampTz now);
 
 /*
- * Reads acknowledgements and, at most four times a second, confirms the slot. If `idle`, no event up to `decoded` waits
- * in a package, so that WAL without events can be confirmed as well.
+ * Reads acknowledgements and, at most four times a second, makes their checkpoint durable and confirms the slot. If
+ * `idle`, no event up to `decoded` waits in a package, so that WAL without events can be confirmed as well.
  */
 extern void outlet_serve(TimestampTz now, bool idle, XLogRecPtr decoded);
 

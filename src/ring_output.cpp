@@ -208,6 +208,12 @@ ring_output_acked(void)
 	return acked;
 }
 
+const siphon::Checkpoint *
+ring_output_checkpoint(void)
+{
+	return &ring.checkpoint();
+}
+
 uint64
 ring_output_written(void)
 {

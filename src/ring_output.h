@@ -24,6 +24,8 @@ extern void ring_output_write(const siphon::RecordInfo &info, const siphon::Wire
 
 /* The position behind what the publisher has acknowledged. ERROR if the other side damaged the ring. */
 extern uint64 ring_output_acked(void);
+/* The checkpoint that came with that; all zero if none did. */
+extern const siphon::Checkpoint *ring_output_checkpoint(void);
 extern uint64 ring_output_written(void);
 /* Random; names this ring. */
 extern uint64 ring_output_epoch(void);

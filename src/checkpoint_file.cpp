@@ -1,0 +1,236 @@
+/*
+ * The checkpoint on disk: see checkpoint_file.h.
+ */
+#include "checkpoint_file.h"
+
+#include "registry.h"
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#include <unistd.h>
+
+/* A disk may write 4096 bytes as one: each of the two has that for itself, and the other is not touched. */
+static constexpr size_t kRoom = 4096;
+static constexpr uint64 kMagic = 0x746e696f706b6863; /* "chkpoint" */
+static constexpr uint32 kFormat = 1;
+
+struct Entry
+{
+	uint64 magic;
+	uint32 format;
+	uint32 reserved;
+	SavedCheckpoint saved;
+	uint64 checksum; /* XXH3-64 of all before */
+};
+static_assert(sizeof(Entry) == 96);
+
+/* The file as it is written when there is none. */
+union Content {
+	Entry entry;
+	char bytes[2 * kRoom];
+};
+
+static void
+checkpoint_path(char *out, const char *application, const char *suffix)
+{
+	snprintf(out, MAXPGPATH, "siphon/%s.checkpoint%s", application, suffix);
+}
+
+static uint64
+checksum_of(const Entry *entry)
+{
+	return XXH3_64bits(entry, offsetof(Entry, checksum));
+}
+
+/* Closes the file, if it is open, and raises the error of errno. */
+[[noreturn]] static void
+fail(int fd, const char *what, const char *path)
+{
+	int error = errno;
+
+	if (fd >= 0)
+		CloseTransientFile(fd);
+	errno = error;
+	ereport(ERROR, (errcode_for_file_access(), errmsg("could not %s file \"%s\": %m", what, path)));
+}
+
+static void
+close_file(int fd, const char *path)
+{
+	if (CloseTransientFile(fd) != 0)
+		fail(-1, "close", path);
+}
+
+static void
+write_entry(int fd, const Entry *entry, off_t offset, const char *path)
+{
+	errno = 0;
+	if (pwrite(fd, entry, sizeof(*entry), offset) != static_cast<ssize_t>(sizeof(*entry)))
+	{
+		if (errno == 0)
+			errno = ENOSPC;
+		fail(fd, "write", path);
+	}
+	pgstat_report_wait_start(WAIT_EVENT_REPLICATION_SLOT_SYNC);
+	if (pg_fdatasync(fd) != 0)
+		fail(fd, "fdatasync", path);
+	pgstat_report_wait_end();
+}
+
+[[noreturn]] static void
+damaged(int fd, const char *path, const char *application)
+{
+	close_file(fd, path);
+	ereport(ERROR,
+			(errcode(ERRCODE_DATA_CORRUPTED), errmsg("checkpoint file \"%s\" is damaged", path),
+			 errdetail("It says what the stream must hold."),
+			 errhint("SELECT siphon_resync_application('%s') begins anew. If the stream has surely lost nothing, "
+					 "remove the file instead.",
+					 application)));
+}
+
+[[noreturn]] static void
+unknown_format(int fd, const char *path, uint32 format)
+{
+	close_file(fd, path);
+	ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					errmsg("checkpoint file \"%s\" has format version %u", path, format),
+					errdetail("This version of siphon reads format version %u.", kFormat),
+					errhint("Install the version of siphon that wrote it.")));
+}
+
+/* Was `a` written last? As with registries, on a server and its former primary. */
+static bool
+newer(const SavedCheckpoint *a, const SavedCheckpoint *b)
+{
+	return a->timeline != b->timeline ? a->timeline > b->timeline : a->number > b->number;
+}
+
+/*
+ * Opens the file and finds the newer of its two entries that are of this history. -1 if there is no file, else its
+ * descriptor. *offset: of what was found, or -1. The two are not both good only after a crash.
+ */
+static int
+open_file(const char *path, const char *application, uint64 history, Entry *newest, off_t *offset)
+{
+	int fd = OpenTransientFile(path, O_RDWR | PG_BINARY);
+	bool good = false;
+
+	*offset = -1;
+	if (fd < 0 && errno == ENOENT)
+		return -1;
+	if (fd < 0)
+		fail(fd, "open", path);
+	for (off_t i = 0; i < 2; i++)
+	{
+		Entry entry = {};
+
+		if (pread(fd, &entry, sizeof(entry), i * static_cast<off_t>(kRoom)) < 0)
+			fail(fd, "read", path);
+		if (entry.magic != kMagic)
+			continue;
+		if (entry.format != kFormat)
+			unknown_format(fd, path, entry.format);
+		if (entry.checksum != checksum_of(&entry))
+			continue;
+		good = true;
+		if (entry.saved.history != history || (*offset >= 0 && !newer(&entry.saved, &newest->saved)))
+			continue;
+		*newest = entry;
+		*offset = i * static_cast<off_t>(kRoom);
+	}
+	if (!good)
+		damaged(fd, path, application);
+	return fd;
+}
+
+bool
+checkpoint_load(const char *application, uint64 history, SavedCheckpoint *saved)
+{
+	char path[MAXPGPATH];
+	Entry newest = {};
+	off_t offset;
+	int fd;
+
+	checkpoint_path(path, application, "");
+	fd = open_file(path, application, history, &newest, &offset);
+	/* A former process may have failed to sync it, and ended. Being the same as before, it can't be torn. */
+	if (offset >= 0)
+		write_entry(fd, &newest, offset, path);
+	if (fd >= 0)
+		close_file(fd, path);
+	*saved = newest.saved;
+	return offset >= 0;
+}
+
+static void
+create_file(const char *path, const char *application, const Entry *entry)
+{
+	char temporary[MAXPGPATH];
+	Content content = {};
+	int fd;
+
+	content.entry = *entry;
+	/* No application's name has this character. */
+	checkpoint_path(temporary, application, "-tmp");
+	fd = OpenTransientFile(temporary, O_CREAT | O_TRUNC | O_WRONLY | PG_BINARY);
+	if (fd < 0)
+		fail(fd, "create", temporary);
+	errno = 0;
+	if (write(fd, &content, sizeof(content)) != static_cast<ssize_t>(sizeof(content)))
+	{
+		if (errno == 0)
+			errno = ENOSPC;
+		fail(fd, "write", temporary);
+	}
+	if (pg_fsync(fd) != 0)
+		fail(fd, "fsync", temporary);
+	close_file(fd, temporary);
+	durable_rename(temporary, path, ERROR);
+}
+
+/* In place of the older entry, or of one of another history. */
+static void
+write_saved(const char *application, const SavedCheckpoint *saved)
+{
+	char path[MAXPGPATH];
+	Entry newest;
+	Entry entry = {};
+	off_t offset;
+	int fd;
+
+	entry.magic = kMagic;
+	entry.format = kFormat;
+	entry.saved = *saved;
+	entry.checksum = checksum_of(&entry);
+	checkpoint_path(path, application, "");
+	fd = open_file(path, application, saved->history, &newest, &offset);
+	if (fd < 0)
+	{
+		create_file(path, application, &entry);
+		return;
+	}
+	write_entry(fd, &entry, offset == 0 ? static_cast<off_t>(kRoom) : 0, path);
+	close_file(fd, path);
+}
+
+void
+checkpoint_save(const char *application, SavedCheckpoint *saved)
+{
+	saved->timeline = siphon_current_timeline();
+	saved->number++;
+	write_saved(application, saved);
+}
+
+void
+checkpoint_remove(const char *application)
+{
+	char path[MAXPGPATH];
+
+	checkpoint_path(path, application, "");
+	if (unlink(path) == 0)
+		fsync_fname("siphon", true);
+	else if (errno != ENOENT)
+		fail(-1, "remove", path);
+}
