@@ -4,7 +4,7 @@
 
 namespace siphon {
 
-constexpr const char kVersion[] = "1.0";
+constexpr const char kVersion[] = "1.1";
 
 } // namespace siphon
 

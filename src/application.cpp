@@ -253,7 +253,7 @@ await_streaming(const char *application)
 }
 
 void
-application_create(const char *application, bool failover)
+application_create(const char *application, bool failover, bool take_over)
 {
 	Registry registry = {};
 
@@ -263,7 +263,7 @@ application_create(const char *application, bool failover)
 	registry_slot_name(registry.slot, application);
 	registry.version = registry_first_version();
 	registry.failover = failover;
-	registry_new_history(&registry);
+	registry_new_history(&registry, take_over);
 	check_transaction();
 	check_server(application, registry.slot, false);
 	if (failover)
@@ -331,7 +331,7 @@ restart_tables(Registry *registry)
 }
 
 void
-application_resync(const Registry *old)
+application_resync(const Registry *old, bool take_over)
 {
 	const char *application = old->application;
 	Registry *registry;
@@ -358,7 +358,7 @@ application_resync(const Registry *old)
 							errmsg("the registry file of application \"%s\" was removed", application),
 							errhint("Add its tables again with siphon_add_table().")));
 		}
-		registry_new_history(registry);
+		registry_new_history(registry, take_over);
 		gaps = restart_tables(registry);
 		registry_end_change(registry);
 	}

@@ -75,13 +75,13 @@ siphon_create_application(PG_FUNCTION_ARGS)
 {
 	char *application;
 
-	check_no_nulls(fcinfo, "siphon_create_application", 2);
+	check_no_nulls(fcinfo, "siphon_create_application", 3);
 	application = application_argument(fcinfo, 0);
 	if (registry_read(application))
 		ereport(ERROR, (errcode(ERRCODE_DUPLICATE_OBJECT), errmsg("application \"%s\" already exists", application),
 						errhint("Add tables to it with siphon_add_table(), or SELECT siphon_drop_application('%s').",
 								application)));
-	application_create(application, PG_GETARG_BOOL(1));
+	application_create(application, PG_GETARG_BOOL(1), PG_GETARG_BOOL(2));
 	PG_RETURN_VOID();
 }
 
@@ -109,13 +109,13 @@ siphon_resync_application(PG_FUNCTION_ARGS)
 	char *application;
 	Registry *registry;
 
-	check_no_nulls(fcinfo, "siphon_resync_application", 1);
+	check_no_nulls(fcinfo, "siphon_resync_application", 2);
 	application = application_argument(fcinfo, 0);
 	registry = registry_read(application);
 	/* Of one that did not come over from a former primary there is nothing but the mirror. */
 	if (registry == nullptr)
 		registry = mirror_adopt(application);
-	application_resync(checked(registry, application));
+	application_resync(checked(registry, application), PG_GETARG_BOOL(1));
 	PG_RETURN_VOID();
 }
 
@@ -146,7 +146,7 @@ existing_or_new(const char *application)
 
 	if (registry == nullptr)
 	{
-		application_create(application, false);
+		application_create(application, false, false);
 		registry = registry_read(application);
 	}
 	return checked(registry, application);

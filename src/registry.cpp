@@ -237,12 +237,12 @@ registry_slot_name(char *out, const char *application)
 }
 
 void
-registry_new_history(Registry *registry)
+registry_new_history(Registry *registry, bool take_over)
 {
 	if (!pg_strong_random(&registry->history, sizeof(registry->history)))
 		elog(ERROR, "could not generate a random number");
 	registry->acknowledged = false;
-	registry->take_over = false;
+	registry->take_over = take_over;
 	registry->given_up[0] = '\0';
 	registry->epochs = NIL;
 }

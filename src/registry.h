@@ -154,8 +154,11 @@ extern Registry *registry_from_json(const char *path, const char *application, c
 /* The name of an application's slot; `out` has NAMEDATALEN bytes. */
 extern void registry_slot_name(char *out, const char *application);
 
-/* Begins a new history: also of an application that was given up. */
-extern void registry_new_history(Registry *registry);
+/*
+ * Begins a new history: also of an application that was given up. What was wished for the one before, that it takes a
+ * stream over, does not hold for it.
+ */
+extern void registry_new_history(Registry *registry, bool take_over);
 
 /* Removes the file; a missing one is fine. The caller holds siphon_shared->registry_lock exclusively. */
 extern void registry_remove(const char *application);

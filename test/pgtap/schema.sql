@@ -14,9 +14,9 @@ SELECT has_extension('siphon');
 -- functions
 CREATE TEMPORARY TABLE expected_function (name name, arguments name[], result text);
 INSERT INTO expected_function VALUES
-	('siphon_create_application', '{text,boolean}', 'void'),
+	('siphon_create_application', '{text,boolean,boolean}', 'void'),
 	('siphon_drop_application', '{text}', 'void'),
-	('siphon_resync_application', '{text}', 'void'),
+	('siphon_resync_application', '{text,boolean}', 'void'),
 	('siphon_add_table', '{regclass,text,integer,name[],boolean,integer}', 'void'),
 	('siphon_add_tables', '{name,text,text,integer,name[],boolean,integer}', 'setof record'),
 	('siphon_alter_table', '{regclass,text,integer,name[],integer}', 'void'),

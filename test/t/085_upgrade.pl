@@ -26,7 +26,8 @@ sub replace_function
 	  . ($new_view =~ s/^CREATE VIEW/CREATE OR REPLACE VIEW/r) . "\n";
 }
 
-# 0.9 does not tell the publication; 1.1 has a new function; 1.2 tells more, and removes tables in another way.
+# 0.9 does not tell the publication, and 1.0 knows nothing of taking over; 1.2 has a new function; 1.3 tells more, and
+# removes tables in another way.
 my $old_columns = $columns =~ s/,\s*OUT publication text$//r;
 my $old_function = $function =~ s/\Q$columns\E/$old_columns/r;
 my $new_columns = "$columns,\n    OUT weather text";
@@ -37,8 +38,8 @@ $installation->add_script('siphon--0.9.sql', $script =~ s/\Q$function\E/$old_fun
 	  =~ s/COMMENT ON COLUMN siphon_applications\.publication.*?;//r);
 $installation->add_script('siphon--0.9--1.0.sql', replace_function($function, $old_columns, $view)
 	  . "REVOKE ALL ON FUNCTION siphon_get_applications() FROM PUBLIC;");
-$installation->add_script('siphon--1.0--1.1.sql', "CREATE FUNCTION siphon_motto() RETURNS text LANGUAGE sql RETURN 'in order';");
-$installation->add_script('siphon--1.1--1.2.sql', replace_function($new_function, $columns, $plain_view) . q{
+$installation->add_script('siphon--1.1--1.2.sql', "CREATE FUNCTION siphon_motto() RETURNS text LANGUAGE sql RETURN 'in order';");
+$installation->add_script('siphon--1.2--1.3.sql', replace_function($new_function, $columns, $plain_view) . q{
 	DROP FUNCTION siphon_remove_table(regclass, text);
 	CREATE FUNCTION siphon_remove_table(relation regclass, application text DEFAULT 'main', purge boolean DEFAULT false)
 	RETURNS void LANGUAGE C AS 'MODULE_PATHNAME';});
@@ -80,6 +81,11 @@ version_is('0.9');
 $node->safe_psql('postgres', 'CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE later (id int PRIMARY KEY)');
 $node->safe_psql('postgres', 'CREATE VIEW mine AS SELECT application, state FROM siphon_applications');
 $node->safe_psql('postgres', 'CREATE ROLE watcher; GRANT SELECT ON siphon_applications TO watcher');
+$node->safe_psql('postgres', q{
+	CREATE ROLE "an admin";
+	CREATE ROLE other;
+	GRANT EXECUTE ON FUNCTION siphon_create_application TO "an admin" WITH GRANT OPTION;
+	GRANT EXECUTE ON FUNCTION siphon_resync_application TO "an admin"});
 add_table($node, 't');
 my $publisher = siphon_publisher($node, $nats);
 still_publishes('before the update');
@@ -90,24 +96,40 @@ my %update = (%versions_differ, hint => 'On the primary: ALTER EXTENSION siphon 
 fails_with($node, 'SELECT * FROM siphon_applications', 'an older view', %update,
 	detail => 'Function siphon_get_applications\(\) has 21 columns, in the library it has 22\.');
 is($node->safe_psql('postgres', 'SELECT table_name FROM siphon_tables'), 't', 'a view that is the same in both works');
+fails_with($node, q{SELECT siphon_create_application('other')}, 'an older function', %update,
+	detail => 'Function siphon_create_application\(\) has 2 arguments, in the library it has 3\.');
 $node->safe_psql('postgres', 'ALTER EXTENSION siphon UPDATE');
-version_is('1.0');
+version_is('1.1');
 is(application($node)->{state}, 'streaming', 'after the hint was followed, the view works');
 is($node->safe_psql('postgres', 'SELECT * FROM mine'), 'main|streaming', 'a view upon it was kept');
 is($node->safe_psql('postgres', "SELECT has_table_privilege('watcher', 'siphon_applications', 'SELECT')"), 't', 'privileges, too');
+
+# Functions that are others now, as they have other arguments, can be called by those who could call them before.
+my $may = sub {
+	my ($role, $function, $privilege) = @_;
+
+	return $node->safe_psql('postgres', "SELECT has_function_privilege('$role', '$function', '$privilege')");
+};
+my %function = (create => 'siphon_create_application(text, boolean, boolean)', resync => 'siphon_resync_application(text, boolean)');
+is($may->('an admin', $function{create}, 'EXECUTE WITH GRANT OPTION'), 't', 'also on a function that has another argument');
+is($may->('an admin', $function{resync}, 'EXECUTE'), 't', 'and on another');
+is($may->('an admin', $function{resync}, 'EXECUTE WITH GRANT OPTION'), 'f', 'no more than there was');
+is($may->($_, $function{create}, 'EXECUTE'), 'f', "not for $_") for qw(other pg_monitor public);
+$node->safe_psql('postgres', q{SELECT siphon_create_application('other'); SELECT siphon_drop_application('other')});
+pass('and can be called');
 still_publishes('after the update');
 
 # ---- and one that is older ------------------------------------------------------------------------------------------
 
-$node->safe_psql('postgres', "ALTER EXTENSION siphon UPDATE TO '1.1'");
-version_is('1.1');
+$node->safe_psql('postgres', "ALTER EXTENSION siphon UPDATE TO '1.2'");
+version_is('1.2');
 is($node->safe_psql('postgres', 'SELECT siphon_motto()'), 'in order', 'what the version adds is there');
 add_table($node, 'later');
 is(application($node)->{tables}, 2, 'functions and views that are as they were work');
 still_publishes('with a newer extension');
 
-$node->safe_psql('postgres', "ALTER EXTENSION siphon UPDATE TO '1.2'");
-version_is('1.2');
+$node->safe_psql('postgres', "ALTER EXTENSION siphon UPDATE TO '1.3'");
+version_is('1.3');
 my %restart = (%versions_differ, hint => "Install the package of the extension's version on this server, and restart it\\.");
 
 fails_with($node, 'SELECT * FROM mine', 'a newer view', %restart,
@@ -118,7 +140,7 @@ still_publishes('with an extension that the library does not fit');
 
 # A database that begins with a newer version gets there over the older ones.
 $node->safe_psql('postgres', 'CREATE DATABASE fresh');
-$node->safe_psql('fresh', "CREATE EXTENSION siphon VERSION '1.1'");
+$node->safe_psql('fresh', "CREATE EXTENSION siphon VERSION '1.2'");
 is($node->safe_psql('fresh', 'SELECT siphon_motto(), count(*) FROM siphon_applications'), 'in order|1', 'a new database can begin with a newer version');
 
 is($publisher->stop, 0, 'the publisher noticed nothing');

@@ -1,0 +1,49 @@
+-- From 1.0 to 1.1: applications that take a stream over.
+
+-- complain if script is sourced in psql, rather than via ALTER EXTENSION
+\echo Use "ALTER EXTENSION siphon UPDATE" to load this file. \quit
+
+CREATE FUNCTION siphon_create_application(
+    application text DEFAULT 'main',
+    failover boolean DEFAULT false,
+    take_over boolean DEFAULT false)
+RETURNS void
+LANGUAGE C VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME';
+
+COMMENT ON FUNCTION siphon_create_application(text, boolean, boolean) IS
+'create an application: a replication slot and a decoder for the current database; siphon_add_table() does so on first use; with failover => true standbys synchronize the slot, and the application goes on where one is promoted; with take_over => true it takes over the stream that another database has made under its name';
+
+CREATE FUNCTION siphon_resync_application(application text DEFAULT 'main', take_over boolean DEFAULT false)
+RETURNS void
+LANGUAGE C VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME';
+
+COMMENT ON FUNCTION siphon_resync_application(text, boolean) IS
+'make a new replication slot, where the old one or the stream was lost or the application was given up, and bring the rows of all its tables out anew; with take_over => true it takes over the stream that another database has made under its name';
+
+REVOKE ALL ON FUNCTION siphon_create_application(text, boolean, boolean) FROM PUBLIC;
+REVOKE ALL ON FUNCTION siphon_resync_application(text, boolean) FROM PUBLIC;
+
+-- Functions with other arguments are other functions: whoever may call the old ones may call these.
+DO $$
+DECLARE
+    privilege record;
+BEGIN
+    FOR privilege IN
+        SELECT f.new,
+               CASE WHEN a.grantee = 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END AS grantee,
+               CASE WHEN a.is_grantable THEN 'WITH GRANT OPTION' ELSE '' END AS option
+          FROM (VALUES ('siphon_create_application(text, boolean)'::regprocedure,
+                        'siphon_create_application(text, boolean, boolean)'::regprocedure),
+                       ('siphon_resync_application(text)', 'siphon_resync_application(text, boolean)')) f (old, new),
+               pg_catalog.pg_proc p,
+               pg_catalog.aclexplode(p.proacl) a
+         WHERE p.oid = f.old AND a.grantee <> p.proowner
+    LOOP
+        EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION %s TO %s %s', privilege.new, privilege.grantee, privilege.option);
+    END LOOP;
+END $$;
+
+DROP FUNCTION siphon_create_application(text, boolean);
+DROP FUNCTION siphon_resync_application(text);
