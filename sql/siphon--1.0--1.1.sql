@@ -1,4 +1,4 @@
--- From 1.0 to 1.1: applications that take a stream over.
+-- From 1.0 to 1.1: applications that take a stream over, and the checkpoint of applications with failover.
 
 -- complain if script is sourced in psql, rather than via ALTER EXTENSION
 \echo Use "ALTER EXTENSION siphon UPDATE" to load this file. \quit
@@ -47,3 +47,8 @@ END $$;
 
 DROP FUNCTION siphon_create_application(text, boolean);
 DROP FUNCTION siphon_resync_application(text);
+
+ALTER TABLE siphon_registry ADD COLUMN checkpoint text;
+
+COMMENT ON COLUMN siphon_registry.checkpoint IS
+'what the stream held when something was acknowledged, some seconds ago: history, timeline, number, and the ends of the stream and of its held changes';

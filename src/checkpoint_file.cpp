@@ -8,6 +8,7 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
+#include <cinttypes>
 #include <unistd.h>
 
 /* A disk may write 4096 bytes as one: each of the two has that for itself, and the other is not touched. */
@@ -221,6 +222,44 @@ checkpoint_save(const char *application, SavedCheckpoint *saved)
 	saved->timeline = siphon_current_timeline();
 	saved->number++;
 	write_saved(application, saved);
+}
+
+void
+checkpoint_adopt(const char *application, uint64 history, const SavedCheckpoint *other)
+{
+	SavedCheckpoint mine;
+
+	if (other->history != history)
+		return;
+	if (!checkpoint_load(application, history, &mine) || newer(other, &mine))
+		write_saved(application, other);
+}
+
+char *
+checkpoint_to_text(const SavedCheckpoint *saved)
+{
+	const siphon::Checkpoint &at = saved->checkpoint;
+
+	return psprintf("%" PRIX64 " %u %" PRIX64 " %" PRIX64 "/%" PRIX64 "/%" PRIX64 " %" PRIX64 "/%" PRIX64 "/%" PRIX64,
+					saved->history, saved->timeline, saved->number, at.log.log, at.log.place, at.log.message,
+					at.spill.log, at.spill.place, at.spill.message);
+}
+
+bool
+checkpoint_from_text(const char *text, SavedCheckpoint *saved)
+{
+	siphon::Checkpoint &at = saved->checkpoint;
+	int length = 0;
+
+	*saved = {};
+	if (sscanf(text,
+			   "%" SCNx64 " %u %" SCNx64 " %" SCNx64 "/%" SCNx64 "/%" SCNx64 " %" SCNx64 "/%" SCNx64 "/%" SCNx64 "%n",
+			   &saved->history, &saved->timeline, &saved->number, &at.log.log, &at.log.place, &at.log.message,
+			   &at.spill.log, &at.spill.place, &at.spill.message, &length) == 9 &&
+		text[length] == '\0')
+		return true;
+	*saved = {};
+	return false;
 }
 
 void

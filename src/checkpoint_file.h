@@ -36,6 +36,16 @@ extern bool checkpoint_load(const char *application, uint64 history, SavedCheckp
  */
 extern void checkpoint_save(const char *application, SavedCheckpoint *saved);
 
+/*
+ * Takes over what the application's former server had, if it is of this history and newer than what the file has.
+ * Caller holds siphon_shared->registry_lock exclusively, and no decoder has begun.
+ */
+extern void checkpoint_adopt(const char *application, uint64 history, const SavedCheckpoint *other);
+
+/* A line of text, and a checkpoint from one; false, and all zero, if it is none. */
+extern char *checkpoint_to_text(const SavedCheckpoint *saved);
+extern bool checkpoint_from_text(const char *text, SavedCheckpoint *saved);
+
 /* Removes the file; a missing one is fine. */
 extern void checkpoint_remove(const char *application);
 

@@ -3,6 +3,8 @@
  */
 #include "mirror.h"
 
+#include "mirror_checkpoint.h"
+#include "outlet.h"
 #include "passing_read.h"
 #include "session.h"
 #include "standbys.h"
@@ -19,6 +21,7 @@ extern "C" {
  * a megabyte per second at most.
  */
 static constexpr int64 kMicrosecondsPerByte = 1;
+static constexpr int64 kCheckpointInterval = 5 * USECS_PER_SEC;
 
 static App *app;               /* the decoder's, or NULL if there is nothing to mirror */
 static MemoryContext context;  /* while the row is written */
@@ -28,6 +31,9 @@ static uint64 version;         /* of the row */
 static XLogRecPtr position;    /* behind the row's commit */
 static bool confirmed = true;  /* the standbys have it */
 static bool complained;        /* that there is no table */
+static Oid mirror;             /* the table, as of when the row was written */
+static uint64 checkpoint;      /* number of the row's */
+static TimestampTz next_checkpoint;
 
 /* The table's OID, or InvalidOid. */
 static Oid
@@ -56,22 +62,28 @@ execute(const char *statement, int count, Oid *types, Datum *values, int expecte
 		elog(ERROR, "could not access table %s", name);
 }
 
-/* The registry in the row of which `column` has this value, or NULL. In a transaction. */
+/* The registry in the row of which `column` has this value, or NULL, and its checkpoint, if any. In a transaction. */
 static Registry *
-read_row(const char *column, const char *value)
+read_row(const char *column, const char *value, SavedCheckpoint *saved)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	Oid types[] = {TEXTOID};
 	Datum values[] = {CStringGetTextDatum(value)};
 	char *application = nullptr;
 	char *content = nullptr;
+	const char *text;
 
+	*saved = {};
 	if (!OidIsValid(mirror_table()))
 		return nullptr;
-	execute(psprintf("SELECT application, content FROM %%s WHERE %s OPERATOR(pg_catalog.=) $1", column), 1, types,
-			values, SPI_OK_SELECT);
+	execute(psprintf("SELECT application, content, %s FROM %%s WHERE %s OPERATOR(pg_catalog.=) $1",
+					 mirror_checkpoint_column(mirror_table()), column),
+			1, types, values, SPI_OK_SELECT);
 	if (SPI_processed > 0)
 	{
+		text = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 3);
+		if (text)
+			checkpoint_from_text(text, saved);
 		application = MemoryContextStrdup(caller, SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1));
 		content = MemoryContextStrdup(caller, SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2));
 	}
@@ -81,7 +93,7 @@ read_row(const char *column, const char *value)
 
 /* The same, in a transaction of its own. */
 static Registry *
-read_row_alone(const char *column, const char *value)
+read_row_alone(const char *column, const char *value, SavedCheckpoint *saved)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	Registry *registry;
@@ -89,7 +101,7 @@ read_row_alone(const char *column, const char *value)
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	MemoryContextSwitchTo(caller);
-	registry = read_row(column, value);
+	registry = read_row(column, value, saved);
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(caller);
@@ -112,9 +124,9 @@ delete_row(const char *application)
 	return deleted;
 }
 
-/* Makes the file of what the row has, unless it was changed since. Returns the one that counts. */
+/* Makes files of what the row has, unless they were changed since. Returns the registry that counts. */
 static Registry *
-adopt(Registry *row)
+adopt(Registry *row, const SavedCheckpoint *saved)
 {
 	Registry *file;
 
@@ -124,6 +136,7 @@ adopt(Registry *row)
 		row = file;
 	else
 		registry_write(row);
+	checkpoint_adopt(row->application, row->history, saved);
 	LWLockRelease(siphon_shared->registry_lock);
 	if (row != file)
 		ereport(LOG, (errmsg("siphon: the registry of application \"%s\" was taken from the table siphon_registry",
@@ -174,6 +187,7 @@ Registry *
 mirror_open(App *for_app, Registry *registry)
 {
 	Registry *row;
+	SavedCheckpoint saved;
 	bool failover;
 
 	if (RecoveryInProgress())
@@ -190,14 +204,22 @@ mirror_open(App *for_app, Registry *registry)
 	{
 		app = for_app;
 		context = AllocSetContextCreate(TopMemoryContext, "siphon mirror", ALLOCSET_DEFAULT_SIZES);
-		row = read_row_alone("application", app->name);
+		row = read_row_alone("application", app->name, &saved);
 		if (row && registry_newer(row, registry))
 		{
-			registry = adopt(row);
+			registry = adopt(row, &saved);
 			/* The launcher may have looked for snapshots in the file that was there. */
 			pg_atomic_fetch_add_u64(&app->registry_wanted, 1);
 			shared_wake_launcher();
 		}
+		else if (row)
+		{
+			LWLockAcquire(siphon_shared->registry_lock, LW_EXCLUSIVE);
+			checkpoint_adopt(app->name, registry->history, &saved);
+			LWLockRelease(siphon_shared->registry_lock);
+		}
+		if (row && saved.history == registry->history)
+			checkpoint = saved.number;
 	}
 	if (registry->failover != failover)
 		registry = note_failover(registry, failover);
@@ -265,6 +287,7 @@ write_row(const Registry *registry, const char *content)
 	CommitTransactionCommand();
 	if (OidIsValid(table) && written)
 		position = XactLastCommitEnd;
+	mirror = table;
 	say_decoding(decoding);
 	return written;
 }
@@ -278,22 +301,14 @@ note_confirmed(void)
 	pg_atomic_write_u64(&app->mirrored, version);
 }
 
-void
-mirror_serve(TimestampTz now)
+static void
+serve_registry(TimestampTz now)
 {
-	MemoryContext caller;
+	uint64 writes = pg_atomic_read_u64(&siphon_shared->registry_writes);
 	Registry *registry;
-	uint64 writes;
 
-	if (app == nullptr || MyReplicationSlot == nullptr)
+	if ((writes == writes_seen && version != 0) || now < next_write)
 		return;
-	note_confirmed();
-	writes = pg_atomic_read_u64(&siphon_shared->registry_writes);
-	/* In a transaction others' changes are being decoded. */
-	if ((writes == writes_seen && version != 0) || now < next_write || IsTransactionState())
-		return;
-
-	caller = MemoryContextSwitchTo(context);
 	registry = registry_read(app->name);
 	if (registry && registry->version == version)
 		writes_seen = writes;
@@ -310,6 +325,43 @@ mirror_serve(TimestampTz now)
 			note_confirmed();
 		}
 	}
+}
+
+static void
+serve_checkpoint(TimestampTz now)
+{
+	const SavedCheckpoint *saved = outlet_checkpoint();
+	bool decoding;
+
+	if (saved->number == checkpoint || now < next_checkpoint || !OidIsValid(mirror))
+		return;
+	next_checkpoint = now + kCheckpointInterval;
+	decoding = (MyProc->statusFlags & PROC_IN_LOGICAL_DECODING) != 0;
+	say_decoding(false);
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	MemoryContextSwitchTo(context);
+	if (mirror_write_checkpoint(mirror, app->name, saved))
+		checkpoint = saved->number;
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	say_decoding(decoding);
+}
+
+void
+mirror_serve(TimestampTz now)
+{
+	MemoryContext caller;
+
+	if (app == nullptr || MyReplicationSlot == nullptr)
+		return;
+	note_confirmed();
+	/* In a transaction others' changes are being decoded. */
+	if (IsTransactionState())
+		return;
+	caller = MemoryContextSwitchTo(context);
+	serve_registry(now);
+	serve_checkpoint(now);
 	MemoryContextSwitchTo(caller);
 	MemoryContextReset(context);
 }
@@ -437,6 +489,7 @@ siphon_mirror_main(Datum arg)
 	Oid database;
 	bool found;
 	Registry *row;
+	SavedCheckpoint saved;
 
 	pqsignal(SIGTERM, die);
 	BackgroundWorkerUnblockSignals();
@@ -449,10 +502,10 @@ siphon_mirror_main(Datum arg)
 		proc_exit(0);
 
 	session_connect(database, "siphon mirror");
-	row = read_row_alone("slot_name", name);
+	row = read_row_alone("slot_name", name, &saved);
 	if (row && row->database == database)
 	{
-		adopt(row);
+		adopt(row, &saved);
 		shared_wake_launcher();
 	}
 	else
@@ -468,7 +521,7 @@ siphon_mirror_main(Datum arg)
 
 /* The table is not the caller's to read: to be allowed to call siphon's functions is enough. */
 static Registry *
-read_row_as_superuser(const char *application)
+read_row_as_superuser(const char *application, SavedCheckpoint *saved)
 {
 	PassingRead read;
 	Registry *registry;
@@ -478,7 +531,7 @@ read_row_as_superuser(const char *application)
 	GetUserIdAndSecContext(&user, &security);
 	SetUserIdAndSecContext(BOOTSTRAP_SUPERUSERID, security | SECURITY_LOCAL_USERID_CHANGE);
 	read = passing_read_begin();
-	registry = read_row("application", application);
+	registry = read_row("application", application, saved);
 	passing_read_end(&read);
 	SetUserIdAndSecContext(user, security);
 	return registry;
@@ -487,12 +540,13 @@ read_row_as_superuser(const char *application)
 void
 mirror_refuse_on_standby(const char *application)
 {
+	SavedCheckpoint saved;
 	Registry *registry;
 
 	if (!RecoveryInProgress())
 		return;
 	registry = registry_read(application);
-	if (registry ? !registry->failover : read_row_as_superuser(application) == nullptr)
+	if (registry ? !registry->failover : read_row_as_superuser(application, &saved) == nullptr)
 		return;
 	ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					errmsg("application \"%s\" is published by the primary, and this is a standby", application),
@@ -502,20 +556,22 @@ mirror_refuse_on_standby(const char *application)
 Registry *
 mirror_adopt(const char *application)
 {
-	Registry *row = read_row_as_superuser(application);
+	SavedCheckpoint saved;
+	Registry *row = read_row_as_superuser(application, &saved);
 
-	return row && row->database == MyDatabaseId ? adopt(row) : nullptr;
+	return row && row->database == MyDatabaseId ? adopt(row, &saved) : nullptr;
 }
 
 bool
 mirror_forget(const char *application)
 {
+	SavedCheckpoint saved;
 	bool deleted;
 	Oid user;
 	int security;
 
 	/* A transaction that need not write stays one that did not. */
-	if (read_row_as_superuser(application) == nullptr)
+	if (read_row_as_superuser(application, &saved) == nullptr)
 		return false;
 	GetUserIdAndSecContext(&user, &security);
 	SetUserIdAndSecContext(BOOTSTRAP_SUPERUSERID, security | SECURITY_LOCAL_USERID_CHANGE);

@@ -5,6 +5,12 @@
  * replication brings to every standby. After a promotion the row becomes a file again, and decoding goes on from the
  * synchronized slot. Where a server has both, that which was changed last counts.
  *
+ * The row also has the checkpoint (checkpoint.h). As that changes four times a second and has to be of use only after a
+ * failover, it is written every five seconds, if it changed, and nobody waits until standbys have it. So the checkpoint
+ * of a promoted standby can be older than its slot, by that, by what replication lags, and by a transaction that was
+ * just being decoded. What follows: the publisher there does not notice the loss of messages that the stream had
+ * acknowledged only since. It never refuses for that reason a stream that has lost nothing.
+ *
  * No table of this kind exists for anybody else: the file is what Siphon works with, the row a copy that is written
  * after it, and read when a decoder starts. While a server is a standby, such applications rest there.
  */
