@@ -183,7 +183,9 @@ Lineage::check_owner(const Origin &origin) const
 					std::to_string(record_->system_identifier) + ", and this is " + std::to_string(origin.database) +
 					" of " + std::to_string(origin.system_identifier) +
 					"; give this application another name, or start this publisher with another --subject-prefix; if this "
-					"database is to publish there from now on, once with --take-over");
+					"database is to publish there from now on: start it with --take-over, or run on the server: SELECT "
+					"siphon_resync_application('" +
+					application_ + "', take_over => true)");
 }
 
 void
@@ -223,11 +225,10 @@ Lineage::check_continued(uint64_t history, uint64_t epoch, Place end) const
 bool
 Lineage::begins(const Origin &origin, Place end) const
 {
-	if (!current(origin.history) && origin.acknowledged == 0)
-	{
+	if (!current(origin.history))
 		check_owner(origin);
+	if (!current(origin.history) && origin.acknowledged == 0)
 		return true;
-	}
 	check_history(origin.history, end);
 
 	uint32_t count = std::min(origin.epoch_count, kOriginEpochs);
