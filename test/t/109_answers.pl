@@ -98,11 +98,11 @@ is_replayed($nats, $node, ['t'], 'nonsense: all is there, once');
 
 # ---- forged acknowledgements ---------------------------------------------------------------------------------------
 
-# The stream's server hangs, and dies with what it was sent and had not looked at.
+# The stream's server hangs, and dies with what it was sent and had not looked at. One with the right stream and sequence can't
+# be told from JetStream's own: docs/security.md says which rights keep readers from sending it.
 for my $forgery (
 	[ 'another stream', sub { qq({"stream":"another","seq":$_[0]}) } ],
-	[ 'another sequence', sub { '{"stream":"siphon_main","seq":' . ($_[0] + 1000) . '}' } ],
-	[ 'its stream and sequence', sub { qq({"stream":"siphon_main","seq":$_[0]}) } ])
+	[ 'another sequence', sub { '{"stream":"siphon_main","seq":' . ($_[0] + 1000) . '}' } ])
 {
 	my ($name, $answer) = @$forgery;
 

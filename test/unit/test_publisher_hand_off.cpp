@@ -824,7 +824,7 @@ TEST(HandOffTest, WithoutTrouble)
 
 TEST(HandOffTest, PublisherDies)
 {
-	run_some(10, 6, 0, 0);
+	run_some(5, 6, 0, 0);
 }
 
 TEST(HandOffTest, SnapshotsFail)
@@ -844,7 +844,7 @@ TEST(HandOffTest, DecoderRestarts)
 
 TEST(HandOffTest, DecoderRestartsAndPublisherDies)
 {
-	run_some(5, 6, 0, 0, 6);
+	run_some(4, 6, 0, 0, 6);
 }
 
 /* The new history's snapshot is there before the new history's decoder is. */
@@ -855,12 +855,12 @@ TEST(HandOffTest, HistoryBeginsBehindSnapshot)
 
 TEST(HandOffTest, HistoryBeginsBehindSnapshotAndPublisherDies)
 {
-	run_some(5, 6, 3, 2, 4, 50);
+	run_some(3, 6, 3, 2, 4, 50);
 }
 
 TEST(HandOffTest, AllTogether)
 {
-	run_some(10, 6, 3, 2, 4);
+	run_some(5, 6, 3, 2, 4);
 }
 
 TEST(HandOffTest, TableIsDropped)
@@ -870,7 +870,7 @@ TEST(HandOffTest, TableIsDropped)
 
 TEST(HandOffTest, TableIsDroppedAndAllElse)
 {
-	run_some(15, 6, 3, 2, 4, 0, true);
+	run_some(6, 6, 3, 2, 4, 0, true);
 }
 
 } // namespace
