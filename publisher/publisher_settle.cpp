@@ -73,7 +73,10 @@ Publisher::settle()
 	if (ledger_.unanswered() > 0 && now_ < settle_after_ && interruptions == interruptions_)
 		return false;
 	if (interruptions != settling_interruptions_)
+	{
 		step_ = Step::Look;
+		looked_[0] = looked_[1] = false;
+	}
 	if (step_ == Step::Look)
 		settling_interruptions_ = interruptions;
 

@@ -20,7 +20,7 @@ sub bucket
 	my $answer = $client->api('STREAM.MSG.GET.KV_siphon_main', { last_by_subj => "\$KV.siphon_main.$key" });
 
 	# There is none, or a mark that there was one.
-	return undef if $answer->{error} || $answer->{message}{hdrs};
+	return undef if $answer->{error} || decode_base64($answer->{message}{hdrs} // '') =~ /KV-Operation/;
 	return decode_json(decode_base64($answer->{message}{data}));
 }
 

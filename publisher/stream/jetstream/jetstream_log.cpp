@@ -312,10 +312,10 @@ JetStreamLog::look_on(std::string *why)
 	if (stage_ == Stage::Change)
 	{
 		/* The first time, what a publisher of another release, or the user's wishes, want changed; but not now. */
-		if (checked_)
+		if (checked_ && !change_)
 			check_usable(plan_, config_);
 		else
-			change_ = plan_change(plan_, config_);
+			change_ = plan_change(plan_, config_, !checked_);
 		checked_ = true;
 		learn_limits();
 		if (end_.place < known_)
@@ -355,6 +355,11 @@ JetStreamLog::look_on(std::string *why)
 std::optional<LogEnd>
 JetStreamLog::look(std::string *why)
 {
+	/* Of another connection nothing more comes. */
+	if (looking_interruptions_ != connection_.interruptions())
+		stage_ = Stage::Info;
+	looking_interruptions_ = connection_.interruptions();
+
 	std::optional<LogEnd> end = look_on(why);
 
 	/* What failed begins again; what is under way goes on. */
@@ -769,6 +774,11 @@ JetStreamLog::health(std::string *why)
 
 	check_usable(plan_, config);
 	config_ = config;
+	if (replicas_ == 1 && member(config, "num_replicas", 1) > 1)
+		spdlog::warn("{} has been given replicas while it is published to: compare them with siphon-publisher check "
+					 "--nats-monitor-url, as those that were behind may have refused messages",
+					 describe());
+	learn_limits();
 	health.last = member(state, "last_seq", uint64_t{0});
 	health.messages = member(state, "messages", uint64_t{0});
 	health.first = health.messages > 0 ? member(state, "first_seq", uint64_t{0}) : kNoPlace;

@@ -124,7 +124,8 @@ private:
 	size_t fences_ = 0;               /* still to be acknowledged */
 	bool fencing_ = false;
 	Clock::time_point fenced_at_{};
-	uint64_t interruptions_ = 0;
+	uint64_t interruptions_ = 0;         /* when the fences were sent */
+	uint64_t looking_interruptions_ = 0; /* when look() was called last */
 
 	std::mutex mutex_;
 	std::vector<Ack> acks_;

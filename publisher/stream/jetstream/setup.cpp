@@ -257,7 +257,7 @@ mended_subjects(const StreamPlan &plan, const json &config)
 }
 
 std::optional<StreamChange>
-plan_change(const StreamPlan &plan, const json &config)
+plan_change(const StreamPlan &plan, const json &config, bool say)
 {
 	json wanted = settings_of(plan.settings);
 	StreamChange change{config, ""};
@@ -269,7 +269,7 @@ plan_change(const StreamPlan &plan, const json &config)
 		change.what = "subjects " + taken_subjects(config).dump() + " -> " + subjects->dump();
 	}
 	check_usable(plan, change.config);
-	if (!plan.held)
+	if (say && !plan.held)
 		say_what_is_not_exact(plan, config);
 
 	wanted["retention"] = "limits";
@@ -281,8 +281,9 @@ plan_change(const StreamPlan &plan, const json &config)
 			continue;
 		if (!plan.update)
 		{
-			spdlog::warn("stream {} has {} {}, configured is {}; --update-stream changes it", plan.name, key,
-						 show(key, existing), show(key, value));
+			if (say)
+				spdlog::warn("stream {} has {} {}, configured is {}; --update-stream changes it", plan.name, key,
+							 show(key, existing), show(key, value));
 			continue;
 		}
 		change.what += (change.what.empty() ? "" : ", ") + key + " " + show(key, existing) + " -> " + show(key, value);

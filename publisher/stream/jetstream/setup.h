@@ -48,14 +48,15 @@ bool is_lossy(const nlohmann::json &config);
 
 /*
  * What to change in a stream when it is first seen: subjects that a publisher of another release did not have; with
- * plan.update, what the user's settings say. nullopt: nothing. Warns of what is left as it is. Fatal as check_usable().
+ * plan.update, what the user's settings say. nullopt: nothing. `say`: warns of what is left as it is. Fatal as
+ * check_usable().
  */
 struct StreamChange
 {
 	nlohmann::json config;
 	std::string what; /* for people */
 };
-std::optional<StreamChange> plan_change(const StreamPlan &plan, const nlohmann::json &config);
+std::optional<StreamChange> plan_change(const StreamPlan &plan, const nlohmann::json &config, bool say);
 
 /* The stream takes held changes itself, as those of releases before 1.3 did. */
 bool has_former_layout(const StreamPlan &plan, const nlohmann::json &config);

@@ -201,7 +201,7 @@ JetStreamStates::write(const std::string &key, const std::string &value, const c
 	}
 	tried_[key].insert(wanted);
 
-	std::optional<ApiReply> reply = requests_.put(subject(key), value, seen.revision, operation);
+	std::optional<ApiReply> reply = requests_.put(write_subject(key), value, seen.revision, operation);
 
 	if (reply && reply->error_code == kErrorWrongLastSequence)
 	{

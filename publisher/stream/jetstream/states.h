@@ -40,6 +40,11 @@ private:
 	bool write(const std::string &key, const std::string &value, const char *operation, std::string *why);
 	std::optional<ApiReply> last(const std::string &key);
 	std::string subject(const std::string &key) const { return "$KV." + bucket_ + "." + key; }
+	/* Where JetStream is elsewhere, what is written goes there by the prefix of its API, as all clients do it. */
+	std::string write_subject(const std::string &key) const
+	{
+		return (requests_.api_prefix() == "$JS.API." ? "" : requests_.api_prefix()) + subject(key);
+	}
 	bool not_yet(const std::optional<ApiReply> &reply, const std::string &what, std::string *why) const;
 
 	const std::string bucket_;
