@@ -5,6 +5,7 @@
 #include <atomic>
 #include <csignal>
 #include <cstring>
+#include <memory>
 
 #include "check.h"
 #include "config.h"
@@ -14,6 +15,7 @@
 #include "monitor.h"
 #include "publisher.h"
 #include "ring_directory.h"
+#include "stream/file/file_stream.h"
 #include "stream/jetstream/jetstream_stream.h"
 #include "subject.h"
 
@@ -40,8 +42,40 @@ handle_signals(Wakeup *wakeup)
 	action.sa_flags = SA_RESTART;
 	sigaction(SIGTERM, &action, nullptr);
 	sigaction(SIGINT, &action, nullptr);
-	/* A log that nobody reads any more is no reason to die. */
+	/* A log that nobody reads any more is no reason to die; nor is a file that must not become larger. */
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN);
+}
+
+/* Where the stream is, before anybody was there. */
+static std::string
+destination(const Config &config)
+{
+	return config.stream_url.empty() ? "NATS at " + nats_url_for_people(config.nats_url) : config.stream_url;
+}
+
+/* `welcome`: NATS had let us in before. */
+static std::unique_ptr<Stream>
+make_stream(const Config &config, bool welcome, Wakeup *wakeup)
+{
+	std::string root = subject_root(config.subject_prefix, config.application);
+
+	if (config.stream_url.empty())
+	{
+		StreamPlan plan{stream_name(config.application), config.application, root, config.stream, config.update_stream};
+
+		return std::make_unique<JetStream>(config.nats_url, config.nats_login, "siphon-publisher " + config.application,
+										   welcome, config.jetstream_api, plan, wakeup, &stop_requests);
+	}
+
+	FileOptions options;
+	std::string directory = parse_file_url(config.stream_url, &options);
+
+	if (config.stream.max_age || config.stream.max_bytes || config.stream.discard)
+		throw Fatal(ExitCode::Usage, "--stream " + config.stream_url +
+										 " is a directory, in which all messages stay: --stream-max-age, "
+										 "--stream-max-bytes and --stream-discard are for NATS");
+	return std::make_unique<FileStream>(directory, options, config.application, root, wakeup);
 }
 
 static int
@@ -68,12 +102,10 @@ publish(int argc, char **argv)
 
 	starting->application = config->application;
 	starting->ring_directory = config->ring_directory;
-	starting->queue = "NATS at " + nats_url_for_people(config->nats_url);
+	starting->queue = destination(*config);
 	monitor.put(starting);
 
 	RingDirectory directory(config->ring_directory, config->application);
-	StreamPlan plan{stream_name(config->application), config->application,
-					subject_root(config->subject_prefix, config->application), config->stream, config->update_stream};
 	HttpServer http(*config, &monitor);
 
 	/* NATS that shuts its door to a publisher which it had let in may open it again, and so this goes on as after a restart. */
@@ -81,9 +113,8 @@ publish(int argc, char **argv)
 	{
 		try
 		{
-			JetStream stream(config->nats_url, config->nats_login, "siphon-publisher " + config->application, welcome,
-							 config->jetstream_api, plan, &wakeup, &stop_requests);
-			Publisher publisher(*config, &directory, &stream, &wakeup, &stop_requests, &monitor);
+			std::unique_ptr<Stream> stream = make_stream(*config, welcome, &wakeup);
+			Publisher publisher(*config, &directory, stream.get(), &wakeup, &stop_requests, &monitor);
 
 			publisher.run();
 			return static_cast<int>(ExitCode::Clean);

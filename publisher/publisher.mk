@@ -29,7 +29,7 @@ publisher_sanitize = $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-poi
 publisher_compile = $(CXX) $(PUBLISHER_CXXFLAGS) -std=c++20 -pthread -Wall -Wextra -Werror -Wshadow \
 	$(publisher_sanitize) $(PUBLISHER_CPPFLAGS) -MMD -MP
 
-PUBLISHER_STREAM_SRCS = $(wildcard publisher/stream/*.cpp)
+PUBLISHER_STREAM_SRCS = $(wildcard publisher/stream/*.cpp publisher/stream/file/*.cpp)
 PUBLISHER_JETSTREAM_SRCS = publisher/jetstream_api.cpp $(wildcard publisher/stream/jetstream/*.cpp)
 # What the unit tests link: all but NATS and main().
 UNIT_PUBLISHER_SRCS = publisher/command_line.cpp publisher/compression.cpp publisher/config.cpp publisher/cursor.cpp publisher/datetime.cpp \
@@ -51,7 +51,7 @@ PUBLISHER_SRCS = publisher/main.cpp publisher/check.cpp publisher/command_line.c
 	publisher/health.cpp publisher/http_port.cpp publisher/http_server.cpp publisher/http_text.cpp publisher/metrics.cpp publisher/monitor.cpp \
 	publisher/publisher_settle.cpp publisher/publisher_status.cpp \
 	publisher/status_json.cpp $(PUBLISHER_RING_SRCS)
-TAIL_SRCS = publisher/tail.cpp publisher/command_line.cpp publisher/compression.cpp publisher/config.cpp publisher/datetime.cpp \
+TAIL_SRCS = publisher/tail.cpp publisher/tail_file.cpp publisher/stream/file/file_options.cpp publisher/stream/file/segment.cpp publisher/stream/jetstream/reader.cpp publisher/command_line.cpp publisher/compression.cpp publisher/config.cpp publisher/datetime.cpp \
 	publisher/jetstream_api.cpp publisher/stream/jetstream/requests.cpp publisher/nats_connection.cpp publisher/nats_login.cpp publisher/nkey.cpp publisher/secret_file.cpp publisher/package_assembler.cpp \
 	publisher/subject.cpp publisher/tail_json.cpp publisher/wakeup.cpp publisher/log.cpp publisher/log_json.cpp publisher/log_limit.cpp
 

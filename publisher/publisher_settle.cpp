@@ -63,7 +63,7 @@ Publisher::settle()
 	{
 		/* A connection that was lost has been logged as lost. */
 		if (!greeted_)
-			notice_.waiting("NATS, for " + stream_.describe(), now_);
+			notice_.waiting(stream_.describe(), now_);
 		retry_at_ = now_ + kRetry;
 		return false;
 	}
