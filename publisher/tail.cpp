@@ -17,7 +17,9 @@
 #include "jetstream_api.h"
 #include "nats_connection.h"
 #include "package_assembler.h"
+#include "stream/jetstream/reader.h"
 #include "subject.h"
+#include "tail_file.h"
 #include "tail_json.h"
 
 namespace siphon {
@@ -50,10 +52,13 @@ public:
 	void run();
 
 private:
+	void connect();
+	void run_on_file();
 	bool find_end();
 	bool end_is_gone(uint64_t seen);
 	void subscribe();
-	bool print(natsMsg *message);
+	bool print(const StoredMessage &message);
+	bool enough() const { return config_.count != 0 && lines_ >= config_.count; }
 	bool print_package(std::string_view payload);
 	template <typename Marker>
 	bool print_marker(const std::string &subject, std::string_view payload);
@@ -93,8 +98,12 @@ Tail::Tail(const TailConfig &config)
 		events_ = events_subject(root, config.table.substr(0, dot), config.table.substr(dot + 1), std::nullopt);
 	}
 	filter_ = config.watermarks || config.messages ? root + ".>" : events_;
+}
 
-	NatsPtr<natsOptions> options = nats_options(config.nats_url, config.nats_login, "siphon-tail " + config.application);
+void
+Tail::connect()
+{
+	NatsPtr<natsOptions> options = nats_options(config_.nats_url, config_.nats_login, "siphon-tail " + config_.application);
 
 	nats_check(natsOptions_SetErrorHandler(options.get(), ignore_error, nullptr), "error callback");
 
@@ -103,7 +112,7 @@ Tail::Tail(const TailConfig &config)
 
 	connection_.reset(nats_connect(options.get(), &failure));
 	if (!connection_ && failure.refusal())
-		throw Fatal(ExitCode::Usage, refusal_line(failure, config.nats_login, config.nats_url));
+		throw Fatal(ExitCode::Usage, refusal_line(failure, config_.nats_login, config_.nats_url));
 	if (!connection_)
 		throw Fatal(ExitCode::Unexpected, "NATS at " + servers_ + ": " + failure.why);
 	nats_check(natsConnection_JetStream(&context, connection_.get(), nullptr), "JetStream context");
@@ -163,10 +172,38 @@ Tail::subscribe()
 }
 
 void
+Tail::run_on_file()
+{
+	TailFile file(config_, filter_);
+
+	while (!stop_requested.load() && !output_gone_ && !enough())
+	{
+		std::optional<StoredMessage> message = file.next();
+
+		if (!message || output_.size() >= kOutputBuffer)
+			flush();
+		if (!message && config_.stop_at_end)
+			break;
+		if (!message)
+			usleep(kWaitMs * 1000);
+		else if (!print(*message))
+		{
+			flush();
+			throw Fatal(ExitCode::StreamRefused, "message " + std::to_string(message->place) + " of " + file.describe() +
+							" is not what a publisher writes");
+		}
+	}
+	flush();
+}
+
+void
 Tail::run()
 {
 	using Clock = std::chrono::steady_clock;
 
+	if (!config_.stream_url.empty())
+		return run_on_file();
+	connect();
 	if (!find_end())
 		return;
 	subscribe();
@@ -205,13 +242,13 @@ Tail::run()
 		if (end_ != 0 && sequence > end_)
 			break;
 		seen = sequence;
-		if (!print(raw))
+		if (!print(read_stored_message(raw, sequence)))
 		{
 			flush();
 			throw Fatal(ExitCode::StreamRefused, "message " + std::to_string(sequence) + " of stream " + stream_ +
 							" is not what a publisher writes");
 		}
-		if ((config_.count != 0 && lines_ >= config_.count) || (end_ != 0 && sequence >= end_))
+		if (enough() || (end_ != 0 && sequence >= end_))
 			break;
 		if (pending == 0 || output_.size() >= kOutputBuffer)
 			flush();
@@ -219,32 +256,23 @@ Tail::run()
 	flush();
 }
 
-static std::string_view
-header(natsMsg *message, const char *name)
-{
-	const char *value = nullptr;
-
-	return natsMsgHeader_Get(message, name, &value) == NATS_OK && value != nullptr ? value : "";
-}
-
 /* False: the message can't be read. Kinds that are not known are skipped. */
 bool
-Tail::print(natsMsg *message)
+Tail::print(const StoredMessage &message)
 {
-	std::string subject = natsMsg_GetSubject(message);
-	std::string_view kind = header(message, "Siphon-Kind");
+	const std::string &subject = message.subject;
+	const std::string &kind = message.kind;
 	bool events = subject_covers(events_, subject);
 	bool package = events && (kind == "changes" || kind == "snapshot");
 	bool marker = events && (kind == "snapshot-begin" || kind == "snapshot-end");
 	bool watermark = config_.watermarks && kind == "watermark" && subject == watermarks_;
 	bool logical = config_.messages && kind == "message";
-	std::string_view body(natsMsg_GetData(message), static_cast<size_t>(natsMsg_GetDataLength(message)));
 	std::string_view payload;
 
 	if (!package && !marker && !watermark && !logical)
 		return !kind.empty();
 
-	switch (assembler_.add(subject, header(message, "Siphon-Part"), header(message, "Siphon-Encoding"), body, &payload))
+	switch (assembler_.add(subject, message.part, message.encoding, message.body, &payload))
 	{
 		case PackageAssembler::Result::Complete:
 			break;

@@ -22,7 +22,7 @@ sub replay
 	my ($out, $err) = ('', '');
 	my @command = (
 		'siphon-tail', '--from-start', '--stop-at-end',
-		'--nats-url' => $nats->url,
+		Siphon::Replay::stream_option($nats->url),
 		'--application' => $options{application} // 'main',
 		$options{table} ? ('--table' => $options{table}) : (),
 		$options{watermarks} ? '--watermarks' : (),

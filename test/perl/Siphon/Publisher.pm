@@ -8,9 +8,10 @@ use parent 'Siphon::Process';
 
 use HTTP::Tiny;
 use JSON::PP;
+use Siphon::Replay;
 use Time::HiRes qw(sleep time);
 
-# Options: application, ring_directory, nats_url, http_listen, and arguments, a list of further ones.
+# Options: application, ring_directory, nats_url, which may be file:DIR, http_listen, and arguments, a list of further ones.
 sub new
 {
 	my ($class, %options) = @_;
@@ -26,7 +27,7 @@ sub command
 		'siphon-publisher',
 		'--application' => $self->{application},
 		'--ring-directory' => $self->{ring_directory},
-		'--nats-url' => $self->{nats_url},
+		Siphon::Replay::stream_option($self->{nats_url}),
 		'--http-listen' => $self->{http_listen},
 		@{ $self->{arguments} });
 }

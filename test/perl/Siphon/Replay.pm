@@ -140,12 +140,20 @@ sub differ
 	return;
 }
 
-# Reads an application's stream from its start to its end. Options: nats_url, application.
+# How the programs are told where a stream is: at a URL of NATS, or in file:DIR.
+sub stream_option
+{
+	my ($url) = @_;
+
+	return ($url =~ /^file:/ ? '--stream' : '--nats-url', $url);
+}
+
+# Reads an application's stream from its start to its end. Options: nats_url, which may be file:DIR; application.
 sub read_stream
 {
 	my ($self, %options) = @_;
 
-	open my $tail, '-|', 'siphon-tail', '--from-start', '--stop-at-end', '--nats-url', $options{nats_url},
+	open my $tail, '-|', 'siphon-tail', '--from-start', '--stop-at-end', stream_option($options{nats_url}),
 	  '--application', $options{application} // 'main', $self->{watermarks} ? '--watermarks' : ()
 	  or die "siphon-tail: $!";
 	while (my $line = <$tail>)
