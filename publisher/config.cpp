@@ -537,6 +537,7 @@ read_tail_config(int argc, const char *const *argv)
 				});
 	line.flag("watermarks", "Print watermarks too", &config.watermarks);
 	line.flag("messages", "Print logical messages too", &config.messages);
+	line.flag("columns", "Print a table's columns too, where they change", &config.columns);
 	add_common_options(line, "Read the stream from files in this directory, without NATS", &config);
 
 	line.group("From when, and until when");

@@ -73,6 +73,7 @@ struct TailConfig
 	bool stop_at_end = false;
 	bool watermarks = false;
 	bool messages = false;
+	bool columns = false;
 	uint64_t count = 0; /* 0: no limit */
 };
 

@@ -555,7 +555,13 @@ RingFeed::admit_watermark()
 		return true;
 	}
 	for (const HandOff::Holding &table : hand_off_.holding())
+	{
+		v1::HeldTable *entry = held.add_held();
+
 		held.add_held_tables(table.schema + "." + table.table);
+		entry->set_schema(table.schema);
+		entry->set_table(table.table);
+	}
 	/* In protobuf, what is appended is merged. */
 	record_.start(std::string(frame_.payload, header.payload_length) + held.SerializePartialAsString(),
 				  {watermark_subject(root_)},

@@ -10,6 +10,8 @@
 #include <csignal>
 #include <cstdio>
 #include <cstring>
+#include <map>
+#include <tuple>
 #include <unistd.h>
 
 #include "config.h"
@@ -44,6 +46,9 @@ ignore_error(natsConnection *, natsSubscription *, natsStatus, void *)
 {
 }
 
+/* What a table's columns are told by, and the generation that they are of. */
+using TableColumns = std::tuple<uint32_t, uint32_t, uint64_t>;
+
 class Tail
 {
 public:
@@ -59,7 +64,9 @@ private:
 	void subscribe();
 	bool print(const StoredMessage &message);
 	bool enough() const { return config_.count != 0 && lines_ >= config_.count; }
-	bool print_package(std::string_view payload);
+	bool print_package(const std::string &subject, std::string_view payload);
+	template <typename Body>
+	bool columns_changed(const std::string &subject, const Body &body);
 	template <typename Marker>
 	bool print_marker(const std::string &subject, std::string_view payload);
 	template <typename Body>
@@ -78,6 +85,7 @@ private:
 	bool output_gone_ = false;
 	PackageAssembler assembler_;
 	v1::Package package_;
+	std::map<std::string, TableColumns, std::less<>> columns_; /* printed last, by subject */
 
 	NatsPtr<natsConnection> connection_;
 	NatsPtr<jsCtx> context_;
@@ -287,7 +295,7 @@ Tail::print(const StoredMessage &message)
 	try
 	{
 		if (package)
-			return print_package(payload);
+			return print_package(subject, payload);
 		if (watermark)
 			return print_body(payload, append_watermark);
 		if (logical)
@@ -304,11 +312,33 @@ Tail::print(const StoredMessage &message)
 	}
 }
 
+/* They are to be printed, and are not those that were printed last on the subject. */
+template <typename Body>
 bool
-Tail::print_package(std::string_view payload)
+Tail::columns_changed(const std::string &subject, const Body &body)
+{
+	TableColumns columns(body.table_oid(), body.generation(), body.schema_fingerprint());
+
+	/* The end of a table has none. */
+	if (!config_.columns || body.columns_size() == 0)
+		return false;
+
+	auto [printed, is_new] = columns_.try_emplace(subject, columns);
+
+	if (!is_new && printed->second == columns)
+		return false;
+	printed->second = columns;
+	lines_++;
+	return true;
+}
+
+bool
+Tail::print_package(const std::string &subject, std::string_view payload)
 {
 	if (!package_.ParseFromArray(payload.data(), static_cast<int>(payload.size())))
 		return false;
+	if (columns_changed(subject, package_))
+		append_column_list(&output_, package_);
 	for (const v1::Event &event : package_.events())
 	{
 		if (config_.count != 0 && lines_ >= config_.count)
@@ -334,6 +364,8 @@ Tail::print_marker(const std::string &subject, std::string_view payload)
 		return false;
 	append_marker(&output_, marker, partition);
 	lines_++;
+	if (columns_changed(subject, marker))
+		append_column_list(&output_, marker, partition);
 	return true;
 }
 

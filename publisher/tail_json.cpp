@@ -320,10 +320,19 @@ append_table(std::string *out, const Body &body, uint32_t partition, std::string
 	}
 }
 
+/* One that is not known, as its number. */
+static std::string
+name_of(v1::Operation operation)
+{
+	const std::string &name = v1::Operation_Name(operation);
+
+	return name.empty() ? std::to_string(static_cast<int>(operation)) : name;
+}
+
 void
 append_event(std::string *out, const v1::Package &package, const v1::Event &event)
 {
-	append_table(out, package, package.partition(), v1::Operation_Name(event.operation()));
+	append_table(out, package, package.partition(), name_of(event.operation()));
 	append_field(out, "position", format_position(event.commit_lsn(), event.ordinal()));
 	append_field(out, "timestamp", format_timestamp(event.commit_timestamp(), true, true));
 	append_key(out, "xid");
@@ -362,7 +371,89 @@ append_watermark(std::string *out, const v1::Watermark &watermark)
 		}
 		*out += ']';
 	}
+	if (watermark.held_size() > 0)
+	{
+		append_key(out, "held");
+		*out += '[';
+		for (const v1::HeldTable &table : watermark.held())
+		{
+			*out += out->back() == '[' ? "{" : ",{";
+			append_field(out, "schema", table.schema());
+			append_field(out, "table", table.table());
+			*out += '}';
+		}
+		*out += ']';
+	}
 	*out += "}\n";
+}
+
+/* Its name without what all values of the enum begin with; one that is not known, as its number. */
+static std::string
+name_of(v1::GenerationStart start)
+{
+	static constexpr std::string_view prefix = "GENERATION_START_";
+	std::string name = v1::GenerationStart_Name(start);
+
+	return name.empty() ? std::to_string(static_cast<int>(start)) : name.substr(prefix.size());
+}
+
+static void
+append_column(std::string *out, const v1::Column &column)
+{
+	*out += out->back() == '[' ? "{" : ",{";
+	append_field(out, "name", column.name());
+	append_key(out, "attnum");
+	append_number(out, column.attnum());
+	append_field(out, "type", column.type_name());
+	append_key(out, "type_oid");
+	append_number(out, column.type_oid());
+	if (column.base_type_oid() != 0)
+		append_field(out, "base_type", column.base_type_name());
+	if (column.key())
+	{
+		append_key(out, "key");
+		*out += "true";
+	}
+	if (column.has_existing_rows())
+	{
+		append_key(out, "existing_rows");
+		append_value(out, column.existing_rows());
+	}
+	*out += '}';
+}
+
+template <typename Body>
+static void
+append_columns_of(std::string *out, const Body &body, uint32_t partition)
+{
+	append_table(out, body, partition, "COLUMNS");
+	append_key(out, "table_oid");
+	append_number(out, body.table_oid());
+	if (body.generation_start() != v1::GENERATION_START_UNSPECIFIED)
+		append_field(out, "generation_start", name_of(body.generation_start()));
+	append_key(out, "columns");
+	*out += '[';
+	for (const v1::Column &column : body.columns())
+		append_column(out, column);
+	*out += "]}\n";
+}
+
+void
+append_column_list(std::string *out, const v1::Package &package)
+{
+	append_columns_of(out, package, package.partition());
+}
+
+void
+append_column_list(std::string *out, const v1::SnapshotBegin &marker, uint32_t partition)
+{
+	append_columns_of(out, marker, partition);
+}
+
+void
+append_column_list(std::string *out, const v1::SnapshotEnd &marker, uint32_t partition)
+{
+	append_columns_of(out, marker, partition);
 }
 
 static bool

@@ -26,6 +26,11 @@ void append_message(std::string *out, const v1::Message &message);
 void append_marker(std::string *out, const v1::SnapshotBegin &marker, uint32_t partition);
 void append_marker(std::string *out, const v1::SnapshotEnd &marker, uint32_t partition);
 
+/* A table's columns, and how its generation begins: on the subject of a partition, from here on. */
+void append_column_list(std::string *out, const v1::Package &package);
+void append_column_list(std::string *out, const v1::SnapshotBegin &marker, uint32_t partition);
+void append_column_list(std::string *out, const v1::SnapshotEnd &marker, uint32_t partition);
+
 /* A value, and a string with its quotes. */
 void append_value(std::string *out, const v1::Value &value);
 void append_string(std::string *out, std::string_view text);

@@ -148,6 +148,7 @@ set_table(const RegistryTable *listed)
 	table->until = listed->until ? listed->until : PG_UINT64_MAX;
 	table->kind = listed->phase == Phase::Scanning ? siphon::FrameKind::Held : siphon::FrameKind::Changes;
 	table->generation = listed->generation;
+	table->generation_start = listed->rows ? siphon::GenerationStart::Snapshot : siphon::GenerationStart::Changes;
 	table->wanted_partitions = listed->partitions;
 	MemoryContextReset(table->settings_context);
 	table->exclude_columns = table->former_names = NIL;
@@ -263,11 +264,30 @@ put_existing_rows(WireBuffer *out, Column *column, const ExistingValue *existing
 	wire.commit();
 }
 
+/* The type that the values of a domain, or of an array of a domain, are of in the end; that of all others is their own. */
+static Oid
+base_type(Oid type, int32 *typmod)
+{
+	Oid base = getBaseTypeAndTypmod(type, typmod);
+	Oid element = get_element_type(base);
+	int32 element_typmod = -1;
+	Oid element_base = OidIsValid(element) ? getBaseTypeAndTypmod(element, &element_typmod) : element;
+	Oid array = element_base != element ? get_array_type(element_base) : InvalidOid;
+
+	/* There is none of a domain over an array. */
+	if (!OidIsValid(array))
+		return base;
+	*typmod = element_typmod;
+	return array;
+}
+
 /* One siphon.v1.Column, without existing_rows. */
 static WireBuffer
 draft_column(Form_pg_attribute attribute, bool key)
 {
 	char *type_name = format_type_with_typemod(attribute->atttypid, attribute->atttypmod);
+	int32 typmod = attribute->atttypmod;
+	Oid base = base_type(attribute->atttypid, &typmod);
 	WireBuffer column;
 
 	buffer_init(&column, 64);
@@ -280,14 +300,19 @@ draft_column(Form_pg_attribute attribute, bool key)
 		wire.commit();
 	}
 	put_utf8(&column, siphon::field::kTypeName, type_name);
-	if (key)
+	buffer_reserve(&column, 32);
 	{
-		buffer_reserve(&column, 32);
 		Wire wire(&column);
 
-		wire.varint_field(siphon::field::kKey, 1);
+		if (key)
+			wire.varint_field(siphon::field::kKey, 1);
+		wire.varint_field(siphon::field::kAttnum, static_cast<uint64>(attribute->attnum));
+		if (base != attribute->atttypid)
+			wire.varint_field(siphon::field::kBaseTypeOid, base);
 		wire.commit();
 	}
+	if (base != attribute->atttypid)
+		put_utf8(&column, siphon::field::kBaseTypeName, format_type_with_typemod(base, typmod));
 	pfree(type_name);
 	return column;
 }
@@ -381,6 +406,10 @@ build_header(Table *table, const RegistryName *called, const WireBuffer *columns
 	Wire wire(&table->header);
 	if (table->generation != 0)
 		wire.varint_field(siphon::field::kGeneration, table->generation);
+	wire.varint_field(siphon::field::kTableOid, table->relid);
+	/* What ends a table may come when its next generation, which begins otherwise, is asked for already. */
+	if (columns->size > 0)
+		wire.varint_field(siphon::field::kGenerationStart, static_cast<uint64>(table->generation_start));
 	wire.fixed64_field(siphon::field::kFingerprint, table->fingerprint);
 	wire.raw(columns->data, columns->size);
 	wire.commit();

@@ -43,6 +43,7 @@ struct Table
 	XLogRecPtr until;
 	siphon::FrameKind kind; /* of the frames that carry its packages */
 	uint32 generation;
+	siphon::GenerationStart generation_start;
 	int wanted_partitions;
 	List *exclude_columns;    /* of char *, in settings_context */
 	List *exclude_attributes; /* of int, likewise */

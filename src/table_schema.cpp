@@ -92,6 +92,7 @@ table_schema(const Table *table, Relation relation, const char *application, con
 	put_number(&out, siphon::field::kSchemaOid, RelationGetRelid(relation));
 	put_number(&out, siphon::field::kSchemaPartitions, static_cast<uint64>(table->wanted_partitions));
 	put_number(&out, siphon::field::kSchemaGeneration, table->generation);
+	put_number(&out, siphon::field::kSchemaGenerationStart, static_cast<uint64>(table->generation_start));
 	{
 		buffer_reserve(&out, 16);
 		Wire wire(&out);

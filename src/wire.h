@@ -25,8 +25,28 @@ struct WireBuffer
 
 /* Field numbers of siphon.v1. */
 namespace field {
-enum Package : uint32_t { kApplication = 1, kSchema, kTable, kPartition, kGeneration, kFingerprint, kColumns, kEvents };
-enum Column : uint32_t { kName = 1, kTypeOid, kTypeName, kKey, kExistingRows };
+enum Package : uint32_t {
+	kApplication = 1,
+	kSchema,
+	kTable,
+	kPartition,
+	kGeneration,
+	kFingerprint,
+	kColumns,
+	kEvents,
+	kTableOid = 13,
+	kGenerationStart
+};
+enum Column : uint32_t {
+	kName = 1,
+	kTypeOid,
+	kTypeName,
+	kKey,
+	kExistingRows,
+	kAttnum = 11,
+	kBaseTypeName,
+	kBaseTypeOid
+};
 enum TableSchema : uint32_t {
 	kSchemaApplication = 1,
 	kSchemaSchema,
@@ -36,7 +56,8 @@ enum TableSchema : uint32_t {
 	kSchemaGeneration,
 	kSchemaFingerprint,
 	kSchemaColumns,
-	kSchemaComment
+	kSchemaComment,
+	kSchemaGenerationStart
 };
 /* ColumnSchema begins with the fields of a Column. */
 enum ColumnSchema : uint32_t { kNullable = 6, kDefaultExpression, kGenerated, kIdentity, kColumnComment };
@@ -110,6 +131,9 @@ enum class Operation : uint8_t {
 	Detach = 7,
 	Rename = 8
 };
+
+/* siphon.v1.GenerationStart. */
+enum class GenerationStart : uint8_t { Snapshot = 1, Changes = 2 };
 
 /* Most bytes that a Value without a payload of its own takes: field tag, length, kind tag, varint. */
 constexpr size_t kSmallValueMax = 1 + 1 + 2 + 10;

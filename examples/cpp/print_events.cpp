@@ -4,8 +4,9 @@
  *   make
  *   ./print_events nats://127.0.0.1:4222 main [--stop-at-end]
  *
- * It reads with an ordered consumer, which leaves nothing behind in the stream. A consumer that applies what it reads
- * keeps positions, as ../python/copy_table.py does.
+ * It reads with an ordered consumer, which leaves nothing behind in the stream, gives each message once, and goes on by
+ * itself when NATS was away. A consumer that applies what it reads keeps positions, as ../python/copy_table.py does.
+ * Where it comes to something that it does not know it stops, as siphon.proto asks all consumers to do.
  */
 #include <cstdio>
 #include <cstring>
@@ -41,9 +42,12 @@ body_of(natsMsg *message)
 {
 	const char *data = natsMsg_GetData(message);
 	size_t length = static_cast<size_t>(natsMsg_GetDataLength(message));
+	std::string encoding = header(message, "Siphon-Encoding");
 
-	if (header(message, "Siphon-Encoding") != "zstd")
+	if (encoding == "none")
 		return std::string(data, length);
+	if (encoding != "zstd")
+		throw std::runtime_error("encoding " + encoding + " is not known to this program");
 
 	std::string body;
 	std::string piece(ZSTD_DStreamOutSize(), '\0');
@@ -108,19 +112,30 @@ private:
 	std::map<std::string, Collected> collected_;
 };
 
+/* Protobuf's own text shows a value well enough. One of a kind that was added later has none that is known here. */
+static std::string
+text_of(const wire::Value &value)
+{
+	if (value.kind_case() == wire::Value::KIND_NOT_SET)
+		throw std::runtime_error("a value is of a kind that is not known to this program");
+	return value.ShortDebugString();
+}
+
 static void
 print_event(const wire::Package &package, const wire::Event &event)
 {
+	if (event.operation() == wire::OPERATION_UNSPECIFIED || !wire::Operation_IsValid(event.operation()))
+		throw std::runtime_error("operation " + std::to_string(event.operation()) + " is not known to this program");
 	printf("%s %s.%s %016lX/%lu", wire::Operation_Name(event.operation()).c_str(), package.schema().c_str(),
 		   package.table().c_str(), static_cast<unsigned long>(event.commit_lsn()),
 		   static_cast<unsigned long>(event.ordinal()));
-	/* Values are in the order of columns. Protobuf's own text shows them well enough. */
+	/* Values are in the order of columns. */
 	for (int i = 0; i < event.values_size() && i < package.columns_size(); i++)
-		printf(" %s={%s}", package.columns(i).name().c_str(), event.values(i).ShortDebugString().c_str());
+		printf(" %s={%s}", package.columns(i).name().c_str(), text_of(event.values(i)).c_str());
 	if (event.old_values_size() > 0)
 		printf(" old");
 	for (const wire::Value &value : event.old_values())
-		printf(" {%s}", value.ShortDebugString().c_str());
+		printf(" {%s}", text_of(value).c_str());
 	printf("\n");
 }
 
@@ -168,18 +183,27 @@ print_stream(natsConnection *connection, const std::string &application, bool st
 		jsMsgMetaData *data = nullptr;
 		natsStatus status = natsSubscription_NextMsg(&message, subscription, 1000);
 
-		if (status == NATS_TIMEOUT)
+		/* A heartbeat is missed while NATS is away; the consumer goes on when it is back. */
+		if (status == NATS_TIMEOUT || status == NATS_MISSED_HEARTBEAT)
 		{
 			fflush(stdout);
-			if (stop_at_end)
+			if (stop_at_end && status == NATS_TIMEOUT)
 				break;
 			continue;
 		}
 		must(status, "reading");
 		must(natsMsg_GetMetaData(&data, message), "metadata");
 		pending = data->NumPending;
+		uint64_t sequence = data->Sequence.Stream;
 		jsMsgMetaData_Destroy(data);
-		print_message(message, &parts);
+		try
+		{
+			print_message(message, &parts);
+		}
+		catch (const std::exception &error)
+		{
+			throw std::runtime_error("message " + std::to_string(sequence) + ": " + error.what());
+		}
 		natsMsg_Destroy(message);
 	}
 	natsSubscription_Destroy(subscription);

@@ -1,5 +1,6 @@
 // Prints transactions as a whole: collects their events by commit LSN, from whatever subjects they come on, until a watermark
-// says that nothing is missing. Rows of snapshots are no transactions, and are counted only.
+// says that nothing is missing. Rows of snapshots are no transactions, and are counted only. Where it comes to something that
+// it does not know it stops, as siphon.proto asks all consumers to do.
 //
 //	protoc --proto_path=../../proto --go_out=. --go_opt=Msiphon.proto=siphon.example/transactions/wire \
 //		--go_opt=module=siphon.example/transactions siphon.proto
@@ -33,6 +34,7 @@ type change struct {
 
 // What is read, and not yet known to be complete.
 type reader struct {
+	held         string // what subjects of the publisher's own begin with
 	decoder      *zstd.Decoder
 	parts        map[string][][]byte // by subject
 	transactions map[uint64][]change // by commit LSN
@@ -42,11 +44,15 @@ type reader struct {
 // body puts together what was larger than a message may be. nil: it is not complete yet.
 func (r *reader) body(message jetstream.Msg) ([]byte, error) {
 	body := message.Data()
-	if message.Headers().Get("Siphon-Encoding") == "zstd" {
+	switch encoding := message.Headers().Get("Siphon-Encoding"); encoding {
+	case "none":
+	case "zstd":
 		var err error
 		if body, err = r.decoder.DecodeAll(body, []byte{}); err != nil {
 			return nil, err
 		}
+	default:
+		return nil, fmt.Errorf("encoding %s is not known to this program", encoding)
 	}
 	number, total := 1, 1
 	if part := message.Headers().Get("Siphon-Part"); part != "" {
@@ -72,11 +78,16 @@ func (r *reader) body(message jetstream.Msg) ([]byte, error) {
 
 func (r *reader) read(message jetstream.Msg) error {
 	kind := message.Headers().Get("Siphon-Kind")
+	if kind == "history" {
+		// What comes does not continue what came: what is not complete by now never will be.
+		r.transactions = map[uint64][]change{}
+		return nil
+	}
 	if kind != "changes" && kind != "snapshot" && kind != "watermark" {
 		return nil // markers, messages, and kinds that are not known
 	}
-	if strings.Contains(message.Subject(), ".held.") {
-		return nil // changes on their way: they come behind their table's snapshot
+	if strings.HasPrefix(message.Subject(), r.held) {
+		return nil // of an earlier publisher, changes on their way: they come behind their table's snapshot
 	}
 	body, err := r.body(message)
 	if body == nil || err != nil {
@@ -95,6 +106,16 @@ func (r *reader) read(message jetstream.Msg) error {
 		return err
 	}
 	for _, event := range pack.Events {
+		if _, known := wire.Operation_name[int32(event.Operation)]; !known || event.Operation == wire.Operation_OPERATION_UNSPECIFIED {
+			return fmt.Errorf("operation %d is not known to this program", event.Operation)
+		}
+		for _, values := range [][]*wire.Value{event.Values, event.OldValues} {
+			for _, value := range values {
+				if value.Kind == nil {
+					return errors.New("a value is of a kind that is not known to this program")
+				}
+			}
+		}
 		if event.Operation == wire.Operation_SNAPSHOT {
 			r.rows++
 			continue
@@ -153,7 +174,7 @@ func run(url, application string, stopAtEnd bool) error {
 	if err != nil {
 		return err
 	}
-	r := &reader{decoder: decoder, parts: map[string][][]byte{}, transactions: map[uint64][]change{}}
+	r := &reader{held: "siphon." + application + ".held.", decoder: decoder, parts: map[string][][]byte{}, transactions: map[uint64][]change{}}
 	for {
 		message, err := consumer.Next(jetstream.FetchMaxWait(time.Second))
 		if errors.Is(err, nats.ErrTimeout) {

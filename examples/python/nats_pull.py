@@ -6,6 +6,7 @@ take this module's place.
 
 import json
 import socket
+import ssl
 import urllib.parse
 
 INBOX = "_INBOX.siphon-example"
@@ -25,11 +26,18 @@ class Message:
 
 
 class Connection:
-    def __init__(self, url):
+    def __init__(self, url, ca=None, cert=None, key=None):
+        """TLS if the URL is tls://, a certificate is given, or the server asks for it, which it says in plain text first."""
         where = urllib.parse.urlparse(url)
         self.socket = socket.create_connection((where.hostname, where.port or 4222))
         self.input = self.socket.makefile("rb")
-        self._line()  # INFO
+        info = json.loads(self._line()[1])
+        if where.scheme == "tls" or ca or cert or info.get("tls_required"):
+            context = ssl.create_default_context(cafile=ca)
+            if cert:
+                context.load_cert_chain(cert, key)
+            self.socket = context.wrap_socket(self.socket, server_hostname=where.hostname)
+            self.input = self.socket.makefile("rb")
         options = {"verbose": False, "headers": True, "lang": "python", "version": "1"}
         if where.username:
             options |= {"user": where.username, "pass": where.password or ""}
@@ -47,6 +55,8 @@ class Connection:
                 raise ConnectionError("NATS closed the connection")
             if line.startswith(b"-ERR"):
                 raise ConnectionError("NATS: " + line.decode().strip())
+            if line.startswith(b"INFO"):
+                return line.decode().split(maxsplit=1)
             if not line.startswith(b"PING"):
                 return line.decode().split()
             self._send(b"PONG\r\n")
@@ -90,7 +100,10 @@ class Connection:
 
 
 def read_stream(connection, stream, subject, sequence, batch=256):
-    """Messages of a stream from a sequence on, in order, for ever: None where all that there is was read."""
+    """Messages of a stream from a sequence on, in order, for ever, as pairs of sequence and message. With None for a message:
+    what the subject has up to that sequence was read.
+
+    No message is acknowledged, and none comes twice or behind a later one: who reads keeps its own progress."""
     consumer = connection.api(
         f"CONSUMER.CREATE.{stream}",
         {
@@ -106,7 +119,12 @@ def read_stream(connection, stream, subject, sequence, batch=256):
         },
     )["name"]
     expected = 1
+    dry = True
     while True:
+        if dry:
+            # Asked for before we look for more: what is there by then comes before the time is over.
+            last = connection.api(f"STREAM.INFO.{stream}")["state"]["last_seq"]
+            dry = False
         connection.requests += 1
         inbox = f"{INBOX}.{connection.requests}"
         request = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"
@@ -116,7 +134,8 @@ def read_stream(connection, stream, subject, sequence, batch=256):
             message = connection.receive()
             status = message.headers.get("Status")
             if status in ("404", "408"):  # the time is over, and there are no more
-                yield None
+                yield last, None
+                dry = True
                 break
             if status == "100":  # a heartbeat
                 continue
@@ -127,4 +146,4 @@ def read_stream(connection, stream, subject, sequence, batch=256):
                 raise ConnectionError("a message was lost on its way")
             expected += 1
             left -= 1
-            yield message
+            yield message.sequence, message

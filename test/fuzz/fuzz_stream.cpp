@@ -57,9 +57,27 @@ parse(Body *body, std::string_view payload)
 	return body->ParseFromArray(payload.data(), static_cast<int>(payload.size()));
 }
 
+template <typename... Body>
+void
+print_columns(const Body &...body)
+{
+	std::string line;
+
+	try
+	{
+		append_column_list(&line, body...);
+	}
+	catch (const std::runtime_error &)
+	{
+		return; /* a value that can't be printed */
+	}
+	require_lines(line);
+}
+
 void
 print_package(const v1::Package &package)
 {
+	print_columns(package);
 	for (const v1::Event &event : package.events())
 	{
 		std::string line;
@@ -95,11 +113,13 @@ print_payload(uint8_t kind, std::string_view payload)
 		case kBegin:
 			if (!parse(&begin, payload))
 				return;
+			print_columns(begin, 3);
 			append_marker(&line, begin, 3);
 			break;
 		case kEnd:
 			if (!parse(&end, payload))
 				return;
+			print_columns(end, 3);
 			try
 			{
 				append_marker(&line, end, 3);

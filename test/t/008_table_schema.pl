@@ -55,21 +55,41 @@ wait_for_tables($node);
 my $schema = bucket('public.t.schema');
 my $oid = $node->safe_psql('postgres', "SELECT 't'::regclass::oid");
 
-is(join(' ', @$schema{qw(application_identifier schema table oid partitions comment)}), "main public t $oid 3 what it is for",
-	'the table is there when its rows are');
+is(join(' ', @$schema{qw(application_identifier schema table oid partitions comment generation_start)}),
+	"main public t $oid 3 what it is for GENERATION_START_SNAPSHOT", 'the table is there when its rows are');
 is(join(' ', map { $_->{name} } @{ $schema->{columns} }), 'a b c d e', 'its columns are, but for what is excluded');
 is_deeply(
 	column($schema, 'a'),
-	{ name => 'a', type_oid => 20, type_name => 'bigint', key => JSON::PP::true, identity => JSON::PP::true },
+	{ name => 'a', attnum => 1, type_oid => 20, type_name => 'bigint', key => JSON::PP::true, identity => JSON::PP::true },
 	'an identity column of the key');
 is_deeply(column($schema, 'b'),
-	{ name => 'b', type_oid => 1700, type_name => 'numeric(10,2)', key => JSON::PP::true, default_expression => '1.5' }, 'a constant default');
+	{ name => 'b', attnum => 2, type_oid => 1700, type_name => 'numeric(10,2)', key => JSON::PP::true, default_expression => '1.5' }, 'a constant default');
 is_deeply(column($schema, 'c'),
-	{ name => 'c', type_oid => 1184, type_name => 'timestamp with time zone', nullable => JSON::PP::true, default_expression => 'now()' },
+	{ name => 'c', attnum => 3, type_oid => 1184, type_name => 'timestamp with time zone', nullable => JSON::PP::true, default_expression => 'now()' },
 	'a default that is a function');
 is(column($schema, 'd')->{comment}, "text: \x{f6}\x{e4}\x{fc}", 'a comment');
 is_deeply(column($schema, 'e'),
-	{ name => 'e', type_oid => 23, type_name => 'integer', nullable => JSON::PP::true, generated => JSON::PP::true }, 'a generated column');
+	{ name => 'e', attnum => 5, type_oid => 23, type_name => 'integer', nullable => JSON::PP::true, generated => JSON::PP::true }, 'a generated column');
+
+# What the values of domains are in the end, and of arrays of them.
+$node->safe_psql(
+	'postgres', q{
+	CREATE DOMAIN price AS numeric(10,2);
+	CREATE DOMAIN net_price AS price CHECK (VALUE > 0);
+	CREATE DOMAIN prices AS price[];
+	CREATE DOMAIN matrix AS int[];
+	CREATE TABLE domains (id int PRIMARY KEY, a net_price, b price[], c prices, d matrix, e matrix[], f numeric(8,3)[])});
+add_table($node, 'domains');
+$node->safe_psql('postgres', 'INSERT INTO domains VALUES (1)');
+wait_confirmed($node);
+my $domains = bucket('public.domains.schema');
+my $types = $node->safe_psql('postgres', q{SELECT 'numeric'::regtype::oid || ' ' || 'numeric[]'::regtype::oid || ' ' || 'int[]'::regtype::oid});
+my ($numeric, $numerics, $ints) = split / /, $types;
+is_deeply(
+	[ map { $_->{base_type_name} ? "$_->{name}: $_->{type_name} $_->{base_type_name} $_->{base_type_oid}" : () } @{ $domains->{columns} } ],
+	[ "a: public.net_price numeric(10,2) $numeric", "b: public.price[] numeric(10,2)[] $numerics", "c: public.prices numeric(10,2)[] $numerics", "d: public.matrix integer[] $ints" ],
+	'what the values of domains are');
+is($domains->{generation_start}, 'GENERATION_START_CHANGES', 'a table without its rows');
 
 # The fingerprint changes exactly when the columns of packages do; what else changes is there all the same. No row changes.
 my $fingerprint = $schema->{schema_fingerprint};
@@ -87,6 +107,7 @@ for my $sql (
 	'ALTER TABLE t RENAME COLUMN d TO dd',
 	'ALTER TABLE t ALTER f TYPE bigint',
 	'ALTER TABLE t ALTER b TYPE numeric(12,2)',
+	'ALTER TABLE t DROP COLUMN f, ADD COLUMN f bigint DEFAULT 5',
 	'ALTER TABLE t DROP COLUMN f',
 	'ALTER TABLE t DROP CONSTRAINT t_pkey, ADD PRIMARY KEY (a)')
 {
@@ -96,6 +117,10 @@ for my $sql (
 	$seen{$now} = $sql;
 	is_deeply(column(bucket('public.t.schema'), 'f')->{existing_rows}, { integer => '5' }, 'with the value of the rows that are there') if $sql =~ /ADD COLUMN f/;
 }
+is_deeply(
+	[ map { "$_->{name} $_->{attnum}" } @{ bucket('public.t.schema')->{columns} } ],
+	[ 'a 1', 'b 2', 'c 3', 'dd 4', 'e 5' ],
+	'a column that was renamed has its number, and one that was dropped leaves its behind');
 
 # Of an array, and of a partitioned table, whose leaves alone have the value, in other places.
 $node->safe_psql(
@@ -133,6 +158,7 @@ for my $sql ('', 'VACUUM FULL root_0; ALTER TABLE root ALTER number SET DEFAULT 
 		[ undef, undef, { string => 'was here' }, undef, { integer => '7' } ],
 		"values of the rows that are there, of a partitioned table: $sql");
 }
+is_deeply([ map { $_->{attnum} } @{ $schema->{columns} } ], [ 2 .. 6 ], 'columns have the numbers that the root gives them');
 $node->safe_psql('postgres', "SELECT siphon_remove_table('root')");
 
 # Under its new name, with the OID that tells that it is the same.

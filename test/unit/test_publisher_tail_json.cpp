@@ -243,6 +243,64 @@ TEST_F(TailLine, SnapshotRow)
 						  ",\"columns\":{\"title\":null,\"id\":12}}\n");
 }
 
+TEST_F(TailLine, UnknownOperation)
+{
+	event.set_operation(static_cast<v1::Operation>(99));
+	EXPECT_EQ(line(), head + "\"operation\":\"99\"" + middle + "}\n");
+}
+
+TEST_F(TailLine, Columns)
+{
+	std::string out;
+
+	package.set_table_oid(16384);
+	package.set_generation(3);
+	package.set_generation_start(v1::GENERATION_START_CHANGES);
+	package.clear_columns();
+	v1::Column *column = package.add_columns();
+	column->set_name("id");
+	column->set_attnum(2);
+	column->set_type_name("price");
+	column->set_type_oid(16390);
+	column->set_base_type_name("numeric(10,2)");
+	column->set_base_type_oid(1700);
+	column->set_key(true);
+	column = package.add_columns();
+	column->set_name("tags");
+	column->set_attnum(5);
+	column->set_type_name("integer[]");
+	column->set_type_oid(1007);
+	column->mutable_existing_rows()->mutable_list()->add_values()->set_integer(1);
+
+	const std::string columns =
+		"\"columns\":[{\"name\":\"id\",\"attnum\":2,\"type\":\"price\",\"type_oid\":16390,"
+		"\"base_type\":\"numeric(10,2)\",\"key\":true},"
+		"{\"name\":\"tags\",\"attnum\":5,\"type\":\"integer[]\",\"type_oid\":1007,\"existing_rows\":[1]}]}\n";
+
+	append_column_list(&out, package);
+	EXPECT_EQ(out, head + "\"operation\":\"COLUMNS\",\"generation\":3,\"table_oid\":16384,"
+						  "\"generation_start\":\"CHANGES\"," + columns);
+
+	/* Of an earlier decoder. */
+	out.clear();
+	package.clear_generation_start();
+	append_column_list(&out, package);
+	EXPECT_EQ(out, head + "\"operation\":\"COLUMNS\",\"generation\":3,\"table_oid\":16384," + columns);
+
+	/* Of a marker, on the subject of a partition. */
+	v1::SnapshotBegin begin;
+
+	begin.set_application_identifier("main");
+	begin.set_schema("public");
+	begin.set_table("issues");
+	begin.set_partitions(8);
+	begin.set_generation_start(v1::GENERATION_START_SNAPSHOT);
+	out.clear();
+	append_column_list(&out, begin, 7);
+	EXPECT_EQ(out, "{\"application\":\"main\",\"schema\":\"public\",\"table\":\"issues\",\"partition\":7,"
+				   "\"operation\":\"COLUMNS\",\"table_oid\":0,\"generation_start\":\"SNAPSHOT\",\"columns\":[]}\n");
+}
+
 TEST_F(TailLine, ValuesMustFitTheColumns)
 {
 	event.set_operation(v1::INSERT);
@@ -277,6 +335,24 @@ TEST(TailJsonWatermark, NamesHeldTables)
 	watermark.add_held_tables("public.b");
 	append_watermark(&out, watermark);
 	EXPECT_NE(out.find(",\"held_tables\":[\"public.a\",\"public.b\"]}\n"), std::string::npos) << out;
+}
+
+TEST(TailJsonWatermark, NamesHeldTablesPartByPart)
+{
+	v1::Watermark watermark;
+	std::string out;
+
+	for (const auto &[schema, table] : {std::pair("a.b", "c"), std::pair("a", "b.c")})
+	{
+		watermark.add_held_tables(std::string(schema) + "." + table);
+		watermark.add_held()->set_schema(schema);
+		watermark.mutable_held()->rbegin()->set_table(table);
+	}
+	append_watermark(&out, watermark);
+	EXPECT_NE(out.find(",\"held_tables\":[\"a.b.c\",\"a.b.c\"],"
+					   "\"held\":[{\"schema\":\"a.b\",\"table\":\"c\"},{\"schema\":\"a\",\"table\":\"b.c\"}]}\n"),
+			  std::string::npos)
+		<< out;
 }
 
 TEST(TailJsonMessage, Lines)

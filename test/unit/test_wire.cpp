@@ -14,6 +14,7 @@
 #include <string>
 #include <vector>
 
+using siphon::GenerationStart;
 using siphon::Operation;
 using siphon::ValueKind;
 using siphon::Wire;
@@ -245,6 +246,7 @@ TEST(Wire, PackageAndWatermark)
 		wire.varint_field(siphon::field::kTypeOid, 20);
 		wire.string_field(siphon::field::kTypeName, "bigint");
 		wire.varint_field(siphon::field::kKey, 1);
+		wire.varint_field(siphon::field::kAttnum, 7);
 		wire.commit();
 	}
 	{
@@ -253,6 +255,7 @@ TEST(Wire, PackageAndWatermark)
 		wire.string_field(siphon::field::kSchema, "public");
 		wire.string_field(siphon::field::kTable, "issues");
 		wire.varint_field(siphon::field::kPartition, 3);
+		wire.varint_field(siphon::field::kTableOid, 4294967295U);
 		wire.fixed64_field(siphon::field::kFingerprint, 0xFEDCBA9876543210);
 		wire.bytes_field(siphon::field::kColumns, column.data, column.size);
 		wire.bytes_field(siphon::field::kEvents, "", 0);
@@ -263,12 +266,14 @@ TEST(Wire, PackageAndWatermark)
 	EXPECT_EQ(package.schema(), "public");
 	EXPECT_EQ(package.table(), "issues");
 	EXPECT_EQ(package.partition(), 3U);
+	EXPECT_EQ(package.table_oid(), 4294967295U);
 	EXPECT_EQ(package.schema_fingerprint(), 0xFEDCBA9876543210U);
 	ASSERT_EQ(package.columns_size(), 1);
 	EXPECT_EQ(package.columns(0).name(), "id");
 	EXPECT_EQ(package.columns(0).type_oid(), 20U);
 	EXPECT_EQ(package.columns(0).type_name(), "bigint");
 	EXPECT_TRUE(package.columns(0).key());
+	EXPECT_EQ(package.columns(0).attnum(), 7U);
 	EXPECT_EQ(package.events_size(), 1);
 
 	TestBuffer mark(64);
@@ -281,6 +286,80 @@ TEST(Wire, PackageAndWatermark)
 	EXPECT_EQ(watermark.application_identifier(), "main");
 	EXPECT_EQ(watermark.commit_lsn(), 77U);
 	EXPECT_EQ(watermark.commit_timestamp(), 1);
+}
+
+/* What a package begins with is written into both markers, and a column into the schema, as it is. */
+TEST(Wire, SharedFields)
+{
+	TestBuffer column(64);
+	TestBuffer header(256);
+
+	{
+		Wire wire(&column);
+		wire.string_field(siphon::field::kName, "id");
+		wire.varint_field(siphon::field::kTypeOid, 20);
+		wire.string_field(siphon::field::kTypeName, "bigint");
+		wire.varint_field(siphon::field::kKey, 1);
+		wire.varint_field(siphon::field::kAttnum, 7);
+		wire.bytes_field(siphon::field::kExistingRows, "\x10\x02", 2);
+		wire.string_field(siphon::field::kBaseTypeName, "numeric(10,2)");
+		wire.varint_field(siphon::field::kBaseTypeOid, 1700);
+		wire.commit();
+	}
+	{
+		Wire wire(&header);
+		wire.string_field(siphon::field::kApplication, "main");
+		wire.string_field(siphon::field::kSchema, "public");
+		wire.string_field(siphon::field::kTable, "issues");
+		wire.varint_field(siphon::field::kGeneration, 5);
+		wire.varint_field(siphon::field::kTableOid, 16384);
+		wire.varint_field(siphon::field::kGenerationStart, static_cast<uint64_t>(GenerationStart::Changes));
+		wire.fixed64_field(siphon::field::kFingerprint, 9);
+		wire.bytes_field(siphon::field::kColumns, column.data, column.size);
+		wire.commit();
+	}
+
+	siphon::v1::Package package;
+	siphon::v1::SnapshotBegin begin;
+	siphon::v1::SnapshotEnd end;
+	siphon::v1::ColumnSchema schema;
+	auto same = [](const auto &marker) {
+		EXPECT_EQ(marker.application_identifier(), "main");
+		EXPECT_EQ(marker.schema(), "public");
+		EXPECT_EQ(marker.table(), "issues");
+		EXPECT_EQ(marker.generation(), 5U);
+		EXPECT_EQ(marker.table_oid(), 16384U);
+		EXPECT_EQ(marker.schema_fingerprint(), 9U);
+		ASSERT_EQ(marker.columns_size(), 1);
+		EXPECT_EQ(marker.columns(0).attnum(), 7U);
+		EXPECT_EQ(marker.columns(0).existing_rows().integer(), 1);
+		EXPECT_EQ(marker.columns(0).base_type_name(), "numeric(10,2)");
+		EXPECT_EQ(marker.columns(0).base_type_oid(), 1700U);
+		EXPECT_EQ(marker.generation_start(), siphon::v1::GENERATION_START_CHANGES);
+	};
+
+	ASSERT_TRUE(package.ParseFromString(header.text()));
+	ASSERT_TRUE(begin.ParseFromString(header.text()));
+	ASSERT_TRUE(end.ParseFromString(header.text()));
+	same(package);
+	same(begin);
+	same(end);
+	EXPECT_EQ(begin.ByteSizeLong(), header.size) << "a marker has unknown fields";
+	EXPECT_EQ(end.ByteSizeLong(), header.size) << "a marker has unknown fields";
+	EXPECT_EQ(end.xmin() + end.xmax() + end.snapshot_lsn(), 0U) << "a field of a package is another one of the marker";
+
+	ASSERT_TRUE(schema.ParseFromString(column.text()));
+	EXPECT_EQ(schema.ByteSizeLong(), column.size) << "a column of the schema has unknown fields";
+	EXPECT_EQ(schema.name() + schema.type_name(), "idbigint");
+	EXPECT_EQ(schema.type_oid(), 20U);
+	EXPECT_TRUE(schema.key());
+	EXPECT_EQ(schema.attnum(), 7U);
+	EXPECT_EQ(schema.existing_rows().integer(), 1);
+	EXPECT_EQ(schema.base_type_name(), "numeric(10,2)");
+	EXPECT_EQ(schema.base_type_oid(), 1700U);
+	EXPECT_FALSE(schema.nullable() || schema.generated() || schema.identity());
+	EXPECT_EQ(static_cast<int>(GenerationStart::Snapshot), siphon::v1::GENERATION_START_SNAPSHOT);
+	EXPECT_EQ(static_cast<int>(siphon::field::kSchemaGenerationStart), siphon::v1::TableSchema::kGenerationStartFieldNumber);
 }
 
 TEST(Wire, Message)

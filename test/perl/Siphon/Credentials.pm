@@ -44,8 +44,9 @@ sub make_authority
 	my ($name) = @_;
 	my %authority = (cert => directory() . "/$name.pem", key => directory() . "/$name.key");
 
+	# Python asks for what it may be used for.
 	openssl(qw(req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2), '-subj' => "/CN=$name",
-		'-keyout' => $authority{key}, '-out' => $authority{cert});
+		'-addext' => 'keyUsage = critical, keyCertSign, cRLSign', '-keyout' => $authority{key}, '-out' => $authority{cert});
 	return \%authority;
 }
 

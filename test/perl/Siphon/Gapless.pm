@@ -47,9 +47,9 @@ sub take_watermark
 # Of what comes again, this is not called.
 sub insert
 {
-	my ($self, $table, $partition, $columns, $say, $operation, $at) = @_;
+	my ($self, $table, $partition, $part, $columns, $say, $operation, $at) = @_;
 
-	$self->SUPER::insert($table, $partition, $columns, $say, $operation, $at);
+	$self->SUPER::insert($table, $partition, $part, $columns, $say, $operation, $at);
 	return if $table->{title} ne $self->{gapless};
 
 	my ($writer) = $columns =~ /"writer":(\d+)/ or return;

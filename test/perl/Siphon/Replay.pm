@@ -20,6 +20,8 @@ $LIST = qr/\[(?:[^\[\]"]++|$STRING|(??{ $LIST }))*+\]/;
 my $VALUE = qr/(?:$STRING|$LIST|[^,}]++)/;
 my $HEAD = qr/^\{"application":$STRING,"schema":($STRING),"table":($STRING),(?:"partition":(\d+),)?"operation":"([A-Z-]+)"(?:,"generation":(\d+))?/;
 my $PLACE = qr/\G,"position":"([0-9A-F]{16})\/(\d+)","timestamp":$STRING,"xid":\d+/;
+# One of a table's columns: name, number, whether it is part of the key, and what rows have that are older than it.
+my $COLUMN = qr/\{"name":($STRING),"attnum":(\d+),"type":$STRING,"type_oid":\d+(?:,"base_type":$STRING)?(,"key":true)?(?:,"existing_rows":($VALUE))?\}/;
 
 # A row's place in memory: where it stands in the file, and its partition.
 my $PARTITIONS = 1024;
@@ -52,7 +54,15 @@ sub new
 sub in_object
 {
 	my ($name) = @_;
-	my $quoted = quotemeta json_string($name);
+
+	return after_name(json_string($name));
+}
+
+# The same, for a name that is JSON already.
+sub after_name
+{
+	my ($json) = @_;
+	my $quoted = quotemeta $json;
 
 	return qr/[{,]$quoted:($VALUE)/;
 }
@@ -84,7 +94,8 @@ sub add_table
 			'name', (SELECT pg_catalog.format('%I.%I', $schema_literal, $table_literal)),
 			'columns', (SELECT pg_catalog.json_agg(pg_catalog.json_build_array(attname, pg_catalog.quote_ident(attname),
 							pg_catalog.format_type(atttypid, atttypmod),
-							(SELECT typdelim FROM pg_catalog.pg_type e WHERE e.oid = coalesce(d.typelem, y.typelem))) ORDER BY attnum)
+							(SELECT typdelim FROM pg_catalog.pg_type e WHERE e.oid = coalesce(d.typelem, y.typelem)), attnum,
+							(attmissingval::pg_catalog.text::pg_catalog.text[])[1]) ORDER BY attnum)
 						  FROM pg_catalog.pg_attribute
 						  JOIN pg_catalog.pg_type y ON y.oid = atttypid
 						  LEFT JOIN pg_catalog.pg_type d ON d.oid = y.typbasetype
@@ -153,7 +164,7 @@ sub read_stream
 {
 	my ($self, %options) = @_;
 
-	open my $tail, '-|', 'siphon-tail', '--from-start', '--stop-at-end', stream_option($options{nats_url}),
+	open my $tail, '-|', 'siphon-tail', '--from-start', '--stop-at-end', '--columns', stream_option($options{nats_url}),
 	  '--application', $options{application} // 'main', $self->{watermarks} ? '--watermarks' : ()
 	  or die "siphon-tail: $!";
 	while (my $line = <$tail>)
@@ -179,7 +190,7 @@ sub take
 	# Left over from a snapshot that failed, or from when the table had more partitions.
 	return $self->{count}{old}++
 	  if $generation < $part->{generation} || ($partition >= $table->{partitions} && $generation <= $table->{generation});
-	$self->{count}{$operation}++;
+	$self->{count}{$operation}++ unless $operation eq 'COLUMNS';
 	$part->{name} = $name if $generation > $part->{generation};
 	return $self->begin($table, $partition, $part, $generation, $line, $say) if $operation eq 'SNAPSHOT-BEGIN';
 	if ($generation > $part->{generation})
@@ -187,14 +198,16 @@ sub take
 		# The table was added without its rows. Or else this is the end of a snapshot that failed, of which the stream
 		# has lost the beginning: what does not fit then counts for nothing as soon as another begins.
 		$part->{doubts} //= [] if $part->{generation} == 0;
-		$say->("$operation of generation $generation, which has not begun") if $operation =~ /^SNAPSHOT/;
+		$say->("$operation of generation $generation, which has not begun")
+		  if $operation =~ /^SNAPSHOT/ || $line =~ /^[^\[]*,"generation_start":"SNAPSHOT"/;
 		$part->{generation} = $generation;
-		delete $part->{counted};
+		delete @$part{qw(counted columns find)};
 		@$part{ 'lsn', 'ordinal' } = ('', 0);
 		$self->empty($table, $partition);
 		$table->{partitions} = $PARTITIONS if $generation > $table->{generation};
 	}
 	return end($part, $line, $say) if $operation eq 'SNAPSHOT-END';
+	return $self->take_columns($table, $partition, $part, $line, $say) if $operation eq 'COLUMNS';
 
 	return $say->("a line that siphon-tail does not print: $line") unless $line =~ /$PLACE/gc;
 	my ($lsn, $ordinal, $at) = ($1, $2, "$1/$2");
@@ -224,10 +237,10 @@ sub take
 
 	if ($operation eq 'SNAPSHOT' || $operation eq 'INSERT')
 	{
-		return $self->insert($table, $partition, $columns, $say, $operation, $at);
+		return $self->insert($table, $partition, $part, $columns, $say, $operation, $at);
 	}
 
-	my $gone = $self->take_away($table, $partition, $old // $columns, $say, $operation, $at);
+	my $gone = $self->take_away($table, $partition, $part, $old // $columns, $say, $operation, $at);
 
 	if (defined $gone)
 	{
@@ -235,14 +248,76 @@ sub take
 
 		# The key alone is what the row was found by.
 		$self->check_old($row //= $self->row($gone), $old, $say, $at)
-		  if defined $old && fields($old) > 2 * @{ $table->{key} };
+		  if defined $old && fields($old) > 2 * @{ $part->{find} // $table->{find} };
 		if ($operation eq 'UPDATE')
 		{
 			$self->check_counter($row //= $self->row($gone), $columns, $say, $at) if $self->{find_counter};
 			$columns = with_unchanged($columns, $row // $self->row($gone), $unchanged) if defined $unchanged;
 		}
 	}
-	$self->insert($table, $partition, $columns, $say, $operation, $at) if $operation eq 'UPDATE';
+	$self->insert($table, $partition, $part, $columns, $say, $operation, $at) if $operation eq 'UPDATE';
+	return;
+}
+
+# What a table's columns are from here on. The number tells which is which: rows keep the values of those that were there,
+# whatever they were called, and of a column that is new have what it says of them. By the key that they have now, rows are
+# found from here on.
+sub take_columns
+{
+	my ($self, $table, $partition, $part, $line, $say) = @_;
+	my @columns;
+
+	while ($line =~ /[\[,]$COLUMN(?=[,\]])/g)
+	{
+		push @columns, { name => $1, number => $2, key => defined $3, existing => $4 // 'null' };
+	}
+	my @key = map { $_->{name} } grep { $_->{key} } @columns;
+
+	# Without one, the columns that were given, by the names that they have in the end.
+	if (!@key && $self->{key})
+	{
+		my %number = map { $_->[0] => $_->[4] } @{ $table->{columns} };
+		my %name = map { $_->{number} => $_->{name} } @columns;
+
+		@key = map { $name{ $number{$_} // 0 } // json_string($_) } @{ $self->{key} };
+	}
+	my $find = @key ? [ map { after_name($_) } @key ] : $part->{find};
+	my $before = $part->{columns};
+
+	@$part{ 'columns', 'find' } = (\@columns, $find);
+	return if !$before || same_columns($before, \@columns);
+	$self->make_rows($table, $partition, $part, $before, $say);
+	return;
+}
+
+sub same_columns
+{
+	my @lists = map { join ' ', map { "$_->{name} $_->{number} $_->{key}" } @$_ } @_;
+
+	return $lists[0] eq $lists[1];
+}
+
+# Gives a partition's rows the columns and the key that it has, in place of those before.
+sub make_rows
+{
+	my ($self, $table, $partition, $part, $before, $say) = @_;
+	# An earlier decoder gave no numbers.
+	my $mark = (grep { !$_->{number} } @$before, @{ $part->{columns} }) ? 'name' : 'number';
+	my %name = map { $_->{$mark} => $_->{name} } @$before;
+	my $rows = $table->{rows};
+	my %place = map { $_ => $rows->{$_} } grep { $rows->{$_} % $PARTITIONS == $partition } keys %$rows;
+
+	delete @$rows{ keys %place };
+	for my $place (sort { $a <=> $b } values %place)
+	{
+		my %value = fields($self->row($place));
+		my $row = join ',', map {
+			my $old = $name{ $_->{$mark} };
+			"$_->{name}:" . (defined $old ? $value{$old} // 'null' : $_->{existing})
+		} @{ $part->{columns} };
+
+		$self->insert($table, $partition, $part, "{$row}", $say, 'a new column or key');
+	}
 	return;
 }
 
@@ -285,8 +360,7 @@ sub begin
 	$say->("generation $generation begins twice") if $generation == $part->{generation};
 	@$part{qw(generation lsn ordinal)} = ($generation, '', 0);
 	$part->{counted} = 0;
-	delete $part->{doubts};
-	@$part{ 'lsn', 'ordinal' } = ('', 0);
+	delete @$part{qw(doubts columns find)};
 	$self->empty($table, $partition);
 	if ($partitions < $table->{partitions})
 	{
@@ -319,10 +393,10 @@ sub empty
 
 sub key
 {
-	my ($table, $object) = @_;
+	my ($table, $part, $object) = @_;
 	my @key;
 
-	for my $find (@{ $table->{find} })
+	for my $find (@{ $part->{find} // $table->{find} })
 	{
 		$object =~ $find or return;
 		push @key, $1;
@@ -332,8 +406,8 @@ sub key
 
 sub insert
 {
-	my ($self, $table, $partition, $columns, $say, $operation, $at) = @_;
-	my $key = key($table, $columns // '') // return $say->("$operation without a key", $at);
+	my ($self, $table, $partition, $part, $columns, $say, $operation, $at) = @_;
+	my $key = key($table, $part, $columns // '') // return $say->("$operation without a key", $at);
 	my $there = $table->{rows}{$key};
 
 	if (defined $there)
@@ -351,8 +425,8 @@ sub insert
 # Returns its place.
 sub take_away
 {
-	my ($self, $table, $partition, $object, $say, $operation, $at) = @_;
-	my $key = key($table, $object // '') // return $say->("$operation without a key", $at);
+	my ($self, $table, $partition, $part, $object, $say, $operation, $at) = @_;
+	my $key = key($table, $part, $object // '') // return $say->("$operation without a key", $at);
 	my $place = delete $table->{rows}{$key};
 
 	return $say->("$operation of row $key, which is not there", $at) unless defined $place;
@@ -436,6 +510,7 @@ sub compare
 	for my $table (sort { $a->{title} cmp $b->{title} } values %{ $self->{tables} })
 	{
 		$self->check_end($table);
+		$self->finish_columns($table);
 		$self->compare_table($table);
 	}
 	return $self->{differences} == 0;
@@ -459,6 +534,27 @@ sub check_end
 	{
 		$self->differ("$table->{title}.$partition: generation $table->{generation} does not begin")
 		  if ($parts->{$partition}{generation} // 0) != $table->{generation};
+	}
+	return;
+}
+
+# What became of columns behind a partition's last package: nothing in the stream says so yet.
+sub finish_columns
+{
+	my ($self, $table) = @_;
+	my @columns = map { { name => json_string($_->[0]), number => $_->[4], key => '', existing => defined $_->[5] ? json_string($_->[5]) : 'null' } }
+	  @{ $table->{columns} };
+
+	for my $partition (grep { $table->{parts}{$_}{columns} } keys %{ $table->{parts} })
+	{
+		my $part = $table->{parts}{$partition};
+		my $before = [ map { { %$_, key => '' } } @{ $part->{columns} } ];
+
+		next if same_columns($before, \@columns) || (grep { !$_->{number} } @$before);
+		$part->{columns} = \@columns;
+		# Rows are not looked for any more, and all differ.
+		$part->{find} = [qr/(.*)/s];
+		$self->make_rows($table, $partition, $part, $before, sub { });
 	}
 	return;
 }
