@@ -1,7 +1,9 @@
 /* See config.h. */
 #include "config.h"
 
+#include <algorithm>
 #include <charconv>
+#include <cstring>
 #include <functional>
 #include <stdexcept>
 
@@ -253,6 +255,22 @@ parse_prefix(const std::string &text)
 	return text;
 }
 
+/* Of a list of them. */
+void
+parse_monitor_url(const std::string &text)
+{
+	for (size_t start = 0; start <= text.size();)
+	{
+		size_t comma = std::min(text.find(',', start), text.size());
+		std::string url = text.substr(start, comma - start);
+
+		if (url.rfind("http://", 0) != 0 || url.size() == strlen("http://") ||
+			url.find('/', strlen("http://")) != std::string::npos)
+			throw std::invalid_argument("\"" + url + "\" is not of the form http://host:port");
+		start = comma + 1;
+	}
+}
+
 /* Tokens of a subject, without wildcards; a final dot is left out. */
 std::string
 parse_subject(const std::string &text)
@@ -416,6 +434,14 @@ read_config(int argc, const char *const *argv)
 	line.option("ring-group", "GROUP", "", "The server's siphon.ring_group, where it runs as another user",
 				take(&config.ring_group));
 	add_common_options(line, "Write the stream to files in this directory, without NATS", &config);
+
+	line.option(
+		"nats-monitor-url", "URL", "",
+		"For the check: http://host:port of each node's monitoring port, separated by commas, to compare their copies",
+		[&](const std::string &text) {
+			parse_monitor_url(text);
+			config.nats_monitor_url = text;
+		});
 
 	line.group("The stream (used when it is made; one that exists is compared, and differences are reported)");
 	line.option("stream-replicas", "N", "", "Copies in the NATS cluster, 1 to 5",

@@ -41,6 +41,7 @@ struct Config
 	 * to a key-value bucket goes to a subject behind it: <api>$KV.<bucket>.<key>.
 	 */
 	std::string jetstream_api = kDefaultJetStreamApi;
+	std::string nats_monitor_url; /* monitoring ports of its nodes, for the check */
 	std::string stream_url; /* where the stream is, file:DIR; empty: in NATS */
 	std::string subject_prefix = "siphon";
 	StreamSettings stream;

@@ -1,9 +1,12 @@
-# siphon-publisher check: what is well and what isn't, with what mends it, and an exit code for scripts; it changes nothing
+# siphon-publisher check: what is well and what isn't, with what mends it, and an exit code for scripts; it finds settings of the
+# streams that would stop a publisher later, another owner, and an end that was lost; it changes nothing
 # under a publisher that runs. --print-config shows what is in force, but no secrets.
 use strict;
 use warnings FATAL => 'all';
 
 use IPC::Run ();
+use JSON::PP;
+use MIME::Base64;
 use PostgreSQL::Test::Utils;
 use Siphon;
 use Test::More;
@@ -57,10 +60,52 @@ wait_confirmed($node);
 is(scalar(@{ replay($nats) }), 2, 'publishing goes on');
 
 my $config = $nats->stream->{config};
-Siphon::NatsClient->new($nats->url)
-  ->api('STREAM.UPDATE.siphon_main', { %$config, max_bytes => $nats->stream->{state}{bytes} + 100, discard => 'new' });
+my $client = Siphon::NatsClient->new($nats->url);
+
+sub change
+{
+	my ($stream, %changes) = @_;
+	my $answer = $client->api("STREAM.UPDATE.$stream", { %{ $client->api("STREAM.INFO.$stream")->{config} }, %changes });
+
+	die "$stream: $answer->{error}{description}" if $answer->{error};
+	return;
+}
+
+change('siphon_main', max_bytes => $nats->stream->{state}{bytes} + 100, discard => 'new');
 check('a stream that is nearly full', 1, qr/^wrong  stream siphon_main has .* that it may\n.*--stream-max-bytes/m);
 is($publisher->stop, 0, 'the publisher stops');
+
+# What somebody changes by hand.
+change('siphon_main', max_bytes => 1_000_000_000, discard => 'old');
+check('a stream that drops messages', 0, qr/^note   stream siphon_main drops old messages.*siphon_tables/m);
+change('siphon_main', max_bytes => -1, max_msgs_per_subject => 5);
+check('a stream that keeps some of each subject', 1, qr/^wrong  stream siphon_main keeps 5 messages of each subject.*\n.*nats stream edit siphon_main --max-msgs-per-subject=-1/m);
+change('siphon_main', max_msgs_per_subject => -1, max_msg_size => 100_000);
+check('a stream that takes small messages', 0, qr/^note   stream siphon_main takes messages of 100000 bytes/m);
+change('siphon_main', max_msg_size => -1, duplicate_window => 3600 * 1_000_000_000);
+check('a stream with a long memory', 0, qr/^note   stream siphon_main remembers ids for 3600 s/m);
+change('siphon_main', duplicate_window => 120 * 1_000_000_000);
+change('siphon_main_held', max_age => 3600 * 1_000_000_000);
+check('held changes with a limit', 1, qr/^wrong  stream siphon_main_held has max_age 1h/m);
+change('siphon_main_held', max_age => 0);
+change('KV_siphon_main', max_age => 3600 * 1_000_000_000);
+check('a bucket that forgets', 1, qr/^wrong  key-value bucket siphon_main forgets entries/m);
+change('KV_siphon_main', max_age => 0);
+change('siphon_main_held', deny_purge => JSON::PP::true);
+check('nothing can be purged', 1, qr/^wrong  stream siphon_main_held has deny_purge/m);
+
+# Whose stream it is, and what it has lost.
+my %entry = map { $_ => decode_json(decode_base64($client->api('STREAM.MSG.GET.KV_siphon_main', { last_by_subj => "\$KV.siphon_main.$_" })->{message}{data})) }
+  qw(origin publisher);
+check('our own stream', 1, qr/^ok     stream siphon_main is this application's/m);
+$client->publish('$KV.siphon_main.origin', encode_json({ %{ $entry{origin} }, history => '00000000DEADBEEF', system_identifier => '7001', database => 5 }));
+check('a stream that somebody here published to', 1, qr/^note   what stream siphon_main has is not of this ring's history: it is of database 5 of the server with system identifier 7001/m);
+$client->publish('$KV.siphon_main.publisher', encode_json({ %{ $entry{publisher} }, host => 'elsewhere' }));
+check('a stream of somebody else', 1, qr/^wrong  what stream siphon_main has .* published from elsewhere\n.*--take-over/m);
+$client->api('STREAM.DELETE.siphon_main');
+check('a stream that is gone', 1, qr/^note   there is no stream siphon_main yet/m);
+$client->api('STREAM.CREATE.siphon_main', { map { $_ => $config->{$_} } qw(name subjects) });
+check('another stream', 1, qr/^wrong  stream siphon_main is another one than that to which messages were acknowledged/m);
 $nats->kill9;
 $node->stop('fast');
 check('nobody there', 1, qr/^wrong  the decoder has ended/m, qr/^wrong  NATS at \S+: .*\n.*--nats-url/m);

@@ -27,6 +27,7 @@ public:
 		explicit DyingLog(DyingFileStream *stream) : stream_(*stream) {}
 
 		std::string describe() const override { return log->describe(); }
+		std::string name() const override { return log->name(); }
 		std::optional<LogEnd> look(std::string *why) override { return asked().look(why); }
 		std::optional<bool> holds(Place place, uint64_t message, bool *gone, std::string *why) override
 		{

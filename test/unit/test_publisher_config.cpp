@@ -238,6 +238,14 @@ TEST_F(ConfigTest, SubjectsOfJetStreamAndOfAnswers)
 	EXPECT_NE(refusal({"--config", path.c_str()}).find(both), std::string::npos);
 }
 
+TEST_F(ConfigTest, MonitoringPorts)
+{
+	EXPECT_EQ(read({"--nats-monitor-url", "http://a:8222,http://[::1]:8222"}).nats_monitor_url,
+			  "http://a:8222,http://[::1]:8222");
+	for (const char *bad : {"", "a:8222", "https://a:8222", "http://", "http://a:8222/jsz", "http://a:8222,"})
+		EXPECT_NE(refusal({"--nats-monitor-url", bad}).find("--nats-monitor-url"), std::string::npos) << bad;
+}
+
 TEST_F(ConfigTest, AnotherPlaceForTheStream)
 {
 	EXPECT_EQ(read({}).stream_url, "");

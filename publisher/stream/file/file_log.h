@@ -34,6 +34,7 @@ public:
 			const FileOptions &options, std::function<int(std::string *why)> open, Wakeup *wakeup);
 
 	std::string describe() const override { return "directory " + path_; }
+	std::string name() const override { return path_; }
 	std::optional<LogEnd> look(std::string *why) override;
 	std::optional<bool> holds(Place place, uint64_t message, bool *gone, std::string *why) override;
 	bool fence(size_t in_flight, const std::string &cursors, LogEnd *end, std::string *why) override;

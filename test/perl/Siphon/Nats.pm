@@ -47,7 +47,7 @@ sub write_conf
 	my $path = "$self->{store}.conf";
 
 	open my $file, '>', $path or die "$path: $!";
-	print $file "$self->{conf}\njetstream { store_dir: '$self->{store}' }\n";
+	print $file "$self->{conf}\njetstream { store_dir: '$self->{store}'", ($self->{domain} ? ", domain: '$self->{domain}'" : ''), " }\n";
 	close $file or die "$path: $!";
 	return $path;
 }
