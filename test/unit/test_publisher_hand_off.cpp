@@ -7,7 +7,6 @@
  *   HAND_OFF_RUNS=20 build/unit-tests --gtest_filter='HandOff*'   twenty times as many random runs
  *   HAND_OFF_SEED=4711 ...                                        one run again
  */
-#include "dying_file_stream.h"
 #include "publisher.h"
 #include "siphon.pb.h"
 #include "stream/memory/memory_stream.h"
@@ -751,36 +750,6 @@ check(MemoryStream &stream, const World &world)
 	}
 }
 
-/* Nothing is held any more, nor is what was. */
-bool
-all_moved(MemoryStream &stream)
-{
-	return stream.spill().messages.size() <= 1;
-}
-
-TablePhase
-phase(DyingFileStream &stream)
-{
-	return stream.phase("public.t");
-}
-
-bool
-all_moved(DyingFileStream &stream)
-{
-	return stream.spill().dropped >= stream.spill().stored;
-}
-
-void
-check(DyingFileStream &stream, const World &world)
-{
-	Dice dice(1);
-	MemoryStream copy(&dice);
-
-	stream.copy_to(&copy);
-	check(copy, world);
-}
-
-template <typename StreamKind>
 void
 run(uint64_t seed, uint32_t crash_percent, uint32_t breaks, uint32_t failures, uint32_t restarts, uint32_t before,
 	bool drop)
@@ -793,7 +762,7 @@ run(uint64_t seed, uint32_t crash_percent, uint32_t breaks, uint32_t failures, u
 
 	Dice dice(seed);
 	Wakeup wakeup;
-	StreamKind stream(&dice, [&] { wakeup.notify(); }, dice.percent(50));
+	MemoryStream stream(&dice, [&] { wakeup.notify(); }, dice.percent(50));
 	World world(directory, &dice, failures, restarts, before, drop);
 	std::atomic<int> stop{0};
 	Config config;
@@ -811,7 +780,7 @@ run(uint64_t seed, uint32_t crash_percent, uint32_t breaks, uint32_t failures, u
 		/* Something is waited for that never comes. */
 		if (std::chrono::steady_clock::now() > patience)
 			stop.store(2);
-		if (world.done() && phase(stream) == world.phase_at_end() && all_moved(stream))
+		if (world.done() && phase(stream) == world.phase_at_end() && stream.spill().messages.size() <= 1)
 			stop.store(1);
 		wakeup.notify();
 	};
@@ -845,10 +814,7 @@ run_some(int count, uint32_t crash_percent, uint32_t breaks, uint32_t failures, 
 	else if (more != nullptr)
 		count *= atoi(more);
 	for (int i = 0; i < count && !testing::Test::HasFailure(); i++)
-	{
-		ASSERT_NO_THROW(run<MemoryStream>(seed + static_cast<uint64_t>(i), crash_percent, breaks, failures, restarts, before, drop));
-		ASSERT_NO_THROW(run<DyingFileStream>(seed + static_cast<uint64_t>(i), crash_percent, breaks, failures, restarts, before, drop));
-	}
+		ASSERT_NO_THROW(run(seed + static_cast<uint64_t>(i), crash_percent, breaks, failures, restarts, before, drop));
 }
 
 TEST(HandOffTest, WithoutTrouble)

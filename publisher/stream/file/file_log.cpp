@@ -14,14 +14,12 @@
 #include "cursor.h"
 #include "exit_codes.h"
 #include "log.h"
+#include "stream/file/file_reader.h"
 #include "subject.h"
 
 namespace siphon {
 
 /* How much is read at once, so that others have their turn. */
-static constexpr size_t kMessageBatch = 32;
-static constexpr size_t kHeaderBatch = 512;
-static constexpr size_t kBatchBytes = 4 * 1024 * 1024;
 static constexpr size_t kScanBatch = 20000;
 
 FileLog::FileLog(const std::string &path, const std::string &fence_subject, const std::string &advice,
@@ -390,68 +388,6 @@ FileLog::collect(std::vector<Answer> *answers)
 }
 
 /* ---- reading ------------------------------------------------------------------------------------------------------- */
-
-namespace {
-
-class FileReader : public LogReader
-{
-public:
-	FileReader(const FileLog *log, int directory, const std::string &path, const std::string &subjects, Place behind,
-			   bool headers, Wakeup *wakeup)
-		: log_(*log), reader_(directory, path, behind), subjects_(subjects), headers_(headers), wakeup_(*wakeup)
-	{
-	}
-
-	void pull() override
-	{
-		pulling_ = true;
-		wakeup_.notify();
-	}
-	bool pulling() const override { return pulling_; }
-	/* Of whatever subject, where the end was not reached. */
-	uint64_t pending() const override { return pending_; }
-
-	bool take(std::vector<StoredMessage> *messages) override
-	{
-		size_t taken = 0;
-		size_t bytes = 0;
-		Record record;
-
-		for (size_t scanned = 0; pulling_ && scanned < kScanBatch; scanned++)
-		{
-			Found found = reader_.next(&record, !headers_, log_.durable());
-
-			if (found == Found::Failed)
-				return false;
-			if (found == Found::Broken || (found == Found::End && reader_.place() <= log_.durable()))
-				log_.refuse_damaged(reader_);
-			if (found == Found::End)
-				pulling_ = false;
-			if (found == Found::End || !subject_covers(subjects_, record.subject))
-				continue;
-			messages->push_back(record.stored());
-			bytes += record.body.size();
-			if (++taken >= (headers_ ? kHeaderBatch : kMessageBatch) || bytes >= kBatchBytes)
-				pulling_ = false;
-		}
-		pending_ = log_.durable() + 1 - reader_.place();
-		/* It goes on at the next call. */
-		if (pulling_)
-			wakeup_.notify();
-		return true;
-	}
-
-private:
-	const FileLog &log_;
-	RecordReader reader_;
-	const std::string subjects_;
-	const bool headers_;
-	Wakeup &wakeup_;
-	bool pulling_ = false;
-	uint64_t pending_ = UINT64_MAX;
-};
-
-} // namespace
 
 std::unique_ptr<LogReader>
 FileLog::read(const std::string &subjects, Place behind, bool headers, std::string *why)
