@@ -101,7 +101,7 @@ look_at_header(const RingHeader *header, const std::string &path, Status *status
 	for (size_t i = 0; i < ring.figures.size(); i++)
 		ring.figures[i] = header->figures.values[i].load();
 	findings->well(fmt::format("{} is a ring of {} MB and version {}", path, ring.capacity / kMegabyte, kRingVersion));
-	if (seconds_since(header->publisher_heartbeat.load()) < kSilence)
+	if (header->publisher_pid.load() != 0 && seconds_since(header->publisher_heartbeat.load()) < kSilence)
 		findings->well(fmt::format("a publisher is attached to it, with process ID {}", header->publisher_pid.load()));
 	else
 		findings->note("no publisher is attached to it");

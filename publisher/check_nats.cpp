@@ -14,8 +14,8 @@
 #include "exit_codes.h"
 #include "jetstream_api.h"
 #include "nats_connection.h"
-#include "stream/log.h"
 #include "stream/jetstream/setup.h"
+#include "stream/log.h"
 #include "subject.h"
 
 namespace siphon {
@@ -210,13 +210,16 @@ look_at_end(const StreamPlan &plan, const json &info, const Checkpoint::End &ack
 
 /* nullopt: there is none, or nobody knows. */
 std::optional<json>
-stream_info(const StreamPlan &plan, Asker *asker, Findings *findings)
+stream_info(const StreamPlan &plan, const Checkpoint::End &acknowledged, Asker *asker, Findings *findings)
 {
 	ApiReply reply = asker->ask("STREAM.INFO." + plan.name);
 
 	if (reply.ok())
 		return reply.content;
-	if (reply.error_code == kErrorStreamNotFound)
+	if (reply.error_code == kErrorStreamNotFound && acknowledged.log != 0)
+		findings->wrong("stream " + plan.name + " is gone, and with it what was acknowledged",
+						"SELECT siphon_resync_application('" + plan.application + "')");
+	else if (reply.error_code == kErrorStreamNotFound)
 		findings->note("there is no stream " + plan.name + " yet; the publisher makes it");
 	else if (reply.answered)
 		findings->wrong("stream " + plan.name + ": " + reply.error, "nats stream info " + plan.name);
@@ -360,7 +363,7 @@ look_at_nats(const Config &config, const RingIdentity &ring, Findings *findings)
 	else
 		findings->well(fmt::format("NATS takes messages of {} bytes", payload));
 
-	std::optional<json> info = stream_info(plan, &asker, findings);
+	std::optional<json> info = stream_info(plan, ring.acknowledged.log, &asker, findings);
 
 	if (!info)
 		return;
@@ -368,7 +371,7 @@ look_at_nats(const Config &config, const RingIdentity &ring, Findings *findings)
 	if (look_at_stream(plan, *info, ring.acknowledged.log, findings))
 		look_at_owner(plan, ring, &asker, findings);
 	look_at_clock(*info, findings);
-	if (std::optional<json> held_info = stream_info(held, &asker, findings))
+	if (std::optional<json> held_info = stream_info(held, ring.acknowledged.spill, &asker, findings))
 	{
 		look_at_stream(held, *held_info, ring.acknowledged.spill, findings);
 		look_at_replicas({{plan.name, *info}, {held.name, *held_info}}, config.nats_monitor_url, findings);
