@@ -201,7 +201,8 @@ Lineage::check_history(uint64_t history, Place end) const
 					stream_.describe() + " does not hold what this server has published as application " + application_ +
 						", but what another server, or a new application of that "
 						"name, does; if this one is to go on in its place: " +
-						resync_advice(application_));
+						resync_advice(application_) +
+						" (with take_over => true, or this started with --take-over, where the stream is another database's)");
 }
 
 void

@@ -123,7 +123,13 @@ Tail::connect()
 		throw Fatal(ExitCode::Usage, refusal_line(failure, config_.nats_login, config_.nats_url));
 	if (!connection_)
 		throw Fatal(ExitCode::Unexpected, "NATS at " + servers_ + ": " + failure.why);
-	nats_check(natsConnection_JetStream(&context, connection_.get(), nullptr), "JetStream context");
+	/* The library adds the dot. */
+	std::string prefix = config_.jetstream_api.substr(0, config_.jetstream_api.size() - 1);
+	jsOptions api;
+
+	jsOptions_Init(&api);
+	api.Prefix = prefix.c_str();
+	nats_check(natsConnection_JetStream(&context, connection_.get(), &api), "JetStream context");
 	context_.reset(context);
 }
 
@@ -131,7 +137,7 @@ Tail::connect()
 bool
 Tail::find_end()
 {
-	ApiReply reply = jetstream_request(connection_.get(), "STREAM.INFO." + stream_);
+	ApiReply reply = jetstream_request(connection_.get(), "STREAM.INFO." + stream_, {}, config_.jetstream_api);
 
 	if (reply.error_code == kErrorStreamNotFound)
 		throw Fatal(ExitCode::StreamRefused, "there is no stream " + stream_ + " at " + servers_ +
@@ -141,7 +147,7 @@ Tail::find_end()
 	if (!config_.stop_at_end)
 		return true;
 
-	reply = jetstream_request(connection_.get(), "STREAM.MSG.GET." + stream_, {{"last_by_subj", filter_}});
+	reply = jetstream_request(connection_.get(), "STREAM.MSG.GET." + stream_, {{"last_by_subj", filter_}}, config_.jetstream_api);
 	if (reply.error_code == kErrorNoMessage)
 		return false;
 	if (!reply.ok())
@@ -154,7 +160,7 @@ Tail::find_end()
 bool
 Tail::end_is_gone(uint64_t seen)
 {
-	ApiReply reply = jetstream_request(connection_.get(), "STREAM.MSG.GET." + stream_, {{"last_by_subj", filter_}});
+	ApiReply reply = jetstream_request(connection_.get(), "STREAM.MSG.GET." + stream_, {{"last_by_subj", filter_}}, config_.jetstream_api);
 
 	if (!reply.ok())
 		return reply.error_code == kErrorStreamNotFound || reply.error_code == kErrorNoMessage;

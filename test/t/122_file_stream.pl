@@ -30,7 +30,7 @@ my $writers = start_pgbench(
 	$node,
 	{ w => "\\set id random(1, 30000)\nINSERT INTO t (v) SELECT 0 FROM generate_series(1, 3);\nUPDATE t SET v = v + 1 WHERE id = :id;\n" },
 	-c => 4, '--rate' => 300, -T => 6);
-add_table($node, 't', partitions => 2, snapshot => 1);
+add_table($node, 't', partitions => 2, snapshot => 'true');
 add_table($node, 'u');
 my $killed = 0;
 while (pgbench_runs($writers))

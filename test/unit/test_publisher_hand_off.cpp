@@ -819,58 +819,58 @@ run_some(int count, uint32_t crash_percent, uint32_t breaks, uint32_t failures, 
 
 TEST(HandOffTest, WithoutTrouble)
 {
-	run_some(5, 0, 0, 0);
+	run_some(3, 0, 0, 0);
 }
 
 TEST(HandOffTest, PublisherDies)
 {
-	run_some(5, 6, 0, 0);
+	run_some(3, 6, 0, 0);
 }
 
 TEST(HandOffTest, SnapshotsFail)
 {
-	run_some(5, 0, 0, 3);
+	run_some(3, 0, 0, 3);
 }
 
 TEST(HandOffTest, ConnectionBreaks)
 {
-	run_some(5, 0, 6, 0);
+	run_some(3, 0, 6, 0);
 }
 
 TEST(HandOffTest, DecoderRestarts)
 {
-	run_some(5, 0, 0, 0, 6);
+	run_some(3, 0, 0, 0, 6);
 }
 
 TEST(HandOffTest, DecoderRestartsAndPublisherDies)
 {
-	run_some(4, 6, 0, 0, 6);
+	run_some(2, 6, 0, 0, 6);
 }
 
 /* The new history's snapshot is there before the new history's decoder is. */
 TEST(HandOffTest, HistoryBeginsBehindSnapshot)
 {
-	run_some(5, 0, 0, 0, 0, 50);
+	run_some(3, 0, 0, 0, 0, 50);
 }
 
 TEST(HandOffTest, HistoryBeginsBehindSnapshotAndPublisherDies)
 {
-	run_some(3, 6, 3, 2, 4, 50);
+	run_some(2, 6, 3, 2, 4, 50);
 }
 
 TEST(HandOffTest, AllTogether)
 {
-	run_some(5, 6, 3, 2, 4);
+	run_some(3, 6, 3, 2, 4);
 }
 
 TEST(HandOffTest, TableIsDropped)
 {
-	run_some(10, 0, 0, 0, 0, 0, true);
+	run_some(5, 0, 0, 0, 0, 0, true);
 }
 
 TEST(HandOffTest, TableIsDroppedAndAllElse)
 {
-	run_some(6, 6, 3, 2, 4, 0, true);
+	run_some(3, 6, 3, 2, 4, 0, true);
 }
 
 } // namespace
