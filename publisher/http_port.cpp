@@ -90,7 +90,7 @@ struct HttpPort::Callbacks
 		auto *content = new std::shared_ptr<const std::string>(
 			answer.shared ? answer.shared : std::make_shared<const std::string>(answer.content));
 		MHD_Response *response = MHD_create_response_from_buffer_with_free_callback_cls(
-			(*content)->size(), (*content)->data(), release, content);
+			(*content)->size(), const_cast<char *>((*content)->data()), release, content);
 
 		if (response == nullptr)
 		{

@@ -228,9 +228,18 @@ Publisher::check_source(std::string *why)
 	return true;
 }
 
+static Place
+parse_place(const std::string &text)
+{
+	Place place = kNoPlace;
+
+	std::from_chars(text.data(), text.data() + text.size(), place);
+	return place;
+}
+
 /*
- * The decoder begins anew behind the watermarks up to `confirmed`, and what the stream has of that stands behind them. How
- * far the spill was then, such a watermark says.
+ * The decoder begins anew behind the watermarks up to `confirmed`. Where the logs have what is beyond it, such a watermark
+ * says, see RingFeed::admit_watermark(). One of a release that did not say it says nothing.
  */
 bool
 Publisher::find_tails(uint64_t confirmed, std::string *why)
@@ -241,10 +250,10 @@ Publisher::find_tails(uint64_t confirmed, std::string *why)
 								  &watermark, why))
 		return false;
 	tails_ = {lineage_.since(), kNoPlace};
-	if (watermark)
+	if (watermark && !watermark->held.empty())
 	{
-		tails_->log = watermark->place;
-		std::from_chars(watermark->held.data(), watermark->held.data() + watermark->held.size(), tails_->spill);
+		tails_->log = watermark->behind.empty() ? watermark->place : parse_place(watermark->behind);
+		tails_->spill = parse_place(watermark->held);
 	}
 	lineage_.note_again(*tails_);
 	return true;

@@ -534,12 +534,18 @@ RingFeed::admit_rest(const Position &upto)
 	return true;
 }
 
-/* A watermark doesn't speak for tables whose changes are held. */
+/*
+ * A watermark doesn't speak for tables whose changes are held. It tells the publisher of a later ring, which begins behind
+ * it, where to look for what the logs have beyond its position: behind it in the log and behind Siphon-Held in the spill;
+ * while this ring brings what they have from an earlier one already, behind Siphon-Behind in the log, where that began.
+ */
 bool
 RingFeed::admit_watermark()
 {
 	const FrameHeader &header = frame_.header;
 	const Cursor *resume = resumes(Target::Log);
+	std::optional<Lineage::Again> again;
+	std::vector<Header> headers;
 	v1::Watermark held;
 
 	held_ = false;
@@ -562,14 +568,17 @@ RingFeed::admit_watermark()
 		entry->set_schema(table.schema);
 		entry->set_table(table.table);
 	}
+	if (published_.active())
+		again = lineage_.again();
+	headers = {{"Siphon-Kind", "watermark"},
+			   {"Siphon-First", format_position(header.first.lsn, header.first.ordinal)},
+			   {"Siphon-Last", format_position(header.last.lsn, header.last.ordinal)},
+			   {"Siphon-Held", std::to_string(again ? again->spill : ledger_.end(Target::Spill).place)}};
+	if (again)
+		headers.push_back({"Siphon-Behind", std::to_string(again->log)});
 	/* In protobuf, what is appended is merged. */
 	record_.start(std::string(frame_.payload, header.payload_length) + held.SerializePartialAsString(),
-				  {watermark_subject(root_)},
-				  {{"Siphon-Kind", "watermark"},
-				   {"Siphon-First", format_position(header.first.lsn, header.first.ordinal)},
-				   {"Siphon-Last", format_position(header.last.lsn, header.last.ordinal)},
-				   {"Siphon-Held", std::to_string(ledger_.end(Target::Spill).place)}},
-				  ring_->reader().epoch(), header.position, stream_.log().body_limit());
+				  {watermark_subject(root_)}, headers, ring_->reader().epoch(), header.position, stream_.log().body_limit());
 	check_intact();
 	if (resume == nullptr)
 		return true;

@@ -15,6 +15,7 @@
 #define SIPHON_STREAM_LOG_H
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -89,7 +90,8 @@ struct StoredMessage
 	std::string part;
 	std::string id;
 	std::string cursors;
-	std::string held; /* of Siphon-Held */
+	std::string held; /* of Siphon-Held and Siphon-Behind, see RingFeed::admit_watermark() */
+	std::string behind;
 	std::string body;
 };
 
@@ -188,6 +190,12 @@ public:
 	/* nullopt: not yet. */
 	virtual std::optional<LogHealth> health(std::string *why) = 0;
 };
+
+/*
+ * A message of which the headers alone are known, as `header` gives their values, "" for one that is not there. Place and
+ * subject are the caller's to add.
+ */
+StoredMessage from_headers(const std::function<std::string(const char *name)> &header);
 
 /* The hash that stands for a message's id in checkpoints; never 0. */
 uint64_t message_hash(std::string_view id);

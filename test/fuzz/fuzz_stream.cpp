@@ -531,7 +531,18 @@ write_seeds(const std::string &corpus)
 	FuzzSeed().byte(kCursors).text(cursors).write(corpus, "cursors");
 	FuzzSeed().byte(kId).text(MessageId{0x1234567890abcdef, 4096, 2}.format()).write(corpus, "id");
 
-	TableState state{"public", "t", 16384, 1767323045, 0x3006A00, true, TablePhase::Streaming, 12, {0x3006AB8, 700, 705, {700, 703}}};
+	TableState state;
+
+	state.schema = "public";
+	state.table = "t";
+	state.oid = 16384;
+	state.generation = 1767323045;
+	state.since = 0x3006A00;
+	state.shared = true;
+	state.phase = TablePhase::Streaming;
+	state.behind = 12;
+	state.rows_behind = 34;
+	state.snapshot = {0x3006AB8, 700, 705, {700, 703}};
 
 	FuzzSeed().byte(kState).text(state.to_json()).write(corpus, "state");
 	state.phase = TablePhase::Snapshot;

@@ -822,7 +822,7 @@ TEST(HandOffTest, WithoutTrouble)
 	run_some(3, 0, 0, 0);
 }
 
-TEST(HandOffTest, DISABLED_PublisherDies)
+TEST(HandOffTest, PublisherDies)
 {
 	run_some(3, 6, 0, 0);
 }
@@ -842,7 +842,7 @@ TEST(HandOffTest, DecoderRestarts)
 	run_some(3, 0, 0, 0, 6);
 }
 
-TEST(HandOffTest, DISABLED_DecoderRestartsAndPublisherDies)
+TEST(HandOffTest, DecoderRestartsAndPublisherDies)
 {
 	run_some(2, 6, 0, 0, 6);
 }
@@ -853,12 +853,12 @@ TEST(HandOffTest, HistoryBeginsBehindSnapshot)
 	run_some(3, 0, 0, 0, 0, 50);
 }
 
-TEST(HandOffTest, DISABLED_HistoryBeginsBehindSnapshotAndPublisherDies)
+TEST(HandOffTest, HistoryBeginsBehindSnapshotAndPublisherDies)
 {
 	run_some(2, 6, 3, 2, 4, 50);
 }
 
-TEST(HandOffTest, DISABLED_AllTogether)
+TEST(HandOffTest, AllTogether)
 {
 	run_some(3, 6, 3, 2, 4);
 }
@@ -868,7 +868,7 @@ TEST(HandOffTest, TableIsDropped)
 	run_some(5, 0, 0, 0, 0, 0, true);
 }
 
-TEST(HandOffTest, DISABLED_TableIsDroppedAndAllElse)
+TEST(HandOffTest, TableIsDroppedAndAllElse)
 {
 	run_some(3, 6, 3, 2, 4, 0, true);
 }

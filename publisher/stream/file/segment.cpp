@@ -138,21 +138,11 @@ Record::header(std::string_view name) const
 StoredMessage
 Record::stored() const
 {
-	StoredMessage message{};
-	std::string_view generation = header("Siphon-Generation");
+	StoredMessage message = from_headers([this](const char *name) { return std::string(header(name)); });
 
 	message.place = place;
 	message.subject = subject;
-	message.kind = header("Siphon-Kind");
-	std::from_chars(generation.data(), generation.data() + generation.size(), message.generation);
-	message.first = header("Siphon-First");
-	message.last = header("Siphon-Last");
-	message.events = header("Siphon-Events");
-	message.encoding = header("Siphon-Encoding");
-	message.part = header("Siphon-Part");
 	message.id = id;
-	message.cursors = header(kCursorsHeader);
-	message.held = header("Siphon-Held");
 	message.body = body;
 	return message;
 }

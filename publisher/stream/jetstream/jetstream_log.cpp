@@ -675,13 +675,9 @@ JetStreamLog::find_up_to(const std::string &subject, const Position &position, P
 
 		if (there && (there->lsn < position.lsn || (there->lsn == position.lsn && there->ordinal <= position.ordinal)))
 		{
-			StoredMessage message{};
-
-			message.place = member(object_member(reply->content, "message"), "seq", uint64_t{0});
-			message.subject = subject;
-			message.last = header_of(*reply, "Siphon-Last");
-			message.held = header_of(*reply, "Siphon-Held");
-			*found = message;
+			*found = from_headers([&](const char *name) { return header_of(*reply, name); });
+			(*found)->place = member(object_member(reply->content, "message"), "seq", uint64_t{0});
+			(*found)->subject = subject;
 		}
 		if (*found || last)
 		{

@@ -155,23 +155,12 @@ header(natsMsg *message, const char *name)
 StoredMessage
 read_stored_message(natsMsg *raw, Place place)
 {
-	StoredMessage message{};
-	std::string generation = header(raw, "Siphon-Generation");
+	StoredMessage message = from_headers([raw](const char *name) { return header(raw, name); });
 
 	message.place = place;
 	message.subject = natsMsg_GetSubject(raw);
-	message.kind = header(raw, "Siphon-Kind");
 	if (message.kind.empty())
 		message.kind = header(raw, "KV-Operation");
-	std::from_chars(generation.data(), generation.data() + generation.size(), message.generation);
-	message.first = header(raw, "Siphon-First");
-	message.last = header(raw, "Siphon-Last");
-	message.events = header(raw, "Siphon-Events");
-	message.encoding = header(raw, "Siphon-Encoding");
-	message.part = header(raw, "Siphon-Part");
-	message.id = header(raw, "Nats-Msg-Id");
-	message.cursors = header(raw, "Siphon-Cursors");
-	message.held = header(raw, "Siphon-Held");
 	message.body.assign(natsMsg_GetData(raw), static_cast<size_t>(natsMsg_GetDataLength(raw)));
 	return message;
 }

@@ -2,7 +2,6 @@
 #include "stream/memory/memory_stream.h"
 
 #include <algorithm>
-#include <charconv>
 
 #include "cursor.h"
 #include "exit_codes.h"
@@ -26,21 +25,11 @@ Logged::header(const std::string &name) const
 StoredMessage
 Logged::stored() const
 {
-	std::string text = header("Siphon-Generation");
-	StoredMessage message{};
+	StoredMessage message = from_headers([this](const char *name) { return header(name); });
 
 	message.place = place;
 	message.subject = subject;
-	message.kind = header("Siphon-Kind");
-	std::from_chars(text.data(), text.data() + text.size(), message.generation);
-	message.first = header("Siphon-First");
-	message.last = header("Siphon-Last");
-	message.events = header("Siphon-Events");
-	message.encoding = header("Siphon-Encoding");
-	message.part = header("Siphon-Part");
 	message.id = id;
-	message.cursors = header(kCursorsHeader);
-	message.held = header("Siphon-Held");
 	message.body = body;
 	return message;
 }
@@ -333,7 +322,7 @@ public:
 		/* Sometimes later, sometimes never. */
 		if (!pulling_ || stream_.dice.percent(stream_.delay_percent))
 			return true;
-		if (stream_.dice.percent(1))
+		if (stream_.dice.below(500) == 0)
 			return false;
 		pulling_ = false;
 		pending_ = 0;
@@ -341,7 +330,7 @@ public:
 		{
 			if (!subject_covers(subjects_, entry->second.subject))
 				continue;
-			if (taken >= 5)
+			if (taken >= 20)
 			{
 				pending_++;
 				continue;
