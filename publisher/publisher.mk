@@ -51,7 +51,7 @@ PUBLISHER_SRCS = publisher/main.cpp publisher/check.cpp publisher/check_nats.cpp
 	publisher/health.cpp publisher/http_port.cpp publisher/http_server.cpp publisher/http_text.cpp publisher/metrics.cpp publisher/monitor.cpp \
 	publisher/publisher_settle.cpp publisher/publisher_status.cpp \
 	publisher/status_json.cpp $(PUBLISHER_RING_SRCS)
-TAIL_SRCS = publisher/tail.cpp publisher/tail_file.cpp publisher/stream/file/file_options.cpp publisher/stream/file/segment.cpp publisher/stream/jetstream/reader.cpp publisher/command_line.cpp publisher/compression.cpp publisher/config.cpp publisher/datetime.cpp \
+TAIL_SRCS = publisher/tail.cpp publisher/tail_file.cpp publisher/stream/file/file_options.cpp publisher/stream/file/segment.cpp publisher/stream/log.cpp publisher/stream/jetstream/reader.cpp publisher/command_line.cpp publisher/compression.cpp publisher/config.cpp publisher/datetime.cpp \
 	publisher/jetstream_api.cpp publisher/stream/jetstream/requests.cpp publisher/nats_connection.cpp publisher/nats_login.cpp publisher/nkey.cpp publisher/secret_file.cpp publisher/package_assembler.cpp \
 	publisher/subject.cpp publisher/tail_json.cpp publisher/wakeup.cpp publisher/log.cpp publisher/log_json.cpp publisher/log_limit.cpp
 
