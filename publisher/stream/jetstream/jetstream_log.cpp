@@ -695,12 +695,22 @@ JetStreamLog::purge(const std::string &subjects, Place in_front_of, std::string 
 		return true;
 
 	/* A purge by subject reads the whole stream under the store's lock, also where it finds nothing. */
-	std::optional<Place> there = last(subjects, why);
+	std::optional<Place> last_there = last(subjects, why);
 
-	if (!there)
+	if (!last_there)
 		return false;
-	if (*there == kNoPlace)
+	if (*last_there == kNoPlace)
 		return true;
+	if (*last_there >= in_front_of)
+	{
+		std::optional<ApiReply> first =
+			requests_.ask("STREAM.MSG.GET." + plan_.name, {{"seq", 1}, {"next_by_subj", subjects}});
+
+		if (!first || (!first->ok() && first->error_code != kErrorNoMessage))
+			return not_yet(first, "give the first message of " + subjects, why);
+		if (!first->ok() || member(object_member(first->content, "message"), "seq", uint64_t{0}) >= in_front_of)
+			return true;
+	}
 
 	std::optional<ApiReply> reply =
 		requests_.ask("STREAM.PURGE." + plan_.name, {{"filter", subjects}, {"seq", in_front_of}});

@@ -10,6 +10,8 @@
 
 namespace siphon {
 
+static constexpr int64_t kDuplicateWindowNs = 1000000000;
+
 using nlohmann::json;
 
 static std::string
@@ -103,6 +105,10 @@ new_stream_config(const StreamPlan &plan, const json &beside)
 	config["name"] = plan.name;
 	config["subjects"] = subjects_of(plan);
 	config["retention"] = "limits";
+	/* What the fence keeps out needs no ids remembered, and a server that starts reads back all of the window. */
+	config["duplicate_window"] = kDuplicateWindowNs;
+	if (int64_t age = member(config, "max_age", int64_t{0}); age > 0)
+		config["duplicate_window"] = std::min(age, kDuplicateWindowNs);
 	if (plan.held)
 	{
 		config["description"] = "Held changes of Siphon application " + plan.application;

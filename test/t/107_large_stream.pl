@@ -48,7 +48,7 @@ sub read_so_far
 }
 
 # The broker as it is after a restart, when it has read what it reads by itself. What has no index any more, as after a crash, is
-# not to be counted here.
+# not to be counted here, nor what it reads of the last second when a message with an id comes.
 sub cold_broker
 {
 	$nats->stop;
