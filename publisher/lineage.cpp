@@ -75,6 +75,10 @@ Lineage::read_record(const std::optional<std::string> &text)
 		record.timeline = value.at("timeline");
 		if (value.contains("again"))
 			record.again = {value["again"].at("log"), value["again"].at("spill")};
+		if (value.contains("refused"))
+			record.refused = value["refused"];
+		record.lossy = value.value("lossy", false);
+		record.kept_from = value.value("kept_from", kNoPlace);
 		record_ = record;
 	}
 	catch (const std::exception &error)
@@ -196,6 +200,8 @@ Lineage::check_history(uint64_t history, Place end) const
 												 " has lost what it had acknowledged: it, or its key-value bucket, was "
 												 "deleted, or it is another one than before; " +
 												 resync_advice(application_));
+	if (record_->history == history && !record_->refused.empty())
+		throw Fatal(ExitCode::StreamRefused, record_->refused);
 	if (record_->history != history)
 		throw Fatal(ExitCode::StreamRefused,
 					stream_.describe() + " does not hold what this server has published as application " + application_ +
@@ -282,7 +288,13 @@ Lineage::write(const Record &record, std::string *why)
 		value.update({{"system_identifier", std::to_string(record.system_identifier)}, {"database", record.database}});
 	if (record.again)
 		value["again"] = {{"log", record.again->log}, {"spill", record.again->spill}};
-	if (!stream_.states().put(kOriginKey, value.dump(), why))
+	if (!record.refused.empty())
+		value["refused"] = record.refused;
+	if (record.lossy)
+		value["lossy"] = true;
+	if (record.kept_from != kNoPlace)
+		value["kept_from"] = record.kept_from;
+	if (!stream_.states().put(kOriginKey, value.dump(-1, ' ', false, json::error_handler_t::replace), why))
 		return false;
 	record_ = record;
 	return true;
@@ -298,10 +310,36 @@ Lineage::enter(const Origin &origin, uint64_t epoch, Place end, bool again, std:
 				  same ? record_->since : end,
 				  epoch,
 				  origin.timelines[0].id,
-				  std::nullopt};
+				  std::nullopt,
+				  "",
+				  same && record_->lossy,
+				  same ? record_->kept_from : kNoPlace};
 
 	if (same && again)
 		record.again = noted_;
+	return write(record, why);
+}
+
+bool
+Lineage::refuse(const std::string &line, std::string *why)
+{
+	Record record = *record_;
+
+	record.refused = line;
+	return write(record, why);
+}
+
+bool
+Lineage::note_limits(const LogHealth &health, std::string *why)
+{
+	if (!record_ || record_->lossy == health.lossy)
+		return true;
+
+	Record record = *record_;
+
+	record.lossy = health.lossy;
+	if (!health.lossy)
+		record.kept_from = health.first != kNoPlace ? health.first : health.last + 1;
 	return write(record, why);
 }
 

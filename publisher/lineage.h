@@ -18,6 +18,7 @@
 
 #include <cstdint>
 #include <map>
+#include <algorithm>
 #include <optional>
 #include <string>
 
@@ -57,6 +58,13 @@ public:
 	 * it brings what the logs have already behind the places that were noted. False: not yet.
 	 */
 	bool enter(const Origin &origin, uint64_t epoch, Place end, bool again, std::string *why);
+	/* Makes durable that the history can't go on in the log, and why, so that each start says it. False: not yet. */
+	bool refuse(const std::string &line, std::string *why);
+	/*
+	 * Makes durable whether the log's settings take messages away, and, when they do no more, what is left, so that a limit
+	 * that was lifted is told from somebody's hand. False: not yet.
+	 */
+	bool note_limits(const LogHealth &health, std::string *why);
 	/* The ring brings nothing any more that the logs have. False: not yet. */
 	bool caught_up(std::string *why);
 
@@ -65,6 +73,8 @@ public:
 	bool current(uint64_t history) const { return record_ && record_->history == history; }
 	/* The stream holds the history behind this place. */
 	Place since() const { return record_ ? record_->since : kNoPlace; }
+	/* Nothing has taken away what stands from this place on, if no settings do. */
+	Place kept_from() const { return record_ ? std::max(record_->since, record_->kept_from) : kNoPlace; }
 
 	/* Places in the logs behind which they hold what the ring may bring once more. */
 	struct Again
@@ -86,6 +96,9 @@ private:
 		uint64_t epoch;
 		uint32_t timeline;
 		std::optional<Again> again;
+		std::string refused; /* why it can't go on; empty: it can */
+		bool lossy = false;  /* settings were seen to take messages away */
+		Place kept_from = kNoPlace;
 	};
 
 	void read_record(const std::optional<std::string> &text);

@@ -103,6 +103,8 @@ Publisher::inspect()
 	const RingFeed *feed = decoder();
 	std::string why;
 
+	if (!emptied_.empty())
+		refuse_emptied();
 	if (!settled_ || (now_ < next_inspection_ && !inspecting_) || feed == nullptr ||
 		!lineage_.current(feed->ring().reader().history()) || !stream_.ready())
 		return;
@@ -124,12 +126,24 @@ Publisher::inspect()
 		next_inspection_ = now_ + 6 * kInspection;
 		return;
 	}
-	if (!log_health_ || !spill_health_)
+	if (!log_health_ || !spill_health_ || !lineage_.note_limits(*log_health_, &why))
 		return;
 	inspecting_ = false;
-	guard_.check_log(stream_.log().describe(), *log_health_, lineage_.since(), now_);
+	emptied_ = guard_.look(stream_.log().describe(), *log_health_, lineage_.kept_from(), now_);
+	if (!emptied_.empty())
+		refuse_emptied();
 	guard_.check_spill(stream_.spill().describe(), *spill_health_, hand_off_.lowest_held());
 	last_health_.emplace(*log_health_, *spill_health_);
+}
+
+/* Ends for good, once it is durable why: after the next messages nobody would see any more that some are missing. */
+void
+Publisher::refuse_emptied()
+{
+	std::string why;
+
+	if (lineage_.refuse(emptied_, &why) || !why.empty())
+		throw Fatal(ExitCode::StreamRefused, emptied_);
 }
 
 /* Once the decoder's ring brings nothing any more that the stream has, nobody has to look for it again. */

@@ -59,6 +59,7 @@ private:
 	void tell_decoder();
 	double stalled();
 	void inspect();
+	void refuse_emptied();
 	void note_caught_up();
 	void look_for_rings();
 	void drop_replaced();
@@ -172,6 +173,7 @@ private:
 	uint64_t tails_of_ = 0; /* the ring for which they were read */
 
 	StreamGuard guard_;
+	std::string emptied_; /* what it has noticed */
 	std::optional<LogHealth> log_health_;
 	std::optional<LogHealth> spill_health_;
 	bool inspecting_ = false;

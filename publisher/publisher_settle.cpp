@@ -303,6 +303,18 @@ Publisher::check_checkpoint(Log *log, const LogEnd &end, const Checkpoint::End &
 						  why);
 	if (gone && acknowledged.log != 0 && end.identity != 0 && acknowledged.log != end.identity)
 		return check_lost(log, " is another one than that which had acknowledged what was published", why);
+	if (gone && end.lossy)
+	{
+		std::optional<LogHealth> health = log->health(why);
+
+		if (!health)
+			return false;
+
+		std::string emptied = guard_.look_back(log->describe(), *health, acknowledged.place);
+
+		if (!emptied.empty())
+			throw Fatal(ExitCode::StreamRefused, emptied);
+	}
 	return true;
 }
 

@@ -44,6 +44,7 @@ describe(const std::string &name, const LogHealth &health)
 	stream.max_bytes = health.bytes_limit;
 	stream.discard_new = health.discards_new;
 	stream.max_age = health.age_limit;
+	stream.lossy = health.lossy;
 	stream.first_age = health.first_age;
 	stream.replicas = health.replicas;
 	stream.leader = health.leader;

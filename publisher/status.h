@@ -80,6 +80,7 @@ struct StreamStatus
 	uint64_t max_bytes = 0;   /* 0: no limit */
 	bool discard_new = false; /* at the limit, and not old ones */
 	double max_age = 0;       /* seconds; 0: no limit */
+	bool lossy = false;       /* its settings take messages away */
 	double first_age = -1;    /* seconds since its first message was stored; below 0: it has none */
 	uint64_t replicas = 1;    /* configured */
 	std::string leader;       /* empty: there is none, or it is no cluster */

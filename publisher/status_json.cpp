@@ -183,6 +183,7 @@ stream_json(const StreamStatus &stream)
 			{"bytes", stream.bytes},
 			{"max_bytes", stream.max_bytes == 0 ? Json() : Json(stream.max_bytes)},
 			{"discard", stream.discard_new ? "new" : "old"},
+			{"keeps_all", !stream.lossy},
 			{"max_age_seconds", stream.max_age > 0 ? Json(stream.max_age) : Json()},
 			{"first_message_age_seconds", stream.first_age >= 0 ? Json(stream.first_age) : Json()},
 			{"replicas", stream.replicas},

@@ -6,36 +6,55 @@
 
 namespace siphon {
 
-/* Nothing that was there is left, and limits take away the oldest, little by little. */
+/* Where a limit of bytes or messages took the oldest away, little by little, there is as much in its place. */
 static bool
-limits_explain(const LogHealth &before, const LogHealth &now, double seconds)
+has_as_much(const LogHealth &now, const LogHealth &limits)
 {
-	if (now.age_limit > 0 && now.age_limit <= seconds + 1)
-		return true;
-	/* Where a limit of bytes or messages did it, there is as much in its place. */
-	if (now.bytes_limit > 0 && now.bytes >= now.bytes_limit / 4)
-		return true;
-	return now.messages_limit > 0 && now.messages >= now.messages_limit / 4 && now.last >= before.last;
+	return (limits.bytes_limit > 0 && now.bytes >= limits.bytes_limit / 4) ||
+		   (limits.messages_limit > 0 && now.messages >= limits.messages_limit / 4);
 }
 
-void
-StreamGuard::check_log(const std::string &name, const LogHealth &health, Place since, Clock::time_point now)
+std::string
+StreamGuard::emptied(const std::string &name, const LogHealth &health) const
+{
+	return name + " was emptied by somebody: " +
+		   (health.first == kNoPlace ? "nothing of what stood there is left"
+									 : "what stood before sequence " + std::to_string(health.first) + " is gone") +
+		   ", and who had not read it can't any more; " + resync_advice(application_);
+}
+
+std::string
+StreamGuard::look(const std::string &name, const LogHealth &health, Place kept_from, Clock::time_point now)
 {
 	bool nothing = health.first == kNoPlace;
-	bool emptied = false;
+	bool done = false;
 
-	if (!health.lossy)
-		emptied = nothing ? health.last > kNoPlace : health.first > since;
+	/* What is lifted now may have been a reason a moment ago. */
+	const LogHealth &limits = before_ && before_->lossy && !health.lossy ? *before_ : health;
+
+	if (!limits.lossy)
+		done = nothing ? health.last > kNoPlace && health.last >= kept_from : health.first > kept_from;
 	else if (before_ && !health.consumed && before_->first != kNoPlace && (nothing || health.first > before_->last))
-		emptied = !limits_explain(*before_, health, std::chrono::duration<double>(now - looked_at_).count());
-	if (emptied)
-		throw Fatal(ExitCode::StreamRefused,
-					name + " was emptied by somebody: " +
-						(nothing ? "nothing of what stood there is left"
-								 : "what stood before sequence " + std::to_string(health.first) + " is gone") +
-						", and who had not read it can't any more; " + resync_advice(application_));
+	{
+		double seconds = std::chrono::duration<double>(now - looked_at_).count();
+
+		done = !has_as_much(health, limits) && (limits.age_limit <= 0 || limits.age_limit > seconds + 1);
+	}
 	before_ = health;
 	looked_at_ = now;
+	return done ? emptied(name, health) : "";
+}
+
+std::string
+StreamGuard::look_back(const std::string &name, const LogHealth &health, Place acknowledged) const
+{
+	/* How old the acknowledged one was is known if none came after it. */
+	bool may_be_old = health.age_limit > 0 && (health.last != acknowledged || health.last_age < 0 ||
+											   health.last_age + 1 >= health.age_limit);
+
+	if (health.first != kNoPlace || !health.lossy || health.consumed || may_be_old || has_as_much(health, health))
+		return "";
+	return emptied(name, health);
 }
 
 void

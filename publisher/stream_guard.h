@@ -20,14 +20,21 @@ public:
 
 	explicit StreamGuard(const std::string &application) : application_(application) {}
 
-	/* A log's history begins with the message at `since`. Fatal if what came behind it was taken away. */
-	void check_log(const std::string &name, const LogHealth &health, Place since, Clock::time_point now);
+	/*
+	 * What somebody did to a log that, where no limit is set, has kept all from a place on, as a line for people; "" if nobody
+	 * took anything away.
+	 */
+	std::string look(const std::string &name, const LogHealth &health, Place kept_from, Clock::time_point now);
+	/* The same at a start, when the message that was acknowledged last, at this place, is gone. */
+	std::string look_back(const std::string &name, const LogHealth &health, Place acknowledged) const;
 	/* Nothing behind `lowest` may be missing; nullopt: nothing is held. Fatal if something is. */
 	void check_spill(const std::string &name, const LogHealth &health, std::optional<Place> lowest) const;
 	/* The log was not watched for a while: what happened meanwhile has no explanation. */
 	void forget() { before_.reset(); }
 
 private:
+	std::string emptied(const std::string &name, const LogHealth &health) const;
+
 	const std::string application_;
 	std::optional<LogHealth> before_; /* at the look before */
 	Clock::time_point looked_at_{};

@@ -119,6 +119,7 @@ struct LogHealth
 	uint64_t bytes = 0;
 	uint64_t bytes_limit = 0;  /* 0: none */
 	double first_age = -1;     /* seconds; negative: not known */
+	double last_age = -1;      /* of the last message that there ever was */
 	uint64_t messages_limit = 0; /* 0: none */
 	double age_limit = 0;      /* seconds; 0: none */
 	bool lossy = false;        /* as in LogEnd */

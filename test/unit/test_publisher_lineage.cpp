@@ -206,7 +206,7 @@ protected:
 	std::string log(LogHealth health, double seconds, Place since = 10)
 	{
 		now += std::chrono::milliseconds(static_cast<int64_t>(seconds * 1000));
-		return refusal([&] { guard.check_log("the log", health, since, now); });
+		return guard.look("the log", health, since, now);
 	}
 
 	/* Of a log that takes the oldest away. */
@@ -279,6 +279,28 @@ TEST_F(StreamGuardTest, BelievesAnAgeThatWasReached)
 	EXPECT_EQ(log(health, 5), "");
 	health.first = kNoPlace;
 	EXPECT_EQ(log(health, 5), "");
+}
+
+TEST_F(StreamGuardTest, LooksBackAtAStart)
+{
+	LogHealth health = lossy(kNoPlace, 1000);
+	auto look_back = [&] { return guard.look_back("the log", health, 1000); };
+
+	health.bytes_limit = 1000;
+	EXPECT_NE(look_back().find("was emptied by somebody"), std::string::npos);
+	health.bytes = 900;
+	EXPECT_EQ(look_back(), "");
+	health.bytes = health.bytes_limit = 0;
+	health.age_limit = 60;
+	health.last_age = 30;
+	EXPECT_NE(look_back(), "");
+	health.last_age = 90;
+	EXPECT_EQ(look_back(), "");
+	health.last_age = 30;
+	health.last = 1001;
+	EXPECT_EQ(look_back(), "") << "nobody knows how old it was";
+	health = lossy(1000, 1000);
+	EXPECT_EQ(look_back(), "");
 }
 
 TEST_F(StreamGuardTest, MissesNothingThatIsHeld)

@@ -793,9 +793,12 @@ JetStreamLog::health(std::string *why)
 	health.messages_limit = static_cast<uint64_t>(std::max(member(config, "max_msgs", int64_t{-1}), int64_t{0}));
 	health.consumed = member(config, "retention", std::string("limits")) != "limits";
 	health.age_limit = static_cast<double>(member(config, "max_age", int64_t{0})) / 1e9;
+
+	std::string there_now = member(*known, "ts", std::string());
+
 	if (health.messages > 0)
-		health.first_age =
-			age_of(member(state, "first_ts", std::string()), member(*known, "ts", std::string()));
+		health.first_age = age_of(member(state, "first_ts", std::string()), there_now);
+	health.last_age = age_of(member(state, "last_ts", std::string()), there_now);
 	health.lossy = is_lossy(config);
 	health.removed = member(state, "num_deleted", uint64_t{0});
 	health.discards_new = member(config, "discard", std::string("old")) == "new";

@@ -106,7 +106,13 @@ $nats->{nodes}{nats4} = $new;
 for my $stream ($nats->streams)
 {
 	wait_until("$stream leaves $lost->{name}",
-		sub { ($nats->ask("STREAM.PEER.REMOVE.$stream", { peer => $lost->{name} }) // {})->{success} });
+		sub {
+			$nats->ask("STREAM.PEER.REMOVE.$stream", { peer => $lost->{name} });
+
+			my $cluster = $nats->ask("STREAM.INFO.$stream")->{cluster} // {};
+
+			return 3 == grep { $_ ne $lost->{name} } grep { defined } $cluster->{leader}, map { $_->{name} } @{ $cluster->{replicas} // [] };
+		});
 }
 copies_are_well('another node', $nats->nodes);
 insert(50);
