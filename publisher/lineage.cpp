@@ -330,16 +330,27 @@ Lineage::refuse(const std::string &line, std::string *why)
 }
 
 bool
-Lineage::note_limits(const LogHealth &health, std::string *why)
+Lineage::note_limits(LogHealth *health, const std::string &watermarks, std::string *why)
 {
-	if (!record_ || record_->lossy == health.lossy)
+	if (!record_ || record_->lossy == health->lossy)
 		return true;
 
 	Record record = *record_;
 
-	record.lossy = health.lossy;
-	if (!health.lossy)
-		record.kept_from = health.first != kNoPlace ? health.first : health.last + 1;
+	record.lossy = health->lossy;
+	if (!health->lossy)
+	{
+		std::optional<Place> last = stream_.log().last(watermarks, why);
+
+		if (!last)
+			return false;
+		if (*last == kNoPlace)
+		{
+			health->lossy = true;
+			return true;
+		}
+		record.kept_from = *last;
+	}
 	return write(record, why);
 }
 

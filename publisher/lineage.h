@@ -61,10 +61,11 @@ public:
 	/* Makes durable that the history can't go on in the log, and why, so that each start says it. False: not yet. */
 	bool refuse(const std::string &line, std::string *why);
 	/*
-	 * Makes durable whether the log's settings take messages away, and, when they do no more, what is left, so that a limit
-	 * that was lifted is told from somebody's hand. False: not yet.
+	 * Makes durable whether the log's settings take messages away. Where they do no more, the last watermark is the first
+	 * that must be there from now on, as no publisher ever removes one; as long as there is none, health->lossy stays true.
+	 * False: not yet.
 	 */
-	bool note_limits(const LogHealth &health, std::string *why);
+	bool note_limits(LogHealth *health, const std::string &watermarks, std::string *why);
 	/* The ring brings nothing any more that the logs have. False: not yet. */
 	bool caught_up(std::string *why);
 

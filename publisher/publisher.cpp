@@ -7,6 +7,7 @@
 #include <poll.h>
 
 #include "exit_codes.h"
+#include "subject.h"
 
 namespace siphon {
 
@@ -126,7 +127,8 @@ Publisher::inspect()
 		next_inspection_ = now_ + 6 * kInspection;
 		return;
 	}
-	if (!log_health_ || !spill_health_ || !lineage_.note_limits(*log_health_, &why))
+	if (!log_health_ || !spill_health_ || 
+		!lineage_.note_limits(&*log_health_, watermark_subject(feed_context_.subject_root), &why))
 		return;
 	inspecting_ = false;
 	emptied_ = guard_.look(stream_.log().describe(), *log_health_, lineage_.kept_from(), now_);

@@ -34,7 +34,7 @@ sub limit
 	api($nats, 'STREAM.UPDATE.siphon_main', { %$config, max_age => 0, max_bytes => -1, max_msgs_per_subject => -1, discard => 'old', %limits });
 	# A limit that nobody has seen looks like a hand that took messages away.
 	wait_until('the publisher knows the limits',
-		sub { !$publisher->running || !!($publisher->status->{stream}{keeps_all} // !$keeps_all) eq !!$keeps_all });
+		sub { !$publisher->running || !!($publisher->status->{queue}{stream}{keeps_all} // !$keeps_all) eq !!$keeps_all });
 	return;
 }
 
