@@ -6,11 +6,15 @@
 
 namespace siphon {
 
-/* Where a limit of bytes or messages took the oldest away, little by little, there is as much in its place. */
+/*
+ * Where a limit of bytes or messages took the oldest away, little by little, there is as much in its place. Where one of
+ * messages on a subject did, the last of each is there.
+ */
 static bool
 has_as_much(const LogHealth &now, const LogHealth &limits)
 {
-	return (limits.bytes_limit > 0 && now.bytes >= limits.bytes_limit / 4) ||
+	return (limits.subject_limit > 0 && now.first != kNoPlace) ||
+		   (limits.bytes_limit > 0 && now.bytes >= limits.bytes_limit / 4) ||
 		   (limits.messages_limit > 0 && now.messages >= limits.messages_limit / 4);
 }
 

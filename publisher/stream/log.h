@@ -121,6 +121,7 @@ struct LogHealth
 	double first_age = -1;     /* seconds; negative: not known */
 	double last_age = -1;      /* of the last message that there ever was */
 	uint64_t messages_limit = 0; /* 0: none */
+	uint64_t subject_limit = 0;  /* messages on a subject; 0: none */
 	double age_limit = 0;      /* seconds; 0: none */
 	bool lossy = false;        /* as in LogEnd */
 	bool consumed = false;     /* what consumers have acknowledged is taken away */

@@ -262,6 +262,15 @@ TEST_F(StreamGuardTest, TellsALimitFromAHand)
 	health = lossy(kNoPlace, 2500);
 	health.bytes_limit = 1000;
 	EXPECT_NE(log(health, 5), "");
+	guard.forget();
+	health = lossy(2500, 2500);
+	EXPECT_EQ(log(health, 5), "");
+	health = lossy(3000, 3001);
+	health.subject_limit = 1;
+	EXPECT_EQ(log(health, 5), "") << "the last of each subject is there";
+	health = lossy(kNoPlace, 3001);
+	health.subject_limit = 1;
+	EXPECT_NE(log(health, 5), "");
 }
 
 TEST_F(StreamGuardTest, BelievesAnAgeThatWasReached)

@@ -791,6 +791,8 @@ JetStreamLog::health(std::string *why)
 	health.bytes = member(state, "bytes", uint64_t{0});
 	health.bytes_limit = static_cast<uint64_t>(std::max(member(config, "max_bytes", int64_t{-1}), int64_t{0}));
 	health.messages_limit = static_cast<uint64_t>(std::max(member(config, "max_msgs", int64_t{-1}), int64_t{0}));
+	health.subject_limit =
+		static_cast<uint64_t>(std::max(member(config, "max_msgs_per_subject", int64_t{-1}), int64_t{0}));
 	health.consumed = member(config, "retention", std::string("limits")) != "limits";
 	health.age_limit = static_cast<double>(member(config, "max_age", int64_t{0})) / 1e9;
 
