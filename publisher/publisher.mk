@@ -57,6 +57,7 @@ TAIL_SRCS = publisher/tail.cpp publisher/tail_file.cpp publisher/stream/file/fil
 
 PUBLISHER_OBJDIR = $(BUILDDIR)/publisher-objects
 publisher_objects = $(patsubst %.cpp,$(PUBLISHER_OBJDIR)/%.o,$(1))
+UNIT_PUBLISHER_OBJS = $(call publisher_objects,$(UNIT_PUBLISHER_SRCS))
 SIPHON_PB = $(BUILDDIR)/gen/siphon.pb.h
 SIPHON_PB_OBJECT = $(PUBLISHER_OBJDIR)/gen/siphon.pb.o
 

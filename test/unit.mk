@@ -3,8 +3,9 @@
 # and of the configuration, each of which runs for FUZZ_SECONDS.
 #
 # Included by the top-level Makefile behind publisher/publisher.mk, which gives what the tests of everything but the
-# ring need: UNIT_PUBLISHER_SRCS, compiled here for each variant; UNIT_EXTRA_OBJS, linked as they are into every variant;
-# PUBLISHER_CPPFLAGS and PUBLISHER_LIBS. Alone it has the ring's tests, which need none of that:
+# ring need: UNIT_PUBLISHER_SRCS, compiled here for each sanitizer; UNIT_PUBLISHER_OBJS, what they are without one;
+# UNIT_EXTRA_OBJS, linked as they are into every variant; PUBLISHER_CPPFLAGS and PUBLISHER_LIBS. Alone it has the ring's
+# tests, which need none of that:
 #
 #   make -f test/unit.mk check-unit
 
@@ -19,18 +20,21 @@ unit_flags = -Isrc -I. $(UNIT_CXXFLAGS) -pthread
 unit_ring_srcs = src/ring.cpp src/ring_file.cpp src/ring_fault.cpp
 ifeq ($(strip $(UNIT_PUBLISHER_SRCS)),)
 unit_srcs = $(unit_ring_srcs) $(sort $(wildcard test/unit/test_ring*.cpp))
+unit_test_srcs = $(unit_srcs)
 else
-unit_srcs = $(unit_ring_srcs) $(UNIT_PUBLISHER_SRCS) $(sort $(wildcard test/unit/test_*.cpp))
+unit_test_srcs = $(unit_ring_srcs) $(sort $(wildcard test/unit/test_*.cpp))
+unit_srcs = $(unit_test_srcs) $(UNIT_PUBLISHER_SRCS)
 endif
 
 # g++ says that ThreadSanitizer does not model fences. The ring's fences only order flags, which are atomic;
 # its data is handed over by release and acquire.
-unit_flags_tsan = -fsanitize=thread $(if $(findstring clang,$(UNIT_CXX)),,-Wno-tsan)
-unit_flags_asan = -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
-fuzz_flags = -fsanitize=fuzzer,address,undefined,float-cast-overflow -fno-sanitize-recover=all -fno-omit-frame-pointer
+unit_flags_tsan = -O1 -fsanitize=thread $(if $(findstring clang,$(UNIT_CXX)),,-Wno-tsan)
+unit_flags_asan = -O1 -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+fuzz_flags = -O1 -fsanitize=fuzzer,address,undefined,float-cast-overflow -fno-sanitize-recover=all -fno-omit-frame-pointer
 fuzz_targets = ring $(if $(strip $(UNIT_PUBLISHER_SRCS)),stream config)
 
-unit_objs = $(addprefix $(BUILDDIR)/unit/,$(unit_srcs:.cpp=.o))
+# Without a sanitizer, the publisher's objects are those that are installed.
+unit_objs = $(addprefix $(BUILDDIR)/unit/,$(unit_test_srcs:.cpp=.o)) $(UNIT_PUBLISHER_OBJS)
 unit_objs_tsan = $(addprefix $(BUILDDIR)/unit-tsan/,$(unit_srcs:.cpp=.o))
 unit_objs_asan = $(addprefix $(BUILDDIR)/unit-asan/,$(unit_srcs:.cpp=.o))
 stress_objs = $(addprefix $(BUILDDIR)/unit/,$(unit_ring_srcs:.cpp=.o) test/stress/ring_stress.o)
