@@ -259,6 +259,15 @@ Publisher::await_decoder()
 	next_look_ = now_ + kAwait;
 }
 
+void
+Publisher::note_refusal(const std::string &text)
+{
+	incidents_.refusals++;
+	if (text != refusal_)
+		spdlog::warn("{} takes no messages: {}; publishing pauses until it does", stream_.describe(), text);
+	refusal_ = text;
+}
+
 /* Enters the answers that have come, and passes on to the rings what they complete. True: one is a refusal. */
 bool
 Publisher::enter_answers()
@@ -286,11 +295,8 @@ Publisher::enter_answers()
 			incidents_.out_of_order++;
 			continue;
 		}
-		incidents_.refusals++;
+		note_refusal(answer.text);
 		refused = true;
-		if (answer.text != refusal_)
-			spdlog::warn("{} takes no messages: {}; publishing pauses until it does", stream_.describe(), answer.text);
-		refusal_ = answer.text;
 	}
 	if (!answers_.empty())
 		traffic_.stored(ledger_.stored_token(), now_);

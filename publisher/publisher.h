@@ -60,6 +60,7 @@ private:
 	double stalled();
 	void inspect();
 	void refuse_emptied();
+	void note_refusal(const std::string &text);
 	void note_caught_up();
 	void look_for_rings();
 	void drop_replaced();

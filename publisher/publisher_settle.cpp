@@ -338,6 +338,12 @@ Publisher::fence(std::string *why)
 		fenced_[0] = stream_.log().fence(lineage_.in_flight(), log_end_.cursors, &log_end_, why);
 	if (!fenced_[1])
 		fenced_[1] = stream_.spill().fence(lineage_.in_flight(), spill_end_.cursors, &spill_end_, &spill_why);
+	for (LogEnd *end : {&log_end_, &spill_end_})
+	{
+		if (!end->refused.empty())
+			note_refusal(end->refused);
+		end->refused.clear();
+	}
 	if (why->empty())
 		*why = spill_why;
 	return fenced_[0] && fenced_[1];

@@ -73,6 +73,7 @@ struct LogEnd
 	uint64_t message = 0;   /* hash of the last message's id; 0: it is gone, or not a publisher's */
 	std::string cursors;    /* its Siphon-Cursors */
 	bool lossy = false;     /* the log's settings take messages away */
+	std::string refused;    /* by fence(): the backend's own words, where the log's state or limits refuse it */
 	std::string disorder;   /* not empty: a message stands where it can't, and this says which */
 };
 

@@ -224,6 +224,7 @@ FileLog::fence(size_t, const std::string &cursors, LogEnd *end, std::string *why
 	if (!failure_.empty())
 	{
 		*why = describe() + " to take messages (" + failure_ + ")";
+		end->refused = failure_;
 		return false;
 	}
 	if (durable_ < end_.place)

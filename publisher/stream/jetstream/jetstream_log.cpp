@@ -482,6 +482,7 @@ JetStreamLog::fence(size_t in_flight, const std::string &cursors, LogEnd *end, s
 		if (answer->verdict != Verdict::Stored)
 		{
 			*why = describe() + " to take messages (" + answer->text + ")";
+			end->refused = answer->verdict == Verdict::Refused ? answer->text : "";
 			return false;
 		}
 		fences_--;

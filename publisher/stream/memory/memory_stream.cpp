@@ -149,6 +149,7 @@ MemoryLog::fence(size_t in_flight, const std::string &cursors, LogEnd *at, std::
 		if (answers_.front().verdict != Verdict::Stored)
 		{
 			*why = name_ + " to take messages (" + answers_.front().text + ")";
+			at->refused = answers_.front().verdict == Verdict::Refused ? answers_.front().text : "";
 			return false;
 		}
 		fences_--;
