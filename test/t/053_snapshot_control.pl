@@ -103,7 +103,7 @@ cmp_ok($faster, '<', 1024 * 1024, 'and not faster');
 
 # ---- the figures ----------------------------------------------------------------------------------------------------
 
-set_and_reload($node, 'siphon.snapshot_rate' => '1MB');
+set_and_reload($node, 'siphon.snapshot_rate' => '256kB');
 my $row = wait_until('the first blocks are through',
 	sub { my $row = progress($node, 'big'); ($row->{blocks_done} // 0) > 0 ? $row : undef });
 
@@ -125,7 +125,7 @@ is($node->safe_psql('postgres', "SELECT timestamptz '$row->{eta}' BETWEEN now() 
 kill 'STOP', $publisher->{pid};
 fast_scans($node);
 $row = wait_until('all blocks are through',
-	sub { my $row = progress($node, 'big'); $row->{blocks_done} == $row->{blocks_total} ? $row : undef });
+	sub { my $row = progress($node, 'big'); defined $row->{blocks_done} && $row->{blocks_done} == $row->{blocks_total} ? $row : undef });
 is($row->{rows}, 6000, 'progress: all rows, in the end');
 is($row->{phase}, 'scanning', 'progress: the publisher does not have them yet');
 kill 'CONT', $publisher->{pid};

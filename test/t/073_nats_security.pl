@@ -19,7 +19,10 @@ sub file
 {
 	my ($name, $content) = @_;
 
+	my $before = umask 0077;
+
 	write_file("$directory/$name", $content);
+	umask $before;
 	return "$directory/$name";
 }
 

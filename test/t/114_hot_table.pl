@@ -49,7 +49,7 @@ sub behind
 wait_until('its rows are there', sub { snapshot_ended($reader) });
 
 my $since = time;
-my $outcome = outcome($publisher, sub { !is_held($publisher, 'hot') }, 30);
+my $outcome = outcome($publisher, sub { !is_held($publisher, 'hot') }, 120);
 
 is($outcome, 'goes on', 'the hand-off ends under load');
 note(sprintf 'after %.1f s; %d bytes of WAL are not confirmed', time - $since, behind());
