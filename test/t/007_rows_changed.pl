@@ -260,7 +260,8 @@ wait_confirmed($node);
 is_replayed($nats, $node, ['t'], 'and siphon_resync_table() mends it');
 
 # So it does where that happens while its rows are brought out, and the snapshot does not show it.
-$node->safe_psql('postgres', 'ALTER TABLE t REPLICA IDENTITY NOTHING');
+# There are enough of them for that to take a while.
+$node->safe_psql('postgres', 'INSERT INTO t (id) SELECT g FROM generate_series(100000, 104000) g; ALTER TABLE t REPLICA IDENTITY NOTHING');
 $node->append_conf('postgresql.conf', 'siphon.snapshot_rate = 1');
 $node->reload;
 wait_until('the rate is read', sub { $node->safe_psql('postgres', 'SHOW siphon.snapshot_rate') eq '1kB' });

@@ -127,7 +127,11 @@ SKIP:
 	{
 		my $before = application($node)->{events};
 		$node->safe_psql('postgres', "CREATE TABLE large AS SELECT g AS id FROM generate_series(1, $rows) g");
+		wait_confirmed($node);
 		$publisher->stop;
+
+		my $transactions = application($node)->{transactions};
+
 		$node->safe_psql(
 			'postgres', q{
 			BEGIN;
@@ -146,12 +150,12 @@ SKIP:
 			SELECT transactions FROM siphon_applications;
 			SELECT siphon_add_table('asked', snapshot => false) IS NULL;
 			SELECT transactions FROM siphon_applications});
-		wait_until('the rewrite is decoded', sub { application($node)->{transactions} > (split /\n/, $seen)[0] });
+		wait_until('the rewrite is decoded', sub { application($node)->{transactions} > $transactions });
 		my ($at_call, undef, $at_return) = split /\n/, $seen;
 		note("$rows rows: $at_call transactions at the call, $at_return when it returned");
 		$node->safe_psql('postgres', "DROP TABLE large; SELECT siphon_remove_table('asked')");
 		wait_confirmed($node);
-		$served = $at_return == $at_call;
+		$served = $at_return == $at_call && $at_call == $transactions;
 		last if $served;
 	}
 	ok($served, 'siphon_add_table() is served while the decoder passes over the rewrite of a large table');
