@@ -49,6 +49,8 @@ sub goes_on
 	$publisher->start unless $publisher->running;
 	wait_for_tables($node);
 	wait_confirmed($node);
+	# Who reads makes a consumer, which the cluster's leader does.
+	wait_until('the cluster has a leader that answers', sub { $nats->ask('CONSUMER.NAMES.siphon_main')->{consumers} });
 	is_replayed($nats, $node, ['t'], "$name: and has all");
 	return;
 }
