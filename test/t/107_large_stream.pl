@@ -98,7 +98,13 @@ $before = cold_broker();
 add_table($node, 'small', snapshot => 'true');
 wait_for_table($node, 'small');
 is_confirmed($node, $publisher, 'a table is added', 60);
-reads_little($before, 'snapshot');
+SKIP:
+{
+	my ($version) = `nats-server --version` =~ /v2\.(\d+)/;
+
+	skip 'before 2.10 nats-server reads all blocks to find the first message of a subject', 1 if $version < 10;
+	reads_little($before, 'snapshot');
+}
 is_replayed($nats, $node, ['small'], 'the table is there');
 
 done_testing();

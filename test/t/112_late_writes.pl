@@ -92,7 +92,10 @@ late('publisher', 'claim',
 		$hold->();
 		$former->start;
 	},
-	sub { is_confirmed($node, $_[0], 'claim: the successor publishes') });
+	sub {
+		$node->safe_psql('postgres', 'INSERT INTO u (v) VALUES (0)');
+		is_confirmed($node, $_[0], 'claim: the successor publishes');
+	});
 
 for my $name ('first state', 'next state')
 {

@@ -63,13 +63,21 @@ sub meta_leader
 	return await('the cluster has a leader', sub {
 		for my $node (grep { $_->running } $self->nodes)
 		{
-			my $answer = HTTP::Tiny->new(timeout => 2)->get("http://127.0.0.1:$node->{monitor}/jsz");
-			my $leader = $answer->{success} ? decode_json($answer->{content})->{meta_cluster}{leader} : undef;
+			my $leader = leader_by($node);
 
 			return $self->{nodes}{$leader} if $leader;
 		}
 		return;
 	});
+}
+
+# The name of the server that leads all, as this one knows it; undef if it knows none.
+sub leader_by
+{
+	my ($node) = @_;
+	my $answer = HTTP::Tiny->new(timeout => 2)->get("http://127.0.0.1:$node->{monitor}/jsz");
+
+	return $answer->{success} ? decode_json($answer->{content})->{meta_cluster}{leader} : undef;
 }
 
 # Of all servers.
@@ -87,7 +95,23 @@ sub start
 	my $stream = { name => 'probe', subjects => ['probe'], num_replicas => scalar keys %{ $self->{nodes} } };
 
 	$_->start for $self->nodes;
-	await('the cluster takes streams', sub { $self->ask('STREAM.CREATE.probe', $stream)->{config} });
+	my $patience = time + 30;
+
+	await(
+		'the cluster takes streams',
+		sub {
+			return 1 if $self->ask('STREAM.CREATE.probe', $stream)->{config};
+			return if time <= $patience;
+			$patience = time + 30;
+			# One that comes while the others elect a leader may never hear of it.
+			for my $node (grep { !leader_by($_) } $self->nodes)
+			{
+				diag("$node->{name} hears of no leader, and is started once more");
+				$node->kill9;
+				$node->start;
+			}
+			return;
+		});
 	# An answer that was too late leaves nothing to delete.
 	await(
 		'the cluster removes a stream',
