@@ -124,7 +124,9 @@ sub restarts
 	$restart->();
 	wait_until("$what: there is another ring", sub { my $epoch = $ring->look($ring->EPOCH); $epoch && $epoch != $old });
 	is_deeply(origin()->{checkpoint}, $published, "$what: the checkpoint is handed on");
-	cmp_ok(origin()->{confirmed}, '>', $confirmed, "$what: so is where the slot stood") if $what ne 'a crash';
+	# Before PostgreSQL 17 a shutdown does not write a slot of which nothing but this has moved.
+	cmp_ok(origin()->{confirmed}, '>', $confirmed, "$what: so is where the slot stood")
+	  if $what eq 'a decoder that ends' || ($what ne 'a crash' && $node->pg_version >= 17);
 	return;
 }
 

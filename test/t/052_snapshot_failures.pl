@@ -164,6 +164,8 @@ SKIP:
 	like(slurp_file($node->logfile, $offset), qr/No space left.*\n.*starts over in 1000 ms/, 'no room: tried again, later each time');
 	like(slurp_file($node->logfile, $offset), qr/HINT:  Make the file system larger, or siphon.ring_size/, 'no room: there is a hint');
 	others_go_on($node, $nats, 'no room');
+	# Or it may be done before anybody has read why it was not.
+	slow_scans($node);
 	set_and_reload($node, 'siphon.ring_size' => '1MB');
 	starts_over('no room', $generation, qr/No space left on device/);
 }
