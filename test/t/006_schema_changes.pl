@@ -8,7 +8,7 @@ use Siphon;
 use Test::More;
 
 # Long enough for changes before and after to meet in one package, if something were to let them.
-my $node = siphon_node('primary', conf => 'siphon.flush_interval = 2s');
+my $node = siphon_node('primary', conf => 'siphon.flush_interval = 5s');
 my $nats = siphon_nats();
 my $publisher = siphon_publisher($node, $nats);
 
