@@ -89,6 +89,7 @@ struct HttpPort::Callbacks
 	{
 		auto *content = new std::shared_ptr<const std::string>(
 			answer.shared ? answer.shared : std::make_shared<const std::string>(answer.content));
+		/* Debian 12's library takes what it only reads without const. */
 		MHD_Response *response = MHD_create_response_from_buffer_with_free_callback_cls(
 			(*content)->size(), const_cast<char *>((*content)->data()), release, content);
 

@@ -127,7 +127,7 @@ Publisher::inspect()
 		next_inspection_ = now_ + 6 * kInspection;
 		return;
 	}
-	if (!log_health_ || !spill_health_ || 
+	if (!log_health_ || !spill_health_ ||
 		!lineage_.note_limits(&*log_health_, watermark_subject(feed_context_.subject_root), &why))
 		return;
 	inspecting_ = false;

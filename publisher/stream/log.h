@@ -162,8 +162,9 @@ public:
 	virtual std::optional<bool> holds(Place place, uint64_t message, bool *gone, std::string *why) = 0;
 	/*
 	 * Behind a look(): makes the log, if there is none, and what it needs; from here on nothing is stored but what is
-	 * appended from now on, whoever sent it and however late it arrives. `in_flight`: how many messages a former publisher may have had under way; `cursors`: what the
-	 * last message's were. False: not yet; with a reason: look() again. *end: the last message's place and hash.
+	 * appended from now on, whoever sent it and however late it arrives. `in_flight`: how many messages a former publisher
+	 * may have had under way; `cursors`: what the last message's were. False: not yet; with a reason: look() again. *end:
+	 * the last message's place and hash, or, in `refused`, why it was not taken.
 	 */
 	virtual bool fence(size_t in_flight, const std::string &cursors, LogEnd *end, std::string *why) = 0;
 
