@@ -122,6 +122,18 @@ HandOff::make_mover(Entry *entry)
 	note_activity(entry);
 }
 
+/*
+ * That a table streams, as its last publisher has sent it, must not arrive any more: nobody would move what is held from
+ * now on.
+ */
+bool
+HandOff::renew(Entry *entry, std::string *why)
+{
+	if (entry->state.phase == TablePhase::Moving && !entry->renewed)
+		entry->renewed = stream_.states().renew(state_key(entry->state.schema, entry->state.table), entry->state.to_json(), why);
+	return entry->renewed || entry->state.phase != TablePhase::Moving;
+}
+
 bool
 HandOff::settle(const Cursors &cursors, std::string *why)
 {
@@ -137,8 +149,11 @@ HandOff::settle(const Cursors &cursors, std::string *why)
 
 		if (last)
 			entry->last_held = *last;
-		known &= last.has_value();
-		if (!last && !reason.empty())
+		if (!reason.empty())
+			*why = reason;
+		if (!renew(entry, &reason) || !last)
+			known = false;
+		if (!reason.empty())
 			*why = reason;
 	}
 	if (!known)
@@ -147,6 +162,7 @@ HandOff::settle(const Cursors &cursors, std::string *why)
 	{
 		entry.closing = false;
 		entry.ending = false;
+		entry.renewed = false;
 		entry.last_token = 0;
 		retire(&entry);
 	}
@@ -513,10 +529,15 @@ HandOff::ended(const TableFrame &table, const Visibility &snapshot, Clock::time_
 	return false;
 }
 
-/* All that was held is moved and stored, and no change came between: from the next frame on changes go directly. */
+/*
+ * All that was held is moved and stored, and no change comes between, or nobody would move it once the state is durable:
+ * from the next frame on changes go directly.
+ */
 void
 HandOff::finish_moving(Entry *entry, Clock::time_point now)
 {
+	entry->closing = true;
+
 	TableState state = entry->state;
 
 	state.phase = TablePhase::Streaming;

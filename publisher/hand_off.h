@@ -142,6 +142,7 @@ private:
 		Place leftover = kNoPlace; /* rows that were not complete; this message, which may be one, was the last then */
 		uint64_t ends_behind = 0; /* it is being removed, and no message of it has a greater token; 0: it is not */
 		bool ending = false;
+		bool renewed = false; /* its state is this publisher's, since it has begun to settle */
 		Clock::time_point since{}; /* its changes are held */
 		std::unique_ptr<Mover> mover;
 
@@ -165,6 +166,7 @@ private:
 	void purge_leftover(Entry *entry, Clock::time_point now);
 	void retire(Entry *entry);
 	bool not_now(const std::string &why, Clock::time_point now);
+	bool renew(Entry *entry, std::string *why);
 	void set_state(Entry *entry, const TableState &state);
 	void note_activity(Entry *entry);
 	bool acknowledged(const Entry &entry) const;

@@ -75,6 +75,7 @@ private:
 	bool settle_step(std::string *why);
 	bool look(std::string *why);
 	bool check_owner(std::string *why);
+	bool settle_tables(std::string *why);
 	bool load_states(std::string *why);
 	bool check_source(std::string *why);
 	bool find_tails(uint64_t confirmed, std::string *why);

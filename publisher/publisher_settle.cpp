@@ -118,7 +118,7 @@ Publisher::settle_step(std::string *why)
 		case Step::Tails:
 			return read_tails(why);
 		case Step::Tables:
-			return hand_off_.settle(parse_cursors(log_end_.cursors), why);
+			return settle_tables(why);
 	}
 	return false;
 }
@@ -414,6 +414,25 @@ Publisher::read_tail(Log *log, Place behind, Place end, std::string *why)
 		retry_at_ = now_ + kRetry;
 	}
 	return false;
+}
+
+/* What the last publisher sent last may have arrived since the states were read: then they are read again. */
+bool
+Publisher::settle_tables(std::string *why)
+{
+	try
+	{
+		return hand_off_.settle(parse_cursors(log_end_.cursors), why);
+	}
+	catch (const Fatal &fatal)
+	{
+		if (fatal.code != ExitCode::Replaced)
+			throw;
+		/* Whether another publisher has taken over is looked at before. */
+		states_loaded_ = false;
+		*why = "the states of tables, one of which was written just now";
+		return false;
+	}
 }
 
 /* Acknowledges to the rings what the logs have, and goes on with the first messages that they have not. */

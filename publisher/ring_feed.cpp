@@ -79,6 +79,7 @@ RingFeed::resume(const Cursor *log, const Cursor *spill)
 	marker_first_ = kNoPlace;
 	previous_end_ = ring_->reader().acked();
 	set_closed();
+	midway_ = spill != nullptr && spill->epoch == epoch() && !spill->last_part();
 	for (Target target : {Target::Log, Target::Spill})
 	{
 		const Cursor *cursor = target == Target::Log ? log : spill;
@@ -201,7 +202,7 @@ RingFeed::prepare_frames()
 
 		if (!admit())
 			return false;
-		have_frame_ = peeked_ = false;
+		have_frame_ = peeked_ = midway_ = false;
 		previous_end_ = frame_.end;
 		/* What the logs have of this frame was taken into account. */
 		for (std::optional<Cursor> &resume : resume_)

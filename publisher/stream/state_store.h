@@ -27,6 +27,8 @@ public:
 	virtual bool get(const std::string &key, bool adopt, std::optional<std::string> *value, std::string *why) = 0;
 	/* True: it is durable. False: not yet. A value that the key has already costs nothing. */
 	virtual bool put(const std::string &key, const std::string &value, std::string *why) = 0;
+	/* As put(), and a value that the key has is written once more: what was sent to the key before is refused from then on. */
+	virtual bool renew(const std::string &key, const std::string &value, std::string *why) = 0;
 	virtual bool erase(const std::string &key, std::string *why) = 0;
 	/* Erases all entries of tables, see is_table_key(). False: not yet. */
 	virtual bool erase_tables(std::string *why) = 0;

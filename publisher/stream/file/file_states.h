@@ -26,6 +26,8 @@ public:
 	std::optional<std::map<std::string, std::string>> load(std::string *why) override;
 	bool get(const std::string &key, bool adopt, std::optional<std::string> *value, std::string *why) override;
 	bool put(const std::string &key, const std::string &value, std::string *why) override;
+	/* Nobody else has anything under way: there is one owner, and nothing that it writes comes later. */
+	bool renew(const std::string &key, const std::string &value, std::string *why) override { return put(key, value, why); }
 	bool erase(const std::string &key, std::string *why) override;
 	bool erase_tables(std::string *why) override;
 

@@ -183,7 +183,8 @@ JetStreamStates::settle_conflict(const std::string &key, uint64_t wanted, std::s
 }
 
 bool
-JetStreamStates::write(const std::string &key, const std::string &value, const char *operation, std::string *why)
+JetStreamStates::write(const std::string &key, const std::string &value, const char *operation, bool again,
+					   std::string *why)
 {
 	uint64_t wanted = operation != nullptr ? 0 : message_hash(value);
 
@@ -194,7 +195,7 @@ JetStreamStates::write(const std::string &key, const std::string &value, const c
 
 	Seen &seen = seen_[key];
 
-	if (seen.value == wanted)
+	if (seen.value == wanted && !again)
 	{
 		tried_.erase(key);
 		return true;
@@ -207,7 +208,7 @@ JetStreamStates::write(const std::string &key, const std::string &value, const c
 	{
 		conflicts_.insert(key);
 		why->clear();
-		return write(key, value, operation, why);
+		return write(key, value, operation, again, why);
 	}
 	if (!reply || !reply->ok())
 		return not_yet(reply, "take key " + key, why);
@@ -227,7 +228,13 @@ JetStreamStates::write(const std::string &key, const std::string &value, const c
 bool
 JetStreamStates::put(const std::string &key, const std::string &value, std::string *why)
 {
-	return write(key, value, nullptr, why);
+	return write(key, value, nullptr, false, why);
+}
+
+bool
+JetStreamStates::renew(const std::string &key, const std::string &value, std::string *why)
+{
+	return write(key, value, nullptr, true, why);
 }
 
 bool
@@ -237,7 +244,7 @@ JetStreamStates::erase(const std::string &key, std::string *why)
 
 	if (seen == seen_.end() || seen->second.revision == 0)
 		return true;
-	return write(key, "", "DEL", why);
+	return write(key, "", "DEL", false, why);
 }
 
 bool

@@ -24,6 +24,7 @@ public:
 	std::optional<std::map<std::string, std::string>> load(std::string *why) override;
 	bool get(const std::string &key, bool adopt, std::optional<std::string> *value, std::string *why) override;
 	bool put(const std::string &key, const std::string &value, std::string *why) override;
+	bool renew(const std::string &key, const std::string &value, std::string *why) override;
 	bool erase(const std::string &key, std::string *why) override;
 	bool erase_tables(std::string *why) override;
 
@@ -37,7 +38,7 @@ private:
 
 	bool make(std::string *why);
 	bool settle_conflict(const std::string &key, uint64_t wanted, std::string *why);
-	bool write(const std::string &key, const std::string &value, const char *operation, std::string *why);
+	bool write(const std::string &key, const std::string &value, const char *operation, bool again, std::string *why);
 	std::optional<ApiReply> last(const std::string &key);
 	std::string subject(const std::string &key) const { return "$KV." + bucket_ + "." + key; }
 	/* Where JetStream is elsewhere, what is written goes there by the prefix of its API, as all clients do it. */

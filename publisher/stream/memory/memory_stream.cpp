@@ -499,7 +499,7 @@ MemoryStates::get(const std::string &key, bool adopt, std::optional<std::string>
 }
 
 bool
-MemoryStates::write_seen(const std::string &key, const std::optional<std::string> &value, std::string *why)
+MemoryStates::write_seen(const std::string &key, const std::optional<std::string> &value, bool again, std::string *why)
 {
 	why->clear();
 	last_write_ = {key, seen_[key], value};
@@ -510,7 +510,7 @@ MemoryStates::write_seen(const std::string &key, const std::optional<std::string
 
 	if (entry.revision != seen_[key] && entry.value != value)
 		throw Fatal(ExitCode::Replaced, "another publisher has written key " + key);
-	if (entry.value != value || entry.revision == 0)
+	if (entry.value != value || entry.revision == 0 || again)
 		entry = {++revision, value};
 	seen_[key] = entry.revision;
 	last_write_.reset();
@@ -521,13 +521,19 @@ MemoryStates::write_seen(const std::string &key, const std::optional<std::string
 bool
 MemoryStates::put(const std::string &key, const std::string &value, std::string *why)
 {
-	return write_seen(key, value, why);
+	return write_seen(key, value, false, why);
+}
+
+bool
+MemoryStates::renew(const std::string &key, const std::string &value, std::string *why)
+{
+	return write_seen(key, value, true, why);
 }
 
 bool
 MemoryStates::erase(const std::string &key, std::string *why)
 {
-	return write_seen(key, std::nullopt, why);
+	return write_seen(key, std::nullopt, false, why);
 }
 
 bool

@@ -123,6 +123,7 @@ public:
 	std::optional<std::map<std::string, std::string>> load(std::string *why) override;
 	bool get(const std::string &key, bool adopt, std::optional<std::string> *value, std::string *why) override;
 	bool put(const std::string &key, const std::string &value, std::string *why) override;
+	bool renew(const std::string &key, const std::string &value, std::string *why) override;
 	bool erase(const std::string &key, std::string *why) override;
 	bool erase_tables(std::string *why) override;
 
@@ -142,7 +143,7 @@ public:
 	void begin_anew();
 
 private:
-	bool write_seen(const std::string &key, const std::optional<std::string> &value, std::string *why);
+	bool write_seen(const std::string &key, const std::optional<std::string> &value, bool again, std::string *why);
 	bool asked();
 
 	MemoryStream &stream_;
