@@ -7,7 +7,8 @@
 #   make check-sanitized servers and programs under sanitizers
 #   make bench           Siphon's speed beside pgoutput's, on the same WAL (QUICK=1: small); bench-snapshot: beside COPY's;
 #                        bench-chain: of exactly-once publishing beside that of plain publishing; bench-instructions:
-#                        how many instructions an event takes; bench-states: a message beside 10,000 tables
+#                        how many instructions an event takes; bench-states: a message beside 10,000 tables;
+#                        bench-start: a publisher's start on a large stream
 #   make soak            snapshots under load and with kills: ROUNDS=100 random ones from SEED; BIG=1: a large table
 #   make big             big transactions, rows and numbers of tables: whole, and with how much memory
 #   make deb             Debian packages of extension and publisher, in build/SUITE/deb
@@ -30,15 +31,15 @@ SUITE ?= auto
 Q = $(if $(V),,@)
 say = @echo "  "
 
-ifneq ($(filter demo check check-sanitized check-packages deb big bench bench-instructions bench-snapshot bench-chain bench-states soak torture,$(MAKECMDGOALS)),)
+ifneq ($(filter demo check check-sanitized check-packages deb big bench bench-instructions bench-snapshot bench-chain bench-start bench-states soak torture,$(MAKECMDGOALS)),)
 
 # Outside: no PostgreSQL is needed, so PGXS is not even looked at.
-.PHONY: demo check check-sanitized check-packages deb big bench bench-instructions bench-snapshot bench-chain bench-states soak torture
+.PHONY: demo check check-sanitized check-packages deb big bench bench-instructions bench-snapshot bench-chain bench-start bench-states soak torture
 demo:
 	@scripts/suite $(SUITE) -- $(MAKE) --no-print-directory demo-here
 check:
 	@scripts/suite $(SUITE) -- $(MAKE) --no-print-directory check-here
-check-sanitized big bench bench-instructions bench-snapshot bench-chain bench-states soak torture:
+check-sanitized big bench bench-instructions bench-snapshot bench-chain bench-start bench-states soak torture:
 	@scripts/suite $(SUITE) -- $(MAKE) --no-print-directory $@-here
 # Packages are for a release of Debian, whatever this machine is.
 deb:

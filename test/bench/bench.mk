@@ -16,7 +16,7 @@ $(BUILDDIR)/message-delay: test/bench/message_delay.cpp test/bench/nats_session.
 $(BUILDDIR)/publish-chain: test/bench/publish_chain.cpp test/bench/nats_session.h $(bench_tail_objects) | $(SIPHON_PB)
 	$(Q)$(CXX) -std=c++20 -O2 -g -Wall -Wextra -Werror $(PUBLISHER_CPPFLAGS) -o $@ $(filter %.cpp %.o,$^) $(PUBLISHER_LIBS)
 
-.PHONY: bench-here bench-instructions-here bench-snapshot-here bench-chain-here bench-states-here
+.PHONY: bench-here bench-instructions-here bench-snapshot-here bench-chain-here bench-start-here bench-states-here
 bench-here:
 	$(call build-quietly,all $(BUILDDIR)/ring-drain $(BUILDDIR)/message-delay $(BUILDDIR)/null_plugin$(DLSUFFIX))
 	@test/bench/bench --build $(BUILDDIR) $(if $(QUICK),--quick) $(if $(PARTS),--parts $(PARTS)) $(if $(DOCUMENT),--document $(DOCUMENT)) $(if $(ROUNDS),--rounds $(ROUNDS)) \
@@ -39,3 +39,7 @@ STATES ?= 10000
 bench-states-here:
 	@STATES=$(STATES) ROUNDS=$(or $(ROUNDS),9) $(MAKE) --no-print-directory check-tap-here PROVE_JOBS=1 \
 		TESTS=test/bench/many_states.pl PROVE_FLAGS='--verbose $(PROVE_FLAGS)'
+
+bench-start-here:
+	@STATES=$(STATES) MEGABYTES=$(or $(MEGABYTES),2000) ROUNDS=$(or $(ROUNDS),5) $(MAKE) --no-print-directory check-tap-here PROVE_JOBS=1 \
+		TESTS=test/bench/large_start.pl PROVE_FLAGS='--verbose $(PROVE_FLAGS)'
