@@ -122,6 +122,21 @@ HandOff::make_mover(Entry *entry)
 	note_activity(entry);
 }
 
+bool
+HandOff::find_last_held(Entry *entry, std::string *why)
+{
+	std::optional<Place> last;
+
+	if (!entry->last_known)
+		last = stream_.spill().last(held(entry->state), why);
+	if (last)
+	{
+		entry->last_held = *last;
+		entry->last_known = true;
+	}
+	return entry->last_known;
+}
+
 /*
  * That a table streams, as its last publisher has sent it, must not arrive any more: nobody would move what is held from
  * now on.
@@ -142,27 +157,25 @@ HandOff::settle(const Cursors &cursors, std::string *why)
 
 	why->clear();
 	held_.clear();
-	/* All are asked for at once. */
+	/* All are asked for at once, and what has come is not asked for again. */
 	for (Entry *entry : holding_)
 	{
-		std::optional<Place> last = stream_.spill().last(held(entry->state), &reason);
-
-		if (last)
-			entry->last_held = *last;
-		if (!reason.empty())
-			*why = reason;
-		if (!renew(entry, &reason) || !last)
-			known = false;
-		if (!reason.empty())
-			*why = reason;
+		for (auto ask : {&HandOff::find_last_held, &HandOff::renew})
+		{
+			reason.clear();
+			if (!(this->*ask)(entry, &reason))
+				known = false;
+			if (!reason.empty())
+				*why = reason;
+		}
 	}
 	if (!known)
 		return false;
+	settle_anew();
 	for (auto &[key, entry] : entries_)
 	{
 		entry.closing = false;
 		entry.ending = false;
-		entry.renewed = false;
 		entry.last_token = 0;
 		retire(&entry);
 	}
@@ -178,6 +191,13 @@ HandOff::settle(const Cursors &cursors, std::string *why)
 	}
 	drop_due_ = true;
 	return true;
+}
+
+void
+HandOff::settle_anew()
+{
+	for (Entry *entry : holding_)
+		entry->last_known = entry->renewed = false;
 }
 
 void

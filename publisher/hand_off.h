@@ -70,6 +70,8 @@ public:
 	 * yet.
 	 */
 	bool settle(const Cursors &cursors, std::string *why);
+	/* What settle() has found out in part is too old. */
+	void settle_anew();
 	/* A new history has begun: what was kept of tables before counts no more. */
 	void forget();
 
@@ -142,7 +144,9 @@ private:
 		Place leftover = kNoPlace; /* rows that were not complete; this message, which may be one, was the last then */
 		uint64_t ends_behind = 0; /* it is being removed, and no message of it has a greater token; 0: it is not */
 		bool ending = false;
-		bool renewed = false; /* its state is this publisher's, since it has begun to settle */
+		/* Since it has begun to settle: */
+		bool last_known = false; /* last_held is what the spill has */
+		bool renewed = false;    /* its state is this publisher's */
 		Clock::time_point since{}; /* its changes are held */
 		std::unique_ptr<Mover> mover;
 
@@ -166,6 +170,7 @@ private:
 	void purge_leftover(Entry *entry, Clock::time_point now);
 	void retire(Entry *entry);
 	bool not_now(const std::string &why, Clock::time_point now);
+	bool find_last_held(Entry *entry, std::string *why);
 	bool renew(Entry *entry, std::string *why);
 	void set_state(Entry *entry, const TableState &state);
 	void note_activity(Entry *entry);

@@ -100,15 +100,31 @@ publisher_member(const std::optional<std::string> &entry, const char *key, const
 	return value[key];
 }
 
+/* Once it has claimed, what others write is not this publisher's any more. */
+bool
+Lineage::read_entry(const char *key, Entry *entry, std::string *why)
+{
+	std::optional<std::string> value;
+
+	if (!*entry && stream_.states().get(key, !claimed_, &value, why))
+		entry->emplace(value);
+	return entry->has_value();
+}
+
+void
+Lineage::settle_anew()
+{
+	publisher_.reset();
+	origin_.reset();
+}
+
 bool
 Lineage::refresh(std::string *why)
 {
-	std::optional<std::string> publisher;
-	std::optional<std::string> origin;
 	std::string reason;
-	/* Both are asked for at once. Once it has claimed, what others write is not this publisher's any more. */
-	bool origin_known = stream_.states().get(kOriginKey, !claimed_, &origin, why);
-	bool publisher_known = stream_.states().get(kPublisherKey, !claimed_, &publisher, &reason);
+	/* Both are asked for at once, and whichever comes first is not asked for again. */
+	bool origin_known = read_entry(kOriginKey, &origin_, why);
+	bool publisher_known = read_entry(kPublisherKey, &publisher_, &reason);
 
 	if (!origin_known || !publisher_known)
 	{
@@ -116,6 +132,11 @@ Lineage::refresh(std::string *why)
 			*why = reason;
 		return false;
 	}
+
+	std::optional<std::string> publisher = *publisher_;
+	std::optional<std::string> origin = *origin_;
+
+	settle_anew();
 	if (!claimed_)
 	{
 		uint64_t former = publisher_member(publisher, "in_flight", uint64_t{0});

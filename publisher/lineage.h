@@ -39,6 +39,8 @@ public:
 
 	/* Reads what the state store says. Fatal(Replaced) if another publisher has taken over. False: not yet. */
 	bool refresh(std::string *why);
+	/* What refresh() has read in part is too old. */
+	void settle_anew();
 	/* Takes the application over, once all checks have said yes. False: not yet. */
 	bool claim(std::string *why);
 	/* How many messages this publisher, or the one before it, may have had under way. */
@@ -102,6 +104,10 @@ private:
 		Place kept_from = kNoPlace;
 	};
 
+	/* What the state store has under a key, if there is something; nullopt: not read. */
+	using Entry = std::optional<std::optional<std::string>>;
+
+	bool read_entry(const char *key, Entry *entry, std::string *why);
 	void read_record(const std::optional<std::string> &text);
 	bool write(const Record &record, std::string *why);
 	void check_owner(const Origin &origin) const;
@@ -115,6 +121,8 @@ private:
 	Stream &stream_;
 	bool claimed_ = false;
 	size_t in_flight_;
+	Entry publisher_; /* while refresh() reads */
+	Entry origin_;
 	std::optional<Record> record_;
 	Again noted_{kNoPlace, kNoPlace};
 };

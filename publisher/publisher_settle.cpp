@@ -152,7 +152,11 @@ Publisher::look(std::string *why)
 	if (done || !why->empty())
 		looked_[0] = looked_[1] = false;
 	if (done)
+	{
 		enter_answers();
+		lineage_.settle_anew();
+		hand_off_.settle_anew();
+	}
 	fenced_[0] = fenced_[1] = false;
 	tail_reader_.reset();
 	tail_read_ = kNoPlace;

@@ -23,6 +23,7 @@ struct Fate
 	std::function<void()> notify;       /* something may have changed */
 	std::function<void()> live = [] {}; /* called while the publisher waits */
 	uint32_t crash_percent = 0;         /* how often the publisher dies when it asks for something */
+	uint32_t delay_percent = 30;        /* how often an answer takes longer */
 	uint32_t limit = 300;               /* of a body */
 
 	/* The publisher may die here. */
@@ -35,7 +36,7 @@ struct Fate
 	bool answers(std::string *why)
 	{
 		why->clear();
-		if (dice.percent(30))
+		if (dice.percent(delay_percent))
 		{
 			notify();
 			return false;
