@@ -139,20 +139,22 @@ sub pause_publishing
 {
 	my ($torture) = @_;
 	my $resume = Siphon::Faults::freeze($torture->{publisher}{pid});
-	my $before = '';
 
 	for my $stream (streams($torture))
 	{
+		my $before = '';
+
 		$torture->wait_for(
 			"all nodes have the same of $stream",
 			sub {
 				my $replicas = $torture->{nats}->replicas($stream);
+				# What is sent and not stored yet comes between two looks.
 				my @ends = map { "$_->{messages} $_->{last_seq}" } values %$replicas;
-				my $now = join ' ', @ends;
+				my $is_equal = @ends == $torture->{nats}->nodes && !grep { $_ ne $ends[0] } @ends;
+				my $is_still = $is_equal && $before eq $ends[0];
 
-				return $now eq $before if @ends == $torture->{nats}->nodes && !grep { $_ ne $ends[0] } @ends;
-				$before = $now;
-				return;
+				$before = $ends[0] // '';
+				return $is_still;
 			});
 	}
 	return $resume;
