@@ -483,19 +483,6 @@ sub wait_for
 	}
 }
 
-# What is known of the application, for whom it does not go on.
-sub whereabouts
-{
-	my ($self) = @_;
-
-	return join "\n",
-	  "the application is on " . $self->{node}->name . ': ' . ($self->ask($self->{node}, 'SELECT to_json(a) FROM siphon_applications a') // ''),
-	  'tables: ' . ($self->ask($self->{node}, 'SELECT to_json(t) FROM siphon_tables t') // ''),
-	  'snapshots: ' . ($self->ask($self->{node}, 'SELECT to_json(s) FROM siphon_snapshot_progress s') // ''),
-	  'slots: ' . ($self->ask($self->{node}, 'SELECT to_json(s) FROM pg_replication_slots s') // ''),
-	  $self->{publisher} ? 'publisher: ' . $self->{publisher}->log : ();
-}
-
 # Waits until the application has all that is committed now.
 sub recover
 {

@@ -1,4 +1,4 @@
-# What a Siphon::Torture counts and measures, and says at its end.
+# What a Siphon::Torture says of what it strikes, counts and measures.
 package Siphon::TortureFigures;
 
 use strict;
@@ -66,6 +66,19 @@ sub figures
 
 	return sprintf '%-40s%8d%12d', $name, $times, 0 unless @sorted;
 	return sprintf '%-40s%8d%12d%12.2f%12.2f', $name, $times, scalar @sorted, $sorted[ $#sorted / 2 ], $sorted[-1];
+}
+
+# What is known of the application, for whom it does not go on.
+sub whereabouts
+{
+	my ($self) = @_;
+
+	return join "\n",
+	  "the application is on " . $self->{node}->name . ': ' . ($self->ask($self->{node}, 'SELECT to_json(a) FROM siphon_applications a') // ''),
+	  'tables: ' . ($self->ask($self->{node}, 'SELECT to_json(t) FROM siphon_tables t') // ''),
+	  'snapshots: ' . ($self->ask($self->{node}, 'SELECT to_json(s) FROM siphon_snapshot_progress s') // ''),
+	  'slots: ' . ($self->ask($self->{node}, 'SELECT to_json(s) FROM pg_replication_slots s') // ''),
+	  $self->{publisher} ? 'publisher: ' . $self->{publisher}->log : ();
 }
 
 1;
