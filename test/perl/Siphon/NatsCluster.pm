@@ -307,8 +307,9 @@ sub is_whole
 	my ($self) = @_;
 	my ($behind) = grep { !$_->running || !$_->is_healthy } $self->nodes;
 
-	$self->{patience} = time + 30 unless $self->{patience} && $behind;
+	delete $self->{patience} unless $behind;
 	return 1 unless $behind;
+	$self->{patience} //= time + 30;
 	if ($behind->running && time > $self->{patience})
 	{
 		$self->{patience} = time + 30;
