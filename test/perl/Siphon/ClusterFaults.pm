@@ -11,8 +11,6 @@ use Siphon::Archive;
 use Siphon::Broker;
 use Siphon::Faults;
 use Siphon::Ordeal qw(one_of between);
-use Test::More;
-use Time::HiRes qw(sleep time);
 
 # Longer than the time, in seconds, for which a server remembers the ids of messages.
 my $LONG = 3;

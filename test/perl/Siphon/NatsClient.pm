@@ -170,7 +170,7 @@ sub each_place
 
 		for my $place ($from .. $to)
 		{
-			my $payload = encode_json({ seq => $place });
+			my $payload = qq({"seq":$place});
 
 			$self->say("PUB \$JS.API.STREAM.MSG.GET.$stream $INBOX.place-$place " . length $payload);
 			$self->say($payload);
