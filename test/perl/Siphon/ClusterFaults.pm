@@ -147,7 +147,7 @@ sub pause_publishing
 			sub {
 				my $replicas = $torture->{nats}->replicas($stream);
 				# What is sent and not stored yet comes between two looks.
-				my @ends = map { "$_->{messages} $_->{last_seq}" } values %$replicas;
+				my @ends = map { $_->{last_seq} } values %$replicas;
 				my $is_equal = @ends == $torture->{nats}->nodes && !grep { $_ ne $ends[0] } @ends;
 				my $is_still = $is_equal && $before eq $ends[0];
 
@@ -159,15 +159,19 @@ sub pause_publishing
 }
 
 # Changes the stream's settings while nothing is published, and each node has them before that goes on: a node applies them
-# when it hears of them, whatever it has stored by then, and so would forget more or less than the others.
+# when it hears of them, whatever it has stored by then, and so would forget, or refuse, what the others do not.
 sub limit
 {
 	my ($torture, %limits) = @_;
 	my $stream = Siphon::Faults::stream($torture);
 	my $resume = pause_publishing($torture);
 
-	$torture->{archive}->finish;
-	$torture->{archive}{forgetting} = 1;
+	if ($torture->{archive})
+	{
+		$torture->{archive}->finish;
+		$torture->{archive}{forgetting} = 1;
+	}
+	$limits{max_bytes} += Siphon::Faults::stream_info($torture)->{state}{bytes} if $limits{discard} eq 'new';
 	Siphon::Faults::update_stream($torture, %limits);
 	$torture->wait_for(
 		'each node has the limits',
@@ -177,12 +181,27 @@ sub limit
 			return !grep { my $config = $_; grep { ($config->{$_} // 'none') ne $limits{$_} } keys %limits } @configs;
 		});
 	$resume->();
+	return;
+}
 
-	# A limit that it has not seen would look like a hand that took messages away.
+# With room for some more.
+sub fill_stream
+{
+	my ($torture) = @_;
+
+	limit($torture, max_bytes => between(1000, 20000), discard => 'new');
+	return sub { limit($torture, max_bytes => -1, discard => 'old') };
+}
+
+# A limit that the publisher has not seen would look like a hand that took messages away.
+sub forget_beyond
+{
+	my ($torture, %limits) = @_;
 	my $lossy = $limits{max_msgs} > 0 || $limits{max_bytes} > 0;
 
+	limit($torture, %limits, discard => 'old');
 	$torture->wait_for('the publisher knows the limits',
-		sub { my $stream = eval { $torture->{publisher}->status->{queue}{stream} }; $stream && !$stream->{keeps_all} == $lossy });
+		sub { my $status = eval { $torture->{publisher}->status->{queue}{stream} }; $status && !$status->{keeps_all} == $lossy });
 	return;
 }
 
@@ -196,11 +215,11 @@ sub forget
 	$torture->{archive} //= Siphon::Archive->new($torture->{nats}, $stream, ["siphon.$torture->{application}.>"]);
 
 	my ($limit, $has, $least) = @{ one_of([ max_msgs => $state->{messages}, $LEAST_MESSAGES ], [ max_bytes => $state->{bytes}, $LEAST_BYTES ]) };
-	my %limits = (max_msgs => -1, max_bytes => -1, discard => 'old');
+	my %none = (max_msgs => -1, max_bytes => -1);
 
-	limit($torture, %limits, $limit => max($least, int $has * (0.2 + rand 0.6)));
+	forget_beyond($torture, %none, $limit => max($least, int $has * (0.2 + rand 0.6)));
 	return sub {
-		limit($torture, %limits);
+		forget_beyond($torture, %none);
 		$torture->{archive}{forgetting} = 0;
 	};
 }
@@ -229,6 +248,7 @@ our @FAULTS = (
 	{ name => 'node restarted in a pause', touches => [qw(nats publisher)], slow => 1, strike => \&restart_in_pause, until => \&is_whole },
 	{ name => 'all nodes killed', touches => ['nats'], hold => 1, strike => sub { all_go($_[0], 'kill9') }, until => \&is_whole },
 	{ name => 'leader steps down', touches => ['nats'], slow => 1, strike => \&step_down },
+	{ name => 'stream full', touches => [qw(nats publisher)], slow => 1, hold => 2, strike => \&fill_stream },
 	# What it waits for keeps others from being copied in time, or from being seen.
 	{
 		name => 'stream forgets',

@@ -399,7 +399,7 @@ our @FAULTS = (
 	{ name => 'nats-server killed', touches => ['nats'], alone => 1, hold => 1, strike => sub { nats_goes($_[0], 'kill9') } },
 	{ name => 'nats-server restarted', touches => ['nats'], alone => 1, hold => 1, strike => sub { nats_goes($_[0], 'stop') } },
 	{ name => 'nats-server frozen', touches => ['nats'], alone => 1, hold => 4, strike => sub { freeze($_[0]->{nats}{pid}) } },
-	{ name => 'stream full', touches => ['nats'], hold => 2, strike => \&fill_stream },
+	{ name => 'stream full', touches => ['nats'], alone => 1, hold => 2, strike => \&fill_stream },
 	{ name => 'network cut', touches => ['network'], hold => 2, strike => sub { spoil_network($_[0], 'cut') } },
 	{ name => 'connection reset', touches => ['network'], strike => sub { spoil_network($_[0], 'reset') } },
 	{ name => 'network stalled', touches => ['network'], hold => 4, strike => sub { spoil_network($_[0], 'stall', one_of(qw(both up down))) } },
