@@ -78,7 +78,9 @@ RingFeed::resume(const Cursor *log, const Cursor *spill)
 	last_token_ = marker_first_token_ = marker_last_token_ = 0;
 	marker_first_ = kNoPlace;
 	previous_end_ = ring_->reader().acked();
-	set_closed();
+	/* Where all that was published is stored, and ends within a record, the rest may be still to come. */
+	if (built_end_ != ring_->reader().acked())
+		set_closed();
 	for (Target target : {Target::Log, Target::Spill})
 	{
 		const Cursor *cursor = target == Target::Log ? log : spill;
@@ -468,6 +470,9 @@ RingFeed::start_frame()
 	else if (frame_.first_of_record())
 		record_total_ = 0;
 	check_total(frame_messages_.plan().total);
+	/* The log has the record's beginning, of which the ring knows no more where it is acknowledged up to here. */
+	if (resume == nullptr && !frame_.first_of_record())
+		set_open(frame_messages_.subject(), frame_.header.generation);
 	if (resume == nullptr)
 		return;
 	if (resume->part < frame_messages_.plan().total)
@@ -648,7 +653,10 @@ RingFeed::build(Message *message)
 		return built;
 	}
 	if (last_of_frame)
+	{
+		built_end_ = frame_.end;
 		frame_messages_.clear();
+	}
 	return built;
 }
 

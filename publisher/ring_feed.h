@@ -163,6 +163,7 @@ private:
 	uint64_t last_token_ = 0; /* of the last message; 0: none since the last resume() */
 	Position newest_{0, 0};
 	uint64_t previous_end_ = 0; /* behind the frame before frame_ */
+	uint64_t built_end_ = 0;    /* behind the last frame of which all messages were built */
 	bool peeked_ = false; /* frame_ was read by peek_origin() */
 
 	/* By log: */
