@@ -13,7 +13,8 @@
 #   make big             big transactions, rows and numbers of tables: whole, and with how much memory
 #   make deb             Debian packages of extension and publisher, in build/SUITE/deb
 #   make check-packages  installs them where nothing else is, and runs the demo from there
-#   make torture         whatever dies, nothing is lost and nothing comes twice: FAULTS=200 random ones from SEED
+#   make torture         whatever dies, nothing is lost and nothing comes twice: FAULTS=200 random ones from SEED;
+#                        REPLICAS=3: with three nats-servers, whose copies must be equal in the end
 #   make format          clang-format over the sources
 #
 # demo and check bring their own PostgreSQL, nats-server and libraries in a root filesystem of Debian where this

@@ -354,25 +354,33 @@ bool
 Lineage::note_limits(LogHealth *health, const std::string &watermarks, std::string *why)
 {
 	if (!record_ || record_->lossy == health->lossy)
+	{
+		lifted_.reset();
 		return true;
+	}
 
 	Record record = *record_;
 
 	record.lossy = health->lossy;
 	if (!health->lossy)
 	{
-		std::optional<Place> last = stream_.log().last(watermarks, why);
-
-		if (!last)
+		/* Once: behind it come others, and a write that is another one each time is never answered. */
+		if (!lifted_)
+			lifted_ = stream_.log().last(watermarks, why);
+		if (!lifted_)
 			return false;
-		if (*last == kNoPlace)
+		if (*lifted_ == kNoPlace)
 		{
+			lifted_.reset();
 			health->lossy = true;
 			return true;
 		}
-		record.kept_from = *last;
+		record.kept_from = *lifted_;
 	}
-	return write(record, why);
+	if (!write(record, why))
+		return false;
+	lifted_.reset();
+	return true;
 }
 
 bool

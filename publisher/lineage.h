@@ -125,6 +125,7 @@ private:
 	Entry origin_;
 	std::optional<Record> record_;
 	Again noted_{kNoPlace, kNoPlace};
+	std::optional<Place> lifted_; /* where the last watermark stood when settings were seen to take nothing away any more */
 };
 
 } // namespace siphon

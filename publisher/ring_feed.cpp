@@ -78,8 +78,9 @@ RingFeed::resume(const Cursor *log, const Cursor *spill)
 	last_token_ = marker_first_token_ = marker_last_token_ = 0;
 	marker_first_ = kNoPlace;
 	previous_end_ = ring_->reader().acked();
-	set_closed();
-	midway_ = spill != nullptr && spill->epoch == epoch() && !spill->last_part();
+	/* Where all that was published is stored, and ends within a record, the rest may be still to come. */
+	if (built_end_ != ring_->reader().acked())
+		set_closed();
 	for (Target target : {Target::Log, Target::Spill})
 	{
 		const Cursor *cursor = target == Target::Log ? log : spill;
@@ -87,10 +88,13 @@ RingFeed::resume(const Cursor *log, const Cursor *spill)
 
 		cursor_[i].reset();
 		resume_[i].reset();
-		if (cursor == nullptr || cursor->epoch != ring_->reader().epoch() ||
-			cursor->position < ring_->reader().acked())
+		if (cursor == nullptr || cursor->epoch != ring_->reader().epoch())
 			continue;
-		cursor_[i] = resume_[i] = *cursor;
+		if (cursor->position >= ring_->reader().acked())
+			cursor_[i] = resume_[i] = *cursor;
+		/* Likewise, of a publisher before this one: what is held is not moved up to here. */
+		else if (target == Target::Spill && !cursor->last_part() && !open())
+			set_open("", frame_.header.generation);
 	}
 }
 
@@ -142,6 +146,8 @@ RingFeed::read_frame()
 		case ReadResult::Frame:
 			break;
 	}
+	if (frame_.first_of_record())
+		set_closed();
 	if (kind() != FrameKind::Watermark && kind() != FrameKind::Origin)
 	{
 		std::string_view schema;
@@ -202,7 +208,7 @@ RingFeed::prepare_frames()
 
 		if (!admit())
 			return false;
-		have_frame_ = peeked_ = midway_ = false;
+		have_frame_ = peeked_ = false;
 		previous_end_ = frame_.end;
 		/* What the logs have of this frame was taken into account. */
 		for (std::optional<Cursor> &resume : resume_)
@@ -469,6 +475,9 @@ RingFeed::start_frame()
 	else if (frame_.first_of_record())
 		record_total_ = 0;
 	check_total(frame_messages_.plan().total);
+	/* The log has the record's beginning, of which the ring knows no more where it is acknowledged up to here. */
+	if (resume == nullptr && !frame_.first_of_record())
+		set_open(frame_messages_.subject(), frame_.header.generation);
 	if (resume == nullptr)
 		return;
 	if (resume->part < frame_messages_.plan().total)
@@ -649,7 +658,10 @@ RingFeed::build(Message *message)
 		return built;
 	}
 	if (last_of_frame)
+	{
+		built_end_ = frame_.end;
 		frame_messages_.clear();
+	}
 	return built;
 }
 

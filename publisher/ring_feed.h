@@ -56,7 +56,7 @@ public:
 		return kind() == FrameKind::Origin && (have_frame_ || record_.active() || marker_waits_);
 	}
 	/* A message to a held subject is prepared, or the stream has a part of a record and the rest is to come. */
-	bool holding() const { return open() || (active() && held_) || midway_; }
+	bool holding() const { return open() || (active() && held_); }
 	/* It is not read yet up to where the logs have it. */
 	bool resuming() const { return resume_[0] || resume_[1]; }
 
@@ -163,11 +163,11 @@ private:
 	uint64_t last_token_ = 0; /* of the last message; 0: none since the last resume() */
 	Position newest_{0, 0};
 	uint64_t previous_end_ = 0; /* behind the frame before frame_ */
+	uint64_t built_end_ = 0;    /* behind the last frame of which all messages were built */
 	bool peeked_ = false; /* frame_ was read by peek_origin() */
 
 	/* By log: */
 	std::optional<Cursor> cursor_[2];
-	bool midway_ = false; /* frames of a record are acknowledged in the spill, and the next of it was not read yet */
 	std::optional<Cursor> resume_[2]; /* the log has the messages up to here */
 	uint32_t record_total_ = 0; /* parts of a record that the log has the beginning of; 0: none */
 };

@@ -107,5 +107,5 @@ soak-here:
 		$(MAKE) --no-print-directory check-tap-here PROVE_JOBS=1 TESTS=$(SOAK) PROVE_FLAGS='--verbose $(PROVE_FLAGS)'
 
 torture-here:
-	@TORTURE_FAULTS=$(FAULTS) TORTURE_SEED=$(SEED) \
+	@TORTURE_FAULTS=$(FAULTS) TORTURE_SEED=$(SEED) TORTURE_REPLICAS=$(REPLICAS) \
 		$(MAKE) --no-print-directory check-tap-here PROVE_JOBS=1 TESTS=test/torture/run.pl PROVE_FLAGS='--verbose $(PROVE_FLAGS)'

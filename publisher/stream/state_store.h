@@ -25,7 +25,7 @@ public:
 	 * yet.
 	 */
 	virtual bool get(const std::string &key, bool adopt, std::optional<std::string> *value, std::string *why) = 0;
-	/* True: it is durable. False: not yet. A value that the key has already costs nothing. */
+	/* True: it is durable. False: not yet, for who asks again with the same value. One that the key has costs nothing. */
 	virtual bool put(const std::string &key, const std::string &value, std::string *why) = 0;
 	/* As put(), and a value that the key has is written once more: what was sent to the key before is refused from then on. */
 	virtual bool renew(const std::string &key, const std::string &value, std::string *why) = 0;

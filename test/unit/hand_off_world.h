@@ -194,7 +194,8 @@ private:
 				v1::Event *event = package.add_events();
 				event->set_operation(v1::SNAPSHOT);
 				event->set_ordinal(row);
-				event->add_values()->set_string(noise(dice_.below(700)));
+				/* Of a large one there are several frames. */
+				event->add_values()->set_string(noise(dice_.percent(4) ? 30000 : dice_.below(700)));
 				scanners_.back()->add(
 					{FrameKind::Snapshot, package.partition(), generation_, 1, {}, {}, package.SerializeAsString()});
 			}

@@ -200,6 +200,81 @@ TEST_F(LineageTest, RefusesAnEntryThatIsNone)
 	}
 }
 
+/* One that is slow, and answers a write to whoever asks again for the same. */
+class SlowStream : public Stream
+{
+public:
+	explicit SlowStream(MemoryStream *stream) : stream_(*stream), states_(&stream->states()) {}
+
+	bool ready() override { return stream_.ready(); }
+	uint64_t interruptions() const override { return stream_.interruptions(); }
+	std::string describe() const override { return stream_.describe(); }
+	MemoryLog &log() override { return stream_.log(); }
+	MemoryLog &spill() override { return stream_.spill(); }
+	StateStore &states() override { return states_; }
+
+private:
+	class States : public StateStore
+	{
+	public:
+		explicit States(MemoryStates *states) : states_(*states) {}
+
+		std::optional<std::map<std::string, std::string>> load(std::string *why) override { return states_.load(why); }
+		bool get(const std::string &key, bool adopt, std::optional<std::string> *value, std::string *why) override
+		{
+			return states_.get(key, adopt, value, why);
+		}
+		bool put(const std::string &key, const std::string &value, std::string *why) override
+		{
+			if (under_way_[key] == value)
+				return states_.put(key, value, why);
+			under_way_[key] = value;
+			return false;
+		}
+		bool renew(const std::string &key, const std::string &value, std::string *why) override { return put(key, value, why); }
+		bool erase(const std::string &key, std::string *why) override { return states_.erase(key, why); }
+		bool erase_tables(std::string *why) override { return states_.erase_tables(why); }
+
+	private:
+		MemoryStates &states_;
+		std::map<std::string, std::string> under_way_;
+	};
+
+	MemoryStream &stream_;
+	States states_;
+};
+
+/* Watermarks come meanwhile, and a limit that was lifted is known all the same. */
+TEST_F(LineageTest, NotesLiftedLimitsUnderLoad)
+{
+	SlowStream slow(&stream);
+	Lineage lineage("main", false, 16, &slow);
+	LogHealth health;
+	Place last = 20;
+	auto noted = [&] {
+		for (int i = 0; i < 5; i++)
+		{
+			stream.log().messages[++last].subject = "watermark";
+			if (lineage.note_limits(&health, "watermark", &why))
+				return true;
+		}
+		return false;
+	};
+
+	ASSERT_TRUE(lineage.refresh(&why)) << why;
+	while (!lineage.claim(&why))
+		;
+	while (!lineage.enter(origin(7, false, {1}), 1, 10, false, &why))
+		;
+	health.lossy = true;
+	ASSERT_TRUE(noted());
+	health.lossy = false;
+	ASSERT_TRUE(noted());
+	EXPECT_FALSE(health.lossy);
+	/* Where the first of them stood that was asked for. */
+	EXPECT_EQ(lineage.kept_from(), 23u);
+}
+
 class StreamGuardTest : public LineageTest
 {
 protected:

@@ -4,6 +4,9 @@
 #   touches   what it takes away; of two at once, no two touch the same
 #   possible  whether it can be done now; always, if not given
 #   hold      the longest that it lasts, in seconds; 0 if not given
+#   least     the shortest
+#   slow      true if to strike takes some time: of two at once, this one strikes second
+#   alone     true if it strikes the only nats-server. Where there are more, Siphon::ClusterFaults has others for it
 #   strike    does it. Returns a function that ends it, if it has to be ended
 #   until     what must come true before it counts as recovered from, besides what is committed being confirmed
 #   after     what is done when it is over
@@ -17,7 +20,6 @@ use warnings FATAL => 'all';
 use PostgreSQL::Test::Utils;
 use Siphon;
 use Siphon::Load;
-use Siphon::NatsClient;
 use Siphon::Ordeal qw(one_of between);
 use Time::HiRes qw(sleep time);
 
@@ -179,18 +181,26 @@ sub stream
 	return 'siphon_' . $torture->{application} =~ s/\./_/gr;
 }
 
+# Of several servers, none may know for a moment.
+sub stream_info
+{
+	my ($torture) = @_;
+	my $info;
+
+	$torture->wait_for('the stream is known', sub { $info = $torture->{nats}->ask('STREAM.INFO.' . stream($torture)); $info->{state} });
+	return $info;
+}
+
 sub update_stream
 {
 	my ($torture, %changes) = @_;
-	my $client = Siphon::NatsClient->new($torture->{nats}->url);
-	my $info = $client->api('STREAM.INFO.' . stream($torture));
-	my $config = { %{ $info->{config} }, %changes };
+	my $config = { %{ stream_info($torture)->{config} }, %changes };
+	my $answer;
 
-	$config->{max_bytes} += $info->{state}{bytes} if $config->{max_bytes} > 0;
-
-	my $answer = $client->api('STREAM.UPDATE.' . stream($torture), $config);
-
-	die "the stream can't be changed: $answer->{error}{description}" if $answer->{error};
+	eval {
+		$torture->wait_for('the stream is changed', sub { $answer = $torture->{nats}->ask('STREAM.UPDATE.' . stream($torture), $config); $answer->{config} });
+		1;
+	} or die "the stream can't be changed, " . ($answer->{error}{description} // 'no answer') . ": $@";
 	return;
 }
 
@@ -198,7 +208,7 @@ sub fill_stream
 {
 	my ($torture) = @_;
 
-	update_stream($torture, max_bytes => between(1000, 20000), discard => 'new');
+	update_stream($torture, max_bytes => stream_info($torture)->{state}{bytes} + between(1000, 20000), discard => 'new');
 	return sub { update_stream($torture, max_bytes => -1, discard => 'old') };
 }
 
@@ -208,8 +218,12 @@ sub spoil_network
 {
 	my ($torture, $how, @arguments) = @_;
 
-	$torture->{proxy}->$how(@arguments);
-	return sub { $torture->{proxy}->pass };
+	my @proxies = @{ $torture->{proxies} };
+
+	# To one node, or to all.
+	@proxies = one_of(@proxies) if @proxies > 1 && between(0, 1);
+	$_->$how(@arguments) for @proxies;
+	return sub { $_->pass for @proxies };
 }
 
 # ---- rings ----------------------------------------------------------------------------------------------------------
@@ -382,10 +396,10 @@ our @FAULTS = (
 		strike => \&promote,
 		after => \&new_standby
 	},
-	{ name => 'nats-server killed', touches => ['nats'], hold => 1, strike => sub { nats_goes($_[0], 'kill9') } },
-	{ name => 'nats-server restarted', touches => ['nats'], hold => 1, strike => sub { nats_goes($_[0], 'stop') } },
-	{ name => 'nats-server frozen', touches => ['nats'], hold => 4, strike => sub { freeze($_[0]->{nats}{pid}) } },
-	{ name => 'stream full', touches => ['nats'], hold => 2, strike => \&fill_stream },
+	{ name => 'nats-server killed', touches => ['nats'], alone => 1, hold => 1, strike => sub { nats_goes($_[0], 'kill9') } },
+	{ name => 'nats-server restarted', touches => ['nats'], alone => 1, hold => 1, strike => sub { nats_goes($_[0], 'stop') } },
+	{ name => 'nats-server frozen', touches => ['nats'], alone => 1, hold => 4, strike => sub { freeze($_[0]->{nats}{pid}) } },
+	{ name => 'stream full', touches => ['nats'], alone => 1, hold => 2, strike => \&fill_stream },
 	{ name => 'network cut', touches => ['network'], hold => 2, strike => sub { spoil_network($_[0], 'cut') } },
 	{ name => 'connection reset', touches => ['network'], strike => sub { spoil_network($_[0], 'reset') } },
 	{ name => 'network stalled', touches => ['network'], hold => 4, strike => sub { spoil_network($_[0], 'stall', one_of(qw(both up down))) } },

@@ -85,15 +85,48 @@ sub start
 	return $self;
 }
 
+# As of a cluster, see Siphon::NatsCluster: all of its servers.
+sub nodes
+{
+	my ($self) = @_;
+
+	return $self;
+}
+
+# What JetStream's API answers.
+sub ask
+{
+	my ($self, $subject, $request) = @_;
+
+	return Siphon::NatsClient->new($self->url)->api($subject, $request);
+}
+
 # What this server itself has of each stream, whoever leads it: a hash of the stream's name and its state, as the monitoring
 # port tells it. Nothing of one that does not answer.
 sub own_streams
 {
 	my ($self) = @_;
+	my $details = $self->stream_details;
+
+	return { map { $_ => $details->{$_}{state} } keys %$details };
+}
+
+# The same with all that the monitoring port tells of a stream, such as its config.
+sub stream_details
+{
+	my ($self) = @_;
 	my $answer = HTTP::Tiny->new(timeout => 2)->get("http://127.0.0.1:$self->{monitor}/jsz?accounts=1&streams=1&config=1");
 
 	return {} unless $answer->{success};
-	return { map { $_->{name} => $_->{state} } map { @{ $_->{stream_detail} // [] } } @{ decode_json($answer->{content})->{account_details} // [] } };
+	return { map { $_->{name} => $_ } map { @{ $_->{stream_detail} // [] } } @{ decode_json($answer->{content})->{account_details} // [] } };
+}
+
+# Has this server, by its monitoring port, all of what JetStream wants it to have? False of one that does not answer.
+sub is_healthy
+{
+	my ($self) = @_;
+
+	return HTTP::Tiny->new(timeout => 2)->get("http://127.0.0.1:$self->{monitor}/healthz")->{success};
 }
 
 # Copies the storage of a server that does not run. Returns the copy's directory, for put_back().

@@ -13,6 +13,8 @@ use Socket;
 use Time::HiRes qw(sleep);
 
 my $INBOX = '_INBOX.siphon-test';
+# How many messages are asked for before the first has come.
+my $AT_A_TIME = 100;
 
 # Options: timeout, in seconds, after which it dies where no answer comes.
 sub new
@@ -153,6 +155,37 @@ sub messages
 		$sequence = $message->{seq} + 1;
 	}
 	return @messages;
+}
+
+# Calls the function for each place of a stream between these two: with the place, and with what JetStream's API answers to
+# whoever asks for the message there, as it is on the wire. Many are asked for at a time.
+sub each_place
+{
+	my ($self, $stream, $first, $last, $function) = @_;
+
+	for (my $from = $first; $from <= $last; $from += $AT_A_TIME)
+	{
+		my $to = List::Util::min($last, $from + $AT_A_TIME - 1);
+		my %answer;
+
+		for my $place ($from .. $to)
+		{
+			my $payload = qq({"seq":$place});
+
+			$self->say("PUB \$JS.API.STREAM.MSG.GET.$stream $INBOX.place-$place " . length $payload);
+			$self->say($payload);
+		}
+		$self->{socket}->flush;
+		while (keys %answer <= $to - $from)
+		{
+			my ($place, $size) = $self->line =~ /^MSG \Q$INBOX\E\.place-(\d+) \S+ (?:\S+ )?(\d+)$/ or next;
+
+			read($self->{socket}, my $body, $size + 2) == $size + 2 or die "NATS: $!";
+			$answer{$place} = substr $body, 0, $size;
+		}
+		$function->($_, $answer{$_}) for $from .. $to;
+	}
+	return;
 }
 
 # The value of a message's header.

@@ -5,8 +5,10 @@ package Siphon::NatsCluster;
 use strict;
 use warnings FATAL => 'all';
 
+use Digest::MD5;
 use HTTP::Tiny;
 use JSON::PP;
+use List::Util qw(max);
 use PostgreSQL::Test::Cluster;
 use Siphon::Nats;
 use Siphon::NatsClient;
@@ -15,6 +17,8 @@ use Time::HiRes qw(sleep time);
 
 # An election takes up to nine seconds.
 my $PATIENCE = 2;
+# What is the same of all copies of a stream.
+my @STATE = qw(first_seq last_seq messages bytes);
 
 sub new
 {
@@ -227,8 +231,8 @@ sub streams
 	return grep { /^(?:KV_)?\Q$name\E(?:_held)?$/ } sort @{ $self->ask('STREAM.NAMES')->{streams} // [] };
 }
 
-# What each server that runs has of a stream, whatever the leader says of them: a hash of first_seq, last_seq and messages
-# by the server's name.
+# What each server that runs has of a stream, whatever the leader says of them: a hash of first_seq, last_seq, messages and
+# bytes by the server's name.
 sub replicas
 {
 	my ($self, $stream) = @_;
@@ -238,7 +242,7 @@ sub replicas
 	{
 		my $state = $node->own_streams->{$stream} or next;
 
-		$replicas{ $node->{name} } = { map { $_ => $state->{$_} } qw(first_seq last_seq messages) };
+		$replicas{ $node->{name} } = { map { $_ => $state->{$_} } @STATE };
 	}
 	return \%replicas;
 }
@@ -254,14 +258,68 @@ sub replicas_are_equal
 	for (;;)
 	{
 		$replicas = $self->replicas($stream);
-		my %different = map { join(' ', @$_{qw(first_seq last_seq messages)}) => 1 } values %$replicas;
+		my %different = map { join(' ', @$_{@STATE}) => 1 } values %$replicas;
 
 		return pass($name) if keys %different == 1 && keys %$replicas == keys %{ $self->{nodes} };
 		last if time > $deadline;
 		sleep 0.1;
 	}
-	diag("$stream: " . join ', ', map { "$_ has $replicas->{$_}{messages}, up to $replicas->{$_}{last_seq}" } sort keys %$replicas);
+	diag("$stream: " . join ', ',
+		map { my $of = $replicas->{$_}; "$_ has $of->{messages}, from $of->{first_seq} to $of->{last_seq}, of $of->{bytes} bytes" } sort keys %$replicas);
 	return fail($name);
+}
+
+# Test: each server, when it leads a stream, has the same messages at the same places, down to the bytes, from the place on
+# where the last of them begins. To be called when nothing is published.
+sub contents_are_equal
+{
+	my ($self, $stream, $name) = @_;
+	my $first = max(map { $_->{first_seq} } values %{ $self->replicas($stream) });
+	my %digest;
+
+	for my $node ($self->nodes)
+	{
+		$self->lead($stream, $node) or diag("$node->{name} does not come to lead $stream"), return fail($name);
+		$digest{ $node->{name} } = digest($stream, $node, $first);
+	}
+	my %different = map { $_ => 1 } values %digest;
+
+	diag("$stream: " . join ', ', map { "$_ has $digest{$_}" } sort keys %digest) if keys %different > 1;
+	return is(scalar keys %different, 1, $name);
+}
+
+# Of all that the server, which leads a stream, has at the stream's places from this one on.
+sub digest
+{
+	my ($stream, $node, $first) = @_;
+	my $client = Siphon::NatsClient->new($node->url, timeout => 30);
+	my $last = $client->api("STREAM.INFO.$stream")->{state}{last_seq};
+	my $digest = Digest::MD5->new;
+
+	# With the time, which the leader of then has given to all.
+	$client->each_place($stream, $first, $last,
+		sub { my ($place, $answer) = @_; $digest->add($place, $answer =~ /"message":(\{.*)/s ? $1 : 'nothing') });
+	return "$last, " . $digest->hexdigest;
+}
+
+# Are all servers there, and is each, by its own account, up to date with all that it has? One that is not for long is
+# started once more, see wait_healthy().
+sub is_whole
+{
+	my ($self) = @_;
+	my ($behind) = grep { !$_->running || !$_->is_healthy } $self->nodes;
+
+	delete $self->{patience} unless $behind;
+	return 1 unless $behind;
+	$self->{patience} //= time + 30;
+	if ($behind->running && time > $self->{patience})
+	{
+		$self->{patience} = time + 30;
+		diag("$behind->{name} does not get well, and is started once more");
+		$behind->kill9;
+		$behind->start;
+	}
+	return 0;
 }
 
 # Waits until all servers are up to date with an application's stream, so that the next one can be killed. One that was

@@ -3,6 +3,9 @@
 # the application must come to what is committed by then. At the end of each leg, of some 25 faults, the stream must
 # make the tables: nothing lost, nothing twice, all in order.
 #
+# With three nats-servers each has a copy of the streams, and what else can happen to them is in Siphon::ClusterFaults. Then
+# all copies must be equal, too.
+#
 # A leg's seed decides on all that is chosen; when things happen depends on the machine too. Each leg has an application,
 # tables and a stream of its own, so that it can be repeated alone, and is compared fast.
 package Siphon::Torture;
@@ -10,18 +13,19 @@ package Siphon::Torture;
 use strict;
 use warnings FATAL => 'all';
 
-use parent 'Siphon::Ordeal';
+use parent qw(Siphon::Ordeal Siphon::TortureFigures);
 
 use Digest::MD5 qw(md5);
 use IPC::Run ();
 use List::Util qw(max min shuffle);
 use PostgreSQL::Test::Utils;
 use Siphon;
+use Siphon::ClusterFaults;
 use Siphon::Failover;
 use Siphon::Faults;
 use Siphon::Gapless;
 use Siphon::Load;
-use Siphon::NatsClient;
+use Siphon::NatsCluster;
 use Siphon::Ordeal qw(one_of between);
 use Siphon::Proxy;
 use Test::More;
@@ -51,12 +55,13 @@ my %SETTINGS = (
 	'siphon.snapshot_rate' => [qw(0 500kB 1MB)]);
 my @RATES = (100, 300, 600);
 
-# Options: seed of the first leg.
+# Options: seed of the first leg; replicas, how many nats-servers there are, each with a copy of the streams.
 sub new
 {
 	my ($class, %options) = @_;
 	my $self = bless {
 		seed => $options{seed} // int(rand(1 << 30)),
+		replicas => $options{replicas} // 1,
 		since => time,
 		started => time,
 		legs => 0,
@@ -68,12 +73,13 @@ sub new
 		count => {},
 		lost => 0,
 		doubled => 0,
+		unequal => 0,
 		away => {},
-		done => [],
-		nats => siphon_nats()
+		done => []
 	}, $class;
 
-	$self->{proxy} = Siphon::Proxy->new(to => $self->{nats}->url)->start;
+	$self->{nats} = $self->{replicas} > 1 ? Siphon::NatsCluster->new($self->{replicas})->start : siphon_nats();
+	$self->{proxies} = [ map { Siphon::Proxy->new(name => "proxy_$_->{name}", to => $_->url)->start } $self->{nats}->nodes ];
 
 	# scripts/suite makes a small file system, so that the rings' can be filled.
 	$self->{small} = -d '/run/small' ? '/run/small' : undef;
@@ -157,6 +163,7 @@ sub leg
 	$self->begin;
 	$self->fault($_) for 1 .. $faults;
 	$self->check;
+	$self->check_replicas;
 	$self->clean_up;
 	return;
 }
@@ -182,7 +189,8 @@ sub post_mortem
 	my $faults = @{ $self->{done} } || 1;
 	my $kept = "$PostgreSQL::Test::Utils::log_path/torture_$self->{leg_seed}.jsonl";
 
-	diag("failed in leg $self->{legs} at fault $faults. To repeat it: make torture FAULTS=$faults SEED=$self->{leg_seed}");
+	diag("failed in leg $self->{legs} at fault $faults. To repeat it: make torture FAULTS=$faults SEED=$self->{leg_seed}"
+		  . ($self->{replicas} > 1 ? " REPLICAS=$self->{replicas}" : ''));
 	diag($_) for @{ $self->{done} };
 	eval {
 		IPC::Run::run(
@@ -231,7 +239,8 @@ sub start_publisher
 		name => "publisher$self->{legs}-" . $self->{node}->name,
 		application => $self->{application},
 		ring_directory => ring_directory($self->{node}),
-		nats_url => $self->{proxy}->url)->start;
+		nats_url => join(',', map { $_->url } @{ $self->{proxies} }),
+		arguments => $self->{replicas} > 1 ? [ '--stream-replicas' => $self->{replicas} ] : [])->start;
 	return;
 }
 
@@ -282,7 +291,8 @@ sub check
 		gapless => 'public.ledger',
 		counter => 'v');
 
-	$replay->read_stream(nats_url => $self->{nats}->url, application => $self->{application});
+	$self->{archive}->finish if $self->{archive};
+	$replay->read_stream(nats_url => ($self->{archive} // $self->{nats})->url, application => $self->{application});
 	ok($replay->compare, "$where: the stream makes the tables") or diag(join "\n", $replay->report);
 	is("$replay->{lost} lost, $replay->{doubled} doubled", '0 lost, 0 doubled', "$where: no gaps in what writers count");
 	is($row->{state}, 'streaming', "$where: the application streams");
@@ -308,14 +318,39 @@ sub is_moving
 	return;
 }
 
+# Tests: all servers have the same of each stream, and whichever leads it. Ends the publisher, as nothing may come meanwhile.
+sub check_replicas
+{
+	my ($self) = @_;
+	my $where = "leg $self->{legs} (SEED=$self->{leg_seed})";
+
+	$self->{publisher}->stop;
+	return if $self->{replicas} == 1;
+	$self->{away}{publisher} = 1;
+	$self->wait_for('all servers have all', sub { $self->{nats}->is_whole });
+	$self->{away}{publisher} = 0;
+	for my $stream ($self->{nats}->streams($self->{application}))
+	{
+		# A server that is killed has again what a limit took away before, and where the others begin it does not.
+		$self->{unequal}++ unless ($self->{archive} && $stream eq $self->{archive}{stream})
+		  || $self->{nats}->replicas_are_equal($stream, "$where: all servers have the same of $stream");
+		$self->{unequal}++ unless $self->{nats}->contents_are_equal($stream, "$where: $stream is the same, whichever server leads it");
+	}
+	Test::More->builder->is_passing or die "$where failed\n";
+	$self->say('copies compared');
+	return;
+}
+
 sub clean_up
 {
 	my ($self) = @_;
+	my $stream = 'siphon_' . $self->{application} =~ s/\./_/gr;
 
-	(delete $self->{publisher})->stop;
+	delete $self->{publisher};
+	(delete $self->{archive})->stop if $self->{archive};
 	$self->{node}->safe_psql('postgres', "SELECT siphon_drop_application('$self->{application}')");
 	$self->{primary}->safe_psql('postgres', 'DROP TABLE ' . join ', ', map { $_->{name} } @TABLES);
-	Siphon::NatsClient->new($self->{nats}->url)->api('STREAM.DELETE.siphon_' . $self->{application} =~ s/\./_/gr);
+	$self->{nats}->ask("STREAM.DELETE.$_") for $stream, "${stream}_held", "KV_$stream";
 	return;
 }
 
@@ -412,11 +447,15 @@ sub look_after
 {
 	my ($self) = @_;
 
-	for my $name (qw(publisher nats proxy))
+	my %runs = map { $_->{name} => $_ } $self->{nats}->nodes, @{ $self->{proxies} };
+
+	$runs{publisher} = $self->{publisher} if $self->{publisher};
+	for my $name (grep { !$self->{away}{$_} && !$runs{$_}->running } sort keys %runs)
 	{
-		next if $self->{away}{$name} || !$self->{$name} || $self->{$name}->running;
-		die "$name ended, " . ($self->{$name}{exit_code} // 'killed') . ":\n" . $self->{$name}->log;
+		die "$name ended, " . ($runs{$name}{exit_code} // 'killed') . ":\n" . $runs{$name}->log;
 	}
+	# Before the stream forgets it.
+	$self->{archive}->follow if $self->{archive} && $self->{archive}{forgetting};
 	if ($self->{writers} && !pgbench_runs($self->{writers}) && time > $self->{writers_since} + 0.3)
 	{
 		my $output = finish_pgbench($self->{writers}, fail_ok => 1);
@@ -446,19 +485,6 @@ sub wait_for
 	}
 }
 
-# What is known of the application, for whom it does not go on.
-sub whereabouts
-{
-	my ($self) = @_;
-
-	return join "\n",
-	  "the application is on " . $self->{node}->name . ': ' . ($self->ask($self->{node}, 'SELECT to_json(a) FROM siphon_applications a') // ''),
-	  'tables: ' . ($self->ask($self->{node}, 'SELECT to_json(t) FROM siphon_tables t') // ''),
-	  'snapshots: ' . ($self->ask($self->{node}, 'SELECT to_json(s) FROM siphon_snapshot_progress s') // ''),
-	  'slots: ' . ($self->ask($self->{node}, 'SELECT to_json(s) FROM pg_replication_slots s') // ''),
-	  $self->{publisher} ? 'publisher: ' . $self->{publisher}->log : ();
-}
-
 # Waits until the application has all that is committed now.
 sub recover
 {
@@ -481,36 +507,16 @@ sub recover
 	return;
 }
 
-# The largest that each kind of process has been, in kB: as a whole, and what it has for itself.
-sub measure
+# ---- faults ---------------------------------------------------------------------------------------------------------
+
+# All kinds of faults that there are here; of several servers, twice, what happens to them.
+sub kinds
 {
 	my ($self) = @_;
-	my $postmaster = eval { slurp_file($self->{node}->data_dir . '/postmaster.pid') =~ /^(\d+)/ ? $1 : undef };
-	my ($processes) = $postmaster ? run_command([ 'ps', '-o', 'pid=,args=', '--ppid', $postmaster ]) : '';
 
-	$self->peak('publisher', $self->{publisher}{pid}) if $self->{publisher} && $self->{publisher}{pid};
-	for my $process (split /\n/, $processes)
-	{
-		$process =~ /^ *(\d+) .*: siphon (launcher|decoder|snapshot)(?:.* worker (\d+))?/ or next;
-		$self->peak($2 ne 'snapshot' ? $2 : $3 ? 'snapshot worker' : 'snapshot leader', $1);
-	}
-	return;
+	return Siphon::Faults::all() if $self->{replicas} == 1;
+	return ((grep { !$_->{alone} } Siphon::Faults::all()), (Siphon::ClusterFaults::all()) x 2);
 }
-
-sub peak
-{
-	my ($self, $name, $pid) = @_;
-
-	open my $status, '<', "/proc/$pid/status" or return;
-	while (my $line = <$status>)
-	{
-		$line =~ /^(VmHWM|RssAnon):\s+(\d+) kB/ or next;
-		$self->{peak}{$name}{$1} = max($2, $self->{peak}{$name}{$1} // 0);
-	}
-	return;
-}
-
-# ---- faults ---------------------------------------------------------------------------------------------------------
 
 # The next kind of fault; each comes once before any comes again.
 sub draw
@@ -526,11 +532,11 @@ sub draw
 
 	if (@but)
 	{
-		return one_of(grep { $can->($_) && Siphon::Faults::possible($_, $self) } Siphon::Faults::all());
+		return one_of(grep { $can->($_) && Siphon::Faults::possible($_, $self) } $self->kinds);
 	}
 	for (;;)
 	{
-		$self->{deck} = [ shuffle(Siphon::Faults::all()) ] unless @{ $self->{deck} };
+		$self->{deck} = [ shuffle($self->kinds) ] unless @{ $self->{deck} };
 
 		my $fault = shift @{ $self->{deck} };
 
@@ -544,10 +550,10 @@ sub fault
 
 	$self->seed($number);
 	my $first = $self->draw;
-	my @faults = ($first, between(0, 2) ? () : $self->draw($first) // ());
+	my @faults = sort { ($a->{slow} // 0) <=> ($b->{slow} // 0) } $first, between(0, 2) ? () : $self->draw($first) // ();
 	my $company = between(0, 1) ? undef : one_of(@COMPANY);
 	my $before = rand 0.3;
-	my $hold = (rand) ** 2 * max(map { $_->{hold} // 0 } @faults);
+	my $hold = max((rand) ** 2 * max(map { $_->{hold} // 0 } @faults), map { $_->{least} // 0 } @faults);
 	my $names = join ' and ', map { $_->{name} } @faults;
 	my $with = $company ? $company->{begin}->($self) : undef;
 	my $what = sprintf 'fault %d: %s, for %.1f s%s', $number, $names, $hold,
@@ -583,36 +589,6 @@ sub fault
 	$self->say(sprintf 'recovered in %.2f s', $took);
 	$_->{after} and $_->{after}->($self) for @faults;
 	return;
-}
-
-# How often each kind of fault struck, and how long it took to recover from it.
-sub summary
-{
-	my ($self) = @_;
-	my @lines = sprintf '%-40s%8s%12s%12s%12s', 'fault', 'times', 'alone', 'median, s', 'longest, s';
-
-	for my $name (sort keys %{ $self->{struck} })
-	{
-		push @lines, figures($name, $self->{struck}{$name}, $self->{recovery}{$name});
-	}
-	push @lines, figures('two at once', scalar @{ $self->{recovery}{'two at once'} // [] }, $self->{recovery}{'two at once'});
-	push @lines, figures('all', $self->{faults}, [ map { @$_ } values %{ $self->{recovery} } ]);
-	for my $name (sort keys %{ $self->{peak} })
-	{
-		push @lines, sprintf '%-40s largest %d kB, %d kB for itself', $name, @{ $self->{peak}{$name} }{qw(VmHWM RssAnon)};
-	}
-	push @lines, join ', ', map { "$self->{count}{$_} x $_" } sort keys %{ $self->{count} };
-	push @lines, sprintf '%d faults in %d legs, %.0f s: events lost %d, doubled %d', @$self{qw(faults legs)}, time - $self->{started}, @$self{qw(lost doubled)};
-	return @lines;
-}
-
-sub figures
-{
-	my ($name, $times, $recovery) = @_;
-	my @sorted = sort { $a <=> $b } @{ $recovery // [] };
-
-	return sprintf '%-40s%8d%12d', $name, $times, 0 unless @sorted;
-	return sprintf '%-40s%8d%12d%12.2f%12.2f', $name, $times, scalar @sorted, $sorted[ $#sorted / 2 ], $sorted[-1];
 }
 
 1;
