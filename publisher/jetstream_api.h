@@ -18,7 +18,7 @@ namespace siphon {
 class Patience
 {
 public:
-	/* `stop`: it is over at once when this becomes true. `notice` is called once, when there is something to wait for. */
+	/* `stop`: it is over when this becomes true. `notice` is called once, when there is something to wait for. */
 	Patience(const std::atomic<bool> *stop, std::function<void(const std::string &why)> notice)
 		: stop_(stop), notice_(std::move(notice))
 	{
