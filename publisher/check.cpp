@@ -186,6 +186,7 @@ check(const Config &config)
 	status.at = Status::Clock::now();
 	status.application = config.application;
 	status.ring_directory = config.ring_directory;
+	status.files = !config.stream_url.empty();
 	status.starting = false;
 	status.connected = status.settled = true;
 

@@ -56,27 +56,31 @@ ask_tables(const Status &status)
 static void
 look_at_queue(const Status &status, Status::Clock::time_point now, std::vector<Problem> *problems)
 {
+	auto add = [&](const char *code, const std::string &what, const char *nats_hint, const char *files_hint) {
+		problems->push_back({code, what, status.files ? files_hint : nats_hint, true});
+	};
+
 	if (status.starting)
-	{
-		problems->push_back({"starting", "the publisher has not connected to NATS yet: " + status.queue,
-							 "See that nats-server runs there, and lets this user in.", true});
-		return;
-	}
-	if (!status.connected)
-		problems->push_back({"nats_disconnected", "there is no connection to NATS, for " + status.queue,
-							 "See that nats-server runs there; the publisher goes on by itself.", true});
+		add("starting",
+			status.files ? "the publisher has not opened its stream yet: " + status.queue
+						 : "the publisher has not connected to NATS yet: " + status.queue,
+			"See that nats-server runs there, and lets this user in.", "See the publisher's log.");
+	/* A directory is always there to be asked. */
+	else if (!status.connected)
+		add("nats_disconnected", "there is no connection to NATS, for " + status.queue,
+			"See that nats-server runs there; the publisher goes on by itself.", "See the publisher's log.");
 	else if (!status.refusal.empty())
-		problems->push_back({"refused", fmt::format("{} takes no messages: {}", status.queue, status.refusal),
-							 "nats stream info; then make room, or its limits larger (--stream-max-bytes with "
-							 "--update-stream).",
-							 true});
+		add("refused", fmt::format("{} takes no messages: {}", status.queue, status.refusal),
+			"nats stream info; then make room, or its limits larger (--stream-max-bytes with --update-stream).",
+			"df; then make room: files that were read can go. The publisher goes on by itself.");
 	else if (!status.resuming.step.empty() && now - status.resuming.since > kResumingSlow)
-		problems->push_back({"resuming", resuming_text(status, now),
-							 "Nothing: the publisher goes on by itself. If it stays so, nats server report jetstream.",
-							 true});
+		add("resuming", resuming_text(status, now),
+			"Nothing: the publisher goes on by itself. If it stays so, nats server report jetstream.",
+			"Nothing: the publisher goes on by itself. If it stays so, see its log.");
 	else if (!status.settled && !status.waiting_for.empty() && status.decoder() != nullptr)
-		problems->push_back({"unsettled", "waiting for " + status.waiting_for,
-							 "nats server report jetstream; the publisher goes on by itself.", true});
+		add("unsettled", "waiting for " + status.waiting_for,
+			"nats server report jetstream; the publisher goes on by itself.",
+			"See that the directory is there, and that this user may write to it; the publisher goes on by itself.");
 }
 
 static void

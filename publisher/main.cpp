@@ -103,6 +103,7 @@ publish(int argc, char **argv)
 	starting->application = config->application;
 	starting->ring_directory = config->ring_directory;
 	starting->queue = destination(*config);
+	starting->files = !config->stream_url.empty();
 	monitor.put(starting);
 
 	RingDirectory directory(config->ring_directory, config->application);

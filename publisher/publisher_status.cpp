@@ -128,6 +128,7 @@ Publisher::tell_status()
 	status->application = config_.application;
 	status->ring_directory = config_.ring_directory;
 	status->queue = stream_.describe();
+	status->files = !config_.stream_url.empty();
 	status->starting = false;
 	status->connected = stream_.ready();
 	status->settled = settled_;

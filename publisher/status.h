@@ -105,6 +105,7 @@ struct Status
 	std::string application;
 	std::string ring_directory;
 	std::string queue;    /* where the messages go */
+	bool files = false;   /* that is a directory, and not NATS */
 	bool starting = true; /* the loop does not turn yet */
 	bool connected = false;
 	bool settled = false;

@@ -221,6 +221,7 @@ status_json(const Status &status, Status::Clock::time_point now, Status::Clock::
 				 {"ring_directory", status.ring_directory},
 				 {"queue",
 				  {{"where", status.queue},
+				   {"kind", status.files ? "files" : "nats"},
 				   {"connected", status.connected},
 				   {"settled", status.settled},
 				   {"waiting_for", status.waiting_for},

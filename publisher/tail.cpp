@@ -46,6 +46,15 @@ ignore_error(natsConnection *, natsSubscription *, natsStatus, void *)
 {
 }
 
+/* What the library says of a call that failed, which its status does not say where JetStream refuses something. */
+static std::string
+last_nats_error(natsStatus status)
+{
+	const char *text = nats_GetLastError(nullptr);
+
+	return text != nullptr && *text != '\0' ? text : natsStatus_GetText(status);
+}
+
 /* What a table's columns are told by, and the generation that they are of. */
 using TableColumns = std::tuple<uint32_t, uint32_t, uint64_t>;
 
@@ -59,6 +68,8 @@ public:
 private:
 	void connect();
 	void run_on_file();
+	Patience patience() const;
+	ApiReply ask(const std::string &subject, const nlohmann::json &body);
 	bool find_end();
 	bool end_is_gone(uint64_t seen);
 	void subscribe();
@@ -133,12 +144,35 @@ Tail::connect()
 	context_.reset(context);
 }
 
+Patience
+Tail::patience() const
+{
+	return Patience(&stop_requested, [this](const std::string &why) {
+		fprintf(stderr, "siphon-tail: waiting for JetStream at %s: %s\n", servers_.c_str(), why.c_str());
+	});
+}
+
+/* Asks JetStream's API, and again while it can't answer for now. */
+ApiReply
+Tail::ask(const std::string &subject, const nlohmann::json &body)
+{
+	Patience patience = this->patience();
+	ApiReply reply;
+
+	do
+		reply = jetstream_request(connection_.get(), subject, body, config_.jetstream_api);
+	while (is_transient(reply) && patience.wait(reply.error));
+	return reply;
+}
+
 /* False: there is nothing to read up to the end. */
 bool
 Tail::find_end()
 {
-	ApiReply reply = jetstream_request(connection_.get(), "STREAM.INFO." + stream_, {}, config_.jetstream_api);
+	ApiReply reply = ask("STREAM.INFO." + stream_, {});
 
+	if (!reply.ok() && stop_requested.load())
+		return false;
 	if (reply.error_code == kErrorStreamNotFound)
 		throw Fatal(ExitCode::StreamRefused, "there is no stream " + stream_ + " at " + servers_ +
 						"; its publisher makes it when it first runs");
@@ -147,8 +181,8 @@ Tail::find_end()
 	if (!config_.stop_at_end)
 		return true;
 
-	reply = jetstream_request(connection_.get(), "STREAM.MSG.GET." + stream_, {{"last_by_subj", filter_}}, config_.jetstream_api);
-	if (reply.error_code == kErrorNoMessage)
+	reply = ask("STREAM.MSG.GET." + stream_, {{"last_by_subj", filter_}});
+	if (reply.error_code == kErrorNoMessage || (!reply.ok() && stop_requested.load()))
 		return false;
 	if (!reply.ok())
 		throw Fatal(ExitCode::Unexpected, "JetStream at " + servers_ + ": " + reply.error);
@@ -173,13 +207,19 @@ Tail::subscribe()
 	jsSubOptions options;
 	jsErrCode error = static_cast<jsErrCode>(0);
 	natsSubscription *subscription = nullptr;
+	Patience patience = this->patience();
+	natsStatus status;
 
 	jsSubOptions_Init(&options);
 	options.Stream = stream_.c_str();
 	options.Ordered = true;
 	options.Config.DeliverPolicy = config_.from_start ? js_DeliverAll : js_DeliverNew;
-	nats_check(js_SubscribeSync(&subscription, context_.get(), filter_.c_str(), nullptr, &options, &error),
-			   ("reading stream " + stream_).c_str());
+	do
+		status = js_SubscribeSync(&subscription, context_.get(), filter_.c_str(), nullptr, &options, &error);
+	while (is_transient(status, error) && patience.wait(last_nats_error(status)));
+	if (stop_requested.load() && status != NATS_OK)
+		return;
+	nats_check(status, ("reading stream " + stream_).c_str());
 	subscription_.reset(subscription);
 	/* The consumer's flow control bounds it. */
 	nats_check(natsSubscription_SetPendingLimits(subscription, -1, -1), "limits of the subscription");

@@ -26,7 +26,7 @@ packages() {
         g++ make pkgconf git
 
         # what the publisher is made with
-        libnats-dev libzstd-dev libprotobuf-dev protobuf-compiler prometheus-cpp-dev
+        libnats-dev libzstd-dev libprotobuf-dev protobuf-compiler zlib1g-dev
         libcli11-dev libyaml-cpp-dev libspdlog-dev nlohmann-json3-dev libmicrohttpd-dev libssl-dev
 
         # what the tests run against, and what they are written in

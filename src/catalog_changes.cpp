@@ -9,6 +9,7 @@ extern "C" {
 #include "access/heapam.h"
 #include "access/htup_details.h"
 #include "catalog/indexing.h"
+#include "catalog/pg_attribute.h"
 #include "catalog/pg_inherits.h"
 #include "utils/snapmgr.h"
 }
@@ -64,6 +65,49 @@ column_touched(const ReorderBufferTXN *txn, Oid relid, AttrNumber attnum)
 	return touched;
 }
 
+/* What a row of pg_attribute has for rows that are older than the column, if the column has the same type as now. */
+static List *
+add_cleared(List *values, HeapTuple tuple, TupleDesc row, TupleDesc now)
+{
+	Form_pg_attribute before = reinterpret_cast<Form_pg_attribute>(GETSTRUCT(tuple));
+	Form_pg_attribute after = TupleDescAttr(now, before->attnum - 1);
+	ClearedValue *cleared;
+	int first = 1;
+	bool isnull;
+	Datum array;
+
+	if (after->attisdropped || after->atthasmissing || after->atttypid != before->atttypid)
+		return values;
+	array = heap_getattr(tuple, Anum_pg_attribute_attmissingval, row, &isnull);
+	if (isnull)
+		return values;
+	cleared = static_cast<ClearedValue *>(palloc(sizeof(ClearedValue)));
+	cleared->attnum = before->attnum - 1;
+	cleared->value =
+		array_get_element(array, 1, &first, -1, before->attlen, before->attbyval, before->attalign, &isnull);
+	return isnull ? values : lappend(values, cleared);
+}
+
+List *
+cleared_values(const ReorderBufferTXN *txn, Relation relation)
+{
+	TupleDesc now = RelationGetDescr(relation);
+	CatalogScan scan = catalog_scan_begin(AttributeRelationId, AttributeRelidNumIndexId, Anum_pg_attribute_attrelid,
+										  RelationGetRelid(relation), SnapshotAny);
+	List *values = NIL;
+	HeapTuple tuple;
+
+	while (HeapTupleIsValid(tuple = catalog_scan_next(&scan)))
+	{
+		Form_pg_attribute form = reinterpret_cast<Form_pg_attribute>(GETSTRUCT(tuple));
+
+		if (form->atthasmissing && form->attnum > 0 && form->attnum <= now->natts && removed(txn, tuple))
+			values = add_cleared(values, heap_copytuple(tuple), RelationGetDescr(scan.catalog), now);
+	}
+	catalog_scan_end(&scan);
+	return values;
+}
+
 static List *
 add_change(List *changes, Oid relid, Oid parent, bool attached, bool again)
 {
@@ -110,18 +154,25 @@ add_changes(List *changes, const ReorderBufferTXN *txn, Oid relid)
 }
 
 List *
-partition_changes(const ReorderBufferTXN *txn)
+touched_relations(const ReorderBufferTXN *txn)
 {
 	List *relids = NIL;
-	List *changes = NIL;
-	ListCell *lc;
 
 	for (uint32 i = 0; i < txn->ninvalidations; i++)
 		if (txn->invalidations[i].id == SHAREDINVALRELCACHE_ID && OidIsValid(txn->invalidations[i].rc.relId))
 			relids = lappend_oid(relids, txn->invalidations[i].rc.relId);
 	list_sort(relids, list_oid_cmp);
 	list_deduplicate_oid(relids);
-	foreach (lc, relids)
+	return relids;
+}
+
+List *
+partition_changes(const ReorderBufferTXN *txn)
+{
+	List *changes = NIL;
+	ListCell *lc;
+
+	foreach (lc, touched_relations(txn))
 		changes = add_changes(changes, txn, lfirst_oid(lc));
 	return changes;
 }

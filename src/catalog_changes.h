@@ -29,6 +29,22 @@ extern bool relation_made(const ReorderBufferTXN *txn, Oid relid);
 /* Did the transaction write, or replace, the column's row of pg_attribute that is current at its end? */
 extern bool column_touched(const ReorderBufferTXN *txn, Oid relid, AttrNumber attnum);
 
+/* A value that the rows of a table have in a column, and that the catalogs have no more. */
+struct ClearedValue
+{
+	int attnum; /* from 0 */
+	Datum value;
+};
+
+/*
+ * Of ClearedValue *: defaults with which columns were added (attmissingval) and which the transaction wrote into the
+ * rows, as VACUUM FULL and CLUSTER do, of columns that are still there and of the same type.
+ */
+extern List *cleared_values(const ReorderBufferTXN *txn, Relation relation);
+
+/* OIDs of all relations that it changed, or dropped, each once. */
+extern List *touched_relations(const ReorderBufferTXN *txn);
+
 /* Of PartitionChange *. Partitions that were made as such are attached ones, too; so are children in inheritance. */
 extern List *partition_changes(const ReorderBufferTXN *txn);
 

@@ -3,11 +3,23 @@
  */
 #include "existing_rows.h"
 
+#include "catalog_changes.h"
+#include "encoder.h"
 #include "leaves.h"
+#include "value.h"
 
 extern "C" {
 #include "utils/datum.h"
 }
+
+using siphon::Wire;
+using siphon::WireBuffer;
+
+/*
+ * Most digits of a table's values in the registry. PostgreSQL has them in 8 kB, compressed; and the whole registry is
+ * written each time, and read by each function.
+ */
+static constexpr size_t kKeptMost = 16 * 1024;
 
 static void
 take(ExistingValue *value, TupleDesc from, int attnum)
@@ -23,10 +35,10 @@ take(ExistingValue *value, TupleDesc from, int attnum)
 	if (isnull)
 		return;
 	if (!value->present)
-		*value = {true, false, attnum, from};
+		*value = {true, false, false, attnum, from};
 	else if (!datumIsEqual(datum, getmissingattr(value->from, value->attnum + 1, &other_isnull), attribute->attbyval,
 						   attribute->attlen))
-		*value = {false, true, 0, nullptr};
+		*value = {false, true, false, 0, nullptr};
 }
 
 /* Those of one table that has rows, in the places of `root`, of which it is a leaf, or which is its own description. */
@@ -64,4 +76,205 @@ existing_values(Relation relation)
 		RelationClose(leaf);
 	}
 	return values;
+}
+
+List *
+copy_kept_values(const List *values)
+{
+	List *copies = NIL;
+	ListCell *lc;
+
+	foreach (lc, values)
+	{
+		RegistryValue *copy = static_cast<RegistryValue *>(palloc(sizeof(RegistryValue)));
+
+		*copy = *static_cast<RegistryValue *>(lfirst(lc));
+		copy->field = pstrdup(copy->field);
+		copies = lappend(copies, copy);
+	}
+	return copies;
+}
+
+static RegistryValue *
+kept_value(const List *values, int attnum)
+{
+	ListCell *lc;
+
+	foreach (lc, values)
+	{
+		RegistryValue *value = static_cast<RegistryValue *>(lfirst(lc));
+
+		if (value->attnum == attnum)
+			return value;
+	}
+	return nullptr;
+}
+
+/* Are values of two types written alike, as those of varchar and text are? The first may be gone. */
+static bool
+written_alike(Oid former, Oid present, const TypeMapping *mapping)
+{
+	TypeMapping before;
+
+	if (former == present)
+		return true;
+	if (mapping->encoding == Encoding::Output || mapping->encoding == Encoding::List ||
+		!SearchSysCacheExists1(TYPEOID, ObjectIdGetDatum(former)))
+		return false;
+	type_mapping(former, &before);
+	return before.encoding == mapping->encoding;
+}
+
+static void
+put_kept_value(WireBuffer *out, const RegistryValue *value)
+{
+	size_t digits = strlen(value->field);
+	char *bytes = static_cast<char *>(palloc(digits / 2 + 1));
+
+	buffer_reserve(out, digits / 2);
+	Wire wire(out);
+	wire.raw(bytes, hex_decode(value->field, digits, bytes));
+	wire.commit();
+	pfree(bytes);
+}
+
+void
+put_existing_rows(WireBuffer *out, Table *table, Column *column, Form_pg_attribute attribute)
+{
+	ExistingValue *existing = &table->existing[attribute->attnum - 1];
+	const RegistryValue *kept = kept_value(table->kept_values, attribute->attnum);
+	bool isnull;
+	Value value;
+
+	if (!existing->present)
+	{
+		existing->retyped = kept && !written_alike(kept->type, attribute->atttypid, &column->type);
+		if (kept && !existing->retyped && !existing->differs)
+			put_kept_value(out, kept);
+		return;
+	}
+	value = value_from_datum(&column->type, getmissingattr(existing->from, existing->attnum + 1, &isnull), false);
+	buffer_reserve(out, value_bound(value));
+	Wire wire(out);
+	value_write(&wire, siphon::field::kExistingRows, value);
+	wire.commit();
+}
+
+/* NULL: it is too large. */
+static RegistryValue *
+make_kept_value(Form_pg_attribute attribute, Datum datum)
+{
+	RegistryValue *kept = static_cast<RegistryValue *>(palloc(sizeof(RegistryValue)));
+	TypeMapping type;
+	Value value;
+	WireBuffer field;
+
+	type_mapping(attribute->atttypid, &type);
+	value = value_from_datum(&type, datum, false);
+	if (value_bound(value) > kKeptMost)
+		return nullptr;
+	buffer_init(&field, value_bound(value));
+	Wire wire(&field);
+	value_write(&wire, siphon::field::kExistingRows, value);
+	wire.commit();
+	kept->attnum = attribute->attnum;
+	kept->type = attribute->atttypid;
+	kept->field = static_cast<char *>(palloc0(2 * field.size + 1));
+	hex_encode(field.data, field.size, kept->field);
+	return kept;
+}
+
+/* Adds to `values`, of RegistryValue *, those of `cleared` that a table has in its own columns. False: one is too
+ * large. */
+static bool
+make_kept_values(List **values, const List *cleared, TupleDesc leaf, TupleDesc root)
+{
+	AttrMap *map = siphon_attribute_map(leaf, root);
+	ListCell *lc;
+
+	for (int i = 0; i < root->natts; i++)
+		foreach (lc, cleared)
+		{
+			const ClearedValue *value = static_cast<ClearedValue *>(lfirst(lc));
+			RegistryValue *kept;
+
+			if (TupleDescAttr(root, i)->attisdropped || value->attnum != (map ? map->attnums[i] - 1 : i))
+				continue;
+			kept = make_kept_value(TupleDescAttr(root, i), value->value);
+			if (kept == nullptr)
+				return false;
+			*values = lappend(*values, kept);
+		}
+	return true;
+}
+
+/* Adds to what the registry has of a table, and takes away what is of columns that are gone. False: that is too much.
+ */
+static bool
+merge_kept_values(RegistryTable *table, const List *values, TupleDesc desc)
+{
+	List *all = NIL;
+	size_t digits = 0;
+	ListCell *lc;
+
+	foreach (lc, list_concat_copy(table->kept_values, values))
+	{
+		RegistryValue *value = static_cast<RegistryValue *>(lfirst(lc));
+
+		/* The other leaves' is the same. */
+		if (value->attnum < 1 || value->attnum > desc->natts || TupleDescAttr(desc, value->attnum - 1)->attisdropped ||
+			kept_value(all, value->attnum))
+			continue;
+		all = lappend(all, value);
+		digits += strlen(value->field);
+	}
+	table->kept_values = all;
+	return digits <= kKeptMost;
+}
+
+/* False: they are too much. */
+static bool
+enter(const char *application, Table *table, const List *values, TupleDesc desc)
+{
+	Registry *registry = registry_begin_change(application);
+	RegistryTable *listed = registry ? registry_find(registry, table->relid) : nullptr;
+	/* Another generation comes with all that its rows have. */
+	bool wanted = listed && listed->generation == table->generation;
+	bool fits = !wanted || merge_kept_values(listed, values, desc);
+	MemoryContext caller;
+
+	if (!wanted || !fits)
+	{
+		if (registry)
+			registry_leave_unchanged();
+		return fits;
+	}
+	registry_end_change(registry);
+	caller = MemoryContextSwitchTo(table->settings_context);
+	table->kept_values = copy_kept_values(listed->kept_values);
+	MemoryContextSwitchTo(caller);
+	table->valid = false;
+	return true;
+}
+
+const char *
+keep_existing_values(const char *application, const ReorderBufferTXN *txn, Table *table, Relation relation,
+					 bool with_events)
+{
+	const List *cleared = cleared_values(txn, relation);
+	Relation root;
+	List *values = NIL;
+	bool fits;
+
+	if (cleared == NIL || (root = RelationIdGetRelation(table->relid)) == nullptr)
+		return nullptr;
+	encoder_converts = table->relid;
+	fits = make_kept_values(&values, cleared, RelationGetDescr(relation), RelationGetDescr(root));
+	encoder_converts = InvalidOid;
+	if (fits)
+		fits = enter(application, table, values, RelationGetDescr(root));
+	RelationClose(root);
+	if (!fits)
+		return "was written anew, as by VACUUM FULL, with a large default in its rows";
+	return with_events ? "was written anew, as by CLUSTER, in a transaction that changed rows" : nullptr;
 }

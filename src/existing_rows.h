@@ -4,16 +4,25 @@
  *
  * Of a partitioned table the leaves alone have it, those that there were. They have the same, as it came with one
  * command, unless the default is a function that is only said to be stable.
+ *
+ * VACUUM FULL and CLUSTER write the rows anew, with the value in them, and PostgreSQL forgets it: but consumers hear of
+ * it with the next package only, on each subject. So it is taken down in the registry then, until the table's rows come
+ * anew.
  */
 #ifndef SIPHON_EXISTING_ROWS_H
 #define SIPHON_EXISTING_ROWS_H
 
-#include "pg.h"
+#include "registry.h"
+#include "wire.h"
+
+struct Column;
+struct Table;
 
 struct ExistingValue
 {
-	bool present; /* else there is none, or it is NULL */
+	bool present; /* in the catalogs; else there is none, or it is NULL */
 	bool differs; /* from leaf to leaf, and so is not present */
+	bool retyped; /* one was taken down, and the column's values are written in another way now */
 	int attnum;   /* from 0, of */
 	TupleDesc from;
 };
@@ -23,5 +32,19 @@ struct ExistingValue
  * all is copied to.
  */
 extern ExistingValue *existing_values(Relation relation);
+
+/* Writes the value, if there is one, into a siphon.v1.Column. */
+extern void put_existing_rows(siphon::WireBuffer *out, Table *table, Column *column, Form_pg_attribute attribute);
+
+/* A copy of a list of RegistryValue *, in the current memory context. */
+extern List *copy_kept_values(const List *values);
+
+/*
+ * Takes down the values that the transaction, which ends here, took out of the catalogs: in the rows of `relation`,
+ * which is the table or a leaf of it. Returns why the rows have to come anew nevertheless, or NULL. `with_events`:
+ * consumers get some of the transaction, maybe by columns without the values.
+ */
+extern const char *keep_existing_values(const char *application, const ReorderBufferTXN *txn, Table *table,
+										Relation relation, bool with_events);
 
 #endif

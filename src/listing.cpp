@@ -187,6 +187,7 @@ listing_begin_anew(Registry *registry, RegistryTable *table)
 	/* Transactions that commit from here on are published, and no earlier ones. */
 	table->start = siphon_newest_wal();
 	table->generation = registry_next_generation(registry);
+	table->kept_values = NIL;
 }
 
 void

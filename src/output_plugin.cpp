@@ -182,6 +182,32 @@ look_at_partitions(const ReorderBuffer *reorder, const ReorderBufferTXN *txn)
 	MemoryContextReset(change_context);
 }
 
+/* What the transaction wrote into rows and took out of the catalogs, consumers may not have heard of. */
+static void
+look_at_rewritten(const ReorderBufferTXN *txn)
+{
+	MemoryContext old = MemoryContextSwitchTo(change_context);
+	ListCell *lc;
+	ListCell *lc2;
+
+	foreach (lc, touched_relations(txn))
+		foreach (lc2, tables_of(lfirst_oid(lc)))
+		{
+			Table *table = table_find(lfirst_oid(lc2), current.commit_lsn);
+			Relation relation = table ? RelationIdGetRelation(lfirst_oid(lc)) : nullptr;
+			const char *what;
+
+			if (relation == nullptr)
+				continue;
+			what = keep_existing_values(decoder_application(), txn, table, relation, with_events);
+			RelationClose(relation);
+			if (what)
+				decoder_rows_changed(table->relid, what, siphon_resync_rewritten);
+		}
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(change_context);
+}
+
 /* Rows of a divided table whose key is another now lie in other partitions; but that they do, no event says. */
 static const char *
 look_at_key(const ReorderBufferTXN *txn, const Table *table, Relation relation)
@@ -198,13 +224,20 @@ look_at_key(const ReorderBufferTXN *txn, const Table *table, Relation relation)
 	return equal(key_before(txn, relation), now) ? nullptr : "is divided by another key than before";
 }
 
-/* Where a column's default differs from leaf to leaf, events can't say what existing rows have. */
+/* Of some columns events can't say what existing rows have, as their default differs from leaf to leaf. */
 static const char *
 look_at_new_columns(const ReorderBufferTXN *txn, const Table *table, Relation relation)
 {
 	for (int i = 0; i < RelationGetDescr(relation)->natts; i++)
-		if (table->existing[i].differs && column_touched(txn, table->relid, static_cast<AttrNumber>(i + 1)))
-			return "got a column whose values differ from partition to partition";
+	{
+		const ExistingValue *existing = &table->existing[i];
+
+		if (!(existing->differs || existing->retyped) ||
+			!column_touched(txn, table->relid, static_cast<AttrNumber>(i + 1)))
+			continue;
+		return existing->differs ? "got a column whose values differ from partition to partition"
+								 : "got another type for a column whose default VACUUM FULL wrote into its rows";
+	}
 	return nullptr;
 }
 
@@ -323,7 +356,10 @@ static void
 on_commit(LogicalDecodingContext *context, ReorderBufferTXN *txn, XLogRecPtr)
 {
 	if (txn->ninvalidations > 0)
+	{
+		look_at_rewritten(txn);
 		look_at_partitions(context->reorder, txn);
+	}
 	look_at_changed_tables(txn);
 	decoder_transaction_end(txn->final_lsn, current.commit_time, with_events);
 }

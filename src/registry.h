@@ -23,6 +23,14 @@ struct RegistryName
 /* Where a table was renamed more often, what is decoded a second time has lost sight of the first times. */
 constexpr int kMaxFormerNames = 16;
 
+/* What rows have in a column that was added with a default and the catalogs have no more: see existing_rows.h. */
+struct RegistryValue
+{
+	int attnum;
+	Oid type;
+	char *field; /* existing_rows of siphon.v1.Column, as the wire has it, in hexadecimal */
+};
+
 /* How far a table's snapshot is. */
 enum class Phase {
 	Waiting,   /* for its snapshot to begin; its changes are not published */
@@ -43,7 +51,8 @@ struct RegistryTable
 	Oid relid;
 	char schema[NAMEDATALEN]; /* as it is called at the last place that was decoded, or when its last snapshot began */
 	char name[NAMEDATALEN];
-	List *former; /* of RegistryName *: since then, the newest last, kMaxFormerNames at most */
+	List *former;      /* of RegistryName *: since then, the newest last, kMaxFormerNames at most */
+	List *kept_values; /* of RegistryValue *: since the generation began */
 	int partitions;
 	List *exclude_columns;    /* of char *: what has one of these names is not published, */
 	List *exclude_attributes; /* of int: nor what had one when the table was added, should it be renamed */

@@ -134,6 +134,27 @@ write_former_names(StringInfo json, const RegistryTable *table)
 	appendStringInfoString(json, "]");
 }
 
+/* Nor are these, of most tables. */
+static void
+write_kept_values(StringInfo json, const RegistryTable *table)
+{
+	ListCell *lc;
+
+	if (table->kept_values == NIL)
+		return;
+	appendStringInfoString(json, ", \"kept_values\": [");
+	foreach (lc, table->kept_values)
+	{
+		const RegistryValue *value = static_cast<RegistryValue *>(lfirst(lc));
+
+		appendStringInfo(json, "%s{\"attnum\": %d, \"type_oid\": %u, ", lc == list_head(table->kept_values) ? "" : ", ",
+						 value->attnum, value->type);
+		json_string(json, "field", value->field);
+		appendStringInfoString(json, "}");
+	}
+	appendStringInfoString(json, "]");
+}
+
 char *
 registry_to_json(const Registry *registry)
 {
@@ -185,6 +206,7 @@ registry_to_json(const Registry *registry)
 		json_string(&json, "reason", table->reason);
 		write_followed_table(&json, table);
 		write_former_names(&json, table);
+		write_kept_values(&json, table);
 		if (table->until != InvalidXLogRecPtr)
 			appendStringInfo(&json, ", \"until\": \"%X/%X\"", LSN_FORMAT_ARGS(table->until));
 		appendStringInfoString(&json, "}");
@@ -311,6 +333,25 @@ parse_former_names(const char *path, const Json *object, RegistryTable *table)
 	}
 }
 
+static void
+parse_kept_values(const char *path, const Json *object, RegistryTable *table)
+{
+	if (json_member(object, "kept_values") == nullptr)
+		return;
+	for (const Json *item = items_of(path, object, "kept_values", JsonKind::Object); item; item = item->next)
+	{
+		RegistryValue *value = static_cast<RegistryValue *>(palloc0(sizeof(RegistryValue)));
+
+		value->attnum = static_cast<int>(number_member(path, item, "attnum"));
+		value->type = static_cast<Oid>(number_member(path, item, "type_oid"));
+		value->field = pstrdup(member(path, item, "field", JsonKind::String)->text);
+		/* What it stands for is written to the wire as it is. */
+		if (strlen(value->field) % 2 != 0 || strspn(value->field, "0123456789abcdef") != strlen(value->field))
+			registry_damaged(path, psprintf("\"%s\" is no value in hexadecimal.", value->field));
+		table->kept_values = lappend(table->kept_values, value);
+	}
+}
+
 static RegistryTable *
 parse_table(const char *path, const Json *object)
 {
@@ -337,6 +378,7 @@ parse_table(const char *path, const Json *object)
 		table->exclude_attributes = lappend_int(table->exclude_attributes, static_cast<int>(item->number));
 	parse_followed_table(path, object, table);
 	parse_former_names(path, object, table);
+	parse_kept_values(path, object, table);
 	return table;
 }
 

@@ -17,7 +17,7 @@ static constexpr long kEndingIntervalMs = 100;
 static constexpr int kEndPatienceMs = 1000;
 
 const char *const kRetentionHint =
-	"See that siphon-publisher runs and JetStream takes its messages, and that no transaction is open for long.";
+	"See that siphon-publisher runs and its stream takes messages, and that no transaction is open for long.";
 
 bool
 retained_wal(const char *name, Oid database, Retained *retained)

@@ -111,6 +111,7 @@ begin_generation(void)
 	/* What is said of it from here on may be about what the snapshot does not show. */
 	table->reason[0] = '\0';
 	table->generation = registry_next_generation(registry);
+	table->kept_values = NIL;
 	table->start = siphon_newest_wal();
 	/* siphon_pause() may have come before there was this job. */
 	snapshot_job->paused = table->paused;

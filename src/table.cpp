@@ -164,6 +164,7 @@ set_table(const RegistryTable *listed)
 		table->exclude_columns = lappend(table->exclude_columns, pstrdup(static_cast<char *>(lfirst(lc))));
 	table->exclude_attributes = list_copy(listed->exclude_attributes);
 	table->only_attributes = list_copy(listed->only_attributes);
+	table->kept_values = copy_kept_values(listed->kept_values);
 	MemoryContextSwitchTo(old);
 	return table;
 }
@@ -245,22 +246,6 @@ put_utf8(WireBuffer *out, uint32 field, const char *text)
 	Wire wire(out);
 
 	wire.bytes_field(field, utf8, length);
-	wire.commit();
-}
-
-/* The value that rows have which were there when the column was added. */
-static void
-put_existing_rows(WireBuffer *out, Column *column, const ExistingValue *existing)
-{
-	bool isnull;
-	Value value;
-
-	if (!existing->present)
-		return;
-	value = value_from_datum(&column->type, getmissingattr(existing->from, existing->attnum + 1, &isnull), false);
-	buffer_reserve(out, value_bound(value));
-	Wire wire(out);
-	value_write(&wire, siphon::field::kExistingRows, value);
 	wire.commit();
 }
 
@@ -361,7 +346,7 @@ build_columns(Table *table, Relation relation, WireBuffer *wire_columns, ColumnD
 		draft->attribute = attribute;
 		draft->wire = draft_column(attribute, column->key);
 		table->fingerprint = XXH3_64bits_withSeed(draft->wire.data, draft->wire.size, table->fingerprint);
-		put_existing_rows(&draft->wire, column, &table->existing[i]);
+		put_existing_rows(&draft->wire, table, column, attribute);
 		buffer_reserve(wire_columns, draft->wire.size + 16);
 		Wire wire(wire_columns);
 		wire.bytes_field(siphon::field::kColumns, draft->wire.data, draft->wire.size);
@@ -615,11 +600,19 @@ published_at(const Table *table, XLogRecPtr commit_lsn)
 }
 
 Table *
-table_lookup(Oid relid, XLogRecPtr commit_lsn)
+table_find(Oid relid, XLogRecPtr commit_lsn)
 {
 	Table *table = find_table(relid);
 
-	if (table == nullptr || !published_at(table, commit_lsn))
+	return table && published_at(table, commit_lsn) ? table : nullptr;
+}
+
+Table *
+table_lookup(Oid relid, XLogRecPtr commit_lsn)
+{
+	Table *table = table_find(relid, commit_lsn);
+
+	if (table == nullptr)
 		return nullptr;
 	/* Reading catalogs may itself process invalidations, and writing packages may wait: go on until all is still. */
 	while (!table->valid || commit_lsn > table->called.until)

@@ -48,6 +48,7 @@ struct Table
 	List *exclude_columns;    /* of char *, in settings_context */
 	List *exclude_attributes; /* of int, likewise */
 	List *only_attributes;    /* of int, likewise; if there are any, they alone count */
+	List *kept_values;        /* of RegistryValue *, likewise */
 	MemoryContext settings_context;
 
 	/* What the catalogs say; rebuilt when not valid. In context, but for the packages. */
@@ -117,6 +118,8 @@ extern void table_forget_columns(Table *table, const RegistryName *name, siphon:
 extern bool table_includes(const Table *table, XLogRecPtr commit_lsn);
 /* The table, or NULL if it is not published at this commit. */
 extern Table *table_lookup(Oid relid, XLogRecPtr commit_lsn);
+/* The same, without a look at the catalogs: its columns may be those of before. */
+extern Table *table_find(Oid relid, XLogRecPtr commit_lsn);
 
 /* Attribute numbers of the key, in the order of its index: the replica identity, or with FULL the primary key. */
 extern int16 *key_attributes(Relation relation, int *count);

@@ -84,7 +84,7 @@ my %theme = (light => [], dark => ['--blink-settings=preferredColorScheme=0']);
 
 for my $theme (sort keys %theme)
 {
-	for my $size ([ 'wide', '1280,1150' ], [ 'phone', '500,2300' ])
+	for my $size ([ 'wide', '1280,1150' ], [ 'phone', '500,2700' ])
 	{
 		my $name = "status-$size->[0]-$theme";
 		my $dom = look($name, $publisher->url, $size->[1], @{ $theme{$theme} });
@@ -94,6 +94,9 @@ for my $theme (sort keys %theme)
 		like($dom, qr{public\.issues</td>.*?data-label="inserts">[\d.]+ ?k?<}s, "$name: a table and its figures");
 		like($dom, qr{public\.&lt;img src=x}, "$name: a name that would be HTML");
 		like($dom, qr{public\.big</td>.*?>snapshot<div class="bar"><i style="width:[\d.]+%"}s, "$name: a snapshot's bar");
+		like($dom, qr{public\.big</td>.*?>held for [\d.]+ (?:s|min)<}s, "$name: since when changes are held");
+		like($dom, qr{siphon_main</td><td data-label="keeps">all</td><td data-label="messages">[\d.]+ ?k?</td>}, "$name: a stream");
+		like($dom, qr{siphon_main_held</td>.*?data-label="copies">1<}s, "$name: that of held changes");
 		like($dom, qr{<path[^>]* d="M[\d.]+ [\d.]+L}, "$name: a plot has a line");
 		like($dom, qr{<b>JetStream</b><span class="big">connected<}, "$name: the flow's end");
 	}

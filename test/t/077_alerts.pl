@@ -72,6 +72,8 @@ wait_until(
 		$metrics = $publisher->metrics;
 		return $metrics->{'siphon_snapshot_blocks{schema="public",table="old"}'} && $metrics->{siphon_slot_headroom_bytes}
 		  && defined $metrics->{siphon_slot_lag_seconds}
+		  # It is asked every five seconds.
+		  && $metrics->{'siphon_stream_messages{stream="events"}'}
 		  && $metrics->{'siphon_events_total{schema="public",table="issues",operation="insert"}'};
 	});
 
@@ -86,12 +88,11 @@ for my $metric (keys %$metrics)
 	$labels_of{$name}{$1}{$2} = 1 while ($labels // '') =~ /(\w+)="([^"]*)"/g;
 }
 
-# This stream has no limit, so its metric is not there; the unit test of the metrics shows it with these labels.
-$labels_of{siphon_stream_limit_bytes} //= {
-	application => { main => 1 },
-	stream => { events => 1, held => 1 },
-	discard => { old => 1, new => 1 }
-};
+# This stream has no limits and no further copies, so their metrics are not there; the unit test of the metrics shows them with these labels.
+my %of_stream = (application => { main => 1 }, stream => { events => 1, held => 1 });
+$labels_of{siphon_stream_limit_bytes} //= { %of_stream, discard => { old => 1, new => 1 } };
+$labels_of{siphon_stream_max_age_seconds} //= {%of_stream};
+$labels_of{siphon_stream_replica_lag} //= { %of_stream, replica => { n3 => 1 } };
 
 # Of what is made by Prometheus, and is no publisher's metric: up, and the label job.
 sub asks_for_what_there_is
@@ -144,6 +145,7 @@ for my $panel (@panels)
 }
 my %shown = map { $_ => 1 } map { map { $_->{expr} =~ /\b(siphon_\w+?)(?:_bucket|_sum|_count)?\b/g } @{ $_->{targets} } } @panels;
 is(scalar(grep { !$labels_of{$_} && !$labels_of{"${_}_bucket"} } keys %shown), 0, 'the dashboard shows no metric that is not there');
+is_deeply([ sort grep { /^siphon_(?:stream|holding|catch_up|resuming)_/ && !$shown{$_} } keys %labels_of ], [], 'it shows all of streams and held changes');
 
 # ---- a real Prometheus -----------------------------------------------------------------------------------------------
 

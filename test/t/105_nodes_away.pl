@@ -1,9 +1,11 @@
 # A server of the broker's cluster that is away, with the stream or the bucket that only it has, is waited for: the publisher
-# does not end, and goes on when the server is back.
+# does not end, and goes on when the server is back; nor does siphon-tail.
 # Covers: the stream's and the bucket's server stopped at run time, also while a table changes its phase, and at start.
 use strict;
 use warnings FATAL => 'all';
 
+use IPC::Run ();
+use PostgreSQL::Test::Utils;
 use Siphon;
 use Siphon::Broker;
 use Siphon::NatsCluster;
@@ -49,8 +51,6 @@ sub goes_on
 	$publisher->start unless $publisher->running;
 	wait_for_tables($node);
 	wait_confirmed($node);
-	# Who reads makes a consumer, which the cluster's leader does.
-	wait_until('the cluster has a leader that answers', sub { $nats->ask('CONSUMER.NAMES.siphon_main')->{consumers} });
 	is_replayed($nats, $node, ['t'], "$name: and has all");
 	return;
 }
@@ -79,6 +79,21 @@ insert();
 stays_up($publisher, 4, q{the bucket's server is stopped, and the connection was lost: the publisher waits});
 $buckets->start;
 goes_on(q{the bucket's server is back once more});
+
+# ---- for who reads -------------------------------------------------------------------------------------------------
+
+# Without two of three, the cluster has no leader that could make a consumer.
+my @tail = ('siphon-tail', '--from-start', '--stop-at-end', '--nats-url' => $leader->url);
+my ($expected) = run_command([@tail]);
+my ($events, $said) = ('', '');
+
+$_->pause for $streams, $buckets;
+my $tail = IPC::Run::start([@tail], '<', \undef, '>', \$events, '2>', \$said, IPC::Run::timeout($PostgreSQL::Test::Utils::timeout_default));
+wait_until('siphon-tail waits', sub { $tail->pump_nb; $said =~ /^siphon-tail: waiting for JetStream at 127/m });
+$_->resume for $streams, $buckets;
+ok($tail->finish, 'siphon-tail goes on when there is a leader') or diag($said);
+is($events, "$expected\n", 'and has all');
+goes_on('the cluster has a leader');
 
 # ---- at start ------------------------------------------------------------------------------------------------------
 

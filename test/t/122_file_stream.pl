@@ -76,6 +76,10 @@ $node->safe_psql('postgres', 'INSERT INTO u SELECT g FROM generate_series(1, 100
 wait_until('the publisher says that there is no room', sub { $publisher->log =~ /takes no messages: File too large; publishing pauses until it does/ });
 wait_until('the publisher waits for room', sub { $publisher->log =~ /waiting for directory \S+ to take messages \(File too large\)/ });
 is(scalar(grep { $_->{table} eq 'u' } @{ replay($files) }), 0, 'nothing of it is there');
+my $readiness;
+wait_until('the publisher is not ready', sub { $readiness = $publisher->get('/readyz')->{content}; $readiness =~ /takes no messages/ });
+like($readiness, qr/directory \S+ takes no messages: File too large\n.*make room/, 'readiness says what to do');
+unlike($readiness, qr/nats/i, 'and names what is there, not NATS');
 system_or_bail('prlimit', '--pid', $publisher->{pid}, '--fsize=unlimited');
 wait_confirmed($node);
 is(scalar(grep { $_->{table} eq 'u' } @{ replay($files) }), 100, 'when there is room again it goes on');

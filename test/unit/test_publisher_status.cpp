@@ -116,6 +116,40 @@ TEST(Health, SaysWhatIsWrong)
 	EXPECT_TRUE(alive(status, now + seconds(6000)));
 }
 
+TEST(Health, NamesNatsWhereItIsNatsAlone)
+{
+	auto now = Status::Clock::now();
+	auto text = [&](bool files, const std::string &code, auto change) {
+		Status status = well(now);
+
+		status.files = files;
+		status.queue = files ? "directory /x/main" : "stream siphon_main";
+		change(&status);
+
+		std::vector<Problem> problems = find_problems(status, now);
+
+		EXPECT_EQ(codes(status, now), Codes{code});
+		return problems.empty() ? "" : problems[0].what + "; " + problems[0].hint;
+	};
+	auto both = [&](const std::string &code, const std::string &nats, auto change) {
+		EXPECT_NE(text(false, code, change).find(nats), std::string::npos) << text(false, code, change);
+		for (const char *word : {"NATS", "nats"})
+			EXPECT_EQ(text(true, code, change).find(word), std::string::npos) << text(true, code, change);
+	};
+
+	both("starting", "connected to NATS yet", [](Status *status) { status->starting = true; });
+	both("refused", "--stream-max-bytes", [](Status *status) { status->refusal = "full"; });
+	both("resuming", "nats server report", [&](Status *status) {
+		status->settled = false;
+		status->resuming.step = "asks";
+		status->resuming.since = now - seconds(6);
+	});
+	both("unsettled", "nats server report", [](Status *status) {
+		status->settled = false;
+		status->waiting_for = "an answer";
+	});
+}
+
 TEST(Health, TellsResumingFromHanging)
 {
 	auto now = Status::Clock::now();
@@ -235,7 +269,7 @@ TEST(Metrics, TellOfStreamsAndOfHeldTables)
 
 	std::string json = status_json(status, now, now);
 
-	for (const char *part : {"\"resuming\":{", "\"held_stream\":{", "\"first_message_age_seconds\":2.5",
+	for (const char *part : {"\"kind\":\"nats\"", "\"keeps_all\":true", "\"resuming\":{", "\"held_stream\":{", "\"first_message_age_seconds\":2.5",
 							 "\"phase\":\"catch-up\"", "\"backlog_messages\":null"})
 		EXPECT_NE(json.find(part), std::string::npos) << part << " in " << json;
 }
