@@ -3,7 +3,6 @@
 
 #include <algorithm>
 
-#include "exit_codes.h"
 #include "log.h"
 #include "subject.h"
 
@@ -11,8 +10,8 @@ namespace siphon {
 
 static constexpr std::chrono::milliseconds kRetry{250};
 
-static std::string
-entry_key(std::string_view schema, std::string_view table)
+std::string
+HandOff::entry_key(std::string_view schema, std::string_view table)
 {
 	std::string key(schema);
 
@@ -90,126 +89,12 @@ HandOff::acknowledged(const Entry &entry) const
 }
 
 void
-HandOff::load(const std::map<std::string, std::string> &values)
-{
-	for (const auto &[key, value] : values)
-	{
-		if (!is_state_key(key))
-			continue;
-
-		std::optional<TableState> state = TableState::parse(value);
-
-		if (!state)
-		{
-			spdlog::warn("the state of table {} in the state store can't be read, and is ignored: {}", key, value);
-			continue;
-		}
-		if (state->former_layout)
-			throw Fatal(ExitCode::StreamRefused,
-						"changes of table " + state->schema + "." + state->table +
-							" are held by a publisher of a former release, which is to finish that: run that release "
-							"until SELECT * FROM siphon_snapshot_progress shows nothing, then this one");
-		set_state(&entries_[entry_key(state->schema, state->table)], *state);
-	}
-}
-
-void
 HandOff::make_mover(Entry *entry)
 {
 	retire(entry);
 	entry->mover = std::make_unique<Mover>(entry->state, root_, compression_level_, &stream_);
 	movers_++;
 	note_activity(entry);
-}
-
-bool
-HandOff::find_last_held(Entry *entry, std::string *why)
-{
-	std::optional<Place> last;
-
-	if (!entry->last_known)
-		last = stream_.spill().last(held(entry->state), why);
-	if (last)
-	{
-		entry->last_held = *last;
-		entry->last_known = true;
-	}
-	return entry->last_known;
-}
-
-/*
- * That a table streams, as its last publisher has sent it, must not arrive any more: nobody would move what is held from
- * now on.
- */
-bool
-HandOff::renew(Entry *entry, std::string *why)
-{
-	if (entry->state.phase == TablePhase::Moving && !entry->renewed)
-		entry->renewed = stream_.states().renew(state_key(entry->state.schema, entry->state.table), entry->state.to_json(), why);
-	return entry->renewed || entry->state.phase != TablePhase::Moving;
-}
-
-bool
-HandOff::settle(const Cursors &cursors, std::string *why)
-{
-	bool known = true;
-	std::string reason;
-
-	why->clear();
-	held_.clear();
-	/* All are asked for at once, and what has come is not asked for again. */
-	for (Entry *entry : holding_)
-	{
-		for (auto ask : {&HandOff::find_last_held, &HandOff::renew})
-		{
-			reason.clear();
-			if (!(this->*ask)(entry, &reason))
-				known = false;
-			if (!reason.empty())
-				*why = reason;
-		}
-	}
-	if (!known)
-		return false;
-	settle_anew();
-	for (auto &[key, entry] : entries_)
-	{
-		entry.closing = false;
-		entry.ending = false;
-		entry.last_token = 0;
-		retire(&entry);
-	}
-	for (Entry *entry : holding_)
-	{
-		if (entry->state.phase != TablePhase::Moving)
-			continue;
-		make_mover(entry);
-
-		auto cursor = cursors.find(entry->mover->name());
-
-		entry->mover->resume(cursor == cursors.end() ? nullptr : &cursor->second, nullptr);
-	}
-	drop_due_ = true;
-	return true;
-}
-
-void
-HandOff::settle_anew()
-{
-	for (Entry *entry : holding_)
-		entry->last_known = entry->renewed = false;
-}
-
-void
-HandOff::forget()
-{
-	for (auto &[key, entry] : entries_)
-		retire(&entry);
-	active_.clear();
-	holding_.clear();
-	held_.clear();
-	entries_.clear();
-	drop_due_ = true;
 }
 
 /* Ends a move, in the middle of a turn in which its mover may still be asked for messages. */
@@ -291,22 +176,6 @@ HandOff::stale(const TableFrame &table) const
 	/* It may have got its name back. */
 	return entry->state.phase == TablePhase::Removed &&
 		   (table.lsn < entry->state.since || (table.kind != FrameKind::Changes && table.kind != FrameKind::Schema));
-}
-
-/* Ends what there still is of another table under the name, which has lost it. To be repeated until it is true. */
-bool
-HandOff::take_name(const TableFrame &table, Clock::time_point now)
-{
-	Entry *entry = find(table);
-
-	if (entry == nullptr || entry->state.oid == table.oid || entry->state.phase == TablePhase::Removed)
-		return true;
-
-	TableFrame other = table;
-
-	other.oid = entry->state.oid;
-	other.generation = entry->state.generation;
-	return remove(entry, other, table.lsn, now, true);
 }
 
 /* A generation begins with its first frame, whether that is the marker or a change that is held. */
@@ -409,38 +278,6 @@ HandOff::route(const TableFrame &table, bool may_wait, const Position &first, bo
 
 	state.behind = ledger_.end(Target::Spill).place;
 	return begin_moving(entry, state, now) ? Route::Held : Route::Wait;
-}
-
-/* What there is of the table comes to its end first; nothing is held behind rows that will never be complete. */
-HandOff::Route
-HandOff::route_drop(const TableFrame &table, Clock::time_point now)
-{
-	Entry *entry = find(table);
-	bool own = entry != nullptr && entry->state.oid == table.oid;
-
-	if (own && entry->state.generation == table.generation && entry->state.phase == TablePhase::Removed)
-		return Route::Events;
-	if (own ? entry->state.generation > table.generation : stale(table))
-		return Route::Drop;
-	return end(entry, table, now, false) ? Route::Events : Route::Wait;
-}
-
-/* The table or its name ends with this commit, and what is being moved before that. To be repeated until it is true. */
-bool
-HandOff::end(Entry *entry, const TableFrame &table, Clock::time_point now, bool lives_on)
-{
-	if (entry != nullptr && entry->state.oid == table.oid && entry->state.phase == TablePhase::Moving)
-	{
-		entry->closing = true;
-		return false;
-	}
-	/* Nothing of it is held or incomplete. */
-	if (entry == nullptr)
-	{
-		entry = &entries_[entry_key(table.schema, table.table)];
-		entry->state.phase = TablePhase::Removed;
-	}
-	return remove(entry, table, table.lsn + 1, now, lives_on);
 }
 
 void
@@ -569,72 +406,6 @@ HandOff::finish_moving(Entry *entry, Clock::time_point now)
 	spdlog::info("table {}.{} streams", state.schema, state.table);
 }
 
-bool
-HandOff::removed(const TableFrame &table, Clock::time_point now)
-{
-	Entry *entry = find(table);
-
-	if (entry == nullptr || entry->state.oid != table.oid || entry->state.generation > table.generation ||
-		entry->state.phase == TablePhase::Removed)
-		return true;
-	return remove(entry, table, table.lsn, now, false);
-}
-
-/*
- * From `since` on another table may have the name. lives_on: under another one, so consumers need what was published. To
- * be repeated until it is true.
- */
-bool
-HandOff::remove(Entry *entry, const TableFrame &table, uint64_t since, Clock::time_point now, bool lives_on)
-{
-	TableState state = entry->state;
-	bool incomplete = state.phase == TablePhase::Snapshot && !state.shared;
-	Place last = ledger_.end(Target::Log).place;
-	std::string why;
-
-	/* From here on nothing of it is taken up. What is under way could arrive behind the purge. */
-	if (!entry->ending)
-	{
-		entry->ending = true;
-		entry->ends_behind = ledger_.next_token() - 1;
-	}
-	if (ledger_.stored_token() < entry->ends_behind || now < retry_at_)
-		return false;
-	state.schema = table.schema;
-	state.table = table.table;
-	state.oid = table.oid;
-	/* The stream's last message stays for now, because its cursors tell the next publisher where to go on. */
-	if (state.phase == TablePhase::Snapshot && !purge_events(state, last, &why))
-		return not_now(why, now);
-	state.generation = table.generation;
-	state.since = since;
-	state.shared = state.shared || lives_on;
-	state.phase = TablePhase::Removed;
-	state.behind = ledger_.end(Target::Spill).place;
-	if (!save(entry, state, now))
-		return false;
-	entry->ending = false;
-	entry->leftover = incomplete ? last : kNoPlace;
-	retire(entry);
-	note_activity(entry);
-	spdlog::info("table {}.{} is not published under this name any more", state.schema, state.table);
-	return true;
-}
-
-/* When the stream goes on. If this publisher ends before, the next snapshot of the name does it. */
-void
-HandOff::purge_leftover(Entry *entry, Clock::time_point now)
-{
-	const TableState &state = entry->state;
-	std::string why;
-
-	if (!stream_.log().purge(events_subject(root_, state.schema, state.table, std::nullopt), entry->leftover + 1, &why))
-		not_now(why, now);
-	else
-		entry->leftover = kNoPlace;
-	note_activity(entry);
-}
-
 /* What is held by no table any more leaves the spill. */
 void
 HandOff::drop_moved(Clock::time_point now)
@@ -652,21 +423,6 @@ HandOff::drop_moved(Clock::time_point now)
 		dropped_ = lowest;
 	}
 	drop_due_ = false;
-}
-
-/* Rows that are not complete never will be: they come anew, under the other name. */
-bool
-HandOff::left(const TableFrame &table, Clock::time_point now)
-{
-	Entry *entry = find(table);
-
-	if (entry != nullptr && entry->state.oid != table.oid &&
-		(entry->state.phase != TablePhase::Removed || table.lsn < entry->state.since))
-		return true;
-	if (entry != nullptr && entry->state.oid == table.oid &&
-		(entry->state.phase == TablePhase::Removed || entry->state.generation != table.generation))
-		return true;
-	return end(entry, table, now, true);
 }
 
 void

@@ -154,6 +154,7 @@ private:
 	};
 	using Entries = std::map<std::string, Entry, std::less<>>;
 
+	static std::string entry_key(std::string_view schema, std::string_view table);
 	Entry *find(const TableFrame &table);
 	const Entry *find(const TableFrame &table) const;
 	bool store(TableState *state, Clock::time_point now);

@@ -75,6 +75,19 @@ read_api_reply(natsMsg *message)
 	return reply;
 }
 
+std::string
+header_of(const ApiReply &reply, const std::string &name)
+{
+	/* "NATS/1.0", then a header a line. */
+	std::string headers = decode_base64(member(object_member(reply.content, "message"), "hdrs", std::string()));
+	size_t begin = headers.find("\r\n" + name + ":");
+
+	if (begin == std::string::npos)
+		return "";
+	begin = headers.find_first_not_of(' ', begin + name.size() + 3);
+	return begin == std::string::npos ? "" : headers.substr(begin, headers.find('\r', begin) - begin);
+}
+
 NatsPtr<natsMsg>
 Requests::message(const std::string &subject, const std::string &body)
 {

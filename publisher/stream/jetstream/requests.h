@@ -52,6 +52,9 @@ struct ApiReply
 /* What a message that came as an answer says. Never throws but for lack of memory. */
 ApiReply read_api_reply(natsMsg *message);
 
+/* The value of a header in a message as STREAM.MSG.GET gives it, "" if there is none. */
+std::string header_of(const ApiReply &reply, const std::string &name);
+
 /* Bytes as JetStream's API gives them; "" if they are not. */
 std::string decode_base64(const std::string &text);
 
