@@ -199,7 +199,9 @@ look_at_rewritten(const ReorderBufferTXN *txn)
 
 			if (relation == nullptr)
 				continue;
-			what = keep_existing_values(decoder_application(), txn, table, relation, with_events);
+			/* Of ALTER TABLE more is to be said, and was. */
+			what = keep_existing_values(decoder_application(), txn, table, relation,
+										with_events && lfirst_oid(lc) != rewritten);
 			RelationClose(relation);
 			if (what)
 				decoder_rows_changed(table->relid, what, siphon_resync_rewritten);

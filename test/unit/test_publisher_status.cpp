@@ -269,8 +269,9 @@ TEST(Metrics, TellOfStreamsAndOfHeldTables)
 
 	std::string json = status_json(status, now, now);
 
-	for (const char *part : {"\"kind\":\"nats\"", "\"keeps_all\":true", "\"resuming\":{", "\"held_stream\":{", "\"first_message_age_seconds\":2.5",
-							 "\"phase\":\"catch-up\"", "\"backlog_messages\":null"})
+	for (const char *part :
+		 {"\"kind\":\"nats\"", "\"keeps_all\":true", "\"resuming\":{", "\"held_stream\":{",
+		  "\"first_message_age_seconds\":2.5", "\"phase\":\"catch-up\"", "\"backlog_messages\":null"})
 		EXPECT_NE(json.find(part), std::string::npos) << part << " in " << json;
 }
 
