@@ -171,6 +171,7 @@ private:
 	std::unique_ptr<LogReader> tail_reader_;
 	std::vector<StoredMessage> tail_;
 	Place tail_read_ = kNoPlace;
+	uint64_t tail_messages_ = 0; /* that were read of it */
 	bool log_tail_read_ = false;
 	uint64_t tails_of_ = 0; /* the ring for which they were read */
 

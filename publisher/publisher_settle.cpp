@@ -386,6 +386,8 @@ Publisher::read_tails(std::string *why)
 bool
 Publisher::read_tail(Log *log, Place behind, Place end, std::string *why)
 {
+	if (!tail_reader_ && tail_read_ == kNoPlace)
+		tail_messages_ = 0;
 	if (!tail_reader_)
 		tail_reader_ = log->read(">", std::max(behind, tail_read_), true, why);
 	if (!tail_reader_)
@@ -395,6 +397,7 @@ Publisher::read_tail(Log *log, Place behind, Place end, std::string *why)
 	bool sound = tail_reader_->take(&tail_);
 
 	published_.add(tail_, log->describe());
+	tail_messages_ += tail_.size();
 	if (!tail_.empty())
 		tail_read_ = tail_.back().place;
 	if (tail_read_ >= end)

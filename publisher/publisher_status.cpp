@@ -122,6 +122,12 @@ Publisher::tell_status()
 	{
 		status->resuming.step = step_name();
 		status->resuming.since = step_since_;
+		if (tail_reader_)
+		{
+			status->resuming.done = tail_messages_;
+			if (tail_reader_->pending() != UINT64_MAX)
+				status->resuming.total = tail_messages_ + tail_reader_->pending();
+		}
 	}
 
 	status->at = now_;

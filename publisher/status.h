@@ -57,8 +57,8 @@ struct ResumingStatus
 {
 	std::string step; /* what it does, as "reads what lies behind the checkpoint"; empty: it does not resume */
 	std::chrono::steady_clock::time_point since;
-	uint64_t done = 0;
-	uint64_t total = 0; /* 0: not known */
+	uint64_t done = 0;  /* messages that were read of what may come once more */
+	uint64_t total = 0; /* that there are; 0: not known */
 };
 
 /* A further copy of a stream, as its leader knows it. */
