@@ -104,6 +104,7 @@ private:
 
 	void read_record(const std::optional<std::string> &text);
 	bool write(const Record &record, std::string *why);
+	static std::string text_of(const Record &record);
 	void check_owner(const Origin &origin) const;
 	void check_history(uint64_t history, Place end) const;
 	[[noreturn]] void refuse_twin() const;
@@ -116,6 +117,7 @@ private:
 	bool claimed_ = false;
 	size_t in_flight_;
 	std::optional<Record> record_;
+	std::optional<std::pair<Record, std::string>> under_way_; /* is being written, as this text */
 	Again noted_{kNoPlace, kNoPlace};
 	std::optional<Place> lifted_; /* where the last watermark stood when settings were seen to take nothing away any more */
 };
