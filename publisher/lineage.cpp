@@ -296,8 +296,29 @@ Lineage::check_timeline(const Origin &origin, const Position &newest) const
 					", from which this server does not descend; " + resync_advice(application_));
 }
 
+/*
+ * Makes the record durable, and has it. One write at a time: where two are under way, the second is refused for the first, and
+ * the store, which has forgotten about one by then, takes it for another publisher's. A caller whose record is another one
+ * than that under way makes it anew of what that has made of it.
+ */
 bool
 Lineage::write(const Record &record, std::string *why)
+{
+	std::string text = text_of(record);
+	bool other = under_way_ && under_way_->second != text;
+
+	if (!other)
+		under_way_ = {record, text};
+	if (!stream_.states().put(kOriginKey, under_way_->second, why))
+		return false;
+	record_ = under_way_->first;
+	under_way_.reset();
+	why->clear();
+	return !other;
+}
+
+std::string
+Lineage::text_of(const Record &record)
 {
 	json value = {{"history", format_lsn(record.history)},
 				  {"since", record.since},
@@ -315,10 +336,7 @@ Lineage::write(const Record &record, std::string *why)
 		value["lossy"] = true;
 	if (record.kept_from != kNoPlace)
 		value["kept_from"] = record.kept_from;
-	if (!stream_.states().put(kOriginKey, value.dump(-1, ' ', false, json::error_handler_t::replace), why))
-		return false;
-	record_ = record;
-	return true;
+	return value.dump(-1, ' ', false, json::error_handler_t::replace);
 }
 
 bool

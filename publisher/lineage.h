@@ -110,6 +110,7 @@ private:
 	bool read_entry(const char *key, Entry *entry, std::string *why);
 	void read_record(const std::optional<std::string> &text);
 	bool write(const Record &record, std::string *why);
+	static std::string text_of(const Record &record);
 	void check_owner(const Origin &origin) const;
 	void check_history(uint64_t history, Place end) const;
 	[[noreturn]] void refuse_twin() const;
@@ -124,6 +125,7 @@ private:
 	Entry publisher_; /* while refresh() reads */
 	Entry origin_;
 	std::optional<Record> record_;
+	std::optional<std::pair<Record, std::string>> under_way_; /* is being written, as this text */
 	Again noted_{kNoPlace, kNoPlace};
 	std::optional<Place> lifted_; /* where the last watermark stood when settings were seen to take nothing away any more */
 };

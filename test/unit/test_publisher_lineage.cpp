@@ -226,10 +226,16 @@ private:
 		}
 		bool put(const std::string &key, const std::string &value, std::string *why) override
 		{
-			if (under_way_[key] == value)
-				return states_.put(key, value, why);
-			under_way_[key] = value;
-			return false;
+			std::string &under_way = under_way_[key];
+
+			EXPECT_TRUE(under_way.empty() || under_way == value) << "another write is under way";
+			if (under_way.empty())
+			{
+				under_way = value;
+				return false;
+			}
+			under_way.clear();
+			return states_.put(key, value, why);
 		}
 		bool renew(const std::string &key, const std::string &value, std::string *why) override { return put(key, value, why); }
 		bool erase(const std::string &key, std::string *why) override { return states_.erase(key, why); }
@@ -273,6 +279,37 @@ TEST_F(LineageTest, NotesLiftedLimitsUnderLoad)
 	EXPECT_FALSE(health.lossy);
 	/* Where the first of them stood that was asked for. */
 	EXPECT_EQ(lineage.kept_from(), 23u);
+}
+
+/* Who finds another write under way waits for that, and makes his own of it. */
+TEST_F(LineageTest, WritesOneAfterTheOther)
+{
+	SlowStream slow(&stream);
+	Lineage lineage("main", false, 16, &slow);
+	LogHealth health;
+	int turns = 0;
+
+	ASSERT_TRUE(lineage.refresh(&why)) << why;
+	while (!lineage.claim(&why))
+		;
+	while (!lineage.enter(origin(7, false, {1}), 1, 10, false, &why))
+		;
+	lineage.note_again({40, 3});
+	while (!lineage.enter(origin(7, true, {1, 2}), 2, 50, true, &why))
+		;
+	health.lossy = true;
+	for (bool limits = false, caught_up = false; !limits || !caught_up; turns++)
+	{
+		ASSERT_LT(turns, 10);
+		limits = limits || lineage.note_limits(&health, "watermark", &why);
+		caught_up = caught_up || lineage.caught_up(&why);
+	}
+	EXPECT_FALSE(lineage.again());
+
+	std::string text = stream.states().values().at("origin");
+
+	EXPECT_NE(text.find("\"lossy\":true"), std::string::npos) << text;
+	EXPECT_EQ(text.find("again"), std::string::npos) << text;
 }
 
 class StreamGuardTest : public LineageTest
