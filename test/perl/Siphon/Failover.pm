@@ -32,16 +32,17 @@ sub failover_conf
 	  . " dbname=postgres application_name=$name'";
 }
 
-# Waits until the slot is on the standby, and fit to go on from.
+# Waits until the slot is on the standby, and fit to go on from. What `meanwhile` does may be needed for that.
 sub wait_synchronized
 {
-	my ($node, $standby, $slot) = @_;
+	my ($node, $standby, $slot, $meanwhile) = @_;
 
 	wait_until(
 		"slot $slot is synchronized",
 		sub {
 			# The slot's positions move with these.
 			$node->safe_psql('postgres', 'SELECT pg_log_standby_snapshot()');
+			$meanwhile->() if $meanwhile;
 			return $standby->safe_psql('postgres',
 				"SELECT synced AND NOT temporary AND invalidation_reason IS NULL FROM pg_replication_slots WHERE slot_name = '$slot'") eq 't';
 		});
