@@ -149,6 +149,8 @@ sub arrives
 	my $title = 'title' . ++$titles;
 
 	$node->safe_psql('postgres', "INSERT INTO $application VALUES ($titles, '$title')");
+	# Its snapshot may not have begun; then the row comes with that.
+	wait_for_tables($node, application => $application);
 	wait_confirmed($node, application => $application);
 	my ($code, $stdout) =
 	  run_program('siphon-tail', '--application' => $application, '--nats-url' => $nats->url, '--stop-at-end', @options);

@@ -135,7 +135,19 @@ SKIP:
 	wait_for_tables($node);
 	insert($node, 10);
 	$copy = backup();
+
+	my $kept = $nats->last_sequence;
+
 	insert($node, 20);
+	# The mirror has what was acknowledged some seconds later, and nobody waits for it but we.
+	wait_until(
+		'the checkpoint is mirrored',
+		sub {
+			my ($place) = $node->safe_psql('postgres', "SELECT checkpoint FROM siphon_registry WHERE application = 'main'") =~
+			  m{^[0-9A-F]+ \d+ [0-9A-F]+ [0-9A-F]+/([0-9A-F]+)/};
+
+			return hex($place // 0) > $kept + 10;
+		});
 	wait_synchronized($node, $standby, 'siphon_main');
 	$node->wait_for_replay_catchup($standby);
 	$node->stop('immediate');
