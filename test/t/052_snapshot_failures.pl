@@ -5,6 +5,7 @@ use warnings FATAL => 'all';
 
 use PostgreSQL::Test::Utils;
 use Siphon;
+use Siphon::RingFile;
 use Siphon::Snapshot;
 use Test::More;
 use Time::HiRes qw(sleep time);
@@ -134,7 +135,9 @@ is_back();
 starts_over('server restarted in mid-scan', $generation, qr/cut off, as by a restart of the server/);
 
 # In the middle of moving, where the publisher is made to stand still.
-for my $updates (4, 12)
+my $leader = Siphon::RingFile->new($node, 'main', 'snapshot-' . $node->safe_psql('postgres', "SELECT 'big'::regclass::oid") . '-0');
+
+for my $updates (4, 12, 36)
 {
 	$generation = scan_half("server restarted in mid-move, $updates");
 	$node->safe_psql('postgres', 'UPDATE big SET v = v + 1') for 1 .. $updates;
@@ -149,7 +152,8 @@ for my $updates (4, 12)
 			END LOOP;
 		END $$});
 	kill 'STOP', $publisher->{pid};
-	last if (progress($node, 'big')->{phase} // '') eq 'moving held changes';
+	# It is not acknowledged that all is moved.
+	last if (progress($node, 'big')->{phase} // '') eq 'moving held changes' && $leader->acked < $leader->look($leader->WRITTEN);
 	kill 'CONT', $publisher->{pid};
 	wait_for_table($node, 'big');
 }

@@ -111,7 +111,9 @@ for my $stream ($nats->streams)
 
 			my $cluster = $nats->ask("STREAM.INFO.$stream")->{cluster} // {};
 
-			return 3 == grep { $_ ne $lost->{name} } grep { defined } $cluster->{leader}, map { $_->{name} } @{ $cluster->{replicas} // [] };
+			my @members = grep { defined } $cluster->{leader}, map { $_->{name} } @{ $cluster->{replicas} // [] };
+
+			return @members == 3 && !grep { $_ eq $lost->{name} } @members;
 		});
 }
 copies_are_well('another node', $nats->nodes);

@@ -195,11 +195,9 @@ JetStreamStates::write(const std::string &key, const std::string &value, const c
 
 	Seen &seen = seen_[key];
 
-	if (seen.value == wanted && !again)
-	{
-		tried_.erase(key);
+	/* Another value may be on its way, of a caller who has thought better of it, and would be there next. */
+	if (seen.value == wanted && !again && !tried_.contains(key))
 		return true;
-	}
 	tried_[key].insert(wanted);
 
 	std::optional<ApiReply> reply = requests_.put(write_subject(key), value, seen.revision, operation);
@@ -242,7 +240,7 @@ JetStreamStates::erase(const std::string &key, std::string *why)
 {
 	auto seen = seen_.find(key);
 
-	if (seen == seen_.end() || seen->second.revision == 0)
+	if ((seen == seen_.end() || seen->second.revision == 0) && !tried_.contains(key))
 		return true;
 	return write(key, "", "DEL", false, why);
 }

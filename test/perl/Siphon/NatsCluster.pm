@@ -341,9 +341,12 @@ sub wait_healthy
 			if (@behind && time > $patience)
 			{
 				$patience = time + 30;
-				diag("$behind[0]{name} does not get the stream, and is started once more");
-				$self->{nodes}{ $behind[0]{name} }->kill9;
-				$self->{nodes}{ $behind[0]{name} }->start;
+				# The leader may not know its name yet.
+				my $node = $self->{nodes}{ $behind[0]{name} } or return;
+
+				diag("$node->{name} does not get the stream, and is started once more");
+				$node->kill9;
+				$node->start;
 			}
 			return;
 		});
