@@ -111,11 +111,13 @@ RingFeed::start_frame()
 	else if (frame_.first_of_record())
 		record_total_ = 0;
 	check_total(frame_messages_.plan().total);
-	/* The log has the record's beginning, of which the ring knows no more where it is acknowledged up to here. */
-	if (resume == nullptr && !frame_.first_of_record())
-		set_open(frame_messages_.subject(), frame_.header.generation);
 	if (resume == nullptr)
+	{
+		/* The log has the record's beginning, of which the ring knows no more where it is acknowledged up to here. */
+		if (!frame_.first_of_record())
+			set_open(frame_messages_.subject(), frame_.header.generation);
 		return;
+	}
 	if (resume->part < frame_messages_.plan().total)
 		set_open(frame_messages_.subject(), frame_.header.generation);
 	if (resume->part < frame_messages_.plan().last())

@@ -232,13 +232,9 @@ private:
 		phase_ = Phase::End;
 	}
 
-	/* The snapshot fails: its processes are gone, some of their rings stay. The next one begins. */
-	void fail_perhaps()
+	/* A snapshot's processes are gone, some of their rings stay. */
+	void lose_snapshot()
 	{
-		/* The decoder must have most of its work before it, or nothing is left to be held. */
-		if (failures_left_ == 0 || transaction_ > 15 || !dice_.percent(3))
-			return;
-		failures_left_--;
 		if (dice_.percent(50))
 			leader_->remove();
 		for (auto &scanner : scanners_)
@@ -248,6 +244,16 @@ private:
 		}
 		scanners_.clear();
 		leader_.reset();
+	}
+
+	/* The snapshot fails, and the next one begins. */
+	void fail_perhaps()
+	{
+		/* The decoder must have most of its work before it, or nothing is left to be held. */
+		if (failures_left_ == 0 || transaction_ > 15 || !dice_.percent(3))
+			return;
+		failures_left_--;
+		lose_snapshot();
 		begin();
 	}
 
@@ -260,15 +266,7 @@ private:
 		end_ = ++transaction_;
 		if (phase_ == Phase::Streaming)
 			return;
-		if (dice_.percent(50))
-			leader_->remove();
-		for (auto &scanner : scanners_)
-		{
-			if (dice_.percent(50))
-				scanner->remove();
-		}
-		scanners_.clear();
-		leader_.reset();
+		lose_snapshot();
 		phase_ = Phase::Dropped;
 	}
 

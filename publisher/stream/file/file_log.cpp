@@ -80,6 +80,7 @@ FileLog::recover(std::string *why)
 
 	segment_ = Descriptor();
 	index_reader_.reset();
+	recoveries_++;
 	last_of_.clear();
 	indexed_ = kNoPlace;
 	end_ = LogEnd();

@@ -51,6 +51,8 @@ public:
 
 	/* Messages up to here are durable, and may be read. */
 	Place durable() const { return durable_; }
+	/* How often the end was cut off: where readers stood there may be another file now. */
+	uint64_t recoveries() const { return recoveries_; }
 	/* Fatal: what was durable can't be read. */
 	[[noreturn]] void refuse_damaged(const RecordReader &reader) const;
 
@@ -97,6 +99,7 @@ private:
 	uint64_t size_ = 0;  /* of it */
 	LogEnd end_;
 	Place durable_ = kNoPlace;
+	uint64_t recoveries_ = 0;
 	bool known_ = false;    /* the end of what is there is known, and nothing stands behind it */
 	Place keep_ = kKeepAll; /* what stands behind this place must be cut off, as it may not be durable */
 	std::string failure_; /* nothing is taken until look(), because of this */

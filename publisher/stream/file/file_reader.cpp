@@ -26,6 +26,8 @@ FileReader::take(std::vector<StoredMessage> *messages)
 	size_t bytes = 0;
 	Record record;
 
+	if (recoveries_ != log_.recoveries())
+		return false;
 	for (size_t scanned = 0; pulling_ && scanned < kScanBatch; scanned++)
 	{
 		Found found = reader_.next(&record, !headers_, log_.durable());

@@ -15,7 +15,7 @@ public:
 	/* directory: of the log, whose name is `path`. The rest is as of Log::read(). */
 	FileReader(const FileLog *log, int directory, const std::string &path, const std::string &subjects, Place behind,
 			   bool headers, Wakeup *wakeup)
-		: log_(*log), reader_(directory, path, behind), subjects_(subjects), headers_(headers), wakeup_(*wakeup)
+		: log_(*log), recoveries_(log->recoveries()), reader_(directory, path, behind), subjects_(subjects), headers_(headers), wakeup_(*wakeup)
 	{
 	}
 
@@ -27,6 +27,7 @@ public:
 
 private:
 	const FileLog &log_;
+	const uint64_t recoveries_; /* of the log, when it began */
 	RecordReader reader_;
 	const std::string subjects_;
 	const bool headers_;
