@@ -175,11 +175,11 @@ $node->safe_psql('postgres', "SELECT siphon_drop_application('$without')");
 # ---- the registry can't be written, as when the disk is full: the slot goes all the more -----------------------------
 
 $node->safe_psql('postgres', "SELECT siphon_create_application('stuck')");
+# Its slot would move on by itself, as nothing of this concerns it. It waits when it has written what it begins with.
+my $pid = stop_decoder($node, 'stuck');
 # It may just be written.
 wait_until('a directory is in the way of the next registry', sub { mkdir $node->data_dir . '/siphon/stuck.tmp' });
 set($node, max_retained_wal => '4MB');
-# Its slot would move on by itself, as nothing of this concerns it.
-my $pid = stop_decoder($node, 'stuck');
 $node->safe_psql('postgres', "$fill; $fill");
 wait_until('not noted: the log says why', sub { logged(qr/could not create file "siphon\/stuck\.tmp": Is a directory/) });
 kill 'CONT', $pid;

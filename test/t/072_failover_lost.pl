@@ -64,7 +64,7 @@ my $unsynchronized = failover_standby($primary, 'unsynchronized', sync => 0);
 create('after', 'true');
 create('gone', 'true');
 my $after_publisher = siphon_publisher($primary, $nats, application => 'after', name => 'publisher-after');
-wait_synchronized($primary, $bare, 'siphon_after');
+wait_synchronized($primary, $bare, "siphon_$_") for 'before', 'after';
 # The decoder writes the row once more when the publisher has acknowledged something for the first time.
 wait_until('the mirror has the acknowledgement', sub { mirror_of($primary, 'after') =~ /"acknowledged": 1/ });
 $primary->safe_psql('postgres', "DELETE FROM siphon_registry WHERE application = 'after'");

@@ -21,11 +21,12 @@ namespace fs = std::filesystem;
 namespace {
 
 std::atomic<int> sync_error;
+std::atomic<int> syncs_before; /* so many succeed before one fails */
 
 int
 sync_or_fail(int fd)
 {
-	errno = sync_error.load();
+	errno = syncs_before-- > 0 ? 0 : sync_error.load();
 	return errno != 0 ? -1 : fdatasync(fd);
 }
 
@@ -40,6 +41,7 @@ protected:
 		fs::create_directory(directory_);
 		fs::permissions(directory_, fs::perms::owner_all);
 		sync_error = 0;
+		syncs_before = 0;
 		options_.sync_file = sync_or_fail;
 	}
 	~FileStreamTest() override { fs::remove_all(directory_); }
@@ -470,6 +472,35 @@ TEST_F(FileStreamTest, ForgetsWhatCouldNotBeWrittenToDisk)
 	token_ = 10;
 	append_some(5);
 	expect_messages(15);
+}
+
+/* Where nothing is left of the only file, it goes, and what comes next is in one that can be found. */
+TEST_F(FileStreamTest, BeginsAnewWhereNothingIsOnTheDisk)
+{
+	std::string why;
+	LogEnd fenced;
+
+	look();
+	sync_error = EIO;
+	syncs_before = 1;
+	while (!stream_->log().fence(16, "", &fenced, &why) && why.empty())
+		std::this_thread::sleep_for(std::chrono::milliseconds(1));
+	EXPECT_NE(why.find("Input/output error"), std::string::npos) << why;
+	sync_error = 0;
+
+	std::optional<LogEnd> end = stream_->log().look(&why);
+
+	ASSERT_TRUE(end) << why;
+	EXPECT_EQ(end->place, kNoPlace);
+	EXPECT_EQ(end->identity, 0u);
+	EXPECT_TRUE(segments().empty());
+	while (!stream_->log().fence(16, "", &fenced, &why))
+		EXPECT_EQ(why, "");
+	EXPECT_EQ(fenced.place, 1u);
+	append_some(5);
+	expect_messages(5);
+	EXPECT_EQ(open().place, 6u);
+	expect_messages(5);
 }
 
 TEST_F(FileStreamTest, HasOneOwner)

@@ -93,6 +93,9 @@ FileLog::recover(std::string *why)
 		if (unlinkat(directory_, segment_name(segments.back()).c_str(), 0) != 0)
 			return not_yet("be written to", errno, why);
 		segments.pop_back();
+		/* What is written next must not go to the file that has no name any more. */
+		segment_ = Descriptor();
+		end_ = LogEnd();
 	}
 	if (!segments.empty())
 		end_.first = segments.front();
@@ -103,7 +106,7 @@ FileLog::recover(std::string *why)
 	return true;
 }
 
-/* Leaves end_ as it is if there is no record. */
+/* Leaves end_.place as it is if there is no record. */
 bool
 FileLog::recover_segment(Place first, std::string *why)
 {
