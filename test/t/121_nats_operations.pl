@@ -105,7 +105,6 @@ delete $nats->{nodes}{ $lost->{name} };
 $nats->{nodes}{nats4} = $new;
 for my $stream ($nats->streams)
 {
-	# While there is no leader of all, as the lost node may have been, nobody hears of it; and a name may be unknown for a while.
 	wait_until("$stream leaves $lost->{name} for $new->{name}",
 		sub {
 			$nats->ask("STREAM.PEER.REMOVE.$stream", { peer => $lost->{name} });

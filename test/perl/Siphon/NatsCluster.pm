@@ -222,13 +222,16 @@ sub update_stream
 	return;
 }
 
-# The names of the application's streams: of its log, of what it holds, where that has one of its own, and of its bucket.
+# The names of the application's streams: of its log, of what it holds, where that has one of its own, and of its bucket. Waits
+# while nobody leads all servers, and so nobody knows.
 sub streams
 {
 	my ($self, $application) = @_;
 	my $name = 'siphon_' . ($application // 'main') =~ s/\./_/gr;
+	my $answer = await('JetStream says which streams there are',
+		sub { my $answer = $self->ask('STREAM.NAMES'); defined $answer->{total} ? $answer : undef });
 
-	return grep { /^(?:KV_)?\Q$name\E(?:_held)?$/ } sort @{ $self->ask('STREAM.NAMES')->{streams} // [] };
+	return grep { /^(?:KV_)?\Q$name\E(?:_held)?$/ } sort @{ $answer->{streams} // [] };
 }
 
 # What each server that runs has of a stream, whatever the leader says of them: a hash of first_seq, last_seq, messages and
