@@ -105,10 +105,11 @@ delete $nats->{nodes}{ $lost->{name} };
 $nats->{nodes}{nats4} = $new;
 for my $stream ($nats->streams)
 {
-	wait_until("$stream leaves $lost->{name} for $new->{name}",
+	# Once, as by hand: who is asked again while it is under way gives the copies another place again.
+	wait_until("$stream leaves $lost->{name}", sub { $nats->ask("STREAM.PEER.REMOVE.$stream", { peer => $lost->{name} })->{success} });
+	wait_until(
+		"$stream is on $new->{name}",
 		sub {
-			$nats->ask("STREAM.PEER.REMOVE.$stream", { peer => $lost->{name} });
-
 			my $cluster = $nats->ask("STREAM.INFO.$stream")->{cluster} // {};
 			my %member = map { $_ => 1 } grep { defined } $cluster->{leader}, map { $_->{name} } @{ $cluster->{replicas} // [] };
 
