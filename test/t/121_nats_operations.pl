@@ -103,6 +103,7 @@ is_confirmed($node, $publisher, 'two of three go on');
 $new->start;
 delete $nats->{nodes}{ $lost->{name} };
 $nats->{nodes}{nats4} = $new;
+$nats->wait_joined($new);
 for my $stream ($nats->streams)
 {
 	# Once, as by hand: who is asked again while it is under way gives the copies another place again.

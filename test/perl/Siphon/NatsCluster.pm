@@ -79,9 +79,31 @@ sub meta_leader
 sub leader_by
 {
 	my ($node) = @_;
+
+	return cluster_by($node)->{leader};
+}
+
+sub cluster_by
+{
+	my ($node) = @_;
 	my $answer = HTTP::Tiny->new(timeout => 2)->get("http://127.0.0.1:$node->{monitor}/jsz");
 
-	return $answer->{success} ? decode_json($answer->{content})->{meta_cluster}{leader} : undef;
+	return $answer->{success} ? decode_json($answer->{content})->{meta_cluster} // {} : {};
+}
+
+# Waits until a server that was added may be given copies: whoever leads all knows it, and it has what that says.
+sub wait_joined
+{
+	my ($self, $added) = @_;
+
+	await(
+		"$added->{name} is one of the cluster",
+		sub {
+			my ($member) = grep { $_->{name} eq $added->{name} } map { @{ cluster_by($_)->{replicas} // [] } } grep { $_->running } $self->nodes;
+
+			return ($member && $member->{current} && !$member->{offline}) || (leader_by($added) // '') eq $added->{name};
+		});
+	return;
 }
 
 # Of all servers.
