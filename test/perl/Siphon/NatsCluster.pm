@@ -91,10 +91,12 @@ sub cluster_by
 	return $answer->{success} ? decode_json($answer->{content})->{meta_cluster} // {} : {};
 }
 
-# Waits until a server that was added may be given copies: whoever leads all knows it, and it has what that says.
+# Waits until a server that was added, and has its name for a tag, may be given copies: whoever leads all has it among the
+# others, and puts streams there.
 sub wait_joined
 {
 	my ($self, $added) = @_;
+	my $stream = { name => 'probe', subjects => ['probe'], placement => { tags => [ $added->{name} ] } };
 
 	await(
 		"$added->{name} is one of the cluster",
@@ -103,6 +105,8 @@ sub wait_joined
 
 			return ($member && $member->{current} && !$member->{offline}) || (leader_by($added) // '') eq $added->{name};
 		});
+	await("$added->{name} takes streams", sub { $self->ask('STREAM.CREATE.probe', $stream)->{config} });
+	$self->remove_probe;
 	return;
 }
 
@@ -138,7 +142,15 @@ sub start
 			}
 			return;
 		});
-	# An answer that was too late leaves nothing to delete.
+	$self->remove_probe;
+	return $self;
+}
+
+# An answer that was too late leaves nothing to delete.
+sub remove_probe
+{
+	my ($self) = @_;
+
 	await(
 		'the cluster removes a stream',
 		sub {
@@ -146,7 +158,7 @@ sub start
 
 			return $answer->{success} || ($answer->{error}{err_code} // 0) == 10059;
 		});
-	return $self;
+	return;
 }
 
 sub await
