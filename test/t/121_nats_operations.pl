@@ -114,11 +114,14 @@ $nats->{nodes}{nats4} = $new;
 $nats->wait_joined($new);
 for my $stream ($nats->streams)
 {
+	my $asked;
+
 	# Once, as by hand: who is asked again while it is under way gives the copies another place again.
-	wait_until("$stream leaves $lost->{name}", sub { $nats->ask("STREAM.PEER.REMOVE.$stream", { peer => $lost->{name} })->{success} });
 	wait_until(
-		"$stream is on $new->{name}",
+		"$stream leaves $lost->{name} for $new->{name}",
 		sub {
+			$asked ||= $nats->ask("STREAM.PEER.REMOVE.$stream", { peer => $lost->{name} })->{success};
+
 			my $cluster = $nats->ask("STREAM.INFO.$stream")->{cluster} // {};
 			my %member = map { $_ => 1 } grep { defined } $cluster->{leader}, map { $_->{name} } @{ $cluster->{replicas} // [] };
 
