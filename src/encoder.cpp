@@ -6,6 +6,7 @@
 
 #include "package.h"
 #include "renames.h"
+#include "text.h"
 #include "value.h"
 
 using siphon::Operation;
@@ -85,12 +86,12 @@ plain_value(Encoding encoding, Datum datum, Value *value)
 			return unix_timestamp(DatumGetTimestamp(datum), &value->integer);
 		case Encoding::Varlena:
 			bytes = reinterpret_cast<varlena *>(DatumGetPointer(datum));
-			if (VARATT_IS_EXTERNAL(bytes) || VARATT_IS_COMPRESSED(bytes) || GetDatabaseEncoding() != PG_UTF8)
+			if (VARATT_IS_EXTERNAL(bytes) || VARATT_IS_COMPRESSED(bytes))
 				return false;
 			value->kind = siphon::ValueKind::String;
 			value->bytes.data = VARDATA_ANY(bytes);
 			value->bytes.length = VARSIZE_ANY_EXHDR(bytes);
-			return true;
+			return text_is_ascii(value->bytes.data, value->bytes.length);
 		default:
 			return false;
 	}

@@ -3,10 +3,6 @@
  */
 #include "text.h"
 
-extern "C" {
-#include "catalog/pg_proc.h"
-}
-
 /* The database's conversion to UTF-8, looked up once: decoding can't look up what is not in its catalogs' past. */
 static FmgrInfo conversion;
 
@@ -25,29 +21,6 @@ text_init(void)
 	fmgr_info_cxt(function, &conversion, TopMemoryContext);
 }
 
-static bool
-is_ascii(const char *text, size_t length)
-{
-	uint64 word;
-
-	for (; length >= sizeof(word); text += sizeof(word), length -= sizeof(word))
-	{
-		memcpy(&word, text, sizeof(word));
-		if (word & UINT64CONST(0x8080808080808080))
-			return false;
-	}
-	for (; length > 0; text++, length--)
-		if (IS_HIGHBIT_SET(*text))
-			return false;
-	return true;
-}
-
-bool
-text_is_utf8(const char *text, size_t length)
-{
-	return pg_encoding_verifymbstr(PG_UTF8, text, static_cast<int>(length)) == static_cast<int>(length);
-}
-
 bool
 text_to_utf8(const char **text, size_t *length)
 {
@@ -55,10 +28,10 @@ text_to_utf8(const char **text, size_t *length)
 	char *converted;
 	int done;
 
-	if (encoding == PG_UTF8 || is_ascii(*text, *length))
+	if (text_is_ascii(*text, *length))
 		return true;
-	if (encoding == PG_SQL_ASCII)
-		return text_is_utf8(*text, *length);
+	if (encoding == PG_UTF8 || encoding == PG_SQL_ASCII)
+		return pg_encoding_verifymbstr(PG_UTF8, *text, static_cast<int>(*length)) == static_cast<int>(*length);
 	converted = static_cast<char *>(
 		MemoryContextAllocHuge(CurrentMemoryContext, *length * MAX_CONVERSION_GROWTH + 1));
 	done = DatumGetInt32(FunctionCall6(&conversion, Int32GetDatum(encoding), Int32GetDatum(PG_UTF8),

@@ -1,7 +1,8 @@
 /*
  * Text for the wire, which is UTF-8 whatever the database's encoding. Not all text is: a SQL_ASCII database holds any
- * bytes, and other encodings have characters that Unicode lacks. Neither may end the decoder, or reach a consumer as
- * a string that it can't read.
+ * bytes, other encodings have characters that Unicode lacks, and into a UTF-8 database casts without a function and
+ * functions in C let anything. None of it may end the decoder, or reach a consumer as a string that it can't read: no
+ * parser takes a message with such a string, whatever else is in it.
  */
 #ifndef SIPHON_TEXT_H
 #define SIPHON_TEXT_H
@@ -11,6 +12,35 @@
 /* Called once, in a transaction, before the others. */
 extern void text_init(void);
 
+/* Is it ASCII, without NUL? Most text is, and then nothing else is to be known of it. */
+static inline bool
+text_is_ascii(const char *text, size_t length)
+{
+	constexpr uint64 ones = UINT64CONST(0x0101010101010101);
+	uint64 word;
+
+	/* With a byte of 128 or more it has a high bit; with a NUL it gets one. */
+	auto odd = [](uint64 w) { return ((w | (w - ones)) & (ones << 7)) != 0; };
+
+	if (length >= sizeof(word))
+	{
+		const char *last = text + length - sizeof(word);
+
+		for (; text < last; text += sizeof(word))
+		{
+			memcpy(&word, text, sizeof(word));
+			if (odd(word))
+				return false;
+		}
+		memcpy(&word, last, sizeof(word));
+		return !odd(word);
+	}
+	for (; length > 0; text++, length--)
+		if (static_cast<signed char>(*text) <= 0)
+			return false;
+	return true;
+}
+
 /* Makes UTF-8 of text in the server's encoding. False if it can't be: then nothing is changed. */
 extern bool text_to_utf8(const char **text, size_t *length);
 
@@ -19,8 +49,5 @@ extern bool text_to_utf8(const char **text, size_t *length);
  * MAX_CONVERSION_GROWTH times as long.
  */
 extern const char *name_to_utf8(const char *name, size_t *length);
-
-/* True if it is UTF-8, which the text of foreign output functions may not be even in a database that is. */
-extern bool text_is_utf8(const char *text, size_t length);
 
 #endif

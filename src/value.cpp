@@ -53,17 +53,6 @@ output_value(ValueKind kind, TypeMapping *type, Datum datum)
 	return text_value(kind, text, strlen(text));
 }
 
-/* A type's own function may print anything: before 16, "char" does. */
-static Value
-foreign_output_value(TypeMapping *type, Datum datum)
-{
-	Value value = output_value(ValueKind::String, type, datum);
-
-	if (value.kind == ValueKind::String && !text_is_utf8(value.bytes.data, value.bytes.length))
-		value.kind = ValueKind::Bytes;
-	return value;
-}
-
 static Value
 varlena_value(ValueKind kind, Datum datum)
 {
@@ -203,7 +192,7 @@ value_from_datum(TypeMapping *type, Datum datum, bool isnull)
 		case Encoding::Jsonb:
 			return jsonb_value(type, datum);
 		case Encoding::Output:
-			return foreign_output_value(type, datum);
+			return output_value(ValueKind::String, type, datum);
 		case Encoding::List:
 			return list_value(type, datum);
 	}
