@@ -56,6 +56,33 @@ SELECT siphon_add_table('issues', snapshot => false);
 SELECT siphon_add_table('other', snapshot => false);
 RESET ROLE;
 
+-- an application takes the right to make one, whichever function would make it
+ALTER ROLE regress_siphon_owner BYPASSRLS;
+GRANT pg_read_all_data TO regress_siphon_owner;
+GRANT EXECUTE ON FUNCTION siphon_add_tables, siphon_follow_publication TO regress_siphon_owner;
+CREATE PUBLICATION regress_siphon FOR TABLE issues;
+CREATE SCHEMA regress_siphon AUTHORIZATION regress_siphon_owner;
+SET ROLE regress_siphon_owner;
+CREATE FUNCTION regress_siphon.siphon_create_application(application text DEFAULT 'main', failover boolean DEFAULT false,
+   take_over boolean DEFAULT false) RETURNS void LANGUAGE sql AS '';
+SET search_path = regress_siphon, public;
+SELECT siphon_add_table('issues', 'another', snapshot => false);
+SELECT * FROM siphon_add_tables('public', 'issues', 'another', snapshot => false);
+SELECT siphon_follow_publication('regress_siphon', 'another');
+RESET search_path;
+RESET ROLE;
+SELECT slot_name FROM pg_replication_slots;
+GRANT EXECUTE ON FUNCTION siphon_create_application TO regress_siphon_owner;
+SET ROLE regress_siphon_owner;
+SELECT siphon_add_table('issues', 'another', snapshot => false);
+RESET ROLE;
+SELECT siphon_drop_application('another');
+DROP PUBLICATION regress_siphon;
+DROP SCHEMA regress_siphon CASCADE;
+REVOKE EXECUTE ON FUNCTION siphon_create_application, siphon_add_tables, siphon_follow_publication FROM regress_siphon_owner;
+REVOKE pg_read_all_data FROM regress_siphon_owner;
+ALTER ROLE regress_siphon_owner NOBYPASSRLS;
+
 -- to follow a publication is to publish what its owner will say
 GRANT EXECUTE ON FUNCTION siphon_follow_publication TO regress_siphon_user;
 SET ROLE regress_siphon_user;

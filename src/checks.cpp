@@ -16,6 +16,7 @@ extern "C" {
 #include "commands/defrem.h"
 #include "commands/extension.h"
 #include "replication/walreceiver.h"
+#include "utils/catcache.h"
 #include "utils/varlena.h"
 }
 
@@ -283,6 +284,36 @@ check_table_kind(Relation relation)
 		default:
 			break;
 	}
+}
+
+/* In whatever version of the extension, and not one that somebody else has put beside it. */
+static bool
+may_call(const char *function)
+{
+	Oid extension = get_extension_oid("siphon", true);
+	CatCList *functions = SearchSysCacheList1(PROCNAMEARGSNSP, CStringGetDatum(function));
+	bool may = false;
+
+	for (int i = 0; i < functions->n_members; i++)
+	{
+		Oid oid = reinterpret_cast<Form_pg_proc>(GETSTRUCT(&functions->members[i]->tuple))->oid;
+
+		may |= getExtensionOfObject(ProcedureRelationId, oid) == extension && siphon_may_execute(oid, GetUserId());
+	}
+	ReleaseSysCacheList(functions);
+	return may;
+}
+
+void
+check_may_create(const char *application)
+{
+	if (may_call("siphon_create_application"))
+		return;
+	ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+					errmsg("permission denied to create application \"%s\"", application),
+					errdetail("It does not exist yet, and takes a replication slot, which keeps WAL."),
+					errhint("GRANT EXECUTE ON FUNCTION siphon_create_application TO %s; or have it made by who may.",
+							quote_identifier(GetUserNameFromId(GetUserId(), false)))));
 }
 
 void

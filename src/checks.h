@@ -18,6 +18,8 @@ extern void check_failover(const char *application);
 extern void check_transaction(void);
 extern void check_partitions(int partitions);
 extern void check_workers(int workers);
+/* The caller may make an application, by whatever function. */
+extern void check_may_create(const char *application);
 /* The caller may have all tables published, whatever others put into a publication. */
 extern void check_may_publish_all(void);
 /* The caller may read the whole table, and so have a say in its publication. A table that is gone is nobody's. */

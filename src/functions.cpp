@@ -138,7 +138,7 @@ name_list(ArrayType *array)
 	return names;
 }
 
-/* The application is made on first use. */
+/* The application is made on first use, by those who may make one. */
 static Registry *
 existing_or_new(const char *application)
 {
@@ -146,6 +146,7 @@ existing_or_new(const char *application)
 
 	if (registry == nullptr)
 	{
+		check_may_create(application);
 		application_create(application, false, false);
 		registry = registry_read(application);
 	}

@@ -206,6 +206,17 @@ siphon_slot_acquire(const char *name)
 #endif
 }
 
+/* May the user call the function? 16 has one function for all kinds of objects. */
+static inline bool
+siphon_may_execute(Oid function, Oid user)
+{
+#if PG_VERSION_NUM >= 160000
+	return object_aclcheck(ProcedureRelationId, function, user, ACL_EXECUTE) == ACLCHECK_OK;
+#else
+	return pg_proc_aclcheck(function, user, ACL_EXECUTE) == ACLCHECK_OK;
+#endif
+}
+
 /* Why a slot can no longer be used, or NULL if it can. Caller holds ReplicationSlotControlLock. */
 static inline const char *
 siphon_slot_invalidation(const ReplicationSlot *slot)

@@ -75,7 +75,11 @@ SELECT results_eq($$SELECT relation::text, added, reason FROM siphon_add_tables(
 	('siphon_test.theirs', false, 'permission denied for table siphon_test.theirs')$$,
 	'an owner adds by pattern what may be read');
 SELECT lives_ok($$SELECT siphon_remove_table('siphon_test.mine')$$, 'an owner removes its table');
+SELECT throws_ok(statement, '42501', 'permission denied to create application "siphon_test"', 'an owner may not: ' || statement)
+  FROM (VALUES ($$SELECT siphon_add_table('siphon_test.mine', 'siphon_test', snapshot => false)$$),
+	($$SELECT siphon_add_tables('siphon_test', 'mine', 'siphon_test', snapshot => false)$$)) v (statement);
 RESET ROLE;
+SELECT is((SELECT string_agg(slot_name, ' ') FROM pg_replication_slots), 'siphon_main', 'and has made no slot');
 
 -- column privileges and row-level security hide a part, which is all the same
 GRANT SELECT (id) ON siphon_test.theirs TO siphon_test_owner;
