@@ -304,4 +304,26 @@ ok($large[0]{content} eq $large, 'as they are, ' . length($large) . ' bytes');
 ok($large[1]{content} eq reverse($large), 'in a transaction too');
 cmp_ok($nats->subjects->{'siphon.main.messages.siphon%2Elarge'}, '>', 2, 'in parts');
 
+# ---- of whom --------------------------------------------------------------------------------------------------------
+
+# A role that may log in and nothing else; docs/security.md says how to close that.
+sub emit
+{
+	my ($role) = @_;
+	my ($code, $out, $err) = $node->psql('postgres', "SET ROLE $role; SELECT pg_logical_emit_message(true, 'siphon.role', '$role'), pg_logical_emit_message(true, 'siphon.role', ''::bytea)");
+
+	return $err;
+}
+
+$node->safe_psql('postgres', 'CREATE ROLE stranger; CREATE ROLE sender');
+is(emit('stranger'), '', 'anybody may send messages');
+for my $change ('REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC', 'GRANT EXECUTE ON FUNCTION %s TO sender')
+{
+	$node->safe_psql('postgres', "SELECT format('$change', oid::regprocedure) FROM pg_proc WHERE proname = 'pg_logical_emit_message' \\gexec");
+}
+like(emit('stranger'), qr/permission denied for function pg_logical_emit_message/, 'unless it is taken from them');
+is(emit('sender'), '', 'and given to others');
+wait_confirmed($node);
+is(join(' ', grep { $_ } map { $_->{content} } grep { $_->{prefix} eq 'siphon.role' } @{ messages('wide') }), 'stranger sender', 'so that they alone are heard');
+
 done_testing();
