@@ -219,7 +219,7 @@ decoder_application(void)
 void
 decoder_rows_changed(Oid relid, const char *what, bool resync)
 {
-	const char *name = quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)), get_rel_name(relid));
+	const char *name = listing_name(relid);
 	Registry *registry = registry_begin_change(app->name);
 	RegistryTable *table = registry ? registry_find(registry, relid) : nullptr;
 	bool anew = table && table->rows && resync && table->until == InvalidXLogRecPtr;
@@ -237,7 +237,8 @@ decoder_rows_changed(Oid relid, const char *what, bool resync)
 	ereport(LOG,
 			(errmsg("siphon: table %s %s, which no event can express", name, what),
 			 anew ? errdetail("The table's rows are brought out anew.")
-				  : errhint("SELECT siphon_resync_table('%s', '%s') brings the table's rows out.", name, app->name)));
+				  : errhint("SELECT siphon_resync_table(%s, '%s') brings the table's rows out.",
+							quote_literal_cstr(name), app->name)));
 	if (anew)
 	{
 		pg_atomic_fetch_add_u64(&app->registry_wanted, 1);
@@ -280,8 +281,8 @@ stop_table(Oid relid, const ErrorData *error)
 		ereport(LOG, (errmsg("siphon: table \"%s.%s\" is not published any more: %s", table->schema, table->name,
 							 table->reason),
 					  errdetail("The other tables of application \"%s\" are.", app->name),
-					  errhint("When the cause is mended: SELECT siphon_resync_table('%s', '%s');",
-							  quote_qualified_identifier(table->schema, table->name), app->name)));
+					  errhint("When the cause is mended: SELECT siphon_resync_table(%s, '%s');",
+							  quote_literal_cstr(quote_qualified_identifier(table->schema, table->name)), app->name)));
 	}
 	if (registry)
 		registry_end_change(registry);

@@ -413,7 +413,8 @@ refuse_new_partitions(const RegistryTable *table, const char *application)
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("partitions of table %s can't be changed: it was added without its rows", name),
 			 errdetail("Keys would change their partition, and no rows come that say so."),
-			 errhint("SELECT siphon_resync_table('%s', '%s') first to publish its rows, too.", name, application)));
+			 errhint("SELECT siphon_resync_table(%s, '%s') first to publish its rows, too.", quote_literal_cstr(name),
+					 application)));
 }
 
 extern "C" Datum
@@ -468,14 +469,13 @@ siphon_alter_table(PG_FUNCTION_ARGS)
 		ereport(WARNING,
 				(errmsg("table %s is still not published: %s", listing_name(relid), target.table->reason),
 				 errdetail("Changes since then are missing, so it does not go on by itself."),
-				 errhint("SELECT siphon_resync_table('%s', '%s') brings its rows out, and its changes from then "
-						 "on.",
-						 listing_name(relid), target.application)));
+				 errhint("SELECT siphon_resync_table(%s, '%s') brings its rows out, and its changes from then on.",
+						 quote_literal_cstr(listing_name(relid)), target.application)));
 	else
 		ereport(NOTICE, (errmsg("changes of table %s have other columns from here on", listing_name(relid)),
 						 errdetail("It was added without its rows; what is in the stream stays as it is."),
-						 errhint("SELECT siphon_resync_table('%s', '%s') brings its rows out.", listing_name(relid),
-								 target.application)));
+						 errhint("SELECT siphon_resync_table(%s, '%s') brings its rows out.",
+								 quote_literal_cstr(listing_name(relid)), target.application)));
 	PG_RETURN_VOID();
 }
 

@@ -43,7 +43,8 @@ listing_refuse_leaving(const Registry *registry, const RegistryTable *table, con
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("table %s has left the publication that application \"%s\" follows", name, registry->application),
 			 errdetail("It is removed once all that was committed before is acknowledged."),
-			 errhint("SELECT siphon_remove_table('%s', '%s') removes it at once.", name, registry->application)));
+			 errhint("SELECT siphon_remove_table(%s, '%s') removes it at once.", quote_literal_cstr(name),
+					 registry->application)));
 }
 
 static void
@@ -57,8 +58,8 @@ refuse_twice(const Registry *registry, const RegistryTable *table)
 	listing_refuse_leaving(registry, listed, name);
 	ereport(ERROR, (errcode(ERRCODE_DUPLICATE_OBJECT),
 					errmsg("table %s is already published by application \"%s\"", name, registry->application),
-					errhint("SELECT siphon_alter_table('%s', '%s', ...) changes its columns or partitions.", name,
-							registry->application)));
+					errhint("SELECT siphon_alter_table(%s, '%s', ...) changes its columns or partitions.",
+							quote_literal_cstr(name), registry->application)));
 }
 
 /* Nor a table whose rows are published as another's, or the other way round. */
@@ -78,15 +79,15 @@ refuse_overlap(const Registry *registry, const RegistryTable *table)
 			ereport(ERROR, (errcode(ERRCODE_DUPLICATE_OBJECT),
 							errmsg("table %s is already published under its root %s by application \"%s\"", name, other,
 								   registry->application),
-							errhint("SELECT siphon_remove_table('%s', '%s') first to publish partitions one by one.",
-									other, registry->application)));
+							errhint("SELECT siphon_remove_table(%s, '%s') first to publish partitions one by one.",
+									quote_literal_cstr(other), registry->application)));
 		if (get_rel_relispartition(listed->relid) &&
 			list_member_oid(get_partition_ancestors(listed->relid), table->relid))
 			ereport(ERROR, (errcode(ERRCODE_DUPLICATE_OBJECT),
 							errmsg("partition %s of table %s is already published by application \"%s\"", other, name,
 								   registry->application),
-							errhint("SELECT siphon_remove_table('%s', '%s') first to publish it under its root.", other,
-									registry->application)));
+							errhint("SELECT siphon_remove_table(%s, '%s') first to publish it under its root.",
+									quote_literal_cstr(other), registry->application)));
 	}
 }
 

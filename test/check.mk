@@ -10,7 +10,7 @@
 # Servers, logs and differences are kept under $(BUILDDIR)/check. PROVE_FLAGS are prove's: -v shows each test.
 
 CHECK_STEPS ?= unit tsan asan stress fuzz regress pgtap tap
-REGRESS_TESTS ?= settings schema tables refusals privileges databases
+REGRESS_TESTS ?= settings schema tables refusals hints privileges databases
 PGTAP_TESTS ?= $(sort $(wildcard test/pgtap/*.sql))
 TESTS ?= $(sort $(wildcard test/t/*.pl))
 # Tests mostly wait.

@@ -284,6 +284,8 @@ $node->safe_psql(
 	CREATE TYPE mood AS ENUM ('fine', 'broken');
 	CREATE TABLE moods (id int PRIMARY KEY, mood mood, v int);
 	INSERT INTO moods VALUES (1, 'fine'), (2, 'broken');
+	CREATE TABLE "it's" AS SELECT * FROM moods;
+	ALTER TABLE "it's" ADD PRIMARY KEY (id);
 	CREATE TABLE feelings AS SELECT * FROM moods;
 	ALTER TABLE feelings ADD PRIMARY KEY (id)});
 $node->safe_psql('postgres', "SELECT siphon_add_table('moods')");
@@ -310,6 +312,15 @@ wait_for_table($node, 'moods');
 $node->safe_psql('postgres', 'UPDATE moods SET v = 3');
 wait_confirmed($node);
 is_replayed($nats, $node, ['moods'], 'until what the hint says was done');
+
+# A name stands in what is to be typed as it has to.
+$node->safe_psql('postgres', q{SELECT siphon_add_table('"it''s"', snapshot => false)});
+$offset = -s $node->logfile;
+$node->safe_psql('postgres', q{ALTER TABLE "it's" ALTER v TYPE bigint});
+$node->wait_for_log(qr/HINT:  SELECT siphon_resync_table\('public."it''s"', 'main'\) brings the table's rows out/, $offset);
+$node->safe_psql('postgres', q{UPDATE "it's" SET v = 1});
+$node->wait_for_log(qr/HINT:  When the cause is mended: SELECT siphon_resync_table\('public."it''s"', 'main'\);/, $offset);
+$node->safe_psql('postgres', q{SELECT siphon_remove_table('public."it''s"', 'main')});
 
 # One without rows has a gap behind it when it can be published again, and says what closes that.
 add_table($node, 'feelings');
