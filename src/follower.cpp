@@ -500,6 +500,17 @@ attach(int index)
 	return database;
 }
 
+/* So that people see why nothing is followed. NULL: it is. */
+static void
+say_error(const char *message)
+{
+	if (message == nullptr && app->follower_error[0] == '\0')
+		return;
+	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
+	copy_text(app->follower_error, message, sizeof(app->follower_error));
+	LWLockRelease(siphon_shared->lock);
+}
+
 /* Looks at the publication if something changed. False if there is none to follow. */
 static bool
 look(MemoryContext context)
@@ -521,6 +532,7 @@ look(MemoryContext context)
 		seen = writes;
 	}
 	CommitTransactionCommand();
+	say_error(nullptr);
 	if (outcome == Outcome::Changed)
 	{
 		tell(&plan);
@@ -528,6 +540,22 @@ look(MemoryContext context)
 	}
 	MemoryContextReset(context);
 	return outcome != Outcome::Over;
+}
+
+static void
+follow_on(MemoryContext context)
+{
+	while (!*const_cast<volatile bool *>(&app->stop) && look(context))
+	{
+		WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, kPollMs, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+		if (ConfigReloadPending)
+		{
+			ConfigReloadPending = false;
+			ProcessConfigFile(PGC_SIGHUP);
+		}
+	}
 }
 
 void
@@ -546,16 +574,17 @@ siphon_follower_main(Datum arg)
 	CacheRegisterSyscacheCallback(NAMESPACEOID, note_publication, 0);
 	context = AllocSetContextCreate(TopMemoryContext, "siphon follower", ALLOCSET_DEFAULT_SIZES);
 
-	while (!*const_cast<volatile bool *>(&app->stop) && look(context))
+	PG_TRY();
 	{
-		WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, kPollMs, PG_WAIT_EXTENSION);
-		ResetLatch(MyLatch);
-		CHECK_FOR_INTERRUPTS();
-		if (ConfigReloadPending)
-		{
-			ConfigReloadPending = false;
-			ProcessConfigFile(PGC_SIGHUP);
-		}
+		follow_on(context);
 	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(context);
+		LWLockReleaseAll();
+		say_error(CopyErrorData()->message);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
 	proc_exit(0);
 }

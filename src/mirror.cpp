@@ -196,9 +196,6 @@ mirror_open(App *for_app, Registry *registry)
 		return registry;
 	}
 	failover = slot_has_failover(registry->slot);
-	/* The row is written whatever the settings are; and standbys are waited for in standbys_await(). */
-	SetConfigOption("default_transaction_read_only", "off", PGC_SUSET, PGC_S_OVERRIDE);
-	SetConfigOption("synchronous_commit", "local", PGC_SUSET, PGC_S_OVERRIDE);
 	pg_atomic_write_u64(&for_app->mirrored, failover ? 0 : PG_UINT64_MAX);
 	if (failover)
 	{

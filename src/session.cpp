@@ -5,6 +5,10 @@
 
 #include "text.h"
 
+extern "C" {
+#include "catalog/pg_authid.h"
+}
+
 BackgroundWorkerHandle *
 worker_start(const char *kind, const char *name, int index)
 {
@@ -38,13 +42,19 @@ worker_alive(BackgroundWorkerHandle *handle)
 }
 
 /*
- * What is sent must not depend on settings of the server, the database or the role; nor may a limit for queries end
- * the decoding of a large transaction, again and again.
+ * All that a worker's output or work depends on, whatever the server, the database or the role has for it. Of what is
+ * sent, values come from output functions and defaults and bounds from PostgreSQL's deparsing. The rest is what could
+ * refuse, end or hold up what workers do. Settings that only cost time, or say where and what to log, are the
+ * administrator's; others do nothing in a process that has no client, makes no tables and reads no literals.
  */
 static void
-pin_settings(void)
+pin_settings(const char *name)
 {
-	static const char *const settings[][2] = {
+	/* ALTER DATABASE ... SET ROLE is a common idiom, and workers obey it. The first takes the second back. */
+	const char *const settings[][2] = {
+		{"session_authorization", GetUserNameFromId(BOOTSTRAP_SUPERUSERID, false)},
+		{"role", "none"},
+		/* What is sent. */
 		{"DateStyle", "ISO, YMD"},
 		{"IntervalStyle", "postgres"},
 		{"TimeZone", "UTC"},
@@ -54,27 +64,38 @@ pin_settings(void)
 		{"lc_monetary", "C"},
 		{"search_path", ""},
 		{"quote_all_identifiers", "off"},
+		{"standard_conforming_strings", "on"},
 		{"client_encoding", "UTF8"},
+		/* Serializable is refused on a standby, and deferrable waits for others; the mirror is written all the same. */
+		{"default_transaction_isolation", "read committed"},
+		{"default_transaction_read_only", "off"},
+		{"default_transaction_deferrable", "off"},
+		/* Standbys are waited for in standbys_await(). */
+		{"synchronous_commit", "local"},
+		/* An error that is caught, as of a table that can't be published, must stay one. */
+		{"exit_on_error", "off"},
+		/* Limits for queries would end the decoding of a large transaction, again and again. */
 		{"statement_timeout", "0"},
 		{"lock_timeout", "0"},
 		{"idle_in_transaction_session_timeout", "0"},
 #if PG_VERSION_NUM >= 170000
 		{"transaction_timeout", "0"},
 #endif
+		/* By which people find it. */
+		{"application_name", name},
 	};
 
-	/* The encoding's conversion is looked up in the catalogs, so in a transaction. */
-	StartTransactionCommand();
 	for (const auto &setting : settings)
 		SetConfigOption(setting[0], setting[1], PGC_SUSET, PGC_S_OVERRIDE);
 	text_init();
-	CommitTransactionCommand();
 }
 
 void
 session_connect(Oid database, const char *name)
 {
 	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
-	pgstat_report_appname(name);
-	pin_settings();
+	/* Role and encoding are looked up in the catalogs. */
+	StartTransactionCommand();
+	pin_settings(name);
+	CommitTransactionCommand();
 }

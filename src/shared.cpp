@@ -107,7 +107,7 @@ shared_find_or_add(const char *name, Oid database)
 		strlcpy(app->name, name, sizeof(app->name));
 		app->database = database;
 		app->state = AppState::Starting;
-		app->reason[0] = app->hint[0] = '\0';
+		app->reason[0] = app->hint[0] = app->follower_error[0] = '\0';
 		app->incarnation = ++siphon_shared->incarnations;
 		app->stop = app->giving_up = false;
 		app->decoder_latch = nullptr;
@@ -130,14 +130,19 @@ shared_forget(App *app)
 	ConditionVariableBroadcast(&app->changed);
 }
 
-/* Copies what fits, without cutting a character in two. */
-static void
-copy_text(char *out, const char *text, int size)
+void
+copy_text(char *out, const char *text, size_t size)
 {
-	int length = text ? static_cast<int>(strlen(text)) : 0;
+	/* The launcher is in no database; most are UTF-8. */
+	int encoding = OidIsValid(MyDatabaseId) ? GetDatabaseEncoding() : PG_UTF8;
+	int length;
 
-	length = pg_mbcliplen(text ? text : "", length, size - 1);
-	memcpy(out, text ? text : "", static_cast<size_t>(length));
+	if (text == nullptr)
+		text = "";
+	length = static_cast<int>(strlen(text));
+	/* Of what is no text of the encoding, it may say more than there is. */
+	length = Min(length, pg_encoding_mbcliplen(encoding, text, length, static_cast<int>(size) - 1));
+	memcpy(out, text, static_cast<size_t>(length));
 	out[length] = '\0';
 }
 

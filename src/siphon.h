@@ -88,6 +88,7 @@ struct App
 	Latch *decoder_latch;
 	pid_t follower_pid; /* likewise */
 	Latch *follower_latch;
+	char follower_error[kReasonLength]; /* of which the follower ended last; empty since one came through */
 	bool stop;      /* being dropped or resynchronized, by a backend: none of its processes is to run */
 	bool giving_up; /* likewise, by the launcher */
 	TimestampTz decoder_started;
@@ -127,6 +128,9 @@ extern void shared_forget(App *app);
 /* Sets state, reason and hint (both may be NULL), and tells who waits. Takes the lock. */
 extern void shared_set_state(App *app, AppState state, const char *reason, const char *hint);
 extern void shared_wake_launcher(void);
+
+/* Copies of a text for people, NULL for none, what fits into `size` bytes, without cutting a character in two. */
+extern void copy_text(char *out, const char *text, size_t size);
 
 static inline void
 figure_set(App *app, Figure figure, uint64 value)

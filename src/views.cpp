@@ -78,6 +78,7 @@ struct Live
 	AppState state;
 	char reason[kReasonLength];
 	char hint[kReasonLength];
+	char follower_error[kReasonLength];
 	pid_t decoder_pid;
 	uint64 figures[static_cast<int>(Figure::Count)];
 };
@@ -94,6 +95,7 @@ copy_live(const char *application, Live *live)
 		live->state = app->state;
 		strlcpy(live->reason, app->reason, sizeof(live->reason));
 		strlcpy(live->hint, app->hint, sizeof(live->hint));
+		strlcpy(live->follower_error, app->follower_error, sizeof(live->follower_error));
 		live->decoder_pid = app->decoder_pid;
 		for (int i = 0; i < static_cast<int>(Figure::Count); i++)
 			live->figures[i] = pg_atomic_read_u64(&app->figures[i]);
@@ -174,6 +176,17 @@ put_live(Row *row, const Live *live, const Registry *registry)
 	put_text(row, registry ? registry->publication : nullptr);
 }
 
+/* NULL: the application follows its publication, or none. */
+static const char *
+why_not_followed(const Registry *registry, const char *error)
+{
+	if (registry->follow_reason[0])
+		return registry->follow_reason;
+	if (registry->publication[0] == '\0' || error[0] == '\0')
+		return nullptr;
+	return psprintf("it does not follow its publication: %s", error);
+}
+
 extern "C" Datum
 siphon_get_applications(PG_FUNCTION_ARGS)
 {
@@ -207,14 +220,13 @@ siphon_get_applications(PG_FUNCTION_ARGS)
 		else
 		{
 			const char *warning = registry && known && live.reason[0] == '\0' ? retention_warning(registry) : nullptr;
-
 			const char *reason = known ? live.reason : "";
 
 			put_text(&row, error ? "failed" : known ? app_state_name(live.state) : "starting");
 			put_text(&row, error                    ? error
 						   : warning                ? warning
 						   : reason[0] || !registry ? reason
-													: registry->follow_reason);
+													: why_not_followed(registry, known ? live.follower_error : ""));
 			put_text(&row, warning ? kRetentionHint
 						   : reason[0] || !registry || registry->follow_reason[0] == '\0'
 							   ? (known ? live.hint : nullptr)

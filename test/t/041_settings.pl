@@ -1,5 +1,5 @@
-# Settings of the server, the database and the role do not reach the decoder: timeouts that are meant for queries do not
-# end it, however long it waits in one transaction, and what is published as text is the same whatever they say.
+# Timeouts of the server, the database and the role, which are meant for queries, do not reach the decoder: it is not ended
+# by them, however long it waits in one transaction.
 use strict;
 use warnings FATAL => 'all';
 
@@ -8,8 +8,6 @@ use Test::More;
 
 my $node = siphon_node('primary', conf => 'siphon.ring_size = 64kB');
 my $nats = siphon_nats();
-
-# ---- timeouts -------------------------------------------------------------------------------------------------------
 
 my %timeouts = (
 	statement_timeout => '600ms',
@@ -78,81 +76,5 @@ is(application($node)->{restarts}, 0, 'and it is not restarted');
 $publisher->start;
 wait_confirmed($node);
 is_replica(first_of_each(replay($nats)), $node, 't', ['id'], 'the transaction arrives');
-
-# ---- text -----------------------------------------------------------------------------------------------------------
-
-# Type, literal, and what must arrive.
-my @samples = (
-	[ 'float8[]', "'{0.1,1e-7,123456789.123456789}'" => [ 0.1, 1e-7, 123456789.12345679 ] ],
-	[ 'float4[]', "'{0.1,16777216}'" => [ 0.1, 16777216 ] ],
-	[ 'point', "'(0.3333333333333333,0.1)'" => '(0.3333333333333333,0.1)' ],
-	[ 'date[]', "'{2024-02-29,1999-12-31}'" => [ '2024-02-29', '1999-12-31' ] ],
-	[ 'timestamp[]', "'{2024-02-29 13:14:15}'" => ['2024-02-29T13:14:15'] ],
-	[ 'timestamptz[]', "'{2024-02-29 13:14:15+02}'" => ['2024-02-29T11:14:15Z'] ],
-	[ 'tstzrange', "'[2024-02-29 13:14:15+02,)'" => '["2024-02-29 11:14:15+00",)' ],
-	[ 'bytea[]', q('{"\\\\x00ff10"}') => ['\\x00ff10'] ],
-	[ 'interval', "make_interval(1, 2, 0, 3, 4, 5, 6)" => '1 year 2 mons 3 days 04:05:06' ],
-	[ 'interval[]', "ARRAY[make_interval(days => -1, hours => 2)]" => ['-1 days +02:00:00'] ],
-	[ 'regclass[]', "'{public.t}'" => ['public.t'] ],
-	[ 'regtype', "'public.mood'::regtype" => 'public.mood' ],
-	[ 'text', "E'\\u00fc'" => "\x{fc}" ]);
-
-my @unusual = (
-	[ extra_float_digits => '-3' ],
-	[ DateStyle => "'SQL, DMY'" ],
-	[ IntervalStyle => "'sql_standard'" ],
-	[ bytea_output => "'escape'" ],
-	[ TimeZone => "'Asia/Kolkata'" ],
-	[ search_path => 'elsewhere, public' ],
-	[ quote_all_identifiers => 'on' ],
-	[ client_encoding => "'LATIN1'" ]);
-
-$node->safe_psql('postgres', 'ALTER SYSTEM RESET ALL');
-$node->safe_psql('postgres', "CREATE TYPE mood AS ENUM ('sad'); CREATE TABLE texts (id int PRIMARY KEY, "
-	  . join(', ', map { "c$_ $samples[$_][0]" } 0 .. $#samples) . ')');
-$node->reload;
-add_table($node, 'texts');
-
-sub as_pinned
-{
-	my ($id, $what) = @_;
-
-	# Literals are read by a session with the settings that this file was written for.
-	{
-		local $ENV{PGOPTIONS} = '-c DateStyle=ISO -c IntervalStyle=postgres -c client_encoding=UTF8';
-		$node->safe_psql('postgres',
-			"INSERT INTO public.texts VALUES ($id, " . join(', ', map { $_->[1] } @samples) . ')');
-	}
-	wait_confirmed($node);
-	my ($row) = grep { $_->{columns}{id} == $id } @{ replay($nats, table => 'public.texts') };
-	is_deeply($row->{columns}{"c$_"}, $samples[$_][2], "$what: $samples[$_][0]") for 0 .. $#samples;
-	return;
-}
-
-sub restart_decoder
-{
-	my $before = application($node)->{decoder_pid};
-
-	$node->safe_psql('postgres', "SELECT pg_terminate_backend($before)");
-	wait_until('the decoder is another one',
-		sub { my $row = application($node); $row->{state} eq 'streaming' && $row->{decoder_pid} != $before });
-	return;
-}
-
-as_pinned(1, 'defaults');
-$node->safe_psql('postgres', join ';', map { "ALTER DATABASE postgres SET $_->[0] = $_->[1]" } @unusual);
-restart_decoder();
-as_pinned(2, 'settings of the database');
-$node->safe_psql('postgres', 'ALTER DATABASE postgres RESET ALL');
-my $superuser = $node->safe_psql('postgres', 'SELECT quote_ident(rolname) FROM pg_roles WHERE oid = 10');
-$node->safe_psql('postgres', join ';', map { "ALTER ROLE $superuser SET $_->[0] = $_->[1]" } @unusual);
-restart_decoder();
-as_pinned(3, 'settings of the role');
-$node->safe_psql('postgres', "ALTER ROLE $superuser RESET ALL");
-$node->safe_psql('postgres', join ';', map { "ALTER SYSTEM SET $_->[0] = $_->[1]" } @unusual);
-$node->reload;
-as_pinned(4, 'settings of the server, reloaded');
-restart_decoder();
-as_pinned(5, 'settings of the server');
 
 done_testing();
