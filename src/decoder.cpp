@@ -228,7 +228,7 @@ decoder_rows_changed(Oid relid, const char *what, bool resync)
 	if (anew)
 		listing_begin_anew(registry, table);
 	if (table)
-		strlcpy(table->reason, what, sizeof(table->reason));
+		copy_text(table->reason, what, sizeof(table->reason));
 	if (registry)
 	{
 		registry_end_change(registry);
@@ -277,7 +277,7 @@ stop_table(Oid relid, const ErrorData *error)
 	if (table && phase_publishes(table->phase))
 	{
 		table->phase = Phase::Stopped;
-		snprintf(table->reason, sizeof(table->reason), "a row can't be published: %s", error->message);
+		copy_text(table->reason, psprintf("a row can't be published: %s", error->message), sizeof(table->reason));
 		ereport(LOG, (errmsg("siphon: table \"%s.%s\" is not published any more: %s", table->schema, table->name,
 							 table->reason),
 					  errdetail("The other tables of application \"%s\" are.", app->name),

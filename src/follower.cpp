@@ -187,7 +187,7 @@ leave_out(Changes *plan, Oid relid, const char *reason)
 
 	table->relid = relid;
 	listing_names(relid, table->schema, table->name);
-	strlcpy(table->reason, reason, sizeof(table->reason));
+	copy_text(table->reason, reason, sizeof(table->reason));
 	plan->left_out = lappend(plan->left_out, table);
 }
 
@@ -343,7 +343,7 @@ apply_plan(const Changes *plan, const char *problem)
 
 	if (registry == nullptr)
 		return;
-	strlcpy(registry->follow_reason, problem ? problem : "", sizeof(registry->follow_reason));
+	copy_text(registry->follow_reason, problem, sizeof(registry->follow_reason));
 	if (problem == nullptr)
 		registry->left_out = plan->left_out;
 	foreach (lc, plan->leaving)

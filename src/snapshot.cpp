@@ -264,8 +264,9 @@ siphon_snapshot_main(Datum arg)
 		LWLockReleaseAll();
 		LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
 		if (snapshot_job->phase != SnapshotPhase::Failed)
-			snprintf(snapshot_job->error, sizeof(snapshot_job->error), error->hint ? "%s (%s)" : "%s", error->message,
-					 error->hint);
+			copy_text(snapshot_job->error,
+					  error->hint ? psprintf("%s (%s)", error->message, error->hint) : error->message,
+					  sizeof(snapshot_job->error));
 		LWLockRelease(siphon_shared->lock);
 		PG_RE_THROW();
 	}

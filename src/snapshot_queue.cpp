@@ -146,8 +146,8 @@ note_failure(const SnapshotJob *snapshot)
 		table->phase = Phase::Waiting;
 		table->failures++;
 		table->retry_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), delay);
-		strlcpy(table->reason, snapshot->error[0] ? snapshot->error : "it was cut off, as by a restart of the server",
-				sizeof(table->reason));
+		copy_text(table->reason, snapshot->error[0] ? snapshot->error : "it was cut off, as by a restart of the server",
+				  sizeof(table->reason));
 		/* A table that was dropped has no next snapshot, but stays listed. */
 		if (snapshot->table_gone)
 		{

@@ -194,6 +194,15 @@ tables_are('a streaming, by_hand streaming, root streaming', 'so that it can com
 wait_confirmed($node, primary => $primary);
 is_replayed($nats, $primary, ['root'], 'with its rows');
 
+# A reason that is too long is cut between two characters.
+my $long = "\xc3\xa9" x 31;
+my @long = ($long, 'a' . substr($long, 2), 'ab' . substr($long, 2));
+primary_does(qq{CREATE SCHEMA "$long"; } . join('', map { qq{CREATE TABLE "$long"."$_" (v text); ALTER PUBLICATION p ADD TABLE "$long"."$_";} } @long));
+wait_until('they are left out', sub { $node->safe_psql('postgres', "SELECT count(*) FROM siphon_tables WHERE state = 'left out'") eq '3' });
+is($node->safe_psql('postgres', "SELECT string_agg(DISTINCT octet_length(reason)::text, ' ') FROM siphon_tables WHERE state = 'left out' AND convert_from(textsend(reason), 'UTF8') <> ''"),
+	'254', 'a reason that does not fit ends with a character');
+primary_does(qq{DROP SCHEMA "$long" CASCADE});
+
 # No longer.
 $node->safe_psql('postgres', 'SELECT siphon_unfollow_publication()');
 primary_does('DROP PUBLICATION p; CREATE TABLE e (id int PRIMARY KEY)');
