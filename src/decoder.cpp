@@ -154,11 +154,8 @@ decoder_tick(void)
 }
 
 long
-decoder_drained(void)
+decoder_write_due(TimestampTz now)
 {
-	TimestampTz now = GetCurrentTimestamp();
-
-	outlet_drained(now);
 	decoder_serve(now);
 	if (pending_since)
 	{
@@ -170,6 +167,15 @@ decoder_drained(void)
 		flush();
 	}
 	return kIdleWaitMs;
+}
+
+long
+decoder_drained(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	outlet_drained(now);
+	return decoder_write_due(now);
 }
 
 void

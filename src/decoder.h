@@ -19,7 +19,9 @@ extern void decoder_serve(TimestampTz now);
 /* Cheap; to be called for each record and change. Serves, and writes out what has waited long enough. */
 extern void decoder_tick(void);
 
-/* The WAL is drained, between two records: writes out what is due and returns how long there is to wait, in ms. */
+/* Between two records: writes out what is due and returns how long there is to wait at most, in ms. */
+extern long decoder_write_due(TimestampTz now);
+/* The same where no WAL is left to decode, so that nothing which was committed waits. */
 extern long decoder_drained(void);
 
 /* Called by the output plugin: a transaction begins (`end`: LSN behind its commit record) and ends; events were added.

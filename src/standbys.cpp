@@ -30,17 +30,19 @@ static void
 tell(XLogRecPtr lsn, TimestampTz now)
 {
 	static TimestampTz logged;
-	const char *reason = psprintf("it waits until the standbys of synchronized_standby_slots (%s) have WAL up to %X/%X",
+	char *reason = psprintf("it waits until the standbys of synchronized_standby_slots (%s) have WAL up to %X/%X",
 								  GetConfigOption("synchronized_standby_slots", false, false), LSN_FORMAT_ARGS(lsn));
 
 	shared_set_state(app, AppState::Streaming, reason,
 					 "Start the standbys, or take those that are gone out of synchronized_standby_slots.");
-	if (logged && now - logged < kLogInterval)
-		return;
-	logged = now;
-	ereport(LOG, (errmsg("siphon: application \"%s\": %s", app->name, reason)));
-	/* If a slot is missing, invalid or not in use, PostgreSQL says so itself. */
-	StandbySlotsHaveCaughtup(lsn, WARNING);
+	if (logged == 0 || now - logged >= kLogInterval)
+	{
+		logged = now;
+		ereport(LOG, (errmsg("siphon: application \"%s\": %s", app->name, reason)));
+		/* If a slot is missing, invalid or not in use, PostgreSQL says so itself. */
+		StandbySlotsHaveCaughtup(lsn, WARNING);
+	}
+	pfree(reason);
 }
 
 void
@@ -55,7 +57,7 @@ standbys_await(XLogRecPtr lsn, bool begun)
 		long timeout = kServeMs;
 
 		if (begun)
-			timeout = decoder_drained();
+			timeout = decoder_write_due(now);
 		else
 			decoder_serve(now);
 

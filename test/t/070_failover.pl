@@ -110,6 +110,8 @@ $primary->safe_psql('postgres', 'INSERT INTO t (v) VALUES (-1)');
 $row = wait_until('it says what it waits for', sub { my $now = application($primary); return $now->{reason} ? $now : undef });
 like($row->{reason}, qr/waits until the standbys of synchronized_standby_slots \(standby\) have WAL up to/, 'while the standby is away the decoder says that it waits');
 is($row->{state}, 'streaming', 'it still streams');
+wait_until('the lag grows', sub { $primary->safe_psql('postgres', "SELECT lag > '2 s' FROM siphon_stats WHERE application = 'main'") eq 't' });
+pass('what was committed lags behind');
 is(has_come(-1), 0, 'and nothing is published that the standby does not have');
 like(slurp_file($primary->logfile), qr/siphon: application "main": it waits until the standbys/, 'the log says so, too');
 like(slurp_file($primary->logfile), qr/WARNING: .*"standby" specified in parameter "synchronized_standby_slots" does not have active_pid/, 'and so does PostgreSQL');
@@ -119,6 +121,22 @@ $standby->start;
 wait_confirmed($primary);
 is(has_come(-1), 1, 'when the standby is back, it comes');
 is(application($primary)->{reason}, undef, 'and nothing is waited for');
+wait_until('the lag is gone', sub { $primary->safe_psql('postgres', "SELECT lag < '2 s' FROM siphon_stats WHERE application = 'main'") eq 't' });
+pass('and nothing lags behind');
+
+# ---- the table of now ----------------------------------------------------------------------------------------------
+
+# A message that belongs to no transaction is handed out with the catalogs of its time, when the table was another one.
+$publisher->stop;
+$primary->safe_psql('postgres', "SELECT pg_logical_emit_message(false, 'siphon.large', repeat('x', 3000000))");
+wait_until('the decoder waits in the message', sub { my $now = application($primary); $now->{ring_used} > $now->{ring_size} / 2 });
+$primary->safe_psql('postgres', 'DROP EXTENSION siphon; CREATE EXTENSION siphon');
+add_table($primary, 'often');
+$publisher->start;
+is_mirrored($primary, 'main', 'the mirror is written into the table of now, while what is decoded knows another');
+wait_confirmed($primary);
+is(application($primary)->{restarts}, 0, 'and the decoder went on');
+$primary->safe_psql('postgres', "SELECT siphon_remove_table('often')");
 
 # ---- the primary dies ----------------------------------------------------------------------------------------------
 
