@@ -48,11 +48,21 @@ mirror_table(void)
 	return InvalidOid;
 }
 
-/* Executes a statement about the table, in which %s is its name. */
-static void
-execute(const char *statement, int count, Oid *types, Datum *values, int expected)
+/* The same, locked. DROP EXTENSION may commit before any look-up that follows, but for those behind the lock. */
+static Oid
+lock_mirror_table(LOCKMODE mode)
 {
 	Oid table = mirror_table();
+
+	if (OidIsValid(table))
+		LockRelationOid(table, mode);
+	return get_rel_name(table) ? table : InvalidOid;
+}
+
+/* Executes a statement about the table, in which %s is its name. The caller has it locked. */
+static void
+execute(Oid table, const char *statement, int count, Oid *types, Datum *values, int expected)
+{
 	const char *name = quote_qualified_identifier(get_namespace_name(get_rel_namespace(table)), get_rel_name(table));
 
 	if (SPI_connect() != SPI_OK_CONNECT)
@@ -72,12 +82,14 @@ read_row(const char *column, const char *value, SavedCheckpoint *saved)
 	char *application = nullptr;
 	char *content = nullptr;
 	const char *text;
+	Oid table = lock_mirror_table(AccessShareLock);
 
 	*saved = {};
-	if (!OidIsValid(mirror_table()))
+	if (!OidIsValid(table))
 		return nullptr;
-	execute(psprintf("SELECT application, content, %s FROM %%s WHERE %s OPERATOR(pg_catalog.=) $1",
-					 mirror_checkpoint_column(mirror_table()), column),
+	execute(table,
+			psprintf("SELECT application, content, %s FROM %%s WHERE %s OPERATOR(pg_catalog.=) $1",
+					 mirror_checkpoint_column(table), column),
 			1, types, values, SPI_OK_SELECT);
 	if (SPI_processed > 0)
 	{
@@ -114,11 +126,12 @@ delete_row(const char *application)
 {
 	Oid types[] = {TEXTOID};
 	Datum values[] = {CStringGetTextDatum(application)};
+	Oid table = lock_mirror_table(RowExclusiveLock);
 	bool deleted;
 
-	if (!OidIsValid(mirror_table()))
+	if (!OidIsValid(table))
 		return false;
-	execute("DELETE FROM %s WHERE application OPERATOR(pg_catalog.=) $1", 1, types, values, SPI_OK_DELETE);
+	execute(table, "DELETE FROM %s WHERE application OPERATOR(pg_catalog.=) $1", 1, types, values, SPI_OK_DELETE);
 	deleted = SPI_processed > 0;
 	SPI_finish();
 	return deleted;
@@ -264,13 +277,14 @@ write_row(const Registry *registry, const char *content)
 		complained = true;
 		written = true;
 	}
-	/* Acknowledgements must be served while somebody has the table locked. */
-	else if (ConditionalLockRelationOid(table, RowExclusiveLock))
+	/* Acknowledgements must be served while somebody has the table locked. Once we have, it may be gone: see above. */
+	else if (ConditionalLockRelationOid(table, RowExclusiveLock) && get_rel_name(table))
 	{
 		Datum values[] = {CStringGetTextDatum(registry->application), CStringGetTextDatum(registry->slot),
 						  Int64GetDatum(static_cast<int64>(registry->version)), CStringGetTextDatum(content)};
 
-		execute("INSERT INTO %s (application, slot_name, version, content) VALUES ($1, $2, $3, $4) "
+		execute(table,
+				"INSERT INTO %s (application, slot_name, version, content) VALUES ($1, $2, $3, $4) "
 				"ON CONFLICT (application) DO UPDATE SET slot_name = excluded.slot_name, version = excluded.version, "
 				"content = excluded.content",
 				4, types, values, SPI_OK_INSERT);
@@ -353,8 +367,8 @@ mirror_serve(TimestampTz now)
 	if (app == nullptr || MyReplicationSlot == nullptr)
 		return;
 	note_confirmed();
-	/* In a transaction others' changes are being decoded. */
-	if (IsTransactionState())
+	/* In a transaction, or in a message that belongs to none, catalogs are those of what is being decoded. */
+	if (IsTransactionState() || HistoricSnapshotActive())
 		return;
 	caller = MemoryContextSwitchTo(context);
 	serve_registry(now);
