@@ -6,20 +6,26 @@
 #include "listing.h"
 #include "passing_read.h"
 
-/* OIDs of a schema's tables whose names match, and for each that is a partition of another of them its root. */
+/*
+ * OIDs of a schema's tables whose names match, and for each that is a partition of another of them its root. It runs
+ * with the caller's search_path, on which pg_catalog may be last.
+ */
 static List *
-find_matching(const char *schema, const char *pattern, List **roots)
+find_matching(Oid schema, const char *pattern, List **roots)
 {
 	static const char query[] =
 		"WITH found AS MATERIALIZED (SELECT c.oid, c.relname, c.relispartition FROM pg_catalog.pg_class c"
-		" WHERE c.relnamespace = (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = $1)"
-		"   AND c.relkind IN ('r', 'p', 'f') AND c.relname LIKE $2)"
+		" WHERE c.relnamespace OPERATOR(pg_catalog.=) $1"
+		"   AND c.relkind OPERATOR(pg_catalog.=) ANY ('{r,p,f}'::pg_catalog.\"char\"[])"
+		"   AND c.relname OPERATOR(pg_catalog.~~) $2)"
 		"SELECT f.oid, CASE WHEN f.relispartition THEN"
-		" (SELECT r.oid FROM pg_catalog.pg_partition_ancestors(f.oid) WITH ORDINALITY a JOIN found r ON r.oid = a.relid"
-		"   WHERE r.oid <> f.oid ORDER BY a.ordinality DESC LIMIT 1) END"
-		" FROM found f ORDER BY f.relname";
-	Oid types[] = {TEXTOID, TEXTOID};
-	Datum values[] = {CStringGetTextDatum(schema), CStringGetTextDatum(pattern)};
+		" (SELECT r.oid FROM pg_catalog.pg_partition_ancestors(f.oid) WITH ORDINALITY a"
+		"   JOIN found r ON r.oid OPERATOR(pg_catalog.=) a.relid"
+		"   WHERE r.oid OPERATOR(pg_catalog.<>) f.oid"
+		"   ORDER BY a.ordinality USING OPERATOR(pg_catalog.>) LIMIT 1) END"
+		" FROM found f ORDER BY f.relname USING OPERATOR(pg_catalog.<)";
+	Oid types[] = {OIDOID, TEXTOID};
+	Datum values[] = {ObjectIdGetDatum(schema), CStringGetTextDatum(pattern)};
 	MemoryContext caller = CurrentMemoryContext;
 	List *found = NIL;
 	PassingRead read = passing_read_begin();
@@ -108,11 +114,12 @@ matching_tables(const Registry *registry, const char *schema, const char *patter
 {
 	List *tables;
 	List *roots;
+	Oid namespace_oid = get_namespace_oid(schema, true);
 
-	if (!OidIsValid(get_namespace_oid(schema, true)))
+	if (!OidIsValid(namespace_oid))
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_SCHEMA), errmsg("schema \"%s\" does not exist", schema),
 						errhint("SELECT * FROM siphon_add_tables('public', 'order_%%');")));
-	tables = find_matching(schema, pattern, &roots);
+	tables = find_matching(namespace_oid, pattern, &roots);
 	check_columns_found(tables, exclude_columns, schema, pattern);
 	return consider_all(registry, tables, roots, partitions, exclude_columns);
 }
