@@ -253,22 +253,6 @@ decoder_rows_changed(Oid relid, const char *what, bool resync)
 	}
 }
 
-/* Is it about the data, and not about this process or the server? */
-static bool
-about_data(const ErrorData *error)
-{
-	switch (ERRCODE_TO_CATEGORY(error->sqlerrcode))
-	{
-		case ERRCODE_TRANSACTION_ROLLBACK: /* such as a conflict with recovery */
-		case ERRCODE_INSUFFICIENT_RESOURCES:
-		case ERRCODE_OPERATOR_INTERVENTION:
-		case ERRCODE_SYSTEM_ERROR:
-			return false;
-		default:
-			return true;
-	}
-}
-
 /*
  * A value that its type can't print, as an extension's type may, would end each decoder that comes to it. So its table
  * is published no further, and the others go on. The process ends all the same: nothing else cleans up behind an error.
@@ -281,15 +265,7 @@ stop_table(Oid relid, const ErrorData *error)
 
 	/* Unless its rows are to come anew already. */
 	if (table && phase_publishes(table->phase))
-	{
-		table->phase = Phase::Stopped;
-		copy_text(table->reason, psprintf("a row can't be published: %s", error->message), sizeof(table->reason));
-		ereport(LOG, (errmsg("siphon: table \"%s.%s\" is not published any more: %s", table->schema, table->name,
-							 table->reason),
-					  errdetail("The other tables of application \"%s\" are.", app->name),
-					  errhint("When the cause is mended: SELECT siphon_resync_table(%s, '%s');",
-							  quote_literal_cstr(quote_qualified_identifier(table->schema, table->name)), app->name)));
-	}
+		listing_stop(registry, table, psprintf("a row can't be published: %s", error->message));
 	if (registry)
 		registry_end_change(registry);
 }
@@ -440,7 +416,7 @@ siphon_decoder_main(Datum arg)
 		MemoryContextSwitchTo(TopMemoryContext);
 		error = CopyErrorData();
 		shared_set_state(app, AppState::Restarting, error->message, error->hint);
-		if (OidIsValid(encoder_converts) && about_data(error))
+		if (OidIsValid(encoder_converts) && error_about_data(error))
 			stop_table(encoder_converts, error);
 		PG_RE_THROW();
 	}

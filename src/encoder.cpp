@@ -15,6 +15,21 @@ using siphon::WireBuffer;
 
 Oid encoder_converts = InvalidOid;
 
+bool
+error_about_data(const ErrorData *error)
+{
+	switch (ERRCODE_TO_CATEGORY(error->sqlerrcode))
+	{
+		case ERRCODE_TRANSACTION_ROLLBACK: /* such as a conflict with recovery */
+		case ERRCODE_INSUFFICIENT_RESOURCES:
+		case ERRCODE_OPERATOR_INTERVENTION:
+		case ERRCODE_SYSTEM_ERROR:
+			return false;
+		default:
+			return true;
+	}
+}
+
 static WireBuffer hash_input;
 static Datum datums[MaxTupleAttributeNumber];
 static bool nulls[MaxTupleAttributeNumber];

@@ -177,6 +177,19 @@ listing_remove(Registry *registry, RegistryTable *table)
 }
 
 void
+listing_stop(const Registry *registry, RegistryTable *table, const char *reason)
+{
+	table->phase = Phase::Stopped;
+	copy_text(table->reason, reason, sizeof(table->reason));
+	ereport(LOG, (errmsg("siphon: table \"%s.%s\" is not published any more: %s", table->schema, table->name,
+						 table->reason),
+				  errdetail("The other tables of application \"%s\" are.", registry->application),
+				  errhint("When the cause is mended: SELECT siphon_resync_table(%s, '%s');",
+						  quote_literal_cstr(quote_qualified_identifier(table->schema, table->name)),
+						  registry->application)));
+}
+
+void
 listing_begin_anew(Registry *registry, RegistryTable *table)
 {
 	table->phase = table->rows ? Phase::Waiting : Phase::Streaming;

@@ -32,6 +32,9 @@ extern void listing_remove(Registry *registry, RegistryTable *table);
 /* Has the table's rows come anew, with its next generation; without rows that begins here, with changes. */
 extern void listing_begin_anew(Registry *registry, RegistryTable *table);
 
+/* The table is published no further until its rows come anew, which somebody asks for when the reason is mended. */
+extern void listing_stop(const Registry *registry, RegistryTable *table, const char *reason);
+
 enum class Effect {
 	None,
 	Names, /* what is published stays the same: excluded columns are called otherwise */

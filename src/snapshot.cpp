@@ -15,6 +15,9 @@ extern "C" {
 /* A scan waits for nobody but the publisher: a longer queue would only take memory from the processors' caches. */
 static constexpr uint64 kLargestRing = 16 * 1024 * 1024;
 
+/* What is wrong with a definition or a page may be mended meanwhile, a value will not be another one. */
+static constexpr int kAttempts = 5;
+
 SnapshotJob *snapshot_job;
 static int worker_number; /* 0: the leader */
 
@@ -166,6 +169,17 @@ work(void)
 
 /* ---- start and end ---- */
 
+/* Our own errors, which have no code, are about what goes on elsewhere. */
+static int
+attempts_for(const ErrorData *error)
+{
+	if (!error_about_data(error))
+		return 0;
+	if (OidIsValid(encoder_converts))
+		return 1;
+	return error->sqlerrcode == ERRCODE_INTERNAL_ERROR ? 0 : kAttempts;
+}
+
 static bool finished = false;
 
 static void
@@ -264,9 +278,12 @@ siphon_snapshot_main(Datum arg)
 		LWLockReleaseAll();
 		LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
 		if (snapshot_job->phase != SnapshotPhase::Failed)
+		{
+			snapshot_job->attempts = attempts_for(error);
 			copy_text(snapshot_job->error,
 					  error->hint ? psprintf("%s (%s)", error->message, error->hint) : error->message,
 					  sizeof(snapshot_job->error));
+		}
 		LWLockRelease(siphon_shared->lock);
 		PG_RE_THROW();
 	}

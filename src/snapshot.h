@@ -19,7 +19,8 @@
  * a standby, what is decoded has been replayed, and what is replayed is visible.
  *
  * A failure ends leader and workers; the leader ends last. The launcher notes the reason in the registry and starts
- * over later, with the next generation.
+ * over later, with the next generation. Where that would fail in the same way, as at a value that its type can't print,
+ * the table stops: each attempt publishes its rows up to there.
  */
 #ifndef SIPHON_SNAPSHOT_H
 #define SIPHON_SNAPSHOT_H
@@ -47,6 +48,7 @@ struct SnapshotJob
 	bool table_gone; /* the table was dropped */
 	bool paused;
 	char error[256];
+	int attempts; /* after so many in a row that failed, an error as this one will come again; 0: it may not */
 	dsm_handle segment; /* holds the MVCC snapshot, for the workers */
 	XLogRecPtr lsn;
 	TimestampTz started;

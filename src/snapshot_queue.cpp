@@ -6,6 +6,7 @@
 
 #include "snapshot.h"
 
+#include "listing.h"
 #include "ring_file.h"
 #include "session.h"
 
@@ -141,10 +142,12 @@ note_failure(const SnapshotJob *snapshot)
 	if (table && (table->phase == Phase::Waiting || table->phase == Phase::Scanning))
 	{
 		long delay = kRetryFirstMs << Min(table->failures, 16);
+		bool lasts;
 
 		delay = Min(delay, siphon_max_restart_delay_s * 1000L);
 		table->phase = Phase::Waiting;
 		table->failures++;
+		lasts = !snapshot->table_gone && snapshot->attempts > 0 && table->failures >= snapshot->attempts;
 		table->retry_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), delay);
 		copy_text(table->reason, snapshot->error[0] ? snapshot->error : "it was cut off, as by a restart of the server",
 				  sizeof(table->reason));
@@ -156,9 +159,11 @@ note_failure(const SnapshotJob *snapshot)
 		}
 		ereport(LOG, (errmsg("siphon: snapshot %u of table \"%s.%s\" failed: %s", snapshot->generation, table->schema,
 							 table->name, table->reason),
-					  snapshot->table_gone
-						  ? errhint("SELECT siphon_remove_table(%u, '%s');", table->relid, registry->application)
-						  : errdetail("It starts over in %ld ms.", delay)));
+					  snapshot->table_gone ? errhint("SELECT siphon_remove_table(%u, '%s');", table->relid, registry->application)
+					  : lasts              ? 0
+										   : errdetail("It starts over in %ld ms.", delay)));
+		if (lasts)
+			listing_stop(registry, table, psprintf("its rows can't be published: %s", table->reason));
 	}
 	if (registry)
 		registry_end_change(registry);
@@ -281,6 +286,7 @@ take_place(App *app, const RegistryTable *table)
 		free->phase = SnapshotPhase::Preparing;
 		free->leader_pid = 0;
 		free->workers = 1;
+		free->attempts = 0;
 		free->cancel = free->paused = free->table_gone = false;
 		free->error[0] = '\0';
 		free->started = GetCurrentTimestamp();

@@ -336,6 +336,52 @@ wait_confirmed($node);
 is_deeply([ map { $_->{columns} } grep { $_->{operation} =~ /^(SNAPSHOT|UPDATE)$/ } @{ replay($nats, table => 'public.feelings') } ],
 	[ { id => 1, v => 1 }, { id => 2, v => 1 }, { id => 2, v => 2 } ], 'and with that it is whole');
 
+# A snapshot that comes to such a value would come to it each time.
+$node->safe_psql(
+	'postgres', q{
+	INSERT INTO pg_enum (oid, enumtypid, enumsortorder, enumlabel) SELECT 987654, 'mood'::regtype, 3, 'wrong';
+	CREATE TABLE scanned (id int PRIMARY KEY, mood mood);
+	INSERT INTO scanned SELECT g, 'fine' FROM generate_series(1, 1000) g;
+	INSERT INTO scanned VALUES (1001, 'wrong');
+	DELETE FROM pg_enum WHERE enumlabel = 'wrong';
+	SELECT siphon_add_table('scanned')});
+wait_for_table($node, 'scanned', 'failed');
+like(table_row('scanned'), qr/^failed\|\d+\|its rows can't be published: invalid internal value for enum: 987654$/, 'a snapshot stops the table, with a reason');
+$before{scanned} = generation('scanned');
+$node->safe_psql('postgres', 'UPDATE others SET v = 4');
+wait_confirmed($node);
+is_replayed($nats, $node, ['others'], 'and the others go on');
+is(generation('scanned'), $before{scanned}, 'it was one attempt');
+$node->safe_psql('postgres', "DELETE FROM scanned WHERE id = 1001; SELECT siphon_resync_table('scanned')");
+wait_for_table($node, 'scanned');
+is_replayed($nats, $node, ['scanned'], 'and what the hint says mends it');
+
+# What is in the way for other reasons, and lasts, is tried a few times.
+$node->safe_psql(
+	'postgres', q{
+	CREATE TABLE remote (id int) PARTITION BY RANGE (id);
+	ALTER TABLE remote REPLICA IDENTITY FULL;
+	CREATE TABLE remote_0 PARTITION OF remote FOR VALUES FROM (0) TO (100);
+	ALTER TABLE remote_0 REPLICA IDENTITY FULL;
+	SELECT siphon_add_table('remote', snapshot => false)});
+wait_for_table($node, 'remote');
+# It waits for its turn behind one that stands still.
+$node->append_conf('postgresql.conf', 'siphon.snapshot_rate = 1kB');
+$node->reload;
+$node->safe_psql('postgres', "SELECT siphon_resync_table('scanned')");
+wait_for_table($node, 'scanned', 'snapshot');
+$offset = -s $node->logfile;
+$node->safe_psql(
+	'postgres', q{
+	SELECT siphon_resync_table('remote');
+	CREATE FOREIGN TABLE remote_1 PARTITION OF remote FOR VALUES FROM (100) TO (200) SERVER none});
+$node->append_conf('postgresql.conf', 'siphon.snapshot_rate = 0');
+$node->reload;
+wait_for_table($node, 'remote', 'failed');
+is(scalar(() = slurp_file($node->logfile, $offset) =~ /siphon: snapshot \d+ of table "public.remote" failed/g), 5, 'a reason that may be mended has five attempts');
+$node->safe_psql('postgres', "DROP FOREIGN TABLE remote_1; SELECT siphon_resync_table('remote')");
+wait_for_table($node, 'remote');
+
 # Dropped, it says so to its consumers as any table does.
 $node->safe_psql(
 	'postgres', q{
