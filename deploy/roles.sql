@@ -11,7 +11,8 @@
 -- is not inherited, and therefore SET ROLE.
 CREATE ROLE siphon_admin NOLOGIN BYPASSRLS;
 GRANT pg_read_all_data, pg_monitor TO siphon_admin;
-GRANT EXECUTE ON FUNCTION siphon_create_application, siphon_drop_application, siphon_resync_application, siphon_add_table,
+GRANT EXECUTE ON FUNCTION siphon_create_application, siphon_drop_application, siphon_resync_application,
+    siphon_stop_application, siphon_start_application, siphon_add_table,
     siphon_add_tables, siphon_alter_table, siphon_remove_table, siphon_resync_table, siphon_pause, siphon_resume,
     siphon_follow_publication, siphon_unfollow_publication TO siphon_admin;
 

@@ -102,6 +102,8 @@ SELECT siphon_add_table('good', 'müller');
 SELECT siphon_create_application(repeat('x', 57));
 SELECT siphon_drop_application('no_such_application');
 SELECT siphon_resync_application('no_such_application');
+SELECT siphon_stop_application('no_such_application');
+SELECT siphon_start_application('no_such_application');
 SELECT siphon_remove_table('good', 'no_such_application');
 SELECT siphon_drop_application('Main');
 SELECT siphon_remove_table('good', 'with space');
@@ -117,6 +119,8 @@ SELECT siphon_remove_table('good', NULL);
 SELECT siphon_create_application(NULL);
 SELECT siphon_drop_application(NULL);
 SELECT siphon_resync_application(NULL);
+SELECT siphon_stop_application(NULL);
+SELECT siphon_start_application(NULL);
 
 -- a transaction that wrote
 BEGIN;

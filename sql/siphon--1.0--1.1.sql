@@ -22,7 +22,25 @@ AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION siphon_resync_application(text, boolean) IS
 'make a new replication slot, where the old one or the stream was lost or the application was given up, and bring the rows of all its tables out anew; with take_over => true it takes over the stream that another database has made under its name';
 
+CREATE FUNCTION siphon_stop_application(application text DEFAULT 'main')
+RETURNS void
+LANGUAGE C VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME';
+
+COMMENT ON FUNCTION siphon_stop_application(text) IS
+'end decoder and snapshots until siphon_start_application(), also over restarts of the server: none of its sessions is in the database, and its replication slot keeps WAL meanwhile';
+
+CREATE FUNCTION siphon_start_application(application text DEFAULT 'main')
+RETURNS void
+LANGUAGE C VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME';
+
+COMMENT ON FUNCTION siphon_start_application(text) IS
+'go on, where it was, with an application that siphon_stop_application() stopped';
+
 REVOKE ALL ON FUNCTION siphon_create_application(text, boolean, boolean) FROM PUBLIC;
+REVOKE ALL ON FUNCTION siphon_stop_application(text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION siphon_start_application(text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION siphon_resync_application(text, boolean) FROM PUBLIC;
 
 -- Functions with other arguments are other functions: whoever may call the old ones may call these.

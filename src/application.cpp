@@ -192,6 +192,49 @@ application_drop(const Registry *registry)
 	}
 }
 
+/* Notes for good whether the application is to run. */
+static void
+note_stopped(const char *application, bool stopped)
+{
+	Registry *registry = registry_begin_change(application);
+
+	if (registry == nullptr)
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("application \"%s\" does not exist", application)));
+	registry->stopped = stopped;
+	registry_end_change(registry);
+}
+
+const char *
+application_start_hint(const char *application)
+{
+	return psprintf("SELECT siphon_start_application(%s);", quote_literal_cstr(application));
+}
+
+void
+application_stop(const Registry *registry)
+{
+	const char *application = registry->application;
+	App *app;
+
+	note_stopped(application, true);
+	PG_ENSURE_ERROR_CLEANUP(unstop, CStringGetDatum(application));
+	{
+		stop_workers(registry);
+		snapshot_cancel(application, InvalidOid);
+	}
+	PG_END_ENSURE_ERROR_CLEANUP(unstop, CStringGetDatum(application));
+	LWLockAcquire(siphon_shared->lock, LW_SHARED);
+	app = shared_find(application);
+	LWLockRelease(siphon_shared->lock);
+	if (app == nullptr)
+		return;
+	/* A decoder that the launcher began to start before still comes, and sees one of the two. */
+	shared_set_state(app, AppState::Stopped, kStoppedReason, application_start_hint(application));
+	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
+	app->stop = false;
+	LWLockRelease(siphon_shared->lock);
+}
+
 /* There has been no launcher for longer than its restart takes: nobody will do what we wait for. */
 static bool
 launcher_missing(TimestampTz since)
@@ -250,6 +293,14 @@ await_streaming(const char *application)
 															: ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 						errmsg("application \"%s\" could not be started: %s", application, reason),
 						hint[0] ? errhint("%s", hint) : errhint("See the server's log, then try again.")));
+}
+
+void
+application_start(const Registry *registry)
+{
+	if (registry->stopped)
+		note_stopped(registry->application, false);
+	await_streaming(registry->application);
 }
 
 void
@@ -359,6 +410,7 @@ application_resync(const Registry *old, bool take_over)
 							errhint("Add its tables again with siphon_add_table().")));
 		}
 		registry_new_history(registry, take_over);
+		registry->stopped = false;
 		gaps = restart_tables(registry);
 		registry_end_change(registry);
 	}

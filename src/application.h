@@ -26,6 +26,17 @@ extern void application_create(const char *application, bool failover, bool take
  */
 extern void application_resync(const Registry *registry, bool take_over);
 
+/*
+ * Ends decoder, follower and snapshots, which do not come back before application_start(), also after a restart of the
+ * server: nobody is in the database, and the slot keeps its place. application_start() waits for the decoder; ERROR if it
+ * does not come up.
+ */
+extern void application_stop(const Registry *registry);
+extern void application_start(const Registry *registry);
+/* What siphon_applications says of one that is stopped. */
+constexpr char kStoppedReason[] = "siphon_stop_application() stopped it";
+extern const char *application_start_hint(const char *application);
+
 /* Stops the decoder, drops the slot, removes registry file and rings. */
 extern void application_drop(const Registry *registry);
 

@@ -295,7 +295,8 @@ attach(int index)
 {
 	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
 	app = &siphon_shared->apps[index];
-	if (!app->in_use || app->stop || app->giving_up || app->state == AppState::GivenUp || app->decoder_pid != 0)
+	if (!app->in_use || app->stop || app->giving_up || app->state == AppState::GivenUp ||
+		app->state == AppState::Stopped || app->decoder_pid != 0)
 	{
 		LWLockRelease(siphon_shared->lock);
 		proc_exit(0);

@@ -15,6 +15,8 @@ extern "C" {
 PG_FUNCTION_INFO_V1(siphon_create_application);
 PG_FUNCTION_INFO_V1(siphon_drop_application);
 PG_FUNCTION_INFO_V1(siphon_resync_application);
+PG_FUNCTION_INFO_V1(siphon_stop_application);
+PG_FUNCTION_INFO_V1(siphon_start_application);
 PG_FUNCTION_INFO_V1(siphon_add_table);
 PG_FUNCTION_INFO_V1(siphon_add_tables);
 PG_FUNCTION_INFO_V1(siphon_alter_table);
@@ -64,9 +66,10 @@ checked(Registry *registry, const char *application, bool orphan_ok = false)
 		return registry;
 	if (registry->database != MyDatabaseId)
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-						errmsg("application \"%s\" belongs to database \"%s\"", application, registry->database_name),
+						errmsg("application \"%s\" belongs to database \"%s\"", application,
+							   registry_database_name(registry)),
 						errhint("Connect to that database (\\c %s), or choose another application identifier.",
-								quote_identifier(registry->database_name))));
+								quote_identifier(registry_database_name(registry)))));
 	return registry;
 }
 
@@ -116,6 +119,31 @@ siphon_resync_application(PG_FUNCTION_ARGS)
 	if (registry == nullptr)
 		registry = mirror_adopt(application);
 	application_resync(checked(registry, application), PG_GETARG_BOOL(1));
+	PG_RETURN_VOID();
+}
+
+extern "C" Datum
+siphon_stop_application(PG_FUNCTION_ARGS)
+{
+	char *application;
+
+	check_no_nulls(fcinfo, "siphon_stop_application", 1);
+	application = application_argument(fcinfo, 0);
+	application_stop(checked(registry_read(application), application));
+	PG_RETURN_VOID();
+}
+
+extern "C" Datum
+siphon_start_application(PG_FUNCTION_ARGS)
+{
+	char *application;
+	Registry *registry;
+
+	check_no_nulls(fcinfo, "siphon_start_application", 1);
+	application = application_argument(fcinfo, 0);
+	registry = checked(registry_read(application), application);
+	if (registry->stopped)
+		application_start(registry);
 	PG_RETURN_VOID();
 }
 

@@ -2,6 +2,7 @@
  * The launcher: one background worker that keeps a decoder running for each application in the registry, on a
  * primary and on a hot standby, and starts it again after failures, later each time.
  */
+#include "application.h"
 #include "follower.h"
 #include "mirror.h"
 #include "retention.h"
@@ -209,7 +210,7 @@ look_after(Charge *charge, const char *name)
 	LWLockAcquire(siphon_shared->lock, LW_SHARED);
 	running = app->decoder_pid != 0 && !app->stop;
 	/* A failed application waits for somebody to act; a damaged file is looked at again, as that may be mended. */
-	skip = app->stop || (app->state == AppState::Failed && !charge->complained);
+	skip = app->stop || app->state == AppState::Stopped || (app->state == AppState::Failed && !charge->complained);
 	LWLockRelease(siphon_shared->lock);
 	/* It was started by an earlier launcher, or before somebody changed his mind. */
 	if (running)
@@ -222,6 +223,11 @@ look_after(Charge *charge, const char *name)
 	registry = read_or_complain(charge, name);
 	if (registry == nullptr)
 		return kScanIntervalMs;
+	if (registry->stopped)
+	{
+		complain(charge, AppState::Stopped, kStoppedReason, application_start_hint(name));
+		return kScanIntervalMs;
+	}
 	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
 	app->database = registry->database;
 	LWLockRelease(siphon_shared->lock);

@@ -32,6 +32,14 @@ registry_name_valid(const char *name)
 	return true;
 }
 
+const char *
+registry_database_name(const Registry *registry)
+{
+	const char *name = get_database_name(registry->database);
+
+	return name ? name : registry->database_name;
+}
+
 static void
 registry_path(char *out, const char *application, const char *suffix)
 {

@@ -112,6 +112,7 @@ struct Registry
 	bool take_over;               /* it is to take the stream over from another owner; until it is acknowledged */
 	char given_up[kReasonLength]; /* why the stream was ended: what the slot has, if there is one, is not its
 									 continuation */
+	bool stopped;                 /* no decoder is to run, see siphon_stop_application() */
 	bool failover;                /* the slot is synchronized to standbys, and the application follows it */
 	List *epochs;  /* of uint64 *: of the rings that the history's decoders had, the newest last, kMaxEpochs at most */
 	List *tables;  /* of RegistryTable * */
@@ -127,6 +128,9 @@ extern bool registry_name_valid(const char *name);
 
 /* Reads an application's file into the current memory context. NULL if there is none. ERROR if it is damaged. */
 extern Registry *registry_read(const char *application);
+
+/* How its database is called now; how it was, if it was dropped. In a transaction. */
+extern const char *registry_database_name(const Registry *registry);
 
 /* Replaces the file. The caller holds siphon_shared->registry_lock exclusively. */
 extern void registry_write(Registry *registry);

@@ -36,8 +36,8 @@ write_history(StringInfo json, const Registry *registry)
 
 	appendStringInfoString(json, ",\n \"history\": ");
 	json_hex(json, registry->history);
-	appendStringInfo(json, ", \"acknowledged\": %d, \"failover\": %d, \"epochs\": [", registry->acknowledged ? 1 : 0,
-					 registry->failover ? 1 : 0);
+	appendStringInfo(json, ", \"acknowledged\": %d, \"failover\": %d, \"stopped\": %d, \"epochs\": [",
+					 registry->acknowledged ? 1 : 0, registry->failover ? 1 : 0, registry->stopped ? 1 : 0);
 	foreach (lc, registry->epochs)
 	{
 		if (lc != list_head(registry->epochs))
@@ -276,6 +276,7 @@ parse_history(const char *path, const Json *object, Registry *registry)
 	registry->history = hex_of(path, member(path, object, "history", JsonKind::String));
 	registry->acknowledged = number_member(path, object, "acknowledged") != 0;
 	registry->failover = number_member(path, object, "failover") != 0;
+	registry->stopped = number_member(path, object, "stopped") != 0;
 	if (json_member(object, "take_over"))
 		registry->take_over = number_member(path, object, "take_over") != 0;
 	for (const Json *item = items_of(path, object, "epochs", JsonKind::String); item; item = item->next)

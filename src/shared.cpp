@@ -68,6 +68,8 @@ app_state_name(AppState state)
 			return "standby";
 		case AppState::Failed:
 			return "failed";
+		case AppState::Stopped:
+			return "stopped";
 		case AppState::GivenUp:
 			return "given up";
 	}

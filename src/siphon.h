@@ -42,6 +42,7 @@ enum class AppState : int {
 	NoWorker,   /* no background worker slot is free */
 	Standby,    /* the primary publishes it, and this server may be the next: see mirror.h */
 	Failed,     /* can't go on before somebody acts: reason and hint say what */
+	Stopped,    /* by siphon_stop_application() */
 	GivenUp     /* its stream was ended, see retention.h, and is not continued */
 };
 

@@ -209,7 +209,7 @@ siphon_get_applications(PG_FUNCTION_ARGS)
 		if (registry == nullptr && error == nullptr)
 			continue; /* dropped meanwhile */
 		put_text(&row, name);
-		put_text(&row, registry ? registry->database_name : nullptr);
+		put_text(&row, registry ? registry_database_name(registry) : nullptr);
 		put_text(&row, registry ? registry->slot : nullptr);
 		if (registry && registry->given_up[0])
 		{
@@ -385,7 +385,7 @@ siphon_get_tables(PG_FUNCTION_ARGS)
 			Row row = {};
 
 			put_text(&row, name);
-			put_text(&row, registry->database_name);
+			put_text(&row, registry_database_name(registry));
 			put(&row, ObjectIdGetDatum(table->relid));
 			put_text(&row, table->schema);
 			put_text(&row, table->name);
@@ -404,7 +404,7 @@ siphon_get_tables(PG_FUNCTION_ARGS)
 			Live live;
 
 			put_text(&row, name);
-			put_text(&row, registry->database_name);
+			put_text(&row, registry_database_name(registry));
 			put(&row, ObjectIdGetDatum(table->relid));
 			put_text(&row, table->schema);
 			put_text(&row, table->name);

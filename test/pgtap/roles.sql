@@ -44,6 +44,8 @@ INSERT INTO admins_call VALUES
 	($$SELECT siphon_create_application('siphon_test')$$),
 	($$SELECT siphon_drop_application('main')$$),
 	($$SELECT siphon_resync_application('main')$$),
+	($$SELECT siphon_stop_application('main')$$),
+	($$SELECT siphon_start_application('main')$$),
 	($$SELECT siphon_follow_publication('siphon_test')$$),
 	($$SELECT siphon_unfollow_publication()$$);
 GRANT SELECT ON call, admins_call TO PUBLIC;

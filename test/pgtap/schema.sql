@@ -17,6 +17,8 @@ INSERT INTO expected_function VALUES
 	('siphon_create_application', '{text,boolean,boolean}', 'void'),
 	('siphon_drop_application', '{text}', 'void'),
 	('siphon_resync_application', '{text,boolean}', 'void'),
+	('siphon_start_application', '{text}', 'void'),
+	('siphon_stop_application', '{text}', 'void'),
 	('siphon_add_table', '{regclass,text,integer,name[],boolean,integer}', 'void'),
 	('siphon_add_tables', '{name,text,text,integer,name[],boolean,integer}', 'setof record'),
 	('siphon_alter_table', '{regclass,text,integer,name[],integer}', 'void'),
