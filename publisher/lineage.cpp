@@ -251,6 +251,15 @@ Lineage::check_continued(uint64_t history, uint64_t epoch, Place end) const
 }
 
 bool
+Lineage::left_behind(const Origin &origin) const
+{
+	uint32_t count = std::min(origin.epoch_count, kOriginEpochs);
+
+	return current(origin.history) &&
+		   std::find(origin.epochs, origin.epochs + count, record_->epoch) == origin.epochs + count;
+}
+
+bool
 Lineage::begins(const Origin &origin, Place end) const
 {
 	if (!current(origin.history))
@@ -259,14 +268,9 @@ Lineage::begins(const Origin &origin, Place end) const
 		return true;
 	check_history(origin.history, end);
 
-	uint32_t count = std::min(origin.epoch_count, kOriginEpochs);
-
-	for (uint32_t i = 0; i < count; i++)
-	{
-		if (origin.epochs[i] == record_->epoch)
-			return false;
-	}
-	refuse_twin();
+	if (left_behind(origin))
+		refuse_twin();
+	return false;
 }
 
 void

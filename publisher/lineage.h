@@ -51,6 +51,8 @@ public:
 	 * at this place, does not hold its history any more, or was published to from another ring since.
 	 */
 	void check_continued(uint64_t history, uint64_t epoch, Place end) const;
+	/* True: the stream's history went on from a ring that this one does not come after. */
+	bool left_behind(const Origin &origin) const;
 	/* True: a new history begins; false: the stream's goes on. Fatal: neither. */
 	bool begins(const Origin &origin, Place end) const;
 	/* `newest`: the greatest position in the stream. Fatal if the server does not have what was published. */

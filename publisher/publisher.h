@@ -84,6 +84,7 @@ private:
 	bool fence(std::string *why);
 	bool read_tails(std::string *why);
 	bool read_tail(Log *log, Place behind, Place end, std::string *why);
+	bool is_left_over(RingFeed *feed, std::string *why);
 	bool believes_ring();
 	void resume();
 	bool open() const;

@@ -25,6 +25,8 @@ namespace siphon {
 
 /* How often to try a stream that is not there. */
 static constexpr std::chrono::milliseconds kRetry{250};
+/* A worker gives a sign of life twice a second. */
+static constexpr std::chrono::microseconds kSilence = std::chrono::seconds(5);
 /* A log may seem to have lost something for a moment: a server that has just come to lead answers before it has read it. */
 static constexpr std::chrono::seconds kLostPatience{10};
 
@@ -178,6 +180,37 @@ Publisher::check_owner(std::string *why)
 	return true;
 }
 
+/* Its worker is known to be gone, so what the ring holds comes once more in the next one. */
+static bool
+is_abandoned(const RingReader &ring)
+{
+	auto now = std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::system_clock::now().time_since_epoch());
+	uint64_t heartbeat = ring.worker_heartbeat();
+
+	return ring.figure(RingFigure::Ended) != 0 ||
+		   (heartbeat != 0 && heartbeat + kSilence.count() < static_cast<uint64_t>(now.count()));
+}
+
+/*
+ * A server that was replaced in a failover, and may come back, leaves its last ring where it was. The stream has gone on
+ * without it, as the server's next one will say.
+ */
+bool
+Publisher::is_left_over(RingFeed *feed, std::string *why)
+{
+	const RingReader &ring = feed->ring().reader();
+	const Origin *origin;
+
+	if (chained_ || !is_abandoned(ring))
+		return false;
+	if (feed->accepted() ? !lineage_.left(ring.history(), feed->epoch())
+						 : (origin = feed->peek_origin()) == nullptr || !lineage_.left_behind(*origin))
+		return false;
+	*why = "the decoder to make another ring than " + feed->ring().path() + ", which is left from before: " +
+		   stream_.describe() + " went on without it";
+	return true;
+}
+
 /*
  * Of a ring from which something is acknowledged, its origin was dealt with. One from which we know of nothing may say so
  * because somebody wrote over it: the next ring begins with an origin, which tells a damaged ring from another server.
@@ -199,6 +232,8 @@ Publisher::check_source(std::string *why)
 	RingFeed *feed = decoder();
 
 	acknowledged_ = {};
+	if (is_left_over(feed, why))
+		return false;
 	if (!believes_ring())
 	{
 		retry_at_ = now_ + kRetry;

@@ -35,8 +35,8 @@ RingFeed::check_intact() const
 void
 RingFeed::refuse(const std::string &what)
 {
-	spdlog::error("{} is corrupt {}; nothing from there on was published, and its worker is asked for another ring",
-				  ring_->path(), what);
+	spdlog::error("{} {}; nothing from there on was published, and its worker is asked for another ring", ring_->path(),
+				  what);
 	refused_ = true;
 	have_frame_ = false;
 	marker_waits_ = false;
@@ -50,7 +50,8 @@ void
 RingFeed::disown()
 {
 	if (!refused_)
-		refuse("in front of position " + std::to_string(ring_->reader().acked()));
+		refuse("says that it was published from up to position " + std::to_string(ring_->reader().acked()) + ", and " +
+			   stream_.describe() + " went on from another ring");
 }
 
 /* Once the frame is acknowledged, the ring itself tells. */
@@ -187,7 +188,7 @@ RingFeed::prepare()
 	}
 	catch (const Corrupt &)
 	{
-		refuse("behind position " + std::to_string(ring_->reader().read_position()));
+		refuse("is corrupt behind position " + std::to_string(ring_->reader().read_position()));
 		return false;
 	}
 }
@@ -481,7 +482,7 @@ RingFeed::build(Message *message)
 	if (!ring_->reader().intact(frame_))
 	{
 		cursor = before;
-		refuse("in the frame at position " + std::to_string(frame_.header.position));
+		refuse("is corrupt in the frame at position " + std::to_string(frame_.header.position));
 		built.none = true;
 		return built;
 	}
