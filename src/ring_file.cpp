@@ -1,10 +1,6 @@
 /*
- * Ring files, bells and locks: see ring_file.h.
- *
- * /dev/shm belongs to everybody, so every step goes through a descriptor of the directory that was
- * checked (it is ours, nobody else may write to it), follows no symbolic link, and checks what it opened.
- * Members of the group may do as they like in there, and so whatever they make is taken for what it claims to be only as
- * far as that is harmless: locks, bells that are drained a little at a time, and a mapping that is not trusted anyway.
+ * Ring files, bells and locks: see ring_file.h. Each step goes through a descriptor of the directory that was checked, see
+ * ring_access.cpp.
  */
 #include "ring_file.h"
 
@@ -13,12 +9,9 @@
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
-#include <cstdlib>
 #include <cstring>
-#include <climits>
 #include <dirent.h>
 #include <fcntl.h>
-#include <grp.h>
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -43,13 +36,6 @@ static constexpr int kDrainLimit = 16;
 /* How often a lock file may vanish under us before we call it taken. */
 static constexpr int kLockAttempts = 10;
 
-static bool
-application_valid(const char *application)
-{
-	return application[0] != '\0' && strcmp(application, ".") != 0 && strcmp(application, "..") != 0 &&
-		   strchr(application, '/') == nullptr;
-}
-
 /* The name of one of a ring's files. False if it does not fit. */
 static bool
 file_name(char *out, const char *ring, const char *ending)
@@ -68,167 +54,29 @@ has_ending(const char *name, const char *ending)
 	return length > ending_length && strcmp(name + length - ending_length, ending) == 0;
 }
 
+/* The name of the ring that a file with this ending belongs to. False if it has another ending. */
+static bool
+ring_name(char *out, const char *file, const char *ending)
+{
+	size_t length = strlen(file);
+
+	if (!has_ending(file, ending) || length >= kNameMax)
+		return false;
+	length -= strlen(ending);
+	memcpy(out, file, length);
+	out[length] = '\0';
+	return true;
+}
+
 bool
 ring_path(char *out, const char *directory, const char *application, const char *file)
 {
-	if (!application_valid(application))
+	if (!ring_application_valid(application))
 		return false;
 
 	int length = snprintf(out, kRingPathMax, "%s/%s/%s", directory, application, file);
 
 	return length >= 0 && static_cast<size_t>(length) < kRingPathMax;
-}
-
-static constexpr gid_t kNoGroup = static_cast<gid_t>(-1);
-static gid_t shared_with = kNoGroup;
-
-/* While a process makes a directory, it is not of its group yet for the others: how often and long to look again. */
-static constexpr int kLevelAttempts = 20;
-static constexpr useconds_t kLevelPauseUs = 10000;
-
-int
-ring_group_find(const char *name, gid_t *found)
-{
-	char *end;
-	unsigned long number = strtoul(name, &end, 10);
-	gid_t groups[NGROUPS_MAX];
-
-	if (*name != '\0' && *end == '\0')
-		*found = static_cast<gid_t>(number);
-	else if (const struct group *entry = getgrnam(name))
-		*found = entry->gr_gid;
-	else
-		return ENOENT;
-	if (*found == getegid())
-		return 0;
-
-	int count = getgroups(NGROUPS_MAX, groups);
-
-	for (int i = 0; i < count; i++)
-		if (groups[i] == *found)
-			return 0;
-	return EPERM;
-}
-
-void
-ring_group_use(gid_t group)
-{
-	shared_with = group;
-}
-
-/* Files are made with exactly the mode that they have to have, as the other side may open them at once. */
-class ExactMode
-{
-public:
-	ExactMode() : before_(shared_with == kNoGroup ? 0 : umask(0)) {}
-	~ExactMode()
-	{
-		if (shared_with != kNoGroup)
-			umask(before_);
-	}
-	mode_t mode() const { return shared_with == kNoGroup ? 0600 : 0660; }
-
-private:
-	mode_t before_;
-};
-
-/* What we own becomes the group's. 0 or errno. */
-static int
-share(int fd, const struct stat &status, mode_t mode)
-{
-	if (shared_with == kNoGroup || status.st_uid != geteuid())
-		return 0;
-	if (status.st_gid != shared_with && fchown(fd, static_cast<uid_t>(-1), shared_with) != 0)
-		return errno;
-	/* systemd's RestrictSUIDSGID refuses the set-group-ID bit; then files are of the group a moment later. */
-	if ((status.st_mode & 07777) != mode && fchmod(fd, mode) != 0 && (errno != EPERM || fchmod(fd, mode & 0777) != 0))
-		return errno;
-	return 0;
-}
-
-/* It is ours, or the group's. */
-static bool
-belongs(const struct stat &status)
-{
-	return status.st_uid == geteuid() ||
-		   (shared_with != kNoGroup && status.st_gid == shared_with && (status.st_mode & S_IRWXO) == 0);
-}
-
-static int
-try_level(int parent, const char *name, bool create, int *fd)
-{
-	struct stat status;
-
-	if (create && mkdirat(parent, name, 0700) != 0 && errno != EEXIST)
-		return errno;
-
-	*fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	if (*fd < 0)
-		return errno;
-
-	int error = 0;
-
-	if (fstat(*fd, &status) != 0)
-		error = errno;
-	else
-		error = share(*fd, status, S_ISGID | 0770);
-	if (error == 0 && (!belongs(status) || (shared_with == kNoGroup && (status.st_mode & (S_IWGRP | S_IWOTH)) != 0)))
-		error = EPERM;
-	if (error != 0)
-		close(*fd);
-	return error;
-}
-
-/* Opens one level; fails unless it is a directory of ours that nobody else may write to, or the group's. */
-static int
-open_level(int parent, const char *name, bool create, int *fd)
-{
-	int error = try_level(parent, name, create, fd);
-
-	for (int attempt = 1; shared_with != kNoGroup && (error == EPERM || error == EACCES) && attempt < kLevelAttempts; attempt++)
-	{
-		usleep(kLevelPauseUs);
-		error = try_level(parent, name, create, fd);
-	}
-	return error;
-}
-
-/* Opens the application's directory. */
-static int
-open_directory(const char *directory, const char *application, bool create, int *fd)
-{
-	int parent;
-
-	if (!application_valid(application))
-		return EINVAL;
-
-	int error = open_level(AT_FDCWD, directory, create, &parent);
-
-	if (error != 0)
-		return error;
-	error = open_level(parent, application, create, fd);
-	close(parent);
-	return error;
-}
-
-/* Checks that an opened file is ours, or the group's, and of the type that it should be; closes it if not. */
-static int
-check_file(int fd, mode_t type, struct stat *status)
-{
-	int error = 0;
-
-	if (fstat(fd, status) != 0)
-		error = errno;
-	else if ((status->st_mode & S_IFMT) != type)
-		error = EINVAL;
-	/* A member may have put a link here, to a file of ours that is not the group's business. */
-	else if (!belongs(*status) || (shared_with != kNoGroup && status->st_nlink > 1))
-		error = EPERM;
-	else
-		error = share(fd, *status, 0660);
-	if (error != 0)
-		close(fd);
-	return error;
 }
 
 /*
@@ -274,7 +122,7 @@ ring_file_create(const char *directory, const char *application, const char *rin
 	if (!file_name(name, ring, kNewEnding))
 		return EINVAL;
 
-	int error = open_directory(directory, application, true, &parent);
+	int error = ring_directory_open(directory, application, true, &parent);
 
 	if (error != 0)
 		return error;
@@ -295,7 +143,7 @@ ring_file_create(const char *directory, const char *application, const char *rin
 		error = errno;
 	else
 	{
-		error = fstat(fd, &status) != 0 ? errno : share(fd, status, 0660);
+		error = fstat(fd, &status) != 0 ? errno : ring_access_share(fd, status, 0660);
 		if (error == 0)
 			error = allocate(fd, size);
 		if (error == 0)
@@ -320,7 +168,7 @@ ring_file_publish(const char *directory, const char *application, const char *ri
 	if (!file_name(made, ring, kNewEnding) || !file_name(name, ring, kRingEnding))
 		return EINVAL;
 
-	int error = open_directory(directory, application, false, &parent);
+	int error = ring_directory_open(directory, application, false, &parent);
 
 	if (error != 0)
 		return error;
@@ -330,22 +178,43 @@ ring_file_publish(const char *directory, const char *application, const char *ri
 	return error;
 }
 
+/*
+ * Takes a ring's files away, and a publisher's likewise. EWOULDBLOCK: somebody holds its lock, so they are his. What can't
+ * be opened is no lock that anybody could hold.
+ */
+static int
+remove_files(int directory, const char *ring)
+{
+	char name[kNameMax];
+	int error = 0;
+
+	if (!file_name(name, ring, kLockEnding))
+		return EINVAL;
+
+	int lock = openat(directory, name, O_RDWR | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC);
+
+	if (lock >= 0 && flock(lock, LOCK_EX | LOCK_NB) != 0)
+		error = errno;
+	for (const char *ending : kEndings)
+	{
+		/* A name that does not fit, no file can have. */
+		if (error == 0 && file_name(name, ring, ending) && unlinkat(directory, name, 0) != 0 && errno != ENOENT)
+			error = errno;
+	}
+	if (lock >= 0)
+		close(lock);
+	return error;
+}
+
 int
 ring_file_remove(const char *directory, const char *application, const char *ring)
 {
-	char name[kNameMax];
 	int parent;
-	int error = open_directory(directory, application, false, &parent);
+	int error = ring_directory_open(directory, application, false, &parent);
 
 	if (error != 0)
 		return error == ENOENT ? 0 : error;
-	for (const char *ending : kEndings)
-	{
-		if (!file_name(name, ring, ending))
-			error = EINVAL;
-		else if (unlinkat(parent, name, 0) != 0 && errno != ENOENT)
-			error = errno;
-	}
+	error = remove_files(parent, ring);
 	close(parent);
 	return error;
 }
@@ -381,7 +250,7 @@ ring_file_list(const char *directory, const char *application, void (*found)(voi
 			   void *closure)
 {
 	int parent;
-	int error = open_directory(directory, application, false, &parent);
+	int error = ring_directory_open(directory, application, false, &parent);
 
 	if (error != 0)
 		return error;
@@ -393,13 +262,9 @@ ring_file_list(const char *directory, const char *application, void (*found)(voi
 		[](void *rings_found, int, const char *file) {
 			const Found *to = static_cast<Found *>(rings_found);
 			char name[kNameMax];
-			size_t length = strlen(file);
 
-			if (!has_ending(file, kRingEnding) || length >= kNameMax)
-				return 0;
-			memcpy(name, file, length + 1);
-			name[length - strlen(kRingEnding)] = '\0';
-			to->ring(to->closure, name);
+			if (ring_name(name, file, kRingEnding))
+				to->ring(to->closure, name);
 			return 0;
 		},
 		&rings);
@@ -416,7 +281,7 @@ ring_file_open(const char *directory, const char *application, const char *ring,
 	if (!file_name(name, ring, kRingEnding))
 		return EINVAL;
 
-	int error = open_directory(directory, application, false, &parent);
+	int error = ring_directory_open(directory, application, false, &parent);
 
 	if (error != 0)
 		return error;
@@ -428,7 +293,7 @@ ring_file_open(const char *directory, const char *application, const char *ring,
 	close(parent);
 	if (fd < 0)
 		return error;
-	error = check_file(fd, S_IFREG, &status);
+	error = ring_access_check(fd, S_IFREG, &status);
 	if (error != 0)
 		return error;
 
@@ -442,12 +307,14 @@ ring_file_open(const char *directory, const char *application, const char *ring,
 }
 
 bool
-ring_file_replaced(const RingMapping *mapping)
+ring_file_replaced(const char *path, int fd)
 {
-	struct stat status;
+	struct stat ours;
+	struct stat named;
 
-	/* Renaming another file over the name takes away the only link that ours has; so does removing it. */
-	return fstat(mapping->fd, &status) != 0 || status.st_nlink == 0;
+	if (lstat(path, &named) != 0)
+		return errno == ENOENT || errno == ENOTDIR;
+	return fstat(fd, &ours) != 0 || ours.st_ino != named.st_ino || ours.st_dev != named.st_dev;
 }
 
 bool
@@ -475,7 +342,7 @@ ring_lock(const char *directory, const char *application, const char *file, int 
 
 	*fd = -1;
 
-	int error = open_directory(directory, application, true, &parent);
+	int error = ring_directory_open(directory, application, true, &parent);
 
 	if (error != 0)
 		return error;
@@ -493,7 +360,7 @@ ring_lock(const char *directory, const char *application, const char *file, int 
 			error = errno;
 			break;
 		}
-		error = check_file(lock, S_IFREG, &locked);
+		error = ring_access_check(lock, S_IFREG, &locked);
 		if (error != 0)
 			break;
 		if (flock(lock, LOCK_EX | LOCK_NB) != 0)
@@ -525,7 +392,7 @@ bell_open(const char *directory, const char *application, const char *file, int 
 
 	*fd = -1;
 
-	int error = open_directory(directory, application, true, &parent);
+	int error = ring_directory_open(directory, application, true, &parent);
 
 	if (error != 0)
 		return error;
@@ -547,7 +414,7 @@ bell_open(const char *directory, const char *application, const char *file, int 
 	}
 	close(parent);
 	if (error == 0)
-		error = check_file(bell, S_IFIFO, &status);
+		error = ring_access_check(bell, S_IFIFO, &status);
 	if (error == 0)
 		*fd = bell;
 	return error;
@@ -578,27 +445,37 @@ ring_directory_remove(const char *directory, const char *application)
 	int parent;
 	int child;
 
-	if (!application_valid(application))
+	if (!ring_application_valid(application))
 		return EINVAL;
 
-	int error = open_level(AT_FDCWD, directory, false, &parent);
+	int error = ring_level_open(AT_FDCWD, directory, false, &parent);
 
 	if (error != 0)
 		return error == ENOENT ? 0 : error;
 
-	error = open_level(parent, application, false, &child);
+	error = ring_level_open(parent, application, false, &child);
 	if (error == 0)
 	{
+		bool held = false;
+
 		error = each_file(
 			child,
-			[](void *, int at, const char *file) {
+			[](void *some_held, int at, const char *file) {
+				char name[kNameMax];
+
 				for (const char *ending : kEndings)
-					if (has_ending(file, ending) && unlinkat(at, file, 0) != 0 && errno != ENOENT)
-						return errno;
+				{
+					int failed = ring_name(name, file, ending) ? remove_files(at, name) : 0;
+
+					if (failed == EWOULDBLOCK)
+						*static_cast<bool *>(some_held) = true;
+					else if (failed != 0)
+						return failed;
+				}
 				return 0;
 			},
-			nullptr);
-		if (error == 0 && unlinkat(parent, application, AT_REMOVEDIR) != 0 && errno != ENOENT)
+			&held);
+		if (error == 0 && !held && unlinkat(parent, application, AT_REMOVEDIR) != 0 && errno != ENOENT)
 			error = errno;
 	}
 	else if (error == ENOENT)

@@ -13,6 +13,9 @@
  * All of it is for the server's user alone (directories 0700, files 0600), or, with a group, for its members too (2770,
  * 0660), so that the publisher can be another user. Never for everybody.
  *
+ * A ring belongs to who holds its lock, and nobody else replaces or removes it. The lock file says whose it is, for people:
+ * the server's data directory.
+ *
  * Bells are FIFOs because a backend waits on its latch and a file descriptor at once and can't wait on
  * a futex; they work across containers that share the directory. Locks are flock()s: a death releases them.
  * Like ring.h this includes nothing of PostgreSQL, throws nothing; errors are errno values.
@@ -22,15 +25,10 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <sys/types.h>
+
+#include "ring_access.h"
 
 namespace siphon {
-
-/* The group of this name or number. 0 or errno: ENOENT if there is none, EPERM if this process does not belong to it.
- */
-int ring_group_find(const char *name, gid_t *group);
-/* From now on in this process and its children: what is made is of this group, and what belongs to it is accepted. */
-void ring_group_use(gid_t group);
 
 constexpr size_t kRingPathMax = 1024;
 
@@ -58,7 +56,10 @@ int ring_file_create(const char *directory, const char *application, const char 
 					 RingMapping *mapping);
 /* Worker: renames the temporary file over <ring>.ring. 0 or errno. */
 int ring_file_publish(const char *directory, const char *application, const char *ring);
-/* Worker: takes <ring>.ring and its bell and lock away again; missing ones are fine. 0 or errno. */
+/*
+ * Worker: takes <ring>.ring and its bell and lock away again; missing ones are fine. 0 or errno; EWOULDBLOCK, and nothing
+ * is touched, if somebody holds the lock, be it the caller.
+ */
 int ring_file_remove(const char *directory, const char *application, const char *ring);
 
 /* Publisher: maps the existing <ring>.ring. 0 or errno (ENOENT: not there yet; EINVAL: too short for a ring). */
@@ -66,8 +67,11 @@ int ring_file_open(const char *directory, const char *application, const char *r
 /* Publisher: calls found() with the name of each ring of the application. 0 or errno. */
 int ring_file_list(const char *directory, const char *application, void (*found)(void *closure, const char *ring),
 				   void *closure);
-/* Publisher: true when the mapped file is no longer the one under the name: replaced, or removed. */
-bool ring_file_replaced(const RingMapping *mapping);
+/*
+ * Either: true when the open file is no longer the one under its path: it was replaced or removed, or the directory was,
+ * or moved. Whoever goes by the path then meets another, or none.
+ */
+bool ring_file_replaced(const char *path, int fd);
 /* Worker: true when the mapped file was made shorter, before anything meets what is not there any more. */
 bool ring_file_cut(const RingMapping *mapping);
 void ring_file_close(RingMapping *mapping);
@@ -84,7 +88,10 @@ void bell_ring(int fd);
 /* Empties what was rung so far. Bounded work, whatever the other side does. */
 void bell_drain(int fd);
 
-/* Removes an application's files and its directory; missing ones are fine. 0 or errno. */
+/*
+ * Removes an application's files and its directory; missing ones are fine. 0 or errno. What belongs to a lock that
+ * somebody holds stays: another server may use the same directory, and a publisher waits there for the next ring.
+ */
 int ring_directory_remove(const char *directory, const char *application);
 
 } // namespace siphon

@@ -6,6 +6,7 @@
 #include "ring_fault.h"
 #include "ring_file.h"
 
+#include <fcntl.h>
 #include <unistd.h>
 
 using siphon::RingWriter;
@@ -18,21 +19,70 @@ static RingServe serve;
 static int lock = -1;
 static int own_bell = -1;
 static int publisher_bell = -1;
-static WaitEventSet *wait_set; /* not NULL: the ring is open */
-static uint64 waited;          /* nanoseconds, for space */
+static WaitEventSet *wait_set;    /* not NULL: the ring is open */
+static uint64 waited;             /* nanoseconds, for space */
+static TimestampTz files_checked; /* when we looked last whether they are there */
 
 static constexpr long kWaitMs = 500;
+static constexpr int64 kCheckInterval = USECS_PER_SEC / 2;
+/* As much of another server's data directory as is shown. */
+static constexpr int kHolderLength = 256;
+
+/* Says in our lock whose it is, for the one who finds it taken. If that fails he is told less. */
+static void
+sign_lock(void)
+{
+	if (ftruncate(lock, 0) != 0 || pwrite(lock, DataDir, strlen(DataDir), 0) < 0)
+		ereport(DEBUG1, (errcode_for_file_access(), errmsg_internal("could not write into a ring's lock: %m")));
+}
+
+/* The data directory of the server that holds our ring's lock; "" if it does not say. */
+static void
+read_holder(char *holder)
+{
+	char file[NAMEDATALEN + 8];
+	char path[siphon::kRingPathMax];
+	ssize_t length = 0;
+	int fd;
+
+	snprintf(file, sizeof(file), "%s.lock", ring_name);
+	fd = siphon::ring_path(path, siphon_ring_directory, application, file)
+			 ? open(path, O_RDONLY | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC)
+			 : -1;
+	if (fd >= 0)
+	{
+		length = read(fd, holder, kHolderLength - 1);
+		close(fd);
+	}
+	holder[length > 0 ? length : 0] = '\0';
+	/* Anything may be in there. */
+	for (char *c = holder; *c; c++)
+		if (*c < ' ' || *c > '~')
+			*c = '?';
+}
+
+[[noreturn]] static void
+in_use(void)
+{
+	char holder[kHolderLength];
+
+	read_holder(holder);
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_IN_USE),
+			 holder[0]
+				 ? errmsg("the rings of application \"%s\" in \"%s\" are in use by the server with data directory \"%s\"",
+						  application, siphon_ring_directory, holder)
+				 : errmsg("the rings of application \"%s\" in \"%s\" are in use by another server", application,
+						  siphon_ring_directory),
+			 errhint("Give each server a directory of its own: ALTER SYSTEM SET siphon.ring_directory, then restart.")));
+}
 
 static void
 ring_error(int error, const char *what)
 {
 	errno = error;
 	if (error == EWOULDBLOCK)
-		ereport(ERROR, (errcode(ERRCODE_OBJECT_IN_USE),
-						errmsg("the rings of application \"%s\" in \"%s\" are in use by another server", application,
-							   siphon_ring_directory),
-						errhint("Give each server a directory of its own: ALTER SYSTEM SET siphon.ring_directory, then "
-								"restart.")));
+		in_use();
 	if (error == EPERM)
 		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 						errmsg("ring directory \"%s\" belongs to somebody else, or others may write to it",
@@ -97,6 +147,7 @@ ring_output_open(const char *for_application, const char *name, uint64 capacity,
 	error = siphon::ring_lock(siphon_ring_directory, application, file, &lock);
 	if (error)
 		ring_error(error, "take a ring's lock");
+	sign_lock();
 	snprintf(file, sizeof(file), "%s.bell", name);
 	error = siphon::bell_open(siphon_ring_directory, application, file, &own_bell);
 	if (error == 0)
@@ -124,8 +175,9 @@ ring_output_remove(void)
 	int error;
 
 	ring.close();
+	ring_output_unlock();
 	error = siphon::ring_file_remove(siphon_ring_directory, application, ring_name);
-	if (error)
+	if (error != 0 && error != EWOULDBLOCK)
 		ring_error(error, "remove a ring");
 	siphon::bell_ring(publisher_bell);
 }
@@ -179,6 +231,38 @@ truncated(void)
 			(errcode(ERRCODE_IO_ERROR),
 			 errmsg("the ring of application \"%s\" was truncated by another process", application),
 			 errhint("See who writes to \"%s\"; the worker starts again with a new ring.", siphon_ring_directory)));
+}
+
+/*
+ * Without its files a ring is nobody's: a publisher does not find it, nothing wakes us, and another server may take its
+ * name. So whichever is gone, all of them are made anew.
+ */
+static void
+check_files(void)
+{
+	struct
+	{
+		const char *ring;
+		const char *ending;
+		int fd;
+	} files[] = {{ring_name, "ring", mapping.fd},
+				 {ring_name, "lock", lock},
+				 {ring_name, "bell", own_bell},
+				 {"publisher", "bell", publisher_bell}};
+
+	for (const auto &file : files)
+	{
+		char name[NAMEDATALEN + 8];
+		char path[siphon::kRingPathMax];
+
+		snprintf(name, sizeof(name), "%s.%s", file.ring, file.ending);
+		if (!siphon::ring_path(path, siphon_ring_directory, application, name) ||
+			!siphon::ring_file_replaced(path, file.fd))
+			continue;
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_FILE), errmsg("\"%s\" was removed by another process", path),
+						errhint("See who removes files from \"%s\"; the worker starts again with a new ring.",
+								siphon_ring_directory)));
+	}
 }
 
 /* The other side may do as it likes; what it did to the ring ends this worker, and its next start makes a new one. */
@@ -235,9 +319,14 @@ ring_output_frame_size(void)
 void
 ring_output_heartbeat(TimestampTz now)
 {
-	/* A worker that waits for space touches nothing, and a publisher that met the end can't tell it through the mapping. */
-	if (siphon::ring_file_cut(&mapping))
-		truncated();
+	if (now - files_checked >= kCheckInterval)
+	{
+		files_checked = now;
+		/* A worker that waits for space touches nothing, and a publisher that met the end can't tell it by the mapping. */
+		if (siphon::ring_file_cut(&mapping))
+			truncated();
+		check_files();
+	}
 	ring.heartbeat(static_cast<uint64>(unix_microseconds(now)));
 }
 

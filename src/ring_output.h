@@ -41,7 +41,7 @@ extern const siphon::DurationCounts *ring_output_durations(siphon::RingDuration 
 /* Nanoseconds that were waited for the ring's space so far. */
 extern uint64 ring_output_waited(void);
 
-/* Tells the publisher that the worker lives. */
+/* Tells the publisher that the worker lives. ERROR if one of the ring's files was removed, or cut, by somebody. */
 extern void ring_output_heartbeat(TimestampTz now);
 /* The publisher's own statements. */
 extern uint32 ring_output_publisher_pid(void);

@@ -185,6 +185,7 @@ static bool finished = false;
 static void
 detach(int, Datum)
 {
+	ring_output_unlock();
 	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
 	if (worker_number == 0)
 		snapshot_job->leader_pid = 0;

@@ -119,13 +119,15 @@ snapshot_start_process(const SnapshotJob *snapshot, int number)
 	return worker_start("snapshot", name, index);
 }
 
-/* Takes away the rings that processes of a failed snapshot left behind. */
+/*
+ * Takes away the rings that processes of a failed snapshot left behind; how many they were, nobody knows after a restart.
+ */
 static void
 remove_rings(const SnapshotJob *snapshot)
 {
 	char ring[NAMEDATALEN];
 
-	for (int i = 0; i < snapshot->workers; i++)
+	for (int i = 0; i < kMaxSnapshotWorkers; i++)
 	{
 		snprintf(ring, sizeof(ring), "snapshot-%u-%d", snapshot->relid, i);
 		siphon::ring_file_remove(siphon_ring_directory, snapshot->app->name, ring);

@@ -17,7 +17,7 @@ STRESS_SECONDS ?= 15
 FUZZ_SECONDS ?= 8
 
 unit_flags = -Isrc -I. $(UNIT_CXXFLAGS) -pthread
-unit_ring_srcs = src/ring.cpp src/ring_file.cpp src/ring_fault.cpp
+unit_ring_srcs = src/ring.cpp src/ring_file.cpp src/ring_access.cpp src/ring_fault.cpp
 ifeq ($(strip $(UNIT_PUBLISHER_SRCS)),)
 unit_srcs = $(unit_ring_srcs) $(sort $(wildcard test/unit/test_ring*.cpp))
 unit_test_srcs = $(unit_srcs)

@@ -67,6 +67,7 @@ protected:
 	}
 	int publish() { return ring_file_publish(directory.c_str(), kApplication, "decoder"); }
 	int open() { return ring_file_open(directory.c_str(), kApplication, "decoder", &publisher); }
+	bool replaced() { return ring_file_replaced(path("decoder.ring").c_str(), publisher.fd); }
 	int lock(const char *file, int *fd) { return ring_lock(directory.c_str(), kApplication, file, fd); }
 	int bell(const char *file, int *fd) { return bell_open(directory.c_str(), kApplication, file, fd); }
 
@@ -155,21 +156,51 @@ TEST_F(RingFile, ReplacedOrRemoved)
 {
 	make_ring();
 	ASSERT_EQ(open(), 0);
-	EXPECT_FALSE(ring_file_replaced(&publisher));
+	EXPECT_FALSE(replaced());
 
 	RingMapping old = worker;
 
 	ASSERT_EQ(create(), 0);
-	EXPECT_FALSE(ring_file_replaced(&publisher));
+	EXPECT_FALSE(replaced());
 	ASSERT_EQ(publish(), 0);
-	EXPECT_TRUE(ring_file_replaced(&publisher));
+	EXPECT_TRUE(replaced());
 	ring_file_close(&old);
 
 	ring_file_close(&publisher);
 	ASSERT_EQ(open(), 0);
-	EXPECT_FALSE(ring_file_replaced(&publisher));
+	EXPECT_FALSE(replaced());
 	ASSERT_EQ(ring_directory_remove(directory.c_str(), kApplication), 0);
-	EXPECT_TRUE(ring_file_replaced(&publisher));
+	EXPECT_TRUE(replaced());
+}
+
+/* What has another name now, a second one, or lies in a directory that was moved, nobody finds. */
+TEST_F(RingFile, MovedAway)
+{
+	std::string elsewhere = root + "/elsewhere";
+
+	make_ring();
+	ASSERT_EQ(open(), 0);
+	ASSERT_EQ(link(path("decoder.ring").c_str(), elsewhere.c_str()), 0);
+	EXPECT_FALSE(replaced());
+	ASSERT_EQ(unlink(path("decoder.ring").c_str()), 0);
+	EXPECT_TRUE(replaced());
+	ASSERT_EQ(rename(elsewhere.c_str(), path("decoder.ring").c_str()), 0);
+	EXPECT_FALSE(replaced());
+
+	ASSERT_EQ(rename(directory.c_str(), elsewhere.c_str()), 0);
+	EXPECT_TRUE(replaced());
+	ASSERT_EQ(symlink(".", directory.c_str()), 0);
+	EXPECT_TRUE(replaced());
+	ASSERT_EQ(unlink(directory.c_str()), 0);
+	ASSERT_EQ(rename(elsewhere.c_str(), directory.c_str()), 0);
+	EXPECT_FALSE(replaced());
+	/* Who may not look, does not know of a change. */
+	if (geteuid() != 0)
+	{
+		ASSERT_EQ(chmod(directory.c_str(), 0), 0);
+		EXPECT_FALSE(replaced());
+		ASSERT_EQ(chmod(directory.c_str(), 0700), 0);
+	}
 }
 
 TEST_F(RingFile, LeftOverIsReplaced)
@@ -453,6 +484,47 @@ TEST_F(RingFile, RemovesWhatIsThere)
 	EXPECT_EQ(ring_directory_remove(directory.c_str(), kApplication), 0);
 	EXPECT_NE(access((directory + "/" + kApplication).c_str(), F_OK), 0);
 	EXPECT_EQ(ring_directory_remove(directory.c_str(), kApplication), 0);
+}
+
+/* What belongs to a lock that somebody holds, be it another server's, stays; the rest goes. */
+TEST_F(RingFile, WhatIsHeldStays)
+{
+	int held;
+	int publishers;
+	int fd;
+
+	make_ring();
+	for (const char *ring : {"snapshot-1-0", "snapshot-2-0"})
+	{
+		ring_file_close(&worker);
+		ASSERT_EQ(ring_file_create(directory.c_str(), kApplication, ring, ring_file_size(kRingMinimum), &worker), 0);
+		ASSERT_EQ(ring_file_publish(directory.c_str(), kApplication, ring), 0);
+	}
+	for (const char *file : {"decoder.bell", "snapshot-1-0.bell", "snapshot-2-0.bell", "publisher.bell"})
+	{
+		ASSERT_EQ(bell(file, &fd), 0);
+		close(fd);
+	}
+	ASSERT_EQ(lock("snapshot-1-0.lock", &held), 0);
+	ASSERT_EQ(lock("publisher.lock", &publishers), 0);
+	ASSERT_EQ(lock("decoder.lock", &fd), 0);
+	EXPECT_EQ(ring_file_remove(directory.c_str(), kApplication, "decoder"), EWOULDBLOCK);
+	EXPECT_TRUE(exists("decoder.ring") && exists("decoder.bell") && exists("decoder.lock"));
+	close(fd);
+
+	EXPECT_EQ(ring_directory_remove(directory.c_str(), kApplication), 0);
+	for (const char *file : {"snapshot-1-0.ring", "snapshot-1-0.bell", "snapshot-1-0.lock", "publisher.bell", "publisher.lock"})
+		EXPECT_TRUE(exists(file)) << file;
+	for (const char *file : {"decoder.ring", "decoder.bell", "decoder.lock", "snapshot-2-0.ring", "snapshot-2-0.bell"})
+		EXPECT_FALSE(exists(file)) << file;
+	EXPECT_EQ(lock("snapshot-1-0.lock", &fd), EWOULDBLOCK);
+
+	close(held);
+	EXPECT_EQ(ring_file_remove(directory.c_str(), kApplication, "snapshot-1-0"), 0);
+	EXPECT_FALSE(exists("snapshot-1-0.ring") || exists("snapshot-1-0.bell") || exists("snapshot-1-0.lock"));
+	close(publishers);
+	EXPECT_EQ(ring_directory_remove(directory.c_str(), kApplication), 0);
+	EXPECT_NE(access((directory + "/" + kApplication).c_str(), F_OK), 0);
 }
 
 /*
