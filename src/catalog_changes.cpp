@@ -4,6 +4,8 @@
 #include "catalog_changes.h"
 
 #include "catalog_scan.h"
+#include "key.h"
+#include "obstacles.h"
 
 extern "C" {
 #include "access/heapam.h"
@@ -209,6 +211,19 @@ relation_made(const ReorderBufferTXN *txn, Oid relid)
 	return made;
 }
 
+bool
+was_unlogged(const ReorderBufferTXN *txn, Oid relid)
+{
+	CatalogScan scan = catalog_scan_begin(RelationRelationId, ClassOidIndexId, Anum_pg_class_oid, relid, SnapshotAny);
+	bool unlogged = false;
+	HeapTuple tuple;
+
+	while (!unlogged && HeapTupleIsValid(tuple = catalog_scan_next(&scan)))
+		unlogged = removed(txn, tuple) && !storage_is_logged(reinterpret_cast<Form_pg_class>(GETSTRUCT(tuple)));
+	catalog_scan_end(&scan);
+	return unlogged;
+}
+
 /* A schema may go, or be renamed, with the table that is in it. */
 static const char *
 schema_before(const ReorderBufferTXN *txn, Oid schema)
@@ -257,21 +272,6 @@ identity_before(const ReorderBufferTXN *txn, Relation table)
 	return tuple ? reinterpret_cast<Form_pg_class>(GETSTRUCT(tuple))->relreplident : table->rd_rel->relreplident;
 }
 
-static bool
-is_key(Form_pg_index index, char identity)
-{
-	switch (identity)
-	{
-		case REPLICA_IDENTITY_DEFAULT:
-		case REPLICA_IDENTITY_FULL:
-			return index->indisprimary && index->indimmediate;
-		case REPLICA_IDENTITY_INDEX:
-			return index->indisreplident;
-		default:
-			return false;
-	}
-}
-
 /* The key among the indexes that the transaction removed or changed (SnapshotAny), or those that it left alone (NULL).
  */
 static List *
@@ -286,7 +286,7 @@ key_among(const ReorderBufferTXN *txn, Relation table, char identity, Snapshot s
 	{
 		Form_pg_index index = reinterpret_cast<Form_pg_index>(GETSTRUCT(tuple));
 
-		if (written(txn, tuple) || (snapshot && !removed(txn, tuple)) || !is_key(index, identity))
+		if (written(txn, tuple) || (snapshot && !removed(txn, tuple)) || !index_is_key(index, identity))
 			continue;
 		for (int i = 0; i < index->indnkeyatts; i++)
 			key = lappend_int(key, index->indkey.values[i]);

@@ -26,6 +26,9 @@ extern bool relation_touched(const ReorderBufferTXN *txn, Oid relid);
 /* Did the transaction make it? So no row of it is older. */
 extern bool relation_made(const ReorderBufferTXN *txn, Oid relid);
 
+/* Were changes of the relation's rows kept out of the WAL before the transaction, or for a while in it? */
+extern bool was_unlogged(const ReorderBufferTXN *txn, Oid relid);
+
 /* Did the transaction write, or replace, the column's row of pg_attribute that is current at its end? */
 extern bool column_touched(const ReorderBufferTXN *txn, Oid relid, AttrNumber attnum);
 

@@ -3,17 +3,12 @@
  */
 #include "checks.h"
 
-#include "leaves.h"
+#include "obstacles.h"
 #include "snapshot.h"
-#include "table.h"
 
 extern "C" {
-#include "access/heapam.h"
-#include "access/nbtree.h"
-#include "catalog/pg_am.h"
 #include "catalog/dependency.h"
 #include "catalog/pg_authid.h"
-#include "commands/defrem.h"
 #include "commands/extension.h"
 #include "replication/walreceiver.h"
 #include "utils/catcache.h"
@@ -231,61 +226,6 @@ check_workers(int workers)
 						errhint("Leave the argument out to have siphon.snapshot_workers of them.")));
 }
 
-static void
-refuse_kind(Relation relation, const char *what, const char *hint)
-{
-	ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE),
-					errmsg("\"%s\" is %s and can't be published", RelationGetRelationName(relation), what),
-					errhint("%s", hint)));
-}
-
-void
-check_table_kind(Relation relation)
-{
-	const char *name = RelationGetRelationName(relation);
-	const char *qualified = quote_qualified_identifier(get_namespace_name(RelationGetNamespace(relation)), name);
-	Oid extension;
-
-	switch (relation->rd_rel->relkind)
-	{
-		case RELKIND_RELATION:
-			if (relation->rd_tableam != GetHeapamTableAmRoutine())
-				refuse_kind(relation, psprintf("a table with access method %s", get_am_name(relation->rd_rel->relam)),
-							psprintf("ALTER TABLE %s SET ACCESS METHOD heap.", qualified));
-			break;
-		case RELKIND_PARTITIONED_TABLE:
-			break;
-		case RELKIND_FOREIGN_TABLE:
-			refuse_kind(relation, "a foreign table", "Call siphon_add_table() on the server where its rows are.");
-			break;
-		case RELKIND_VIEW:
-		case RELKIND_MATVIEW:
-			refuse_kind(relation, "a view", "Call siphon_add_table() for the tables behind it.");
-			break;
-		default:
-			refuse_kind(relation, "not a table", "Call siphon_add_table() with an ordinary table.");
-	}
-	if (IsCatalogRelation(relation) || IsToastRelation(relation) ||
-		RelationGetNamespace(relation) == PG_CATALOG_NAMESPACE || RelationGetRelid(relation) < FirstNormalObjectId)
-		refuse_kind(relation, "a system table", "Call siphon_add_table() with a table of your own.");
-	extension = getExtensionOfObject(RelationRelationId, RelationGetRelid(relation));
-	if (OidIsValid(extension) && extension == get_extension_oid("siphon", true))
-		refuse_kind(relation, "a table of siphon itself", "Call siphon_add_table() with a table of your own.");
-	switch (relation->rd_rel->relpersistence)
-	{
-		case RELPERSISTENCE_TEMP:
-			refuse_kind(relation, "a temporary table",
-						"Its changes are not in the WAL: CREATE TABLE without TEMPORARY.");
-			break;
-		case RELPERSISTENCE_UNLOGGED:
-			refuse_kind(relation, "an unlogged table",
-						psprintf("Its changes are not in the WAL: ALTER TABLE %s SET LOGGED.", qualified));
-			break;
-		default:
-			break;
-	}
-}
-
 /* In whatever version of the extension, and not one that somebody else has put beside it. */
 static bool
 may_call(const char *function)
@@ -351,151 +291,25 @@ check_may_read(Oid relid)
 						errhint("Let the table's owner call the function, or ALTER ROLE %s BYPASSRLS.", user)));
 }
 
-/* The index that tells the table's rows apart in WAL, or InvalidOid. With FULL it is the primary key, if any. */
-static Oid
-identity_index(Relation relation)
+void
+check_columns(Relation relation, List *columns)
 {
-	list_free(RelationGetIndexList(relation));
-	if (relation->rd_rel->relreplident == REPLICA_IDENTITY_FULL)
-		return relation->rd_pkindex;
-	return relation->rd_replidindex;
-}
-
-/* Are values of the index's column that are equal also alike on the wire, or made so by key_partition()? */
-static bool
-equal_is_alike(Relation index, int column)
-{
-	Oid type = index->rd_opcintype[column];
-	Oid function;
-
-	if (type == NUMERICOID || type == FLOAT4OID || type == FLOAT8OID)
-		return true;
-	if (type == BPCHAROID)
-		return get_collation_isdeterministic(index->rd_indcollation[column]);
-	if (index->rd_rel->relam != BTREE_AM_OID)
-		return false;
-	/* PostgreSQL asks the same before it keeps equal entries of an index once. */
-	function = get_opfamily_proc(index->rd_opfamily[column], type, type, BTEQUALIMAGE_PROC);
-	return OidIsValid(function) &&
-		   DatumGetBool(OidFunctionCall1Coll(function, index->rd_indcollation[column], ObjectIdGetDatum(type)));
-}
-
-/* Keys that are equal must not fall into different partitions. */
-static void
-check_key_types(Relation relation, Oid index_oid)
-{
-	Relation index = index_open(index_oid, AccessShareLock);
-
-	for (int i = 0; i < index->rd_index->indnkeyatts; i++)
-	{
-		AttrNumber attnum = index->rd_index->indkey.values[i];
-
-		if (equal_is_alike(index, i))
-			continue;
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("table %s can't be divided by its key",
-						quote_qualified_identifier(get_namespace_name(RelationGetNamespace(relation)),
-												   RelationGetRelationName(relation))),
-				 errdetail("Values of column \"%s\" can be equal and written differently, and so would not always "
-						   "be in the same partition.",
-						   get_attname(RelationGetRelid(relation), attnum, false)),
-				 errhint("Call siphon_add_table() with partitions => 1, or use ALTER TABLE ... REPLICA IDENTITY "
-						 "USING INDEX with an index of other columns.")));
-	}
-	index_close(index, AccessShareLock);
-}
-
-static void
-check_identity(Relation relation, int partitions)
-{
-	const char *name = RelationGetRelationName(relation);
-	const char *qualified = quote_qualified_identifier(get_namespace_name(RelationGetNamespace(relation)), name);
-	Oid index = identity_index(relation);
-
-	if (!OidIsValid(index) && relation->rd_rel->relreplident != REPLICA_IDENTITY_FULL)
-		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-						errmsg("table %s has no usable replica identity", qualified),
-						errdetail("Without one, updates and deletes don't say in the WAL which row they mean."),
-						errhint("ALTER TABLE %s ADD PRIMARY KEY (...), or ALTER TABLE %s REPLICA IDENTITY FULL.",
-								qualified, qualified)));
-	if (!OidIsValid(index) && partitions > 1)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("table %s has no key to divide it into %d partitions by", qualified, partitions),
-				 errhint("ALTER TABLE %s ADD PRIMARY KEY (...), or call siphon_add_table() with partitions => 1.",
-						 qualified)));
-	if (partitions > 1)
-		check_key_types(relation, index);
-}
-
-/* The leaves of a partitioned table. The root's key names their rows, so their replica identities must hold it. */
-static void
-check_leaves(Relation root)
-{
-	const char *qualified =
-		quote_qualified_identifier(get_namespace_name(RelationGetNamespace(root)), RelationGetRelationName(root));
 	ListCell *lc;
 
-	foreach (lc, leaves_of(root, nullptr))
-	{
-		Relation leaf = try_table_open(lfirst_oid(lc), AccessShareLock);
-		const char *name;
-
-		if (leaf == nullptr)
-			continue; /* dropped meanwhile */
-		name =
-			quote_qualified_identifier(get_namespace_name(RelationGetNamespace(leaf)), RelationGetRelationName(leaf));
-		if (leaf->rd_rel->relkind == RELKIND_FOREIGN_TABLE)
-			refuse_kind(leaf, "a foreign table",
-						psprintf("ALTER TABLE %s DETACH PARTITION %s, or call siphon_add_table() for each of the other "
-								 "partitions.",
-								 qualified, name));
-		check_table_kind(leaf);
-		if (!leaf_has_identity(leaf, root, siphon_attribute_map(RelationGetDescr(leaf), RelationGetDescr(root))))
-			ereport(
-				ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("partition %s of table %s has no usable replica identity", name, qualified),
-				 errdetail("Updates and deletes of its rows don't hold the table's key in the WAL."),
-				 errhint("ALTER TABLE %s REPLICA IDENTITY FULL, or DEFAULT if its primary key is the table's.", name)));
-		table_close(leaf, AccessShareLock);
-	}
-}
-
-static void
-check_excluded(Relation relation, List *exclude_columns)
-{
-	Oid index_oid = identity_index(relation);
-	Relation index = OidIsValid(index_oid) ? RelationIdGetRelation(index_oid) : nullptr;
-	ListCell *lc;
-
-	foreach (lc, exclude_columns)
+	foreach (lc, columns)
 	{
 		const char *column = static_cast<char *>(lfirst(lc));
-		AttrNumber attnum = get_attnum(RelationGetRelid(relation), column);
 
-		if (attnum <= 0)
+		if (get_attnum(RelationGetRelid(relation), column) <= 0)
 			ereport(ERROR,
 					(errcode(ERRCODE_UNDEFINED_COLUMN),
 					 errmsg("column \"%s\" of table \"%s\" does not exist", column, RelationGetRelationName(relation)),
 					 errhint("List columns of the table in exclude_columns => '{...}'.")));
-		for (int i = 0; index && i < index->rd_index->indnkeyatts; i++)
-			if (index->rd_index->indkey.values[i] == attnum)
-				ereport(ERROR,
-						(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						 errmsg("column \"%s\" of table \"%s\" can't be excluded", column,
-								RelationGetRelationName(relation)),
-						 errdetail("It is part of the key, by which consumers tell rows apart."),
-						 errhint("Leave it out of exclude_columns, or use ALTER TABLE ... REPLICA IDENTITY USING INDEX "
-								 "with another key.")));
 	}
-	if (index)
-		RelationClose(index);
 }
 
 /* Such a value is in no row and no WAL record, and to compute it while decoding, functions would have to be called. */
-static void
+void
 tell_of_virtual_columns(Relation relation)
 {
 #if PG_VERSION_NUM >= 180000
@@ -513,13 +327,12 @@ tell_of_virtual_columns(Relation relation)
 }
 
 void
-check_table(Relation relation, int partitions, List *exclude_columns)
+check_table(Relation relation, const RegistryTable *table)
 {
-	check_table_kind(relation);
+	refuse(kind_obstacle(relation));
+	refuse(storage_obstacle(RelationGetRelid(relation)));
 	check_may_read(RelationGetRelid(relation));
-	check_identity(relation, partitions);
-	if (relation->rd_rel->relkind == RELKIND_PARTITIONED_TABLE)
-		check_leaves(relation);
-	check_excluded(relation, exclude_columns);
-	tell_of_virtual_columns(relation);
+	refuse(identity_obstacle(relation, table->partitions));
+	refuse(leaves_obstacle(relation));
+	refuse(columns_obstacle(relation, table->only_attributes, table->exclude_attributes, table->exclude_columns));
 }

@@ -24,9 +24,11 @@ extern void check_may_create(const char *application);
 extern void check_may_publish_all(void);
 /* The caller may read the whole table, and so have a say in its publication. A table that is gone is nobody's. */
 extern void check_may_read(Oid relid);
-/* A table whose rows can be read and whose changes are in the WAL. The relation is open. */
-extern void check_table_kind(Relation relation);
-/* Everything about a table that is to be published. The relation is open. */
-extern void check_table(Relation relation, int partitions, List *exclude_columns);
+/* Columns that are to be excluded exist. */
+extern void check_columns(Relation relation, List *columns);
+/* Nothing keeps the table from being published as the registry is to have it: see obstacles.h. The relation is open. */
+extern void check_table(Relation relation, const RegistryTable *table);
+/* A NOTICE names those that are not published. */
+extern void tell_of_virtual_columns(Relation relation);
 
 #endif

@@ -253,6 +253,29 @@ decoder_rows_changed(Oid relid, const char *what, bool resync)
 	}
 }
 
+void
+decoder_obstructed(Oid relid, const Obstacle *obstacle)
+{
+	Registry *registry = registry_begin_change(app->name);
+	RegistryTable *table = registry ? registry_find(registry, relid) : nullptr;
+	char reason[sizeof(table->reason)];
+
+	copy_text(reason, psprintf("%s (%s)", obstacle->message, obstacle->hint), sizeof(reason));
+	/* It may be come upon again and again. */
+	if (table == nullptr || strcmp(table->reason, reason) == 0)
+	{
+		if (registry)
+			registry_leave_unchanged();
+		return;
+	}
+	copy_text(table->reason, reason, sizeof(table->reason));
+	registry_end_change(registry);
+	report_tables(registry);
+	ereport(LOG, (errmsg("siphon: table %s is not published any more as it should be: %s",
+						 quote_qualified_identifier(table->schema, table->name), obstacle->message),
+				  obstacle->detail ? errdetail("%s", obstacle->detail) : 0, errhint("%s", obstacle->hint)));
+}
+
 /*
  * A value that its type can't print, as an extension's type may, would end each decoder that comes to it. So its table
  * is published no further, and the others go on. The process ends all the same: nothing else cleans up behind an error.

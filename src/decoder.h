@@ -5,6 +5,7 @@
 #ifndef SIPHON_DECODER_H
 #define SIPHON_DECODER_H
 
+#include "obstacles.h"
 #include "siphon.h"
 
 /* True in a decoder. */
@@ -42,6 +43,8 @@ extern const char *decoder_application(void);
  * needs that.
  */
 extern void decoder_rows_changed(Oid relid, const char *what, bool resync);
+/* The table can't be published any more as it should be, and says so until it can and its rows are brought out anew. */
+extern void decoder_obstructed(Oid relid, const Obstacle *obstacle);
 
 /*
  * What the events continue, see origin.h. The first writes that to the ring, before anything else; the second once more

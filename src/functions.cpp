@@ -254,7 +254,7 @@ siphon_add_table(PG_FUNCTION_ARGS)
 	check_partitions(partitions);
 	workers = PG_ARGISNULL(5) ? siphon_snapshot_workers : PG_GETARG_INT32(5);
 	check_workers(workers);
-	table = listing_describe(PG_GETARG_OID(0), partitions, name_list(PG_GETARG_ARRAYTYPE_P(3)));
+	table = listing_describe(PG_GETARG_OID(0), partitions, name_list(PG_GETARG_ARRAYTYPE_P(3)), nullptr);
 	registry = existing_or_new(application);
 	listing_refuse_listed(registry, table);
 	table->rows = PG_GETARG_BOOL(4);
@@ -413,16 +413,26 @@ siphon_remove_table(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
+static void
+refuse_under_way(const Target *target)
+{
+	if (target->table->phase == Phase::Waiting || target->table->phase == Phase::Scanning)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_IN_USE), errmsg("a snapshot of table %s is under way already", target->name),
+				 errhint("SELECT * FROM siphon_snapshot_progress shows it; siphon_remove_table() ends it.")));
+}
+
 extern "C" Datum
 siphon_resync_table(PG_FUNCTION_ARGS)
 {
-	Target target = open_target(fcinfo, "siphon_resync_table");
+	Target target = find_target(fcinfo, "siphon_resync_table");
 
 	refuse_leaving(&target);
-	if (target.table->phase == Phase::Waiting || target.table->phase == Phase::Scanning)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_IN_USE), errmsg("a snapshot of table %s is under way already", target.name),
-				 errhint("SELECT * FROM siphon_snapshot_progress shows it; siphon_remove_table() ends it.")));
+	refuse_under_way(&target);
+	listing_check(target.table);
+	target = open_target(fcinfo, "siphon_resync_table");
+	refuse_leaving(&target);
+	refuse_under_way(&target);
 	target.table->rows = true;
 	listing_begin_anew(target.registry, target.table);
 	registry_end_change(target.registry);
@@ -467,9 +477,7 @@ siphon_alter_table(PG_FUNCTION_ARGS)
 		refuse_followed(&target, "given other columns", "SET TABLE %s (...)");
 	partitions = PG_ARGISNULL(2) ? target.table->partitions : PG_GETARG_INT32(2);
 	check_partitions(partitions);
-	changed = listing_describe(relid, partitions, columns);
-	if (PG_ARGISNULL(3))
-		listing_keep_columns(changed, target.table);
+	changed = listing_describe(relid, partitions, columns, PG_ARGISNULL(3) ? target.table : nullptr);
 	effect = listing_effect(target.table, changed);
 	if (partitions != target.table->partitions && !target.table->rows)
 		refuse_new_partitions(target.table, target.application);

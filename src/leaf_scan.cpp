@@ -3,8 +3,8 @@
  */
 #include "leaf_scan.h"
 
-#include "checks.h"
 #include "leaves.h"
+#include "obstacles.h"
 
 extern "C" {
 #include "access/heapam.h"
@@ -46,7 +46,8 @@ leaf_scan_lock(LeafScan *scan)
 		Relation leaf = open_leaf(scan, i);
 
 		/* One may have been attached since the table was added. */
-		check_table_kind(leaf);
+		refuse(kind_obstacle(leaf));
+		refuse(storage_obstacle(RelationGetRelid(leaf)));
 		blocks += RelationGetNumberOfBlocks(leaf);
 		table_close(leaf, NoLock);
 	}

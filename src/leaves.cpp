@@ -4,6 +4,7 @@
 #include "leaves.h"
 
 #include "catalog_scan.h"
+#include "key.h"
 #include "table.h"
 
 extern "C" {
@@ -17,7 +18,6 @@ struct Entry
 	Oid relid; /* hash key */
 	bool valid;
 	uint64 epoch; /* of the published tables, see tables_epoch */
-	bool complained;
 	List *leaves; /* of Leaf *, one for each published root */
 };
 
@@ -79,22 +79,9 @@ leaf_has_identity(Relation leaf, Relation root, const AttrMap *map)
 	return nkeys > 0;
 }
 
-static void
-log_lost_identity(Relation leaf, Relation root)
-{
-	const char *schema = get_namespace_name(RelationGetNamespace(leaf));
-
-	ereport(LOG, (errmsg("siphon: deletes and key changes of partition \"%s.%s\" can't be told apart", schema,
-						 RelationGetRelationName(leaf)),
-				  errdetail("Its replica identity does not hold the key of table \"%s.%s\", as which it is published.",
-							get_namespace_name(RelationGetNamespace(root)), RelationGetRelationName(root)),
-				  errhint("ALTER TABLE %s REPLICA IDENTITY FULL.",
-						  quote_qualified_identifier(schema, RelationGetRelationName(leaf)))));
-}
-
 /* The relation as a leaf of the root. */
 static Leaf *
-make_leaf(Relation relation, Oid root_oid, bool *complained)
+make_leaf(Relation relation, Oid root_oid)
 {
 	Relation root = RelationIdGetRelation(root_oid);
 	MemoryContext caller;
@@ -109,9 +96,6 @@ make_leaf(Relation relation, Oid root_oid, bool *complained)
 	MemoryContextSwitchTo(caller);
 	leaf->full = relation->rd_rel->relreplident == REPLICA_IDENTITY_FULL;
 	leaf->identity = leaf_has_identity(relation, root, leaf->map);
-	if (!leaf->identity && !*complained)
-		log_lost_identity(relation, root);
-	*complained = !leaf->identity;
 	RelationClose(root);
 	return leaf;
 }
@@ -148,7 +132,7 @@ build(Entry *entry, Relation relation)
 
 		if (!table_published(lfirst_oid(lc)))
 			continue;
-		leaf = make_leaf(relation, lfirst_oid(lc), &entry->complained);
+		leaf = make_leaf(relation, lfirst_oid(lc));
 		caller = MemoryContextSwitchTo(leaves_context);
 		entry->leaves = lappend(entry->leaves, leaf);
 		MemoryContextSwitchTo(caller);
@@ -164,7 +148,7 @@ leaf_lookup(Relation relation)
 
 	if (!found)
 	{
-		entry->valid = entry->complained = false;
+		entry->valid = false;
 		entry->leaves = NIL;
 	}
 	while (!entry->valid || entry->epoch != tables_epoch)

@@ -10,9 +10,18 @@ extern "C" {
 #include "utils/resowner.h"
 }
 
+/* Takes what the table excludes over to its changed description. */
+static void
+keep_columns(RegistryTable *changed, const RegistryTable *table)
+{
+	changed->exclude_columns = table->exclude_columns;
+	changed->exclude_attributes = table->exclude_attributes;
+	changed->only_attributes = table->only_attributes;
+}
+
 /* The lock is given back at once: making a slot waits for transactions, and those may wait for the table. */
 RegistryTable *
-listing_describe(Oid relid, int partitions, List *exclude_columns)
+listing_describe(Oid relid, int partitions, List *exclude_columns, const RegistryTable *keep)
 {
 	RegistryTable *table = static_cast<RegistryTable *>(palloc0(sizeof(RegistryTable)));
 	Relation relation = try_relation_open(relid, AccessShareLock);
@@ -21,7 +30,6 @@ listing_describe(Oid relid, int partitions, List *exclude_columns)
 	if (relation == nullptr)
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE), errmsg("relation with OID %u does not exist", relid),
 						errhint("SELECT siphon_add_table('schema.table');")));
-	check_table(relation, partitions, exclude_columns);
 	table->relid = relid;
 	strlcpy(table->schema, get_namespace_name(RelationGetNamespace(relation)), sizeof(table->schema));
 	strlcpy(table->name, RelationGetRelationName(relation), sizeof(table->name));
@@ -30,8 +38,24 @@ listing_describe(Oid relid, int partitions, List *exclude_columns)
 	foreach (lc, exclude_columns)
 		table->exclude_attributes =
 			lappend_int(table->exclude_attributes, get_attnum(relid, static_cast<char *>(lfirst(lc))));
+	if (keep)
+		keep_columns(table, keep);
+	check_table(relation, table);
+	check_columns(relation, exclude_columns);
+	tell_of_virtual_columns(relation);
 	relation_close(relation, AccessShareLock);
 	return table;
+}
+
+void
+listing_check(const RegistryTable *table)
+{
+	Relation relation = try_relation_open(table->relid, AccessShareLock);
+
+	if (relation == nullptr)
+		return;
+	check_table(relation, table);
+	relation_close(relation, AccessShareLock);
 }
 
 void
@@ -110,7 +134,7 @@ listing_try(const Registry *registry, Oid relid, int partitions, List *exclude_c
 	MemoryContextSwitchTo(caller);
 	PG_TRY();
 	{
-		table = listing_describe(relid, partitions, exclude_columns);
+		table = listing_describe(relid, partitions, exclude_columns, nullptr);
 		if (registry)
 			listing_refuse_listed(registry, table);
 		ReleaseCurrentSubTransaction();
@@ -202,14 +226,6 @@ listing_begin_anew(Registry *registry, RegistryTable *table)
 	table->start = siphon_newest_wal();
 	table->generation = registry_next_generation(registry);
 	table->kept_values = NIL;
-}
-
-void
-listing_keep_columns(RegistryTable *changed, const RegistryTable *table)
-{
-	changed->exclude_columns = table->exclude_columns;
-	changed->exclude_attributes = table->exclude_attributes;
-	changed->only_attributes = table->only_attributes;
 }
 
 /* Attributes of the table's present columns that are not published, in ascending order. */

@@ -8,8 +8,13 @@
 
 #include "registry.h"
 
-/* A table as the registry has it, by the catalogs of now. ERROR, with a hint, if it can't be published. */
-extern RegistryTable *listing_describe(Oid relid, int partitions, List *exclude_columns);
+/*
+ * A table as the registry has it, by the catalogs of now. ERROR, with a hint, if it can't be published. With `keep` it
+ * excludes the columns that this one does.
+ */
+extern RegistryTable *listing_describe(Oid relid, int partitions, List *exclude_columns, const RegistryTable *keep);
+/* The same ERROR, of one that is in the list, and may have become another since. One that is gone is all right. */
+extern void listing_check(const RegistryTable *table);
 /*
  * ERROR if it left a publication: it is published as it is, up to a place, and no rows of it from now on. `name` is
  * what the message calls it.
@@ -41,8 +46,6 @@ enum class Effect {
 	Resync /* consumers get other columns or partitions: rows come anew, of a table that has them */
 };
 
-/* Takes what the table excludes over to its changed description. */
-extern void listing_keep_columns(RegistryTable *changed, const RegistryTable *table);
 /* What it takes that the table becomes as `changed` describes it. Reads catalogs, so before the registry is opened. */
 extern Effect listing_effect(const RegistryTable *table, const RegistryTable *changed);
 extern void listing_change(Registry *registry, RegistryTable *table, const RegistryTable *changed, Effect effect);

@@ -7,6 +7,7 @@
  */
 #include "catalog_changes.h"
 #include "decoder.h"
+#include "definition.h"
 #include "earlier_rows.h"
 #include "encoder.h"
 #include "message.h"
@@ -66,27 +67,6 @@ events_added(void)
 	decoder_events_added();
 }
 
-/* The tables of which a relation is, or is a part of. */
-static List *
-tables_of(Oid relid)
-{
-	return lcons_oid(relid, get_rel_relispartition(relid) ? get_partition_ancestors(relid) : NIL);
-}
-
-/* The published tables to which rows of a partitioned table, and that of which it is one, belong. */
-static List *
-published_above(Oid relid)
-{
-	List *tables = NIL;
-	ListCell *lc;
-
-	foreach (lc, tables_of(relid))
-		if (table_published(lfirst_oid(lc)) && SearchSysCacheExists1(RELOID, ObjectIdGetDatum(lfirst_oid(lc))) &&
-			table_lookup(lfirst_oid(lc), current.commit_lsn))
-			tables = lappend_oid(tables, lfirst_oid(lc));
-	return tables;
-}
-
 /* A table that the transaction made has no rows but those that were handed out: no need to look, nor to lock it. */
 static bool
 had_rows(const ReorderBuffer *reorder, const ReorderBufferTXN *txn, Oid relid)
@@ -98,8 +78,9 @@ had_rows(const ReorderBuffer *reorder, const ReorderBufferTXN *txn, Oid relid)
 static void
 on_attach(const ReorderBuffer *reorder, const ReorderBufferTXN *txn, const PartitionChange *change)
 {
-	List *tables = published_above(change->parent);
+	List *tables = published_above(change->parent, current.commit_lsn);
 	Relation relation;
+	const Obstacle *obstacle = nullptr;
 	const char *what = nullptr;
 	bool readable = true;
 	ListCell *lc;
@@ -113,6 +94,8 @@ on_attach(const ReorderBuffer *reorder, const ReorderBufferTXN *txn, const Parti
 		/* A foreign table's rows are not here, and no snapshot could bring them. */
 		if (get_rel_relkind(lfirst_oid(lc)) != RELKIND_RELATION)
 			readable = false;
+		else if (obstacle == nullptr && (obstacle = storage_obstacle(lfirst_oid(lc))) != nullptr)
+			continue;
 		else if (what || !had_rows(reorder, txn, lfirst_oid(lc)))
 			continue;
 		what = psprintf("got partition \"%s\" with rows%s", RelationGetRelationName(relation),
@@ -120,7 +103,9 @@ on_attach(const ReorderBuffer *reorder, const ReorderBufferTXN *txn, const Parti
 	}
 	RelationClose(relation);
 	foreach (lc, tables)
-		if (what)
+		if (obstacle)
+			decoder_obstructed(lfirst_oid(lc), obstacle);
+		else if (what)
 			decoder_rows_changed(lfirst_oid(lc), what, readable && siphon_resync_rewritten);
 }
 
@@ -133,7 +118,7 @@ on_detach(const ReorderBufferTXN *txn, const PartitionChange *change)
 
 	/* It counts whether or not the table is published, as all changes do. */
 	ordinal++;
-	foreach (table, published_above(change->parent))
+	foreach (table, published_above(change->parent, current.commit_lsn))
 	{
 		char *name;
 		char *bound;
@@ -182,6 +167,16 @@ look_at_partitions(const ReorderBuffer *reorder, const ReorderBufferTXN *txn)
 	MemoryContextReset(change_context);
 }
 
+static void
+look_at_rows(const ReorderBufferTXN *txn)
+{
+	MemoryContext old = MemoryContextSwitchTo(change_context);
+
+	look_at_storage(txn, current.commit_lsn);
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(change_context);
+}
+
 /* What the transaction wrote into rows and took out of the catalogs, consumers may not have heard of. */
 static void
 look_at_rewritten(const ReorderBufferTXN *txn)
@@ -208,55 +203,6 @@ look_at_rewritten(const ReorderBufferTXN *txn)
 		}
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(change_context);
-}
-
-/* Rows of a divided table whose key is another now lie in other partitions; but that they do, no event says. */
-static const char *
-look_at_key(const ReorderBufferTXN *txn, const Table *table, Relation relation)
-{
-	List *now = NIL;
-	int count;
-	int16 *attributes;
-
-	if (table->wanted_partitions == 1)
-		return nullptr;
-	attributes = key_attributes(relation, &count);
-	for (int i = 0; i < count; i++)
-		now = lappend_int(now, attributes[i]);
-	return equal(key_before(txn, relation), now) ? nullptr : "is divided by another key than before";
-}
-
-/* Of some columns events can't say what existing rows have, as their default differs from leaf to leaf. */
-static const char *
-look_at_new_columns(const ReorderBufferTXN *txn, const Table *table, Relation relation)
-{
-	for (int i = 0; i < RelationGetDescr(relation)->natts; i++)
-	{
-		const ExistingValue *existing = &table->existing[i];
-
-		if (!(existing->differs || existing->retyped) ||
-			!column_touched(txn, table->relid, static_cast<AttrNumber>(i + 1)))
-			continue;
-		return existing->differs ? "got a column whose values differ from partition to partition"
-								 : "got another type for a column whose default VACUUM FULL wrote into its rows";
-	}
-	return nullptr;
-}
-
-static void
-look_at_definition(const ReorderBufferTXN *txn, Oid relid, Relation relation)
-{
-	Table *table = table_lookup(relid, current.commit_lsn);
-	const char *what;
-
-	if (table == nullptr || !relation_touched(txn, relid))
-		return;
-	what = look_at_key(txn, table, relation);
-	if (what == nullptr)
-		what = look_at_new_columns(txn, table, relation);
-	/* Without a key there is nothing to divide by: the next that it gets will be another. */
-	if (what)
-		decoder_rows_changed(relid, what, siphon_resync_rewritten && table->nkeys > 0);
 }
 
 /* Of a table that consumers have heard of they are told, also while its rows are to come anew, or it was stopped. */
@@ -332,7 +278,7 @@ look_at_changed_tables(const ReorderBufferTXN *txn)
 		renames = relation && !told && look_at_names(table, relation);
 		if (relation)
 		{
-			look_at_definition(txn, table->relid, relation);
+			look_at_definition(txn, table->relid, relation, current.commit_lsn);
 			RelationClose(relation);
 		}
 		else if (!told && relation_touched(txn, table->relid) && current.commit_lsn < table->until)
@@ -361,9 +307,30 @@ on_commit(LogicalDecodingContext *context, ReorderBufferTXN *txn, XLogRecPtr)
 	{
 		look_at_rewritten(txn);
 		look_at_partitions(context->reorder, txn);
+		look_at_rows(txn);
 	}
 	look_at_changed_tables(txn);
 	decoder_transaction_end(txn->final_lsn, current.commit_time, with_events);
+}
+
+/* Does the row before a change name it, for consumers? */
+static inline bool
+names_rows(const Table *table, const Leaf *leaf)
+{
+	return (leaf ? leaf->full : table->full) || (table->nkeys > 0 && (leaf == nullptr || leaf->identity));
+}
+
+static void
+on_nameless(Table *table, const Leaf *leaf, Relation relation)
+{
+	table->nameless = true;
+	if (table->obstacle)
+		decoder_obstructed(table->relid, table->obstacle);
+	else
+		decoder_rows_changed(table->relid,
+							 psprintf("has a change of a row that nothing names, as %s has no replica identity",
+									  leaf ? psprintf("partition \"%s\"", RelationGetRelationName(relation)) : "it"),
+							 false);
 }
 
 static void
@@ -372,13 +339,8 @@ publish(Table *table, const Leaf *leaf, Relation relation, ReorderBufferChange *
 	if (table == nullptr)
 		return;
 	events_added();
-	if (unlikely(leaf == nullptr && table->nkeys == 0 && !table->full && !table->nameless &&
-				 change->action != REORDER_BUFFER_CHANGE_INSERT))
-	{
-		table->nameless = true;
-		decoder_rows_changed(table->relid, "has a change of a row that nothing names, as it has no replica identity",
-							 false);
-	}
+	if (unlikely(change->action != REORDER_BUFFER_CHANGE_INSERT && !table->nameless && !names_rows(table, leaf)))
+		on_nameless(table, leaf, relation);
 	report_encode_begins();
 	encode_change(table, leaf, change->action, relation, siphon_change_tuple(change->data.tp.oldtuple),
 				  siphon_change_tuple(change->data.tp.newtuple), current, ordinal);

@@ -187,6 +187,10 @@ extern const char *registry_slot_problem(const Registry *registry, bool *exists)
 
 extern RegistryTable *registry_find(const Registry *registry, Oid relid);
 
+/* Is a column left out, by what RegistryTable has of columns? */
+extern bool registry_excludes(const List *only_attributes, const List *exclude_attributes, const List *exclude_columns,
+							  const char *column, int attnum);
+
 /* From this commit on the table is called so. */
 extern void registry_rename(RegistryTable *table, const char *schema, const char *name, XLogRecPtr commit_lsn);
 

@@ -4,6 +4,7 @@
 #include "snapshot_process.h"
 
 #include "encoder.h"
+#include "obstacles.h"
 #include "package.h"
 #include "ring_output.h"
 #include "session.h"
@@ -118,6 +119,7 @@ snapshot_open_table(const RegistryTable *listed, Table **table)
 		give_up();
 	check_names(listed);
 	*table = table_for_snapshot(relation, snapshot_job->lsn);
+	refuse((*table)->obstacle);
 	return relation;
 }
 

@@ -4,6 +4,8 @@
 #include "table.h"
 
 #include "encoder.h"
+#include "key.h"
+#include "obstacles.h"
 #include "package.h"
 #include "renames.h"
 #include "text.h"
@@ -198,44 +200,6 @@ table_known(Oid relid, uint32 generation)
 	return table && table->published && table->generation == generation;
 }
 
-static bool
-excluded(const Table *table, const char *column, int attnum)
-{
-	ListCell *lc;
-
-	if (table->only_attributes != NIL)
-		return !list_member_int(table->only_attributes, attnum);
-	if (list_member_int(table->exclude_attributes, attnum))
-		return true;
-	foreach (lc, table->exclude_columns)
-		if (strcmp(static_cast<char *>(lfirst(lc)), column) == 0)
-			return true;
-	return false;
-}
-
-int16 *
-key_attributes(Relation relation, int *count)
-{
-	Oid index_oid;
-	Relation index;
-	int16 *attributes;
-
-	list_free(RelationGetIndexList(relation)); /* fills in the two fields read here */
-	index_oid =
-		relation->rd_rel->relreplident == REPLICA_IDENTITY_FULL ? relation->rd_pkindex : relation->rd_replidindex;
-	*count = 0;
-	if (!OidIsValid(index_oid))
-		return nullptr;
-	index = RelationIdGetRelation(index_oid);
-	if (index == nullptr)
-		return nullptr;
-	*count = index->rd_index->indnkeyatts;
-	attributes = static_cast<int16 *>(palloc(sizeof(int16) * static_cast<size_t>(*count)));
-	memcpy(attributes, index->rd_index->indkey.values, sizeof(int16) * static_cast<size_t>(*count));
-	RelationClose(index);
-	return attributes;
-}
-
 void
 put_utf8(WireBuffer *out, uint32 field, const char *text)
 {
@@ -312,6 +276,10 @@ build_columns(Table *table, Relation relation, WireBuffer *wire_columns, ColumnD
 	int offset = 0; /* behind the last attribute; -1: that depends on the row */
 
 	table->full = relation->rd_rel->relreplident == REPLICA_IDENTITY_FULL;
+	table->obstacle =
+		columns_obstacle(relation, table->only_attributes, table->exclude_attributes, table->exclude_columns);
+	if (table->obstacle)
+		nkeys = 0;
 	table->columns = static_cast<Column *>(palloc0(sizeof(Column) * static_cast<size_t>(Max(desc->natts, 1))));
 	table->ncolumns = 0;
 	table->fixed_natts = 0;
@@ -327,7 +295,8 @@ build_columns(Table *table, Relation relation, WireBuffer *wire_columns, ColumnD
 			offset = attribute->attlen > 0 ? column->offset + attribute->attlen : -1;
 		}
 		column_of[i + 1] = -1;
-		if (attribute->attisdropped || excluded(table, NameStr(attribute->attname), i + 1))
+		if (attribute->attisdropped || registry_excludes(table->only_attributes, table->exclude_attributes,
+														 table->exclude_columns, NameStr(attribute->attname), i + 1))
 			continue;
 #if PG_VERSION_NUM >= 180000
 		/* A virtual generated column has no value in the WAL. */
@@ -483,6 +452,7 @@ build(Table *table, Relation relation, XLogRecPtr lsn)
 	if (table->context)
 		MemoryContextDelete(table->context);
 	table->full = fresh.full;
+	table->obstacle = fresh.obstacle;
 	table->nameless = false;
 	table->ncolumns = fresh.ncolumns;
 	table->columns = fresh.columns;
@@ -502,7 +472,8 @@ build(Table *table, Relation relation, XLogRecPtr lsn)
 	if (!same_names(&called, &present))
 		table_mark_changed(table);
 	/* Of a partitioned table, the leaves' identities count: see leaves.cpp. */
-	if (had_identity && table->nkeys == 0 && !table->full && relation->rd_rel->relkind != RELKIND_PARTITIONED_TABLE)
+	if (had_identity && table->nkeys == 0 && !table->full && !table->obstacle &&
+		relation->rd_rel->relkind != RELKIND_PARTITIONED_TABLE)
 		log_lost_identity(table, relation);
 	/* May wait, and the table be marked invalid meanwhile; but only we build it anew. */
 	if (schema_hash != table->schema_hash)
@@ -538,6 +509,7 @@ table_forget_columns(Table *table, const RegistryName *name, siphon::FrameKind k
 	table->ncolumns = 0;
 	table->fixed_natts = 0;
 	table->nkeys = 0;
+	table->obstacle = nullptr;
 	table->fingerprint = 0;
 	table->valid = false;
 	table->kind = kind;

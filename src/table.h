@@ -12,6 +12,7 @@
 #include "ring.h"
 #include "type_map.h"
 
+struct Obstacle;
 struct Package;
 
 struct Column
@@ -55,8 +56,9 @@ struct Table
 	bool valid;
 	siphon::FrameKind header_kind; /* kind and generation that header was made for */
 	uint32 header_generation;
-	bool full;     /* REPLICA IDENTITY FULL: old rows are whole */
-	bool nameless; /* a change that nothing names was reported */
+	bool full;                /* REPLICA IDENTITY FULL: old rows are whole */
+	const Obstacle *obstacle; /* that of its columns; if there is one, it has no key */
+	bool nameless;            /* a change that nothing names was reported */
 	int ncolumns;
 	Column *columns;
 	int nkeys;
@@ -120,9 +122,6 @@ extern bool table_includes(const Table *table, XLogRecPtr commit_lsn);
 extern Table *table_lookup(Oid relid, XLogRecPtr commit_lsn);
 /* The same, without a look at the catalogs: its columns may be those of before. */
 extern Table *table_find(Oid relid, XLogRecPtr commit_lsn);
-
-/* Attribute numbers of the key, in the order of its index: the replica identity, or with FULL the primary key. */
-extern int16 *key_attributes(Relation relation, int *count);
 
 /*
  * For a snapshot's process: the one table that it scans, and its description by the current catalogs, which are those of

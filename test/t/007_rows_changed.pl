@@ -260,12 +260,17 @@ wait_confirmed($node);
 is_replayed($nats, $node, ['t'], 'and siphon_resync_table() mends it');
 
 # So it does where that happens while its rows are brought out, and the snapshot does not show it.
-# There are enough of them for that to take a while.
-$node->safe_psql('postgres', 'INSERT INTO t (id) SELECT g FROM generate_series(100000, 104000) g; ALTER TABLE t REPLICA IDENTITY NOTHING');
+# There are enough of them for that to take a while. The key goes when they were asked for and the scan, which would not
+# let it, has not begun.
+$node->safe_psql('postgres', 'INSERT INTO t (id) SELECT g FROM generate_series(100000, 104000) g');
 $node->append_conf('postgresql.conf', 'siphon.snapshot_rate = 1');
 $node->reload;
 wait_until('the rate is read', sub { $node->safe_psql('postgres', 'SHOW siphon.snapshot_rate') eq '1kB' });
+$publisher->pause;
 $node->safe_psql('postgres', "SELECT siphon_resync_table('t')");
+wait_until('the snapshot is announced', sub { $node->safe_psql('postgres', "SELECT phase, generation > 0 FROM siphon_snapshot_progress WHERE table_name = 't'") eq 'preparing|t' });
+$node->safe_psql('postgres', 'ALTER TABLE t REPLICA IDENTITY NOTHING');
+$publisher->resume;
 wait_until('the scan runs', sub { $node->safe_psql('postgres', "SELECT count(*) FROM siphon_snapshot_progress WHERE phase = 'scanning' AND bytes > 0") });
 $node->safe_psql('postgres', 'UPDATE t SET constant = 9 WHERE id = 50');
 wait_until('the table says so', sub { table_row('t') =~ /^snapshot\|\d+\|has a change of a row that nothing names/ });
@@ -273,7 +278,7 @@ $node->append_conf('postgresql.conf', 'siphon.snapshot_rate = 0');
 $node->reload;
 wait_for_table($node, 't', 'resync needed');
 like(table_row('t'), qr/has a change of a row that nothing names/, 'what happens while rows are brought out is not forgotten with their end');
-$node->safe_psql('postgres', "SELECT siphon_resync_table('t')");
+$node->safe_psql('postgres', "ALTER TABLE t REPLICA IDENTITY DEFAULT; SELECT siphon_resync_table('t')");
 wait_for_table($node, 't');
 wait_confirmed($node);
 is_replayed($nats, $node, ['t'], 'and brought out once more, they are the table');

@@ -1,0 +1,128 @@
+/*
+ * What a transaction did to the definition of tables: see definition.h.
+ */
+#include "definition.h"
+
+#include "decoder.h"
+#include "key.h"
+#include "table.h"
+
+extern "C" {
+#include "catalog/partition.h"
+}
+
+List *
+tables_of(Oid relid)
+{
+	return lcons_oid(relid, get_rel_relispartition(relid) ? get_partition_ancestors(relid) : NIL);
+}
+
+List *
+published_above(Oid relid, XLogRecPtr commit_lsn)
+{
+	List *tables = NIL;
+	ListCell *lc;
+
+	foreach (lc, tables_of(relid))
+		if (table_published(lfirst_oid(lc)) && SearchSysCacheExists1(RELOID, ObjectIdGetDatum(lfirst_oid(lc))) &&
+			table_lookup(lfirst_oid(lc), commit_lsn))
+			tables = lappend_oid(tables, lfirst_oid(lc));
+	return tables;
+}
+
+void
+look_at_storage(const ReorderBufferTXN *txn, XLogRecPtr commit_lsn)
+{
+	ListCell *lc;
+	ListCell *lc2;
+
+	foreach (lc, touched_relations(txn))
+	{
+		Oid relid = lfirst_oid(lc);
+		List *tables = published_above(relid, commit_lsn);
+		const Obstacle *obstacle;
+
+		/* Partitioned tables have no rows of their own. */
+		if (tables == NIL || get_rel_relkind(relid) != RELKIND_RELATION)
+			continue;
+		obstacle = storage_obstacle(relid);
+		if (obstacle == nullptr && !was_unlogged(txn, relid))
+			continue;
+		foreach (lc2, tables)
+			if (obstacle)
+				decoder_obstructed(lfirst_oid(lc2), obstacle);
+			else
+				decoder_rows_changed(
+					lfirst_oid(lc2),
+					psprintf("has changes that are not in the WAL, as \"%s\" was unlogged", get_rel_name(relid)),
+					siphon_resync_rewritten);
+	}
+}
+
+/*
+ * Rows of a divided table whose key is another now lie in other partitions; but that they do, no event says. Nor can
+ * one name the rows that were changed while the key had columns that are excluded.
+ */
+static const char *
+look_at_key(const ReorderBufferTXN *txn, const Table *table, Relation relation)
+{
+	List *before = key_before(txn, relation);
+	List *now = NIL;
+	int count;
+	int16 *attributes = key_attributes(relation, &count);
+	ListCell *lc;
+
+	for (int i = 0; i < count; i++)
+		now = lappend_int(now, attributes[i]);
+	if (equal(before, now))
+		return nullptr;
+	if (table->wanted_partitions > 1)
+		return "is divided by another key than before";
+	foreach (lc, before)
+	{
+		const char *column = get_attname(table->relid, static_cast<AttrNumber>(lfirst_int(lc)), true);
+
+		if (registry_excludes(table->only_attributes, table->exclude_attributes, table->exclude_columns,
+							  column ? column : "", lfirst_int(lc)))
+			return "had a key with columns that are excluded";
+	}
+	return nullptr;
+}
+
+/* Of some columns events can't say what existing rows have, as their default differs from leaf to leaf. */
+static const char *
+look_at_new_columns(const ReorderBufferTXN *txn, const Table *table, Relation relation)
+{
+	for (int i = 0; i < RelationGetDescr(relation)->natts; i++)
+	{
+		const ExistingValue *existing = &table->existing[i];
+
+		if (!(existing->differs || existing->retyped) ||
+			!column_touched(txn, table->relid, static_cast<AttrNumber>(i + 1)))
+			continue;
+		return existing->differs ? "got a column whose values differ from partition to partition"
+								 : "got another type for a column whose default VACUUM FULL wrote into its rows";
+	}
+	return nullptr;
+}
+
+void
+look_at_definition(const ReorderBufferTXN *txn, Oid relid, Relation relation, XLogRecPtr commit_lsn)
+{
+	Table *table = table_lookup(relid, commit_lsn);
+	const char *what;
+
+	if (table == nullptr || !relation_touched(txn, relid))
+		return;
+	if (table->obstacle)
+	{
+		decoder_obstructed(relid, table->obstacle);
+		return;
+	}
+	what = look_at_key(txn, table, relation);
+	if (what == nullptr)
+		what = look_at_new_columns(txn, table, relation);
+	/* Without a key there is nothing to divide by: the next that it gets will be another. */
+	if (what)
+		decoder_rows_changed(relid, what, siphon_resync_rewritten && table->nkeys > 0);
+}
