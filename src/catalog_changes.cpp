@@ -48,6 +48,12 @@ removed(const ReorderBufferTXN *txn, HeapTuple tuple)
 }
 
 bool
+replaced(const ReorderBufferTXN *txn, HeapTuple tuple)
+{
+	return removed(txn, tuple) && !written(txn, tuple);
+}
+
+bool
 relation_touched(const ReorderBufferTXN *txn, Oid relid)
 {
 	for (uint32 i = 0; i < txn->ninvalidations; i++)
@@ -188,7 +194,7 @@ row_before(const ReorderBufferTXN *txn, Oid catalog, Oid index, AttrNumber attri
 	HeapTuple tuple;
 
 	while (before == nullptr && HeapTupleIsValid(tuple = catalog_scan_next(&scan)))
-		if (removed(txn, tuple) && !written(txn, tuple))
+		if (replaced(txn, tuple))
 			before = heap_copytuple(tuple);
 	catalog_scan_end(&scan);
 	return before;
@@ -222,6 +228,77 @@ was_unlogged(const ReorderBufferTXN *txn, Oid relid)
 		unlogged = removed(txn, tuple) && !storage_is_logged(reinterpret_cast<Form_pg_class>(GETSTRUCT(tuple)));
 	catalog_scan_end(&scan);
 	return unlogged;
+}
+
+/* Columns, as pg_attribute had them (copies), that the transaction gave other rows there. */
+static List *
+attributes_before(const ReorderBufferTXN *txn, Oid relid)
+{
+	CatalogScan scan = catalog_scan_begin(AttributeRelationId, AttributeRelidNumIndexId, Anum_pg_attribute_attrelid,
+										  relid, SnapshotAny);
+	List *attributes = NIL;
+	HeapTuple tuple;
+
+	while (HeapTupleIsValid(tuple = catalog_scan_next(&scan)))
+	{
+		Form_pg_attribute form = reinterpret_cast<Form_pg_attribute>(GETSTRUCT(tuple));
+
+		if (form->attnum > 0 && !form->attisdropped && replaced(txn, tuple))
+			attributes = lappend(attributes, GETSTRUCT(heap_copytuple(tuple)));
+	}
+	catalog_scan_end(&scan);
+	return attributes;
+}
+
+List *
+former_types(const ReorderBufferTXN *txn, Relation relation)
+{
+	TupleDesc now = RelationGetDescr(relation);
+	HeapTuple before = class_before(txn, RelationGetRelid(relation));
+	List *types = NIL;
+	ListCell *lc;
+
+	if (before && reinterpret_cast<Form_pg_class>(GETSTRUCT(before))->relfilenode != relation->rd_rel->relfilenode)
+		return NIL;
+	foreach (lc, attributes_before(txn, RelationGetRelid(relation)))
+	{
+		Form_pg_attribute attribute = static_cast<Form_pg_attribute>(lfirst(lc));
+		FormerType *former;
+
+		if (attribute->attnum > now->natts || TupleDescAttr(now, attribute->attnum - 1)->attisdropped ||
+			TupleDescAttr(now, attribute->attnum - 1)->atttypid == attribute->atttypid)
+			continue;
+		former = static_cast<FormerType *>(palloc(sizeof(FormerType)));
+		*former = {attribute->attnum, attribute->atttypid};
+		types = lappend(types, former);
+	}
+	return types;
+}
+
+bool
+attributes_changed(const ReorderBufferTXN *txn, Oid relid)
+{
+	HeapTuple before = class_before(txn, relid);
+	HeapTuple now = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	bool changed = before && HeapTupleIsValid(now) &&
+				   reinterpret_cast<Form_pg_class>(GETSTRUCT(before))->relnatts !=
+					   reinterpret_cast<Form_pg_class>(GETSTRUCT(now))->relnatts;
+	ListCell *lc;
+
+	if (HeapTupleIsValid(now))
+		ReleaseSysCache(now);
+	if (changed || !HeapTupleIsValid(now))
+		return changed;
+	foreach (lc, attributes_before(txn, relid))
+	{
+		/* NULL: it was dropped. */
+		HeapTuple attribute = SearchSysCacheAttNum(relid, static_cast<Form_pg_attribute>(lfirst(lc))->attnum);
+
+		if (!HeapTupleIsValid(attribute))
+			return true;
+		ReleaseSysCache(attribute);
+	}
+	return false;
 }
 
 /* A schema may go, or be renamed, with the table that is in it. */

@@ -45,6 +45,22 @@ struct ClearedValue
  */
 extern List *cleared_values(const ReorderBufferTXN *txn, Relation relation);
 
+/* Did it replace, or remove, this version of a catalog's row, and not make it itself? */
+extern bool replaced(const ReorderBufferTXN *txn, HeapTuple tuple);
+
+/* The type that a column had before, where it has another now. */
+struct FormerType
+{
+	AttrNumber attnum;
+	Oid type;
+};
+
+/* Of FormerType *. NIL if the rows were written anew. */
+extern List *former_types(const ReorderBufferTXN *txn, Relation relation);
+
+/* Did it add attributes to a relation that was there before, or drop some? */
+extern bool attributes_changed(const ReorderBufferTXN *txn, Oid relid);
+
 /* OIDs of all relations that it changed, or dropped, each once. */
 extern List *touched_relations(const ReorderBufferTXN *txn);
 

@@ -6,6 +6,7 @@
 #include "decoder.h"
 #include "key.h"
 #include "table.h"
+#include "type_changes.h"
 
 extern "C" {
 #include "catalog/partition.h"
@@ -56,6 +57,66 @@ look_at_storage(const ReorderBufferTXN *txn, XLogRecPtr commit_lsn)
 					lfirst_oid(lc2),
 					psprintf("has changes that are not in the WAL, as \"%s\" was unlogged", get_rel_name(relid)),
 					siphon_resync_rewritten);
+	}
+}
+
+static bool
+publishes(const Table *table, AttrNumber attnum)
+{
+	const char *column = get_attname(table->relid, attnum, true);
+
+	return column && !registry_excludes(table->only_attributes, table->exclude_attributes, table->exclude_columns,
+										column, attnum);
+}
+
+static void
+on_type(const Table *table, AttrNumber attnum)
+{
+	decoder_rows_changed(
+		table->relid,
+		psprintf("has values of a type that was changed, in column \"%s\"", get_attname(table->relid, attnum, false)),
+		siphon_resync_rewritten);
+}
+
+/* Columns of a table, or of a leaf as such, that have other types. */
+static void
+look_at_column_types(const ReorderBufferTXN *txn, Oid relid, XLogRecPtr commit_lsn)
+{
+	Relation relation = RelationIdGetRelation(relid);
+	List *columns = relation ? retyped_columns(txn, relation) : NIL;
+	ListCell *lc;
+	ListCell *lc2;
+
+	if (relation)
+		RelationClose(relation);
+	foreach (lc, columns)
+		foreach (lc2, published_above(relid, commit_lsn))
+		{
+			const Table *table = table_find(lfirst_oid(lc2), commit_lsn);
+			AttrNumber attnum =
+				get_attnum(lfirst_oid(lc2), get_attname(relid, static_cast<AttrNumber>(lfirst_int(lc)), false));
+
+			if (table && publishes(table, attnum))
+				on_type(table, attnum);
+		}
+}
+
+void
+look_at_types(const ReorderBufferTXN *txn, XLogRecPtr commit_lsn)
+{
+	ListCell *lc;
+
+	foreach (lc, touched_relations(txn))
+		/* Partitioned tables have no rows of their own, whose types could be others. */
+		if (get_rel_relkind(lfirst_oid(lc)) == RELKIND_RELATION && published_above(lfirst_oid(lc), commit_lsn) != NIL)
+			look_at_column_types(txn, lfirst_oid(lc), commit_lsn);
+	foreach (lc, uses_of_changed_types(txn))
+	{
+		const TypeUse *use = static_cast<TypeUse *>(lfirst(lc));
+		const Table *table = table_find(use->relid, commit_lsn);
+
+		if (table && publishes(table, use->attnum))
+			on_type(table, use->attnum);
 	}
 }
 

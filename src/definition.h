@@ -1,7 +1,7 @@
 /*
- * What a transaction did to the definition of tables, where no event says what that means for their rows: they come anew,
- * or the table says what is in the way. Called at the transaction's end, with its commit record's LSN; the catalogs are
- * those of then. In a memory context that is soon reset.
+ * What a transaction did to the definition of tables, where no event says what that means for their rows: they come
+ * anew, or the table says what is in the way. Called at the transaction's end, with its commit record's LSN; the
+ * catalogs are those of then. In a memory context that is soon reset.
  */
 #ifndef SIPHON_DEFINITION_H
 #define SIPHON_DEFINITION_H
@@ -18,6 +18,8 @@ extern List *published_above(Oid relid, XLogRecPtr commit_lsn);
  * is left, nothing else says so.
  */
 extern void look_at_storage(const ReorderBufferTXN *txn, XLogRecPtr commit_lsn);
+/* Tables with values that are written otherwise now, without that a row was. */
+extern void look_at_types(const ReorderBufferTXN *txn, XLogRecPtr commit_lsn);
 /* A published table's key and columns, if the transaction touched it. */
 extern void look_at_definition(const ReorderBufferTXN *txn, Oid relid, Relation relation, XLogRecPtr commit_lsn);
 

@@ -110,21 +110,6 @@ kept_value(const List *values, int attnum)
 	return nullptr;
 }
 
-/* Are values of two types written alike, as those of varchar and text are? The first may be gone. */
-static bool
-written_alike(Oid former, Oid present, const TypeMapping *mapping)
-{
-	TypeMapping before;
-
-	if (former == present)
-		return true;
-	if (mapping->encoding == Encoding::Output || mapping->encoding == Encoding::List ||
-		!SearchSysCacheExists1(TYPEOID, ObjectIdGetDatum(former)))
-		return false;
-	type_mapping(former, &before);
-	return before.encoding == mapping->encoding;
-}
-
 static void
 put_kept_value(WireBuffer *out, const RegistryValue *value)
 {
@@ -148,7 +133,7 @@ put_existing_rows(WireBuffer *out, Table *table, Column *column, Form_pg_attribu
 
 	if (!existing->present)
 	{
-		existing->retyped = kept && !written_alike(kept->type, attribute->atttypid, &column->type);
+		existing->retyped = kept && !written_alike(kept->type, attribute->atttypid);
 		if (kept && !existing->retyped && !existing->differs)
 			put_kept_value(out, kept);
 		return;

@@ -30,7 +30,7 @@ key_index(Relation relation)
 	tuple = OidIsValid(index) ? SearchSysCache1(INDEXRELID, ObjectIdGetDatum(index)) : nullptr;
 	if (!HeapTupleIsValid(tuple))
 		return InvalidOid;
-	/* From 17 on PostgreSQL names a deferrable primary key there, too. */
+	/* PostgreSQL 18 names a deferrable primary key there, too. */
 	if (!index_is_key(reinterpret_cast<Form_pg_index>(GETSTRUCT(tuple)), identity))
 		index = InvalidOid;
 	ReleaseSysCache(tuple);

@@ -173,6 +173,7 @@ look_at_rows(const ReorderBufferTXN *txn)
 	MemoryContext old = MemoryContextSwitchTo(change_context);
 
 	look_at_storage(txn, current.commit_lsn);
+	look_at_types(txn, current.commit_lsn);
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(change_context);
 }

@@ -85,3 +85,28 @@ type_mapping(Oid type, TypeMapping *mapping)
 		type_mapping(element_type(base), mapping->element);
 	}
 }
+
+static bool
+mapped_alike(const TypeMapping *a, const TypeMapping *b)
+{
+	if (a->encoding != b->encoding)
+		return false;
+	if (a->encoding == Encoding::List)
+		return mapped_alike(a->element, b->element);
+	return a->encoding != Encoding::Output || a->output.fn_oid == b->output.fn_oid;
+}
+
+bool
+written_alike(Oid former, Oid present)
+{
+	TypeMapping before;
+	TypeMapping now;
+
+	if (former == present)
+		return true;
+	if (!SearchSysCacheExists1(TYPEOID, ObjectIdGetDatum(former)))
+		return false;
+	type_mapping(former, &before);
+	type_mapping(present, &now);
+	return mapped_alike(&before, &now);
+}

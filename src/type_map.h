@@ -47,4 +47,7 @@ struct TypeMapping
 /* Domains count as their base type. Memory is taken from the current context. */
 extern void type_mapping(Oid type, TypeMapping *mapping);
 
+/* Are values of two types written alike, as those of varchar and text are? The first may be gone. */
+extern bool written_alike(Oid former, Oid present);
+
 #endif
