@@ -359,19 +359,14 @@ static char *
 restart_tables(Registry *registry)
 {
 	StringInfoData gaps;
-	List *tables = list_copy(registry->tables);
 	ListCell *lc;
 
 	initStringInfo(&gaps);
-	foreach (lc, tables)
+	listing_remove_left(registry, PG_UINT64_MAX);
+	foreach (lc, registry->tables)
 	{
 		RegistryTable *table = static_cast<RegistryTable *>(lfirst(lc));
 
-		if (table->until != InvalidXLogRecPtr)
-		{
-			listing_remove(registry, table);
-			continue;
-		}
 		listing_begin_anew(registry, table);
 		if (table->rows || get_rel_name(table->relid) == nullptr)
 			continue;

@@ -5,22 +5,30 @@
 
 #include "application.h"
 #include "listing.h"
+#include "oid_hash.h"
+#include "publication.h"
+#include "publication_watch.h"
 #include "session.h"
 #include "snapshot.h"
 
 extern "C" {
-#include "catalog/pg_publication.h"
+#include "common/hashfn.h"
 #include "utils/snapmgr.h"
 }
 
 static constexpr long kPollMs = 500;
 static constexpr long kRestartMs = 2000;
 static constexpr long kLookAgainMs = 10 * 1000;
-static const char *const kMissing = "the publication does not exist";
-static const char *const kPartly = "the publication does not publish all of insert, update, delete and truncate";
+/* A table that is locked is looked at another time: we have the application locked, for which others wait. */
+static constexpr int kLockPatienceMs = 20;
+/* To look takes one of so many parts of the time at most. */
+static constexpr int kLookShare = 10;
+/* No table leaves as early in the WAL as this. */
+static constexpr XLogRecPtr kAtOnce = 1;
+static const char *const kFiltered = "the publication has a row filter for it, which siphon does not apply";
+static const char *const kLocked = "another session has it locked; siphon tries again";
 
 static App *app;
-static bool catalogs_changed = true;
 
 long
 follower_look_after(Follower *follower, App *of)
@@ -45,131 +53,6 @@ follower_look_after(Follower *follower, App *of)
 	return kRestartMs;
 }
 
-const char *
-follow_problem(const char *name)
-{
-	Publication *publication = GetPublicationByName(name, true);
-
-	if (publication == nullptr)
-		return kMissing;
-	if (!publication->pubactions.pubinsert || !publication->pubactions.pubupdate ||
-		!publication->pubactions.pubdelete || !publication->pubactions.pubtruncate)
-		return kPartly;
-	return nullptr;
-}
-
-const char *
-follow_hint(const char *publication, const char *problem)
-{
-	const char *name = quote_identifier(publication);
-
-	if (strcmp(problem, kPartly) == 0)
-		return psprintf("ALTER PUBLICATION %s SET (publish = 'insert, update, delete, truncate');", name);
-	return psprintf("CREATE PUBLICATION %s FOR TABLE ...; on the primary.", name);
-}
-
-/* A table as the publication has it. */
-struct Member
-{
-	Oid relid;
-	bool filtered;         /* by a WHERE clause */
-	List *only_attributes; /* of int, ascending; NIL: all */
-	List *exclude_columns; /* of char *: the others */
-};
-
-/* With a column list, those of the table's columns that are in it, and the names of the others. */
-static void
-read_columns(Member *member, Datum list)
-{
-	ArrayType *array = DatumGetArrayTypeP(list);
-	const int16 *numbers = reinterpret_cast<const int16 *>(ARR_DATA_PTR(array));
-	int count = ArrayGetNItems(ARR_NDIM(array), ARR_DIMS(array));
-	HeapTuple relation = SearchSysCache1(RELOID, ObjectIdGetDatum(member->relid));
-	int natts = 0;
-
-	if (HeapTupleIsValid(relation))
-	{
-		natts = reinterpret_cast<Form_pg_class>(GETSTRUCT(relation))->relnatts;
-		ReleaseSysCache(relation);
-	}
-	for (int i = 0; i < count; i++)
-		member->only_attributes = lappend_int(member->only_attributes, numbers[i]);
-	list_sort(member->only_attributes, list_int_cmp);
-	for (int i = 1; i <= natts; i++)
-	{
-		HeapTuple column = SearchSysCacheAttNum(member->relid, static_cast<int16>(i));
-
-		if (!HeapTupleIsValid(column))
-			continue; /* dropped */
-		if (!list_member_int(member->only_attributes, i))
-			member->exclude_columns =
-				lappend(member->exclude_columns,
-						pstrdup(NameStr(reinterpret_cast<Form_pg_attribute>(GETSTRUCT(column))->attname)));
-		ReleaseSysCache(column);
-	}
-}
-
-/* PostgreSQL's own view knows what all tables, schemas and publish_via_partition_root come to. */
-static List *
-read_members(const char *publication)
-{
-	static const char query[] =
-		"SELECT c.oid, t.rowfilter IS NOT NULL, r.prattrs::pg_catalog.int2[]"
-		" FROM pg_catalog.pg_publication_tables t"
-		" JOIN pg_catalog.pg_publication p ON p.pubname = t.pubname"
-		" JOIN pg_catalog.pg_namespace n ON n.nspname = t.schemaname"
-		" JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = t.tablename"
-		" LEFT JOIN pg_catalog.pg_publication_rel r ON r.prpubid = p.oid AND r.prrelid = c.oid AND NOT p.puballtables"
-		" WHERE t.pubname = $1 AND NOT EXISTS (" /* siphon's own table */
-		"  SELECT FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid"
-		"   WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid AND d.deptype = 'e'"
-		"     AND d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass AND e.extname = 'siphon')"
-		" ORDER BY c.oid";
-	Oid types[] = {TEXTOID};
-	Datum values[] = {CStringGetTextDatum(publication)};
-	MemoryContext caller = CurrentMemoryContext;
-	List *members = NIL;
-
-	if (SPI_connect() != SPI_OK_CONNECT)
-		elog(ERROR, "SPI_connect failed");
-	if (SPI_execute_with_args(query, 1, types, values, nullptr, true, 0) != SPI_OK_SELECT)
-		elog(ERROR, "could not read publication \"%s\"", publication);
-	for (uint64 i = 0; i < SPI_processed; i++)
-	{
-		MemoryContext old = MemoryContextSwitchTo(caller);
-		Member *member = static_cast<Member *>(palloc0(sizeof(Member)));
-		HeapTuple tuple = SPI_tuptable->vals[i];
-		TupleDesc desc = SPI_tuptable->tupdesc;
-		bool isnull;
-		Datum columns;
-
-		member->relid = DatumGetObjectId(SPI_getbinval(tuple, desc, 1, &isnull));
-		member->filtered = DatumGetBool(SPI_getbinval(tuple, desc, 2, &isnull));
-		columns = SPI_getbinval(tuple, desc, 3, &isnull);
-		if (!isnull)
-			read_columns(member, columns);
-		members = lappend(members, member);
-		MemoryContextSwitchTo(old);
-	}
-	SPI_finish();
-	return members;
-}
-
-static Member *
-find_member(List *members, Oid relid)
-{
-	ListCell *lc;
-
-	foreach (lc, members)
-	{
-		Member *member = static_cast<Member *>(lfirst(lc));
-
-		if (member->relid == relid)
-			return member;
-	}
-	return nullptr;
-}
-
 /* What is to be done to the registry. */
 struct Changes
 {
@@ -177,7 +60,9 @@ struct Changes
 	List *removed;  /* likewise, those of which nothing is being published */
 	List *added;    /* of RegistryTable * */
 	List *changed;  /* of RegistryTable *: as they are to be */
-	List *left_out; /* of RegistryLeftOut * */
+	List *left_out; /* of RegistryLeftOut *: all; */
+	List *refused;  /* and those of them of which that is new */
+	bool again;     /* a table was locked */
 };
 
 static void
@@ -188,29 +73,53 @@ leave_out(Changes *plan, Oid relid, const char *reason)
 	table->relid = relid;
 	listing_names(relid, table->schema, table->name);
 	copy_text(table->reason, reason, sizeof(table->reason));
-	plan->left_out = lappend(plan->left_out, table);
+	/* One that was dropped meanwhile is no member any more. */
+	if (table->name[0])
+		plan->left_out = lappend(plan->left_out, table);
+}
+
+/* NULL: the table is refused, and why. With `locked`, because somebody has it locked just now. */
+static RegistryTable *
+try_table(Listed *listed, const Member *member, int partitions, const char **why, bool *locked)
+{
+	RegistryTable *table;
+	Refusal refusal;
+
+	*why = member->filtered ? kFiltered : watch_refusal(member->relid);
+	*locked = false;
+	if (*why)
+		return nullptr;
+	LockTimeout = kLockPatienceMs;
+	table = listing_try(listed, member->relid, partitions, member->exclude_columns, &refusal);
+	LockTimeout = 0;
+	if (table)
+		return table;
+	*locked = refusal.sqlstate == ERRCODE_LOCK_NOT_AVAILABLE;
+	if (*locked)
+		*why = kLocked;
+	else
+	{
+		*why = refusal.hint ? psprintf("%s; %s", refusal.reason, refusal.hint) : refusal.reason;
+		watch_note_refusal(member->relid, *why);
+	}
+	return nullptr;
 }
 
 /*
- * A member as it is to be published; NULL if it is left out. `registry` has what else is published, but for the table
+ * A member as it is to be published; NULL if it is left out. `listed` has what else is published, but for the table
  * itself.
  */
 static RegistryTable *
-describe(const Registry *registry, const Member *member, int partitions, Changes *plan)
+describe(Listed *listed, const Member *member, int partitions, Changes *plan)
 {
-	RegistryTable *table;
-	char *reason;
-	char *hint;
+	const char *why;
+	bool locked;
+	RegistryTable *table = try_table(listed, member, partitions, &why, &locked);
 
-	if (member->filtered)
-	{
-		leave_out(plan, member->relid, "the publication has a row filter for it, which siphon does not apply");
-		return nullptr;
-	}
-	table = listing_try(registry, member->relid, partitions, member->exclude_columns, &reason, &hint);
+	plan->again |= locked;
 	if (table == nullptr)
 	{
-		leave_out(plan, member->relid, hint ? psprintf("%s; %s", reason, hint) : reason);
+		leave_out(plan, member->relid, why);
 		return nullptr;
 	}
 	table->only_attributes = member->only_attributes;
@@ -237,12 +146,17 @@ listed_names(const RegistryTable *table)
 static bool
 plan_change(Changes *plan, const RegistryTable *table, const Member *member)
 {
-	Registry others = {};
-	Changes unsaid = {};
+	Changes tried = {};
 	bool publishes = table->phase == Phase::Streaming;
-	RegistryTable *changed =
-		member ? describe(&others, member, table->partitions, publishes ? &unsaid : plan) : nullptr;
+	RegistryTable *changed = member ? describe(nullptr, member, table->partitions, &tried) : nullptr;
 
+	if (tried.again)
+	{
+		plan->again = true;
+		return true;
+	}
+	if (!publishes)
+		plan->left_out = list_concat(plan->left_out, tried.left_out);
 	if (changed)
 	{
 		changed->workers = table->workers;
@@ -255,28 +169,58 @@ plan_change(Changes *plan, const RegistryTable *table, const Member *member)
 	return changed != nullptr;
 }
 
-/* What is to be done to the registry, which is changed to make trials with. */
-static Changes
-make_plan(Registry *working, List *members)
+struct MemberEntry
 {
-	List *listed = working->tables;
-	Changes plan = {};
-	bool waits = false;
+	Oid relid; /* hash key */
+	const Member *member;
+};
+
+static HTAB *
+members_by_oid(List *members)
+{
+	HTAB *by_oid = oid_hash_make<MemberEntry>("siphon members", CurrentMemoryContext);
 	ListCell *lc;
 
-	working->tables = NIL;
-	foreach (lc, listed)
+	foreach (lc, members)
+	{
+		const Member *member = static_cast<Member *>(lfirst(lc));
+
+		oid_hash_enter<MemberEntry>(by_oid, member->relid)->member = member;
+	}
+	return by_oid;
+}
+
+static bool
+is_as_listed(const Member *member, const RegistryTable *table)
+{
+	return member && !member->filtered && equal(member->only_attributes, table->only_attributes);
+}
+
+static Changes
+make_plan(const Registry *registry, List *members)
+{
+	Registry none = *registry;
+	Changes plan = {};
+	bool waits = false;
+	HTAB *by_oid = members_by_oid(members);
+	HTAB *tables = registry_by_oid(registry);
+	Listed *staying;
+	ListCell *lc;
+
+	none.tables = NIL;
+	staying = listed_make(&none);
+	foreach (lc, registry->tables)
 	{
 		RegistryTable *table = static_cast<RegistryTable *>(lfirst(lc));
-		const Member *member = find_member(members, table->relid);
+		const MemberEntry *entry = oid_hash_find<MemberEntry>(by_oid, table->relid);
+		const Member *member = entry ? entry->member : nullptr;
 		bool leaves = table->until != InvalidXLogRecPtr;
 
 		waits |= leaves;
-		if (!leaves && table->followed &&
-			(member == nullptr || member->filtered || !equal(member->only_attributes, table->only_attributes)))
+		if (!leaves && table->followed && !is_as_listed(member, table))
 			leaves = !plan_change(&plan, table, member);
 		if (!leaves)
-			working->tables = lappend(working->tables, table);
+			listed_add(staying, table);
 	}
 	/* A root may take the place of its partitions, and a table that leaves come back: so these come behind those. */
 	waits |= plan.leaving != NIL;
@@ -284,19 +228,15 @@ make_plan(Registry *working, List *members)
 	{
 		const Member *member = static_cast<Member *>(lfirst(lc));
 		RegistryTable *table;
-		bool known = false;
-		ListCell *lc2;
 
-		foreach (lc2, listed)
-			known |= static_cast<RegistryTable *>(lfirst(lc2))->relid == member->relid;
-		if (known)
+		if (registry_find_by_oid(tables, member->relid))
 			continue;
-		table = describe(working, member, 1, &plan);
+		table = describe(staying, member, 1, &plan);
 		if (table == nullptr)
 			continue;
 		if (!waits)
 			plan.added = lappend(plan.added, table);
-		working->tables = lappend(working->tables, table);
+		listed_add(staying, table);
 	}
 	return plan;
 }
@@ -339,10 +279,12 @@ apply_plan(const Changes *plan, const char *problem)
 	XLogRecPtr place = plan->leaving ? place_to_leave() : InvalidXLogRecPtr;
 	Registry *registry = registry_begin_change(app->name);
 	RegistryTable *table;
+	HTAB *tables;
 	ListCell *lc;
 
 	if (registry == nullptr)
 		return;
+	tables = registry_by_oid(registry);
 	copy_text(registry->follow_reason, problem, sizeof(registry->follow_reason));
 	if (problem == nullptr)
 		registry->left_out = plan->left_out;
@@ -350,21 +292,22 @@ apply_plan(const Changes *plan, const char *problem)
 	{
 		const RegistryRemoved *leaving = static_cast<RegistryRemoved *>(lfirst(lc));
 
-		if ((table = registry_find(registry, leaving->relid)) != nullptr)
+		if ((table = registry_find_by_oid(tables, leaving->relid)) != nullptr)
 			table->until = place;
 	}
 	foreach (lc, plan->removed)
 	{
 		const RegistryRemoved *removed = static_cast<RegistryRemoved *>(lfirst(lc));
 
-		if ((table = registry_find(registry, removed->relid)) != nullptr)
-			listing_remove(registry, table);
+		if ((table = registry_find_by_oid(tables, removed->relid)) != nullptr)
+			table->until = kAtOnce;
 	}
+	listing_remove_left(registry, kAtOnce);
 	foreach (lc, plan->changed)
 	{
 		const RegistryTable *changed = static_cast<RegistryTable *>(lfirst(lc));
 
-		if ((table = registry_find(registry, changed->relid)) != nullptr)
+		if ((table = registry_find_by_oid(tables, changed->relid)) != nullptr)
 			listing_change(registry, table, changed, Effect::Resync);
 	}
 	foreach (lc, plan->added)
@@ -407,7 +350,7 @@ tell(const Changes *plan)
 
 		say("entered", table->schema, table->name, nullptr);
 	}
-	foreach (lc, plan->left_out)
+	foreach (lc, plan->refused)
 	{
 		const RegistryLeftOut *table = static_cast<RegistryLeftOut *>(lfirst(lc));
 
@@ -422,50 +365,89 @@ enum class Outcome {
 	Over /* the application follows no publication any more */
 };
 
+struct LeftOutEntry
+{
+	Oid relid; /* hash key */
+	const RegistryLeftOut *table;
+};
+
+/* Those that are not among the others, or not for the same reason. */
+static List *
+new_left_out(List *left_out, List *others)
+{
+	HTAB *by_oid = oid_hash_make<LeftOutEntry>("siphon left out", CurrentMemoryContext);
+	List *found = NIL;
+	ListCell *lc;
+
+	foreach (lc, others)
+	{
+		const RegistryLeftOut *table = static_cast<RegistryLeftOut *>(lfirst(lc));
+
+		oid_hash_enter<LeftOutEntry>(by_oid, table->relid)->table = table;
+	}
+	foreach (lc, left_out)
+	{
+		const RegistryLeftOut *table = static_cast<RegistryLeftOut *>(lfirst(lc));
+		const LeftOutEntry *entry = oid_hash_find<LeftOutEntry>(by_oid, table->relid);
+
+		if (entry == nullptr || !same_left_out(entry->table, table))
+			found = lappend(found, lfirst(lc));
+	}
+	return found;
+}
+
+/* Which tables are listed may keep others out. */
+static void
+look_at_listed(const Registry *registry)
+{
+	static uint64 last;
+	uint64 listed = 0;
+	ListCell *lc;
+
+	foreach (lc, registry->tables)
+	{
+		const RegistryTable *table = static_cast<RegistryTable *>(lfirst(lc));
+
+		listed = hash_combine64(listed, uint64{table->relid} * 2 + (table->until != InvalidXLogRecPtr));
+	}
+	if (listed != last)
+		watch_forget_refusals();
+	last = listed;
+}
+
 /* In a transaction, and in a memory context that outlives it. */
 static Outcome
 follow(Changes *plan)
 {
 	const char *problem;
 	Registry *registry;
-	Registry working;
 
 	/* Who has it locked may wait for us to end. */
 	if (!application_try_lock(app->name))
 		return Outcome::Busy;
+	watch_begin();
 	registry = registry_read(app->name);
 	if (registry == nullptr || registry->publication[0] == '\0' || registry->database != MyDatabaseId)
 		return Outcome::Over;
+	look_at_listed(registry);
 	PushActiveSnapshot(GetTransactionSnapshot());
-	problem = follow_problem(registry->publication);
-	working = *registry;
+	problem = publication_problem(registry->publication);
 	if (problem == nullptr)
-		*plan = make_plan(&working, read_members(registry->publication));
+		*plan = make_plan(registry, publication_members(registry->publication));
 	PopActiveSnapshot();
+	plan->refused = new_left_out(plan->left_out, registry->left_out);
 	if (plan->leaving == NIL && plan->removed == NIL && plan->added == NIL && plan->changed == NIL &&
-		(problem || listing_same(plan->left_out, registry->left_out, same_left_out)) &&
+		(problem || (plan->refused == NIL && list_length(plan->left_out) == list_length(registry->left_out))) &&
 		strcmp(registry->follow_reason, problem ? problem : "") == 0)
 		return Outcome::Nothing;
 	if (problem)
 		ereport(LOG, (errmsg("siphon: application \"%s\" can't follow publication \"%s\": %s", app->name,
 							 registry->publication, problem),
 					  errdetail("Its tables stay as they are."),
-					  errhint("%s", follow_hint(registry->publication, problem))));
+					  errhint("%s", publication_hint(registry->publication, problem))));
 	apply_plan(plan, problem);
 	application_tell(app);
 	return Outcome::Changed;
-}
-
-static void
-note_relation(Datum, Oid)
-{
-	catalogs_changed = true;
-}
-
-static void
-note_publication(Datum, int, uint32)
-{
-	catalogs_changed = true;
 }
 
 static void
@@ -516,20 +498,24 @@ static bool
 look(MemoryContext context)
 {
 	static uint64 seen;
-	uint64 writes = pg_atomic_read_u64(&siphon_shared->registry_writes);
+	static bool due = true;
+	static TimestampTz rests_until;
+	uint64 writes = pg_atomic_read_u64(registry_writes(app->name));
+	TimestampTz now = GetCurrentTimestamp();
 	Outcome outcome = Outcome::Nothing;
 	Changes plan = {};
 
 	/* Its begin takes what others, or the WAL that is replayed, said of catalogs. */
 	StartTransactionCommand();
 	MemoryContextSwitchTo(context);
-	if (catalogs_changed || writes != seen)
+	due |= watch_news() || writes != seen;
+	if (due && now >= rests_until)
 	{
-		catalogs_changed = false;
 		outcome = follow(&plan);
-		if (outcome == Outcome::Busy)
-			catalogs_changed = true;
-		seen = writes;
+		due = outcome == Outcome::Busy || plan.again;
+		if (outcome != Outcome::Busy)
+			seen = writes;
+		rests_until = now + (kLookShare - 1) * (GetCurrentTimestamp() - now);
 	}
 	CommitTransactionCommand();
 	say_error(nullptr);
@@ -567,11 +553,7 @@ siphon_follower_main(Datum arg)
 	pqsignal(SIGTERM, die);
 	BackgroundWorkerUnblockSignals();
 	session_connect(attach(DatumGetInt32(arg)), "siphon follower");
-	CacheRegisterRelcacheCallback(note_relation, 0);
-	CacheRegisterSyscacheCallback(PUBLICATIONOID, note_publication, 0);
-	CacheRegisterSyscacheCallback(PUBLICATIONRELMAP, note_publication, 0);
-	CacheRegisterSyscacheCallback(PUBLICATIONNAMESPACEMAP, note_publication, 0);
-	CacheRegisterSyscacheCallback(NAMESPACEOID, note_publication, 0);
+	watch_init();
 	context = AllocSetContextCreate(TopMemoryContext, "siphon follower", ALLOCSET_DEFAULT_SIZES);
 
 	PG_TRY();

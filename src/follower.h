@@ -23,9 +23,4 @@ struct Follower
 /* Starts it where it is wanted and does not run. Returns when to look again, in ms. */
 extern long follower_look_after(Follower *follower, App *app);
 
-/* Why a publication of this database can't be followed; NULL: it can. In a transaction. */
-extern const char *follow_problem(const char *publication);
-/* What to do about that. */
-extern const char *follow_hint(const char *publication, const char *problem);
-
 #endif

@@ -4,10 +4,10 @@
  */
 #include "application.h"
 #include "checks.h"
-#include "follower.h"
 #include "listing.h"
 #include "matching_tables.h"
 #include "mirror.h"
+#include "publication.h"
 #include "signature.h"
 #include "snapshot.h"
 
@@ -193,11 +193,11 @@ siphon_follow_publication(PG_FUNCTION_ARGS)
 	publication = NameStr(*PG_GETARG_NAME(0));
 	application = application_argument(fcinfo, 1);
 	check_may_publish_all();
-	reason = follow_problem(publication);
+	reason = publication_problem(publication);
 	if (reason)
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 						errmsg("can't follow publication \"%s\": %s", publication, reason),
-						errhint("%s", follow_hint(publication, reason))));
+						errhint("%s", publication_hint(publication, reason))));
 	registry = existing_or_new(application);
 	if (strcmp(registry->publication, publication) == 0)
 		PG_RETURN_VOID();

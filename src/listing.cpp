@@ -4,6 +4,7 @@
 #include "listing.h"
 
 #include "checks.h"
+#include "oid_hash.h"
 
 extern "C" {
 #include "catalog/partition.h"
@@ -18,6 +19,22 @@ keep_columns(RegistryTable *changed, const RegistryTable *table)
 	changed->exclude_attributes = table->exclude_attributes;
 	changed->only_attributes = table->only_attributes;
 }
+
+struct ListedEntry
+{
+	Oid relid;                      /* hash key */
+	const RegistryTable *table;     /* as it is listed, or NULL */
+	const RegistryTable *partition; /* a listed one that is below it, or NULL */
+};
+
+struct Listed
+{
+	const Registry *registry;
+	MemoryContext context;
+	HTAB *entries;
+	List *tables;     /* of RegistryTable * */
+	bool roots_known; /* what is above listed partitions has entries */
+};
 
 /* The lock is given back at once: making a slot waits for transactions, and those may wait for the table. */
 RegistryTable *
@@ -71,81 +88,171 @@ listing_refuse_leaving(const Registry *registry, const RegistryTable *table, con
 					 registry->application)));
 }
 
-static void
-refuse_twice(const Registry *registry, const RegistryTable *table)
+Listed *
+listed_make(const Registry *registry)
 {
-	const RegistryTable *listed = registry_find(registry, table->relid);
-	const char *name = quote_qualified_identifier(table->schema, table->name);
+	Listed *listed = static_cast<Listed *>(palloc0(sizeof(Listed)));
+	ListCell *lc;
 
-	if (listed == nullptr)
+	listed->registry = registry;
+	listed->context = CurrentMemoryContext;
+	listed->entries = oid_hash_make<ListedEntry>("siphon listed tables", CurrentMemoryContext);
+	foreach (lc, registry->tables)
+		listed_add(listed, static_cast<RegistryTable *>(lfirst(lc)));
+	return listed;
+}
+
+static void
+add_roots(Listed *listed, const RegistryTable *table)
+{
+	List *roots = get_rel_relispartition(table->relid) ? get_partition_ancestors(table->relid) : NIL;
+	ListCell *lc;
+
+	foreach (lc, roots)
+	{
+		ListedEntry *entry = oid_hash_enter<ListedEntry>(listed->entries, lfirst_oid(lc));
+
+		if (entry->partition == nullptr)
+			entry->partition = table;
+	}
+	list_free(roots);
+}
+
+void
+listed_add(Listed *listed, RegistryTable *table)
+{
+	MemoryContext caller = MemoryContextSwitchTo(listed->context);
+
+	oid_hash_enter<ListedEntry>(listed->entries, table->relid)->table = table;
+	listed->tables = lappend(listed->tables, table);
+	MemoryContextSwitchTo(caller);
+	if (listed->roots_known)
+		add_roots(listed, table);
+}
+
+const RegistryTable *
+listed_find(const Listed *listed, Oid relid)
+{
+	const ListedEntry *entry = oid_hash_find<ListedEntry>(listed->entries, relid);
+
+	return entry ? entry->table : nullptr;
+}
+
+/* A listed partition of the table, or NULL. What is above each of the listed tables is looked up if that matters. */
+static const RegistryTable *
+listed_below(Listed *listed, Oid relid)
+{
+	const ListedEntry *entry;
+	ListCell *lc;
+
+	if (get_rel_relkind(relid) != RELKIND_PARTITIONED_TABLE)
+		return nullptr;
+	if (!listed->roots_known)
+		foreach (lc, listed->tables)
+		{
+			CHECK_FOR_INTERRUPTS();
+			add_roots(listed, static_cast<RegistryTable *>(lfirst(lc)));
+		}
+	listed->roots_known = true;
+	entry = oid_hash_find<ListedEntry>(listed->entries, relid);
+	return entry ? entry->partition : nullptr;
+}
+
+static void
+refuse_twice(const Listed *listed, const RegistryTable *table)
+{
+	const char *application = listed->registry->application;
+	const RegistryTable *other = listed_find(listed, table->relid);
+	const char *name;
+
+	if (other == nullptr)
 		return;
-	listing_refuse_leaving(registry, listed, name);
+	name = quote_qualified_identifier(table->schema, table->name);
+	listing_refuse_leaving(listed->registry, other, name);
 	ereport(ERROR, (errcode(ERRCODE_DUPLICATE_OBJECT),
-					errmsg("table %s is already published by application \"%s\"", name, registry->application),
+					errmsg("table %s is already published by application \"%s\"", name, application),
 					errhint("SELECT siphon_alter_table(%s, '%s', ...) changes its columns or partitions.",
-							quote_literal_cstr(name), registry->application)));
+							quote_literal_cstr(name), application)));
 }
 
 /* Nor a table whose rows are published as another's, or the other way round. */
 static void
-refuse_overlap(const Registry *registry, const RegistryTable *table)
+refuse_overlap(Listed *listed, const RegistryTable *table)
 {
-	const char *name = quote_qualified_identifier(table->schema, table->name);
+	const char *application = listed->registry->application;
 	List *roots = get_rel_relispartition(table->relid) ? get_partition_ancestors(table->relid) : NIL;
+	const RegistryTable *other;
 	ListCell *lc;
 
-	foreach (lc, registry->tables)
-	{
-		const RegistryTable *listed = static_cast<RegistryTable *>(lfirst(lc));
-		const char *other = quote_qualified_identifier(listed->schema, listed->name);
-
-		if (list_member_oid(roots, listed->relid))
+	foreach (lc, roots)
+		if ((other = listed_find(listed, lfirst_oid(lc))) != nullptr)
 			ereport(ERROR, (errcode(ERRCODE_DUPLICATE_OBJECT),
-							errmsg("table %s is already published under its root %s by application \"%s\"", name, other,
-								   registry->application),
+							errmsg("table %s is already published under its root %s by application \"%s\"",
+								   quote_qualified_identifier(table->schema, table->name),
+								   quote_qualified_identifier(other->schema, other->name), application),
 							errhint("SELECT siphon_remove_table(%s, '%s') first to publish partitions one by one.",
-									quote_literal_cstr(other), registry->application)));
-		if (get_rel_relispartition(listed->relid) &&
-			list_member_oid(get_partition_ancestors(listed->relid), table->relid))
-			ereport(ERROR, (errcode(ERRCODE_DUPLICATE_OBJECT),
-							errmsg("partition %s of table %s is already published by application \"%s\"", other, name,
-								   registry->application),
-							errhint("SELECT siphon_remove_table(%s, '%s') first to publish it under its root.",
-									quote_literal_cstr(other), registry->application)));
-	}
+									quote_literal_cstr(quote_qualified_identifier(other->schema, other->name)), application)));
+	if ((other = listed_below(listed, table->relid)) != nullptr)
+		ereport(ERROR, (errcode(ERRCODE_DUPLICATE_OBJECT),
+						errmsg("partition %s of table %s is already published by application \"%s\"",
+							   quote_qualified_identifier(other->schema, other->name),
+							   quote_qualified_identifier(table->schema, table->name), application),
+						errhint("SELECT siphon_remove_table(%s, '%s') first to publish it under its root.",
+								quote_literal_cstr(quote_qualified_identifier(other->schema, other->name)), application)));
+}
+
+static void
+refuse_listed(Listed *listed, const RegistryTable *table)
+{
+	refuse_twice(listed, table);
+	refuse_overlap(listed, table);
 }
 
 void
 listing_refuse_listed(const Registry *registry, const RegistryTable *table)
 {
-	refuse_twice(registry, table);
-	refuse_overlap(registry, table);
+	refuse_listed(listed_make(registry), table);
+}
+
+/* In the current memory context; the excluded columns' names stay where they are. */
+static RegistryTable *
+copy_described(const RegistryTable *described)
+{
+	RegistryTable *table = static_cast<RegistryTable *>(palloc(sizeof(RegistryTable)));
+
+	*table = *described;
+	table->exclude_attributes = list_copy(described->exclude_attributes);
+	return table;
 }
 
 RegistryTable *
-listing_try(const Registry *registry, Oid relid, int partitions, List *exclude_columns, char **reason, char **hint)
+listing_try(Listed *listed, Oid relid, int partitions, List *exclude_columns, Refusal *refusal)
 {
 	MemoryContext caller = CurrentMemoryContext;
+	MemoryContext trial = AllocSetContextCreate(caller, "siphon trial", ALLOCSET_SMALL_SIZES);
 	ResourceOwner owner = CurrentResourceOwner;
 	RegistryTable *volatile table = nullptr;
 
-	*reason = *hint = nullptr;
+	CHECK_FOR_INTERRUPTS();
+	*refusal = {};
 	BeginInternalSubTransaction(nullptr);
-	MemoryContextSwitchTo(caller);
+	MemoryContextSwitchTo(trial);
 	PG_TRY();
 	{
-		table = listing_describe(relid, partitions, exclude_columns, nullptr);
-		if (registry)
-			listing_refuse_listed(registry, table);
+		const RegistryTable *described = listing_describe(relid, partitions, exclude_columns, nullptr);
+
+		if (listed)
+			refuse_listed(listed, described);
 		ReleaseCurrentSubTransaction();
 		MemoryContextSwitchTo(caller);
 		CurrentResourceOwner = owner;
+		table = copy_described(described);
 	}
 	PG_CATCH();
 	{
 		ErrorData *error;
 
-		MemoryContextSwitchTo(caller);
+		MemoryContextSwitchTo(trial);
 		error = CopyErrorData();
 		FlushErrorState();
 		RollbackAndReleaseCurrentSubTransaction();
@@ -156,10 +263,12 @@ listing_try(const Registry *registry, Oid relid, int partitions, List *exclude_c
 			error->sqlerrcode == ERRCODE_OUT_OF_MEMORY)
 			ReThrowError(error);
 		table = nullptr;
-		*reason = error->message;
-		*hint = error->hint;
+		refusal->sqlstate = error->sqlerrcode;
+		refusal->reason = pstrdup(error->message);
+		refusal->hint = error->hint ? pstrdup(error->hint) : nullptr;
 	}
 	PG_END_TRY();
+	MemoryContextDelete(trial);
 	return table;
 }
 
@@ -198,6 +307,30 @@ listing_remove(Registry *registry, RegistryTable *table)
 	registry->tables = list_delete_ptr(registry->tables, table);
 	registry_forget_name(registry, table);
 	registry_forget_former_names(registry, table);
+}
+
+List *
+listing_remove_left(Registry *registry, XLogRecPtr confirmed)
+{
+	List *staying = NIL;
+	List *left = NIL;
+	ListCell *lc;
+
+	foreach (lc, registry->tables)
+	{
+		RegistryTable *table = static_cast<RegistryTable *>(lfirst(lc));
+
+		if (table->until == InvalidXLogRecPtr || table->until > confirmed)
+		{
+			staying = lappend(staying, table);
+			continue;
+		}
+		registry_forget_name(registry, table);
+		registry_forget_former_names(registry, table);
+		left = lappend(left, table);
+	}
+	registry->tables = staying;
+	return left;
 }
 
 void
@@ -265,8 +398,8 @@ listing_same(List *a, List *b, bool (*same)(const void *, const void *))
 	return true;
 }
 
-static bool
-same_name(const void *a, const void *b)
+bool
+listing_same_text(const void *a, const void *b)
 {
 	return strcmp(static_cast<const char *>(a), static_cast<const char *>(b)) == 0;
 }
@@ -278,7 +411,8 @@ listing_effect(const RegistryTable *table, const RegistryTable *changed)
 	if (table->partitions != changed->partitions || !equal(table->only_attributes, changed->only_attributes) ||
 		(changed->only_attributes == NIL && !equal(hidden(table), hidden(changed))))
 		return Effect::Resync;
-	return listing_same(table->exclude_columns, changed->exclude_columns, same_name) ? Effect::None : Effect::Names;
+	return listing_same(table->exclude_columns, changed->exclude_columns, listing_same_text) ? Effect::None
+																							 : Effect::Names;
 }
 
 void

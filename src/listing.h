@@ -22,18 +22,37 @@ extern void listing_check(const RegistryTable *table);
 extern void listing_refuse_leaving(const Registry *registry, const RegistryTable *table, const char *name);
 /* ERROR if the table is in the list, or its rows are, under a root or as partitions. */
 extern void listing_refuse_listed(const Registry *registry, const RegistryTable *table);
+
+/* What is listed, by OID: so that each of thousands of tables is tried without a walk through all others. */
+struct Listed;
+
+/* In the current memory context. It refers to the registry's tables. */
+extern Listed *listed_make(const Registry *registry);
+extern void listed_add(Listed *listed, RegistryTable *table);
+/* NULL: it is not listed. */
+extern const RegistryTable *listed_find(const Listed *listed, Oid relid);
+
+/* Why a table can't be published. */
+struct Refusal
+{
+	int sqlstate;
+	char *reason;
+	char *hint; /* or NULL */
+};
+
 /*
- * Both of them, for one table of many: in place of an ERROR, NULL and what it would have said. In a transaction. The
- * registry may be NULL.
+ * listing_describe() and listing_refuse_listed() for one table of many: in place of an ERROR, NULL and what it would
+ * have said. Takes no memory for longer but for that and the result. In a transaction. `listed` may be NULL.
  */
-extern RegistryTable *listing_try(const Registry *registry, Oid relid, int partitions, List *exclude_columns,
-								  char **reason, char **hint);
+extern RegistryTable *listing_try(Listed *listed, Oid relid, int partitions, List *exclude_columns, Refusal *refusal);
 
 /* The next are for a registry that is open for a change. */
 
 /* `rows` and `workers` are filled in already. */
 extern void listing_add(Registry *registry, RegistryTable *table);
 extern void listing_remove(Registry *registry, RegistryTable *table);
+/* Removes all that leave at this place or before. Returns them (RegistryTable *). */
+extern List *listing_remove_left(Registry *registry, XLogRecPtr confirmed);
 /* Has the table's rows come anew, with its next generation; without rows that begins here, with changes. */
 extern void listing_begin_anew(Registry *registry, RegistryTable *table);
 
@@ -52,6 +71,8 @@ extern void listing_change(Registry *registry, RegistryTable *table, const Regis
 
 /* Are the lists' items the same, one by one? */
 extern bool listing_same(List *a, List *b, bool (*same)(const void *, const void *));
+/* Of items that are text. */
+extern bool listing_same_text(const void *a, const void *b);
 
 /* A table's names now; they stay as they are if it does not exist. Each has NAMEDATALEN bytes. */
 extern void listing_names(Oid relid, char *schema, char *name);

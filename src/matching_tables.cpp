@@ -89,6 +89,7 @@ check_columns_found(List *tables, List *columns, const char *schema, const char 
 static List *
 consider_all(const Registry *registry, List *tables, List *roots, int partitions, List *exclude_columns)
 {
+	Listed *listed = registry ? listed_make(registry) : nullptr;
 	List *matches = NIL;
 	ListCell *lc;
 	ListCell *root;
@@ -96,13 +97,16 @@ consider_all(const Registry *registry, List *tables, List *roots, int partitions
 	forboth(lc, tables, root, roots)
 	{
 		MatchingTable *match = static_cast<MatchingTable *>(palloc0(sizeof(MatchingTable)));
+		Refusal refusal = {};
 
 		match->relid = lfirst_oid(lc);
 		if (OidIsValid(lfirst_oid(root)))
-			match->reason = psprintf("it is a partition of table %s", listing_name(lfirst_oid(root)));
+			refusal.reason = psprintf("it is a partition of table %s", listing_name(lfirst_oid(root)));
 		else
-			match->table = listing_try(registry, match->relid, partitions, columns_of(match->relid, exclude_columns),
-									   &match->reason, &match->hint);
+			match->table =
+				listing_try(listed, match->relid, partitions, columns_of(match->relid, exclude_columns), &refusal);
+		match->reason = refusal.reason;
+		match->hint = refusal.hint;
 		matches = lappend(matches, match);
 	}
 	return matches;

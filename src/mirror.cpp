@@ -25,7 +25,7 @@ static constexpr int64 kCheckpointInterval = 5 * USECS_PER_SEC;
 
 static App *app;               /* the decoder's, or NULL if there is nothing to mirror */
 static MemoryContext context;  /* while the row is written */
-static uint64 writes_seen;     /* of siphon_shared->registry_writes */
+static uint64 writes_seen;     /* of registry_writes() */
 static TimestampTz next_write; /* not before */
 static uint64 version;         /* of the row */
 static XLogRecPtr position;    /* behind the row's commit */
@@ -315,7 +315,7 @@ note_confirmed(void)
 static void
 serve_registry(TimestampTz now)
 {
-	uint64 writes = pg_atomic_read_u64(&siphon_shared->registry_writes);
+	uint64 writes = pg_atomic_read_u64(registry_writes(app->name));
 	Registry *registry;
 
 	if ((writes == writes_seen && version != 0) || now < next_write)

@@ -3,6 +3,8 @@
  */
 #include "registry.h"
 
+#include "oid_hash.h"
+
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
@@ -44,6 +46,12 @@ static void
 registry_path(char *out, const char *application, const char *suffix)
 {
 	snprintf(out, MAXPGPATH, "%s/%s%s", kDirectory, application, suffix);
+}
+
+pg_atomic_uint64 *
+registry_writes(const char *application)
+{
+	return &siphon_shared->registry_writes[XXH3_64bits(application, strlen(application)) % kWriteCounters];
 }
 
 void
@@ -93,7 +101,7 @@ registry_write(Registry *registry)
 		ereport(ERROR, (errcode_for_file_access(), errmsg("could not write file \"%s\": %m", temporary)));
 	}
 	durable_rename(temporary, path, ERROR);
-	pg_atomic_fetch_add_u64(&siphon_shared->registry_writes, 1);
+	pg_atomic_fetch_add_u64(registry_writes(registry->application), 1);
 	pfree(json);
 	pfree(file.data);
 }
@@ -111,7 +119,7 @@ registry_remove(const char *application)
 		return;
 	}
 	fsync_fname(kDirectory, true);
-	pg_atomic_fetch_add_u64(&siphon_shared->registry_writes, 1);
+	pg_atomic_fetch_add_u64(registry_writes(application), 1);
 }
 
 /* The file's bytes, NUL-terminated; NULL if there is no such file. */
@@ -330,6 +338,35 @@ registry_excludes(const List *only_attributes, const List *exclude_attributes, c
 		if (strcmp(static_cast<char *>(lfirst(lc)), column) == 0)
 			return true;
 	return false;
+}
+
+struct OidEntry
+{
+	Oid relid; /* hash key */
+	RegistryTable *table;
+};
+
+HTAB *
+registry_by_oid(const Registry *registry)
+{
+	HTAB *tables = oid_hash_make<OidEntry>("siphon registry by OID", CurrentMemoryContext);
+	ListCell *lc;
+
+	foreach (lc, registry->tables)
+	{
+		RegistryTable *table = static_cast<RegistryTable *>(lfirst(lc));
+
+		oid_hash_enter<OidEntry>(tables, table->relid)->table = table;
+	}
+	return tables;
+}
+
+RegistryTable *
+registry_find_by_oid(HTAB *tables, Oid relid)
+{
+	const OidEntry *entry = oid_hash_find<OidEntry>(tables, relid);
+
+	return entry ? entry->table : nullptr;
 }
 
 void

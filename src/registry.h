@@ -131,6 +131,8 @@ extern Registry *registry_read(const char *application);
 
 /* How its database is called now; how it was, if it was dropped. In a transaction. */
 extern const char *registry_database_name(const Registry *registry);
+/* Counts changes of an application's file; it may count those of another one, too. */
+extern pg_atomic_uint64 *registry_writes(const char *application);
 
 /* Replaces the file. The caller holds siphon_shared->registry_lock exclusively. */
 extern void registry_write(Registry *registry);
@@ -190,6 +192,10 @@ extern RegistryTable *registry_find(const Registry *registry, Oid relid);
 /* Is a column left out, by what RegistryTable has of columns? */
 extern bool registry_excludes(const List *only_attributes, const List *exclude_attributes, const List *exclude_columns,
 							  const char *column, int attnum);
+
+/* For many to be found: the registry's tables by OID, in the current memory context; and one of them, or NULL. */
+extern HTAB *registry_by_oid(const Registry *registry);
+extern RegistryTable *registry_find_by_oid(HTAB *tables, Oid relid);
 
 /* From this commit on the table is called so. */
 extern void registry_rename(RegistryTable *table, const char *schema, const char *name, XLogRecPtr commit_lsn);

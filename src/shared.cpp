@@ -31,7 +31,8 @@ shared_startup(void)
 		LWLockPadded *locks = GetNamedLWLockTranche("siphon");
 
 		memset(siphon_shared, 0, shared_size());
-		pg_atomic_init_u64(&siphon_shared->registry_writes, 0);
+		for (auto &count : siphon_shared->registry_writes)
+			pg_atomic_init_u64(&count, 0);
 		siphon_shared->lock = &locks[0].lock;
 		siphon_shared->registry_lock = &locks[1].lock;
 		for (int i = 0; i < siphon_max_applications; i++)

@@ -288,6 +288,9 @@ siphon_snapshot_main(Datum arg)
 					  sizeof(snapshot_job->error));
 		}
 		LWLockRelease(siphon_shared->lock);
+		/* No error of anybody's; the launcher says so. */
+		if (snapshot_job->table_gone)
+			proc_exit(0);
 		PG_RE_THROW();
 	}
 	PG_END_TRY();

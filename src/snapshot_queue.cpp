@@ -161,9 +161,12 @@ note_failure(const SnapshotJob *snapshot)
 		}
 		ereport(LOG, (errmsg("siphon: snapshot %u of table \"%s.%s\" failed: %s", snapshot->generation, table->schema,
 							 table->name, table->reason),
-					  snapshot->table_gone ? errhint("SELECT siphon_remove_table(%u, '%s');", table->relid, registry->application)
-					  : lasts              ? 0
-										   : errdetail("It starts over in %ld ms.", delay)));
+					  lasts                   ? 0
+					  : !snapshot->table_gone ? errdetail("It starts over in %ld ms.", delay)
+					  : table->followed
+						  ? errdetail("The table leaves application \"%s\" as it left the publication.",
+									  registry->application)
+						  : errhint("SELECT siphon_remove_table(%u, '%s');", table->relid, registry->application)));
 		if (lasts)
 			listing_stop(registry, table, psprintf("its rows can't be published: %s", table->reason));
 	}

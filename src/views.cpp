@@ -4,7 +4,7 @@
  */
 #include "application.h"
 #include "checks.h"
-#include "follower.h"
+#include "publication.h"
 #include "retention.h"
 #include "signature.h"
 #include "snapshot.h"
@@ -231,7 +231,7 @@ siphon_get_applications(PG_FUNCTION_ARGS)
 						   : reason[0] || !registry || registry->follow_reason[0] == '\0'
 							   ? (known ? live.hint : nullptr)
 							   : psprintf("%s Or: SELECT siphon_unfollow_publication('%s');",
-										  follow_hint(registry->publication, registry->follow_reason), name));
+										  publication_hint(registry->publication, registry->follow_reason), name));
 		}
 		put_count(&row, registry ? static_cast<uint64>(list_length(registry->tables)) : 0);
 		if (!known)
