@@ -13,6 +13,7 @@ extern "C" {
 #include "catalog/pg_authid.h"
 #include "commands/extension.h"
 #include "storage/lmgr.h"
+#include "utils/catcache.h"
 #include "utils/snapmgr.h"
 }
 
@@ -252,6 +253,19 @@ say_decoding(bool decoding)
 	LWLockRelease(ProcArrayLock);
 }
 
+/*
+ * What was looked up is of now; decoding wants it as of then. Rows of catalogs are all forgotten, as nobody knows which
+ * they were. Of relations only the table was opened, of which nothing is decoded: descriptions of published tables, and
+ * of their relations, stay. For a list of thousands InvalidateSystemCaches() would have each built and looked at anew.
+ */
+static void
+forget_lookups(Oid table)
+{
+	ResetCatalogCaches();
+	if (OidIsValid(table))
+		RelationCacheInvalidateEntry(table);
+}
+
 /* False if it can't be done now. An error ends the decoder, as any does. */
 static bool
 write_row(const Registry *registry, const char *content)
@@ -293,9 +307,8 @@ write_row(const Registry *registry, const char *content)
 		written = true;
 	}
 	PopActiveSnapshot();
-	/* What was looked up is of now; decoding wants it as of then. */
-	InvalidateSystemCaches();
 	CommitTransactionCommand();
+	forget_lookups(table);
 	if (OidIsValid(table) && written)
 		position = XactLastCommitEnd;
 	mirror = table;

@@ -6,6 +6,7 @@
 #include "encoder.h"
 #include "key.h"
 #include "obstacles.h"
+#include "oid_hash.h"
 #include "package.h"
 #include "renames.h"
 #include "text.h"
@@ -69,7 +70,7 @@ invalidate_schema(Datum, int, uint32 hash)
 	hash_seq_init(&status, tables);
 	while ((table = static_cast<Table *>(hash_seq_search(&status))) != nullptr)
 	{
-		if (hash != 0 && table->context && table->namespace_hash != hash)
+		if (hash != 0 && table->namespace_hash != 0 && table->namespace_hash != hash)
 			continue;
 		table->valid = false;
 		table_mark_changed(table);
@@ -103,22 +104,17 @@ invalidate_relation(Datum, Oid relid)
 	{
 		table->valid = table->existing_valid = false;
 		table_mark_changed(table);
-		tables_epoch++;
+		if (!table->leafless)
+			tables_epoch++;
 	}
 }
 
 void
 tables_init(const char *application)
 {
-	HASHCTL control;
-
 	tables_context = AllocSetContextCreate(TopMemoryContext, "siphon tables", ALLOCSET_DEFAULT_SIZES);
 	application_identifier = MemoryContextStrdup(tables_context, application);
-	memset(&control, 0, sizeof(control));
-	control.keysize = sizeof(Oid);
-	control.entrysize = sizeof(Table);
-	control.hcxt = tables_context;
-	tables = hash_create("siphon tables", 64, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	tables = oid_hash_make<Table>("siphon tables", tables_context);
 
 	CacheRegisterRelcacheCallback(invalidate_relation, 0);
 	/* A renamed schema or type changes what a package says, without an invalidation of the table. */
@@ -130,44 +126,19 @@ tables_init(const char *application)
 static Table *
 set_table(const RegistryTable *listed)
 {
-	bool found;
-	MemoryContext old;
-	ListCell *lc;
-	Table *table = static_cast<Table *>(hash_search(tables, &listed->relid, HASH_ENTER, &found));
+	siphon::FrameKind kind = listed->phase == Phase::Scanning ? siphon::FrameKind::Held : siphon::FrameKind::Changes;
+	bool published = phase_publishes(listed->phase);
+	Table *table = oid_hash_enter<Table>(tables, listed->relid);
 
-	if (!found)
-	{
-		memset(reinterpret_cast<char *>(table) + sizeof(Oid), 0, sizeof(Table) - sizeof(Oid));
-		table->settings_context = AllocSetContextCreate(tables_context, "siphon table", ALLOCSET_SMALL_SIZES);
-	}
-	table->listed_names.until = PG_UINT64_MAX;
-	strlcpy(table->listed_names.schema, listed->schema, sizeof(table->listed_names.schema));
-	strlcpy(table->listed_names.name, listed->name, sizeof(table->listed_names.name));
+	if (table_take_settings(table, listed) || table->kind != kind)
+		table->valid = false;
+	if (table->published != published)
+		tables_epoch++;
 	table->listed = true;
-	table->published = phase_publishes(listed->phase);
-	table->valid = false;
+	table->published = published;
+	table->kind = kind;
 	table->start = listed->start;
 	table->until = listed->until ? listed->until : PG_UINT64_MAX;
-	table->kind = listed->phase == Phase::Scanning ? siphon::FrameKind::Held : siphon::FrameKind::Changes;
-	table->generation = listed->generation;
-	table->generation_start = listed->rows ? siphon::GenerationStart::Snapshot : siphon::GenerationStart::Changes;
-	table->wanted_partitions = listed->partitions;
-	MemoryContextReset(table->settings_context);
-	table->exclude_columns = table->former_names = NIL;
-	old = MemoryContextSwitchTo(table->settings_context);
-	foreach (lc, listed->former)
-	{
-		RegistryName *former = static_cast<RegistryName *>(palloc(sizeof(RegistryName)));
-
-		*former = *static_cast<RegistryName *>(lfirst(lc));
-		table->former_names = lappend(table->former_names, former);
-	}
-	foreach (lc, listed->exclude_columns)
-		table->exclude_columns = lappend(table->exclude_columns, pstrdup(static_cast<char *>(lfirst(lc))));
-	table->exclude_attributes = list_copy(listed->exclude_attributes);
-	table->only_attributes = list_copy(listed->only_attributes);
-	table->kept_values = copy_kept_values(listed->kept_values);
-	MemoryContextSwitchTo(old);
 	return table;
 }
 
@@ -180,10 +151,17 @@ tables_set(const Registry *registry)
 
 	hash_seq_init(&status, tables);
 	while ((table = static_cast<Table *>(hash_seq_search(&status))) != nullptr)
-		table->listed = table->published = false;
+		table->listed = false;
 	foreach (lc, registry->tables)
 		set_table(static_cast<RegistryTable *>(lfirst(lc)));
-	tables_epoch++;
+	hash_seq_init(&status, tables);
+	while ((table = static_cast<Table *>(hash_seq_search(&status))) != nullptr)
+	{
+		if (table->listed || !table->published)
+			continue;
+		table->published = false;
+		tables_epoch++;
+	}
 }
 
 void
@@ -407,6 +385,12 @@ look_at_existing_rows(Table *table, Relation relation)
 	MemoryContextSwitchTo(caller);
 }
 
+void
+table_note_schema(Table *table, Oid schema)
+{
+	table->namespace_hash = GetSysCacheHashValue1(NAMESPACEOID, ObjectIdGetDatum(schema));
+}
+
 static void
 build(Table *table, Relation relation, XLogRecPtr lsn)
 {
@@ -422,12 +406,14 @@ build(Table *table, Relation relation, XLogRecPtr lsn)
 
 	/* First, so that whatever invalidates the table from here on gets it built once more. */
 	table->valid = true;
+	table->leafless = relation->rd_rel->relkind != RELKIND_PARTITIONED_TABLE;
+	table_note_schema(table, RelationGetNamespace(relation));
+	ereport(DEBUG1, (errmsg_internal("siphon: builds table \"%s.%s\"", present.schema, present.name)));
 	look_at_existing_rows(table, relation);
 	fresh = *table;
 	fresh.context = AllocSetContextCreate(tables_context, "siphon table columns", ALLOCSET_SMALL_SIZES);
 	caller = MemoryContextSwitchTo(fresh.context);
 	buffer_init(&columns, 1024);
-	fresh.namespace_hash = GetSysCacheHashValue1(NAMESPACEOID, ObjectIdGetDatum(RelationGetNamespace(relation)));
 	drafts = static_cast<ColumnDraft *>(
 		palloc(sizeof(ColumnDraft) * static_cast<size_t>(Max(RelationGetDescr(relation)->natts, 1))));
 	/* What a column's type does with the value in it is its own affair. */
@@ -460,7 +446,6 @@ build(Table *table, Relation relation, XLogRecPtr lsn)
 	table->key_columns = fresh.key_columns;
 	table->fixed_natts = fresh.fixed_natts;
 	table->fingerprint = fresh.fingerprint;
-	table->namespace_hash = fresh.namespace_hash;
 	table->header = fresh.header;
 	table->header_kind = fresh.header_kind;
 	table->header_generation = fresh.header_generation;

@@ -56,6 +56,7 @@ struct Table
 	bool valid;
 	siphon::FrameKind header_kind; /* kind and generation that header was made for */
 	uint32 header_generation;
+	bool leafless;            /* it is known to be no partitioned table */
 	bool full;                /* REPLICA IDENTITY FULL: old rows are whole */
 	const Obstacle *obstacle; /* that of its columns; if there is one, it has no key */
 	bool nameless;            /* a change that nothing names was reported */
@@ -65,7 +66,7 @@ struct Table
 	int fixed_natts;  /* attributes of which tuples without nulls have all columns in one place each; 0: they don't */
 	int *key_columns; /* indexes into columns, in the order of the key's index */
 	uint64 fingerprint;
-	uint32 namespace_hash;     /* of its schema, in invalidations */
+	uint32 namespace_hash;     /* of its schema, in invalidations; 0: not known yet */
 	uint64 schema_hash;        /* of the schema that was written last */
 	siphon::WireBuffer header; /* the fields of a Package that all packages of the table share */
 	char *route;               /* schema, NUL, table, in UTF-8: for the ring's frames */
@@ -95,18 +96,23 @@ extern siphon::WireBuffer table_schema(const Table *table, Relation relation, co
 /* Writes text as UTF-8 into a field. Makes room for it. */
 extern void put_utf8(siphon::WireBuffer *out, uint32 field, const char *text);
 
+/* Takes the registry's settings of the table. False: they are what they were. */
+extern bool table_take_settings(Table *table, const RegistryTable *listed);
+
 /* Called once, when the decoder starts. */
 extern void tables_init(const char *application);
-/* Takes the published tables from the registry. All cached tables are looked at again. */
+/* Takes the published tables from the registry. Those of which it says something else than before are built anew. */
 extern void tables_set(const Registry *registry);
 /* True if tables_set() has seen the table in that generation before. */
 extern bool table_known(Oid relid, uint32 generation);
 /* True if changes of the table are published, as of now. */
 extern bool table_published(Oid relid);
-/* Changes when that may have, for any table, or when PostgreSQL says that a table in the registry changed. */
+/* Changes when that may have, for any table, or when PostgreSQL says that one that may have leaves changed. */
 extern uint64 tables_epoch;
 /* One of the registry's tables of which PostgreSQL said that the relation changed, each once. NULL: no more. */
 extern Table *tables_next_changed(void);
+/* Its schema is this one: that others change is nothing to it. */
+extern void table_note_schema(Table *table, Oid schema);
 /* PostgreSQL has to be asked about the table's name at the end of this transaction, whoever changed it. */
 extern void table_mark_changed(Table *table);
 /*
