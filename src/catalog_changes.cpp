@@ -54,15 +54,6 @@ replaced(const ReorderBufferTXN *txn, HeapTuple tuple)
 }
 
 bool
-relation_touched(const ReorderBufferTXN *txn, Oid relid)
-{
-	for (uint32 i = 0; i < txn->ninvalidations; i++)
-		if (txn->invalidations[i].id == SHAREDINVALRELCACHE_ID && txn->invalidations[i].rc.relId == relid)
-			return true;
-	return false;
-}
-
-bool
 column_touched(const ReorderBufferTXN *txn, Oid relid, AttrNumber attnum)
 {
 	HeapTuple tuple = SearchSysCache2(ATTNUM, ObjectIdGetDatum(relid), Int16GetDatum(attnum));
@@ -125,12 +116,12 @@ add_change(List *changes, Oid relid, Oid parent, bool attached, bool again)
 	return lappend(changes, change);
 }
 
-/* Adds what became of one relation as a partition. */
-static List *
-add_changes(List *changes, const ReorderBufferTXN *txn, Oid relid)
+List *
+partition_changes(const ReorderBufferTXN *txn, Oid relid)
 {
 	CatalogScan scan = catalog_scan_begin(InheritsRelationId, InheritsRelidSeqnoIndexId, Anum_pg_inherits_inhrelid,
 										  relid, SnapshotAny);
+	List *changes = NIL;
 	List *before = NIL;
 	List *after = NIL;
 	bool leaving = false;
@@ -152,7 +143,7 @@ add_changes(List *changes, const ReorderBufferTXN *txn, Oid relid)
 	catalog_scan_end(&scan);
 	/* DETACH CONCURRENTLY changes the row first; a second transaction removes it. */
 	if (leaving)
-		return changes;
+		return NIL;
 	foreach (lc, before)
 		if (!list_member_oid(after, lfirst_oid(lc)))
 			changes = add_change(changes, relid, lfirst_oid(lc), false, false);
@@ -174,15 +165,25 @@ touched_relations(const ReorderBufferTXN *txn)
 	return relids;
 }
 
-List *
-partition_changes(const ReorderBufferTXN *txn)
+bool
+relation_touched(const List *touched, Oid relid)
 {
-	List *changes = NIL;
-	ListCell *lc;
+	int first = 0;
+	int behind = list_length(touched);
 
-	foreach (lc, touched_relations(txn))
-		changes = add_changes(changes, txn, lfirst_oid(lc));
-	return changes;
+	while (first < behind)
+	{
+		int middle = first + (behind - first) / 2;
+		Oid oid = list_nth_oid(touched, middle);
+
+		if (oid == relid)
+			return true;
+		if (oid < relid)
+			first = middle + 1;
+		else
+			behind = middle;
+	}
+	return false;
 }
 
 /* A row of a catalog, by its OID, as it was before the transaction removed or replaced it. NULL: it did not. */

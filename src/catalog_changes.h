@@ -20,9 +20,6 @@ struct PartitionChange
 	bool again;    /* attached after it had been detached: what became of it in between, no event says */
 };
 
-/* Was the relation changed, or dropped? */
-extern bool relation_touched(const ReorderBufferTXN *txn, Oid relid);
-
 /* Did the transaction make it? So no row of it is older. */
 extern bool relation_made(const ReorderBufferTXN *txn, Oid relid);
 
@@ -61,11 +58,16 @@ extern List *former_types(const ReorderBufferTXN *txn, Relation relation);
 /* Did it add attributes to a relation that was there before, or drop some? */
 extern bool attributes_changed(const ReorderBufferTXN *txn, Oid relid);
 
-/* OIDs of all relations that it changed, or dropped, each once. */
+/* OIDs of all relations that it changed, or dropped, each once, in ascending order. */
 extern List *touched_relations(const ReorderBufferTXN *txn);
+/* Is the relation among them? */
+extern bool relation_touched(const List *touched, Oid relid);
 
-/* Of PartitionChange *. Partitions that were made as such are attached ones, too; so are children in inheritance. */
-extern List *partition_changes(const ReorderBufferTXN *txn);
+/*
+ * Of PartitionChange *: what became of one of those relations. Partitions that were made as such are attached ones,
+ * too; so are children in inheritance.
+ */
+extern List *partition_changes(const ReorderBufferTXN *txn, Oid relid);
 
 /* What a table was called, and its partition bound as SQL has it, before the transaction took that away. */
 extern void partition_before(const ReorderBufferTXN *txn, Oid relid, char **name, char **bound);

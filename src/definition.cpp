@@ -32,12 +32,12 @@ published_above(Oid relid, XLogRecPtr commit_lsn)
 }
 
 void
-look_at_storage(const ReorderBufferTXN *txn, XLogRecPtr commit_lsn)
+look_at_storage(const ReorderBufferTXN *txn, const List *touched, XLogRecPtr commit_lsn)
 {
 	ListCell *lc;
 	ListCell *lc2;
 
-	foreach (lc, touched_relations(txn))
+	foreach (lc, touched)
 	{
 		Oid relid = lfirst_oid(lc);
 		List *tables = published_above(relid, commit_lsn);
@@ -102,11 +102,11 @@ look_at_column_types(const ReorderBufferTXN *txn, Oid relid, XLogRecPtr commit_l
 }
 
 void
-look_at_types(const ReorderBufferTXN *txn, XLogRecPtr commit_lsn)
+look_at_types(const ReorderBufferTXN *txn, const List *touched, XLogRecPtr commit_lsn)
 {
 	ListCell *lc;
 
-	foreach (lc, touched_relations(txn))
+	foreach (lc, touched)
 		/* Partitioned tables have no rows of their own, whose types could be others. */
 		if (get_rel_relkind(lfirst_oid(lc)) == RELKIND_RELATION && published_above(lfirst_oid(lc), commit_lsn) != NIL)
 			look_at_column_types(txn, lfirst_oid(lc), commit_lsn);
@@ -168,12 +168,13 @@ look_at_new_columns(const ReorderBufferTXN *txn, const Table *table, Relation re
 }
 
 void
-look_at_definition(const ReorderBufferTXN *txn, Oid relid, Relation relation, XLogRecPtr commit_lsn)
+look_at_definition(const ReorderBufferTXN *txn, const List *touched, Oid relid, Relation relation,
+				   XLogRecPtr commit_lsn)
 {
 	Table *table = table_lookup(relid, commit_lsn);
 	const char *what;
 
-	if (table == nullptr || !relation_touched(txn, relid))
+	if (table == nullptr || !relation_touched(touched, relid))
 		return;
 	if (table->obstacle)
 	{

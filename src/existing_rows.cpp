@@ -4,11 +4,14 @@
 #include "existing_rows.h"
 
 #include "catalog_changes.h"
+#include "catalog_scan.h"
 #include "encoder.h"
 #include "leaves.h"
 #include "value.h"
 
 extern "C" {
+#include "catalog/indexing.h"
+#include "catalog/pg_attribute.h"
 #include "utils/datum.h"
 }
 
@@ -57,6 +60,24 @@ take_all(ExistingValue *values, Relation relation, TupleDesc root)
 			take(&values[i], desc, map ? map->attnums[i] - 1 : i);
 }
 
+/*
+ * Have rows of the table values that are in the catalogs? Most leaves have none, and to open thousands of them for that
+ * would leave their descriptions in the relation cache.
+ */
+static bool
+has_missing(Oid relid)
+{
+	CatalogScan scan =
+		catalog_scan_begin(AttributeRelationId, AttributeRelidNumIndexId, Anum_pg_attribute_attrelid, relid, nullptr);
+	bool found = false;
+	HeapTuple tuple;
+
+	while (!found && HeapTupleIsValid(tuple = catalog_scan_next(&scan)))
+		found = reinterpret_cast<Form_pg_attribute>(GETSTRUCT(tuple))->atthasmissing;
+	catalog_scan_end(&scan);
+	return found;
+}
+
 ExistingValue *
 existing_values(Relation relation)
 {
@@ -67,8 +88,12 @@ existing_values(Relation relation)
 
 	foreach (lc, leaves_of(relation, nullptr))
 	{
-		Relation leaf = RelationIdGetRelation(lfirst_oid(lc));
+		Relation leaf;
 
+		CHECK_FOR_INTERRUPTS();
+		if (!has_missing(lfirst_oid(lc)))
+			continue;
+		leaf = RelationIdGetRelation(lfirst_oid(lc));
 		/* A snapshot's process may see one go; its leader sees to that. */
 		if (leaf == nullptr)
 			continue;
@@ -227,6 +252,7 @@ enter(const char *application, Table *table, const List *values, TupleDesc desc)
 	bool wanted = listed && listed->generation == table->generation;
 	bool fits = !wanted || merge_kept_values(listed, values, desc);
 	MemoryContext caller;
+	ListCell *lc;
 
 	if (!wanted || !fits)
 	{
@@ -235,6 +261,9 @@ enter(const char *application, Table *table, const List *values, TupleDesc desc)
 		return fits;
 	}
 	registry_end_change(registry);
+	foreach (lc, table->kept_values)
+		pfree(static_cast<RegistryValue *>(lfirst(lc))->field);
+	list_free_deep(table->kept_values);
 	caller = MemoryContextSwitchTo(table->settings_context);
 	table->kept_values = copy_kept_values(listed->kept_values);
 	MemoryContextSwitchTo(caller);

@@ -11,6 +11,7 @@
 #include "earlier_rows.h"
 #include "encoder.h"
 #include "message.h"
+#include "oid_hash.h"
 #include "package.h"
 #include "renames.h"
 #include "report.h"
@@ -24,7 +25,9 @@ static Transaction current;
 static uint64 ordinal;
 static bool with_events;
 static Oid rewritten;       /* the relation of which the transaction rewrote a row last */
-static List *written_apart; /* relations of which a transaction wrote rows that are no published table's, or all anew */
+static HTAB *written_apart; /* relations of which a transaction wrote rows that are no published table's, or all anew */
+static Oid last_apart;      /* the last of them */
+static List *touched;       /* at a transaction's end, the relations that it changed: see touched_relations() */
 static MemoryContext transaction_context;
 static MemoryContext change_context;
 
@@ -54,7 +57,9 @@ on_begin(LogicalDecodingContext *, ReorderBufferTXN *txn)
 	encode_transaction(&current);
 	ordinal = 0;
 	rewritten = InvalidOid;
-	written_apart = NIL;
+	written_apart = nullptr;
+	last_apart = InvalidOid;
+	touched = NIL;
 	MemoryContextReset(transaction_context);
 	with_events = false;
 	decoder_transaction_begin(txn->end_lsn);
@@ -71,7 +76,8 @@ events_added(void)
 static bool
 had_rows(const ReorderBuffer *reorder, const ReorderBufferTXN *txn, Oid relid)
 {
-	return list_member_oid(written_apart, relid) || (!relation_made(txn, relid) && earlier_rows(reorder, relid));
+	return (written_apart && oid_hash_find<Oid>(written_apart, relid)) ||
+		   (!relation_made(txn, relid) && earlier_rows(reorder, relid));
 }
 
 /* A table has become a partition. It is empty, mostly, as each month's new one is; if not, its rows have no events. */
@@ -148,23 +154,30 @@ on_detach(const ReorderBufferTXN *txn, const PartitionChange *change)
 static void
 look_at_partitions(const ReorderBuffer *reorder, const ReorderBufferTXN *txn)
 {
-	MemoryContext old = MemoryContextSwitchTo(change_context);
 	ListCell *lc;
+	ListCell *lc2;
 
-	foreach (lc, partition_changes(txn))
+	foreach (lc, touched)
 	{
-		const PartitionChange *change = static_cast<PartitionChange *>(lfirst(lc));
+		MemoryContext old;
 
-		/* In plain inheritance, children are tables of their own; and indexes have partitions, too. */
-		if (get_rel_relkind(change->parent) != RELKIND_PARTITIONED_TABLE)
-			continue;
-		if (change->attached)
-			on_attach(reorder, txn, change);
-		else
-			on_detach(txn, change);
+		decoder_tick();
+		old = MemoryContextSwitchTo(change_context);
+		foreach (lc2, partition_changes(txn, lfirst_oid(lc)))
+		{
+			const PartitionChange *change = static_cast<PartitionChange *>(lfirst(lc2));
+
+			/* In plain inheritance, children are tables of their own; and indexes have partitions, too. */
+			if (get_rel_relkind(change->parent) != RELKIND_PARTITIONED_TABLE)
+				continue;
+			if (change->attached)
+				on_attach(reorder, txn, change);
+			else
+				on_detach(txn, change);
+		}
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(change_context);
 	}
-	MemoryContextSwitchTo(old);
-	MemoryContextReset(change_context);
 }
 
 static void
@@ -172,8 +185,8 @@ look_at_rows(const ReorderBufferTXN *txn)
 {
 	MemoryContext old = MemoryContextSwitchTo(change_context);
 
-	look_at_storage(txn, current.commit_lsn);
-	look_at_types(txn, current.commit_lsn);
+	look_at_storage(txn, touched, current.commit_lsn);
+	look_at_types(txn, touched, current.commit_lsn);
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(change_context);
 }
@@ -182,11 +195,15 @@ look_at_rows(const ReorderBufferTXN *txn)
 static void
 look_at_rewritten(const ReorderBufferTXN *txn)
 {
-	MemoryContext old = MemoryContextSwitchTo(change_context);
 	ListCell *lc;
 	ListCell *lc2;
 
-	foreach (lc, touched_relations(txn))
+	foreach (lc, touched)
+	{
+		MemoryContext old;
+
+		decoder_tick();
+		old = MemoryContextSwitchTo(change_context);
 		foreach (lc2, tables_of(lfirst_oid(lc)))
 		{
 			Table *table = table_find(lfirst_oid(lc2), current.commit_lsn);
@@ -202,8 +219,9 @@ look_at_rewritten(const ReorderBufferTXN *txn)
 			if (what)
 				decoder_rows_changed(table->relid, what, siphon_resync_rewritten);
 		}
-	MemoryContextSwitchTo(old);
-	MemoryContextReset(change_context);
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(change_context);
+	}
 }
 
 /* Of a table that consumers have heard of they are told, also while its rows are to come anew, or it was stopped. */
@@ -219,7 +237,7 @@ tell_of_drop(Table *table)
 	package_write_end(table, current.commit_lsn);
 }
 
-/* The ordinal is that of a DROP for the same reason. */
+/* Told in whatever phase the table is, as a drop is. The ordinal is that of a DROP for the same reason. */
 static void
 tell_of_rename(Table *table)
 {
@@ -231,25 +249,75 @@ tell_of_rename(Table *table)
 	events_added();
 	encode_rename(former, &after, current, ordinal + 1);
 	package_write_end(former, current.commit_lsn);
+	/* The rows that are being brought out go with the name under which they are. */
+	if (table->kind != siphon::FrameKind::Held)
+		return;
+	decoder_rows_changed(table->relid, "was renamed while its rows were brought out", true);
+	snapshot_ask_to_end(decoder_application(), table->relid, GetCurrentTimestamp());
 }
 
-/* As of a drop, consumers are told in whatever phase the table is. True if they were. */
+/* Of a table that was changed, at the end of the transaction. True if it renamed the table. */
 static bool
-look_at_names(Table *table, Relation relation)
+look_at_changed_table(const ReorderBufferTXN *txn, Table *table)
 {
-	RegistryName names = names_in_catalogs(relation);
+	/* Somebody else's change of now may have brought it up once more. */
+	bool told = table->told_at == current.commit_lsn;
+	Relation relation = RelationIdGetRelation(table->relid);
+	bool renamed = relation && !told && table->generation != 0 && table_includes(table, current.commit_lsn) &&
+				   renamed_at(table, current.commit_lsn);
 
-	if (table->generation == 0 || !table_includes(table, current.commit_lsn) ||
-		!rename_noted(decoder_application(), table, &names, current.commit_lsn))
-		return false;
-	tell_of_rename(table);
-	/* The rows that are being brought out go with the name under which they are. */
-	if (table->kind == siphon::FrameKind::Held)
+	/* First its name: where it takes that its rows come anew, it is not published for a while. */
+	if (renamed)
+		tell_of_rename(table);
+	if (relation)
 	{
-		decoder_rows_changed(table->relid, "was renamed while its rows were brought out", true);
-		snapshot_ask_to_end(decoder_application(), table->relid, GetCurrentTimestamp());
+		look_at_definition(txn, touched, table->relid, relation, current.commit_lsn);
+		RelationClose(relation);
 	}
-	return true;
+	else if (!told && relation_touched(touched, table->relid) && current.commit_lsn < table->until)
+		tell_of_drop(table);
+	return renamed;
+}
+
+/*
+ * All tables that PostgreSQL says were changed, since this was called last. What has another name now is entered in the
+ * registry: a schema that is renamed may have thousands of tables.
+ */
+static List *
+take_changed_tables(void)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	List *changed = NIL;
+	List *renames = NIL;
+	Table *table;
+
+	while ((table = tables_next_changed()) != nullptr)
+	{
+		Relation relation;
+
+		decoder_tick();
+		MemoryContextSwitchTo(transaction_context);
+		changed = lappend(changed, table);
+		relation = RelationIdGetRelation(table->relid);
+		if (relation)
+			table_note_schema(table, RelationGetNamespace(relation));
+		if (relation && table->told_at != current.commit_lsn && table->generation != 0 &&
+			table_includes(table, current.commit_lsn))
+		{
+			Rename *rename = static_cast<Rename *>(palloc(sizeof(Rename)));
+
+			*rename = {table, names_in_catalogs(relation)};
+			renames = lappend(renames, rename);
+		}
+		if (relation)
+			RelationClose(relation);
+		MemoryContextSwitchTo(caller);
+	}
+	MemoryContextSwitchTo(change_context);
+	renames_enter(decoder_application(), renames, current.commit_lsn);
+	MemoryContextSwitchTo(caller);
+	MemoryContextReset(change_context);
+	return changed;
 }
 
 /*
@@ -259,42 +327,31 @@ look_at_names(Table *table, Relation relation)
 static void
 look_at_changed_tables(const ReorderBufferTXN *txn)
 {
+	MemoryContext old = CurrentMemoryContext;
 	List *renamed = NIL;
+	List *changed;
 	ListCell *lc;
-	Table *table;
 
-	while ((table = tables_next_changed()) != nullptr)
-	{
-		MemoryContext old;
-		Relation relation;
-		/* Somebody else's change of now may have brought it up once more. */
-		bool told = table->told_at == current.commit_lsn;
-		bool renames;
-
-		/* A schema that is renamed may have thousands of tables, and each takes a look at the whole registry. */
-		decoder_tick();
-		old = MemoryContextSwitchTo(change_context);
-		relation = RelationIdGetRelation(table->relid);
-		/* First its name: where it takes that its rows come anew, it is not published for a while. */
-		renames = relation && !told && look_at_names(table, relation);
-		if (relation)
+	while ((changed = take_changed_tables()) != NIL)
+		foreach (lc, changed)
 		{
-			look_at_definition(txn, table->relid, relation, current.commit_lsn);
-			RelationClose(relation);
+			Table *table = static_cast<Table *>(lfirst(lc));
+			bool renames;
+
+			decoder_tick();
+			MemoryContextSwitchTo(change_context);
+			renames = table->listed && look_at_changed_table(txn, table);
+			MemoryContextReset(change_context);
+			MemoryContextSwitchTo(transaction_context);
+			if (renames)
+				renamed = lappend_oid(renamed, table->relid);
+			MemoryContextSwitchTo(old);
 		}
-		else if (!told && relation_touched(txn, table->relid) && current.commit_lsn < table->until)
-			tell_of_drop(table);
-		MemoryContextReset(change_context);
-		MemoryContextSwitchTo(transaction_context);
-		if (renames)
-			renamed = lappend_oid(renamed, table->relid);
-		MemoryContextSwitchTo(old);
-	}
 	/* Their schemas, once all names that end here have ended: one table may have got another's. */
 	foreach (lc, renamed)
 	{
-		MemoryContext old = MemoryContextSwitchTo(change_context);
-
+		decoder_tick();
+		MemoryContextSwitchTo(change_context);
 		table_lookup(lfirst_oid(lc), current.commit_lsn + 1);
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(change_context);
@@ -306,6 +363,10 @@ on_commit(LogicalDecodingContext *context, ReorderBufferTXN *txn, XLogRecPtr)
 {
 	if (txn->ninvalidations > 0)
 	{
+		MemoryContext old = MemoryContextSwitchTo(transaction_context);
+
+		touched = touched_relations(txn);
+		MemoryContextSwitchTo(old);
 		look_at_rewritten(txn);
 		look_at_partitions(context->reorder, txn);
 		look_at_rows(txn);
@@ -352,10 +413,12 @@ publish(Table *table, const Leaf *leaf, Relation relation, ReorderBufferChange *
 static void
 note_written_apart(Oid relid)
 {
-	MemoryContext old = MemoryContextSwitchTo(transaction_context);
-
-	written_apart = list_append_unique_oid(written_apart, relid);
-	MemoryContextSwitchTo(old);
+	if (relid == last_apart)
+		return;
+	last_apart = relid;
+	if (written_apart == nullptr)
+		written_apart = oid_hash_make<Oid>("siphon written apart", transaction_context);
+	oid_hash_enter<Oid>(written_apart, relid);
 }
 
 /* ALTER TABLE has written a row of the table anew: a type has changed, or a column was added that is not constant. */

@@ -11,48 +11,24 @@ static constexpr uint64 kBeingWritten = PG_UINT64_MAX;
 
 struct Removal
 {
-	RegistryRemoved table;
-	uint64 ring; /* acknowledged up to here, it is done; 0: not written yet */
+	RegistryRemoved table; /* hash key: all its bytes, which are zero behind the names */
+	uint64 ring;           /* acknowledged up to here, it is done; 0: not written yet */
 };
 
-static List *removals;     /* of Removal *, in TopMemoryContext */
+static HTAB *known;    /* of Removal */
+static List *removals; /* of Removal *, in TopMemoryContext; in the order in which they are written, and acknowledged */
+static int nwritten;   /* of them, the first ones, also those that are being written */
 static XLogRecPtr leaving; /* the first place at which a table leaves, or 0 */
 
-static bool
-same(const RegistryRemoved *a, const RegistryRemoved *b)
+static void
+init(void)
 {
-	return a->relid == b->relid && a->generation == b->generation && strcmp(a->schema, b->schema) == 0 &&
-		   strcmp(a->name, b->name) == 0;
-}
+	HASHCTL control = {};
 
-static Removal *
-find(const RegistryRemoved *table)
-{
-	ListCell *lc;
-
-	foreach (lc, removals)
-	{
-		Removal *removal = static_cast<Removal *>(lfirst(lc));
-
-		if (same(&removal->table, table))
-			return removal;
-	}
-	return nullptr;
-}
-
-static Removal *
-next_unwritten(void)
-{
-	ListCell *lc;
-
-	foreach (lc, removals)
-	{
-		Removal *removal = static_cast<Removal *>(lfirst(lc));
-
-		if (removal->ring == 0)
-			return removal;
-	}
-	return nullptr;
+	control.keysize = sizeof(RegistryRemoved);
+	control.entrysize = sizeof(Removal);
+	control.hcxt = TopMemoryContext;
+	known = hash_create("siphon removals", 64, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 }
 
 bool
@@ -61,15 +37,16 @@ removals_load(const Registry *registry)
 	MemoryContext caller = MemoryContextSwitchTo(TopMemoryContext);
 	ListCell *lc;
 
+	if (known == nullptr)
+		init();
 	foreach (lc, registry->removed)
 	{
-		const RegistryRemoved *table = static_cast<RegistryRemoved *>(lfirst(lc));
-		Removal *removal;
+		bool found;
+		Removal *removal = static_cast<Removal *>(hash_search(known, lfirst(lc), HASH_ENTER, &found));
 
-		if (find(table))
+		if (found)
 			continue;
-		removal = static_cast<Removal *>(palloc0(sizeof(Removal)));
-		removal->table = *table;
+		removal->ring = 0;
 		removals = lappend(removals, removal);
 	}
 	MemoryContextSwitchTo(caller);
@@ -81,7 +58,7 @@ removals_load(const Registry *registry)
 		if (until != InvalidXLogRecPtr && (leaving == InvalidXLogRecPtr || until < leaving))
 			leaving = until;
 	}
-	return next_unwritten() != nullptr;
+	return nwritten < list_length(removals);
 }
 
 /* Names in UTF-8, as build_route() has them. */
@@ -104,12 +81,13 @@ removals_write(XLogRecPtr decoded)
 {
 	char route[siphon::kRouteMax];
 	siphon::WireBuffer nothing = {};
-	Removal *removal;
 
-	while ((removal = next_unwritten()) != nullptr)
+	while (nwritten < list_length(removals))
 	{
+		Removal *removal = static_cast<Removal *>(list_nth(removals, nwritten));
 		siphon::RecordInfo info = {};
 
+		CHECK_FOR_INTERRUPTS();
 		info.kind = siphon::FrameKind::Removed;
 		info.table = removal->table.relid;
 		info.generation = removal->table.generation;
@@ -118,51 +96,58 @@ removals_write(XLogRecPtr decoded)
 		info.route = route;
 		/* What is done while we wait for space leaves alone what is being written. */
 		removal->ring = kBeingWritten;
+		nwritten++;
 		ring_output_write(info, &nothing);
 		removal->ring = ring_output_written();
 	}
 }
 
+/* Takes what is acknowledged out of the registry: in one change of it, however much that is. */
 static void
-forget(const char *application, const Removal *removal)
+forget(const char *application, uint64 acked)
 {
 	Registry *registry = registry_begin_change(application);
+	List *removed = NIL;
 	ListCell *lc;
 
 	if (registry == nullptr)
 		return;
 	foreach (lc, registry->removed)
 	{
-		const RegistryRemoved *table = static_cast<RegistryRemoved *>(lfirst(lc));
+		const Removal *removal = static_cast<Removal *>(hash_search(known, lfirst(lc), HASH_FIND, nullptr));
 
-		if (same(table, &removal->table))
-			registry->removed = foreach_delete_current(registry->removed, lc);
+		if (removal == nullptr || removal->ring == 0 || removal->ring > acked)
+			removed = lappend(removed, lfirst(lc));
 	}
+	registry->removed = removed;
 	registry_end_change(registry);
 }
 
 void
 removals_serve(const char *application)
 {
-	ListCell *lc;
+	uint64 acked;
+	int count = 0;
 
-	foreach (lc, removals)
-	{
-		Removal *removal = static_cast<Removal *>(lfirst(lc));
-
-		if (removal->ring == 0 || removal->ring == kBeingWritten || ring_output_acked() < removal->ring)
-			continue;
-		forget(application, removal);
-		removals = foreach_delete_current(removals, lc);
-		pfree(removal);
-	}
+	if (nwritten == 0)
+		return;
+	acked = ring_output_acked();
+	while (count < nwritten && static_cast<Removal *>(list_nth(removals, count))->ring <= acked)
+		count++;
+	if (count == 0)
+		return;
+	forget(application, acked);
+	for (int i = 0; i < count; i++)
+		hash_search(known, &static_cast<Removal *>(list_nth(removals, i))->table, HASH_REMOVE, nullptr);
+	removals = list_delete_first_n(removals, count);
+	nwritten -= count;
 }
 
 bool
 removals_leave(const char *application, XLogRecPtr confirmed)
 {
 	Registry *registry;
-	List *tables;
+	List *left;
 	ListCell *lc;
 
 	if (leaving == InvalidXLogRecPtr || confirmed < leaving)
@@ -170,21 +155,18 @@ removals_leave(const char *application, XLogRecPtr confirmed)
 	registry = registry_begin_change(application);
 	if (registry == nullptr)
 		return false;
-	tables = list_copy(registry->tables);
-	foreach (lc, tables)
+	left = listing_remove_left(registry, confirmed);
+	registry_end_change(registry);
+	leaving = InvalidXLogRecPtr;
+	foreach (lc, left)
 	{
-		RegistryTable *table = static_cast<RegistryTable *>(lfirst(lc));
+		const RegistryTable *table = static_cast<RegistryTable *>(lfirst(lc));
 
-		if (table->until == InvalidXLogRecPtr || table->until > confirmed)
-			continue;
-		listing_remove(registry, table);
 		ereport(LOG, (errmsg("siphon: table \"%s.%s\" is not published by application \"%s\" any more", table->schema,
 							 table->name, application),
 					  errdetail("It left the publication before %X/%X, and all that was committed until then is "
 								"published.",
 								LSN_FORMAT_ARGS(table->until))));
 	}
-	registry_end_change(registry);
-	leaving = InvalidXLogRecPtr;
 	return true;
 }

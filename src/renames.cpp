@@ -38,38 +38,66 @@ names_in_catalogs(Relation relation)
 	return names;
 }
 
-/* False: the registry has another generation of it by now, which began under a name of its own. */
-static bool
-enter(const char *application, const Table *table, const RegistryName *names, XLogRecPtr commit_lsn)
+bool
+renamed_at(const Table *table, XLogRecPtr commit_lsn)
 {
-	Registry *registry = registry_begin_change(application);
-	RegistryTable *listed = registry ? registry_find(registry, table->relid) : nullptr;
-
-	if (listed == nullptr || listed->generation != table->generation)
-	{
-		if (registry)
-			registry_leave_unchanged();
-		return false;
-	}
-	registry_rename(listed, names->schema, names->name, commit_lsn);
-	registry_end_change(registry);
-	return true;
+	return names_at(table, commit_lsn).until == commit_lsn;
 }
 
-bool
-rename_noted(const char *application, Table *table, const RegistryName *names, XLogRecPtr commit_lsn)
+/* Those that the registry has to be told of: what was decoded before, it has. */
+static List *
+new_names(List *renames, XLogRecPtr commit_lsn)
 {
-	RegistryName before = names_at(table, commit_lsn);
-	MemoryContext caller;
-	RegistryName *former;
+	List *news = NIL;
+	ListCell *lc;
 
-	if (before.until != table->listed_names.until)
-		return before.until == commit_lsn;
-	if (same_names(&before, names) || !enter(application, table, names, commit_lsn))
-		return false;
-	caller = MemoryContextSwitchTo(table->settings_context);
-	former = static_cast<RegistryName *>(palloc(sizeof(RegistryName)));
-	*former = before;
+	foreach (lc, renames)
+	{
+		Rename *rename = static_cast<Rename *>(lfirst(lc));
+		RegistryName before = names_at(rename->table, commit_lsn);
+
+		if (before.until == rename->table->listed_names.until && !same_names(&before, &rename->names))
+			news = lappend(news, rename);
+	}
+	return news;
+}
+
+/* Returns those that were entered. */
+static List *
+enter(const char *application, List *renames, XLogRecPtr commit_lsn)
+{
+	Registry *registry = registry_begin_change(application);
+	List *entered = NIL;
+	HTAB *listed;
+	ListCell *lc;
+
+	if (registry == nullptr)
+		return NIL;
+	listed = registry_by_oid(registry);
+	foreach (lc, renames)
+	{
+		Rename *rename = static_cast<Rename *>(lfirst(lc));
+		RegistryTable *table = registry_find_by_oid(listed, rename->table->relid);
+
+		if (table == nullptr || table->generation != rename->table->generation)
+			continue;
+		registry_rename(table, rename->names.schema, rename->names.name, commit_lsn);
+		entered = lappend(entered, rename);
+	}
+	if (entered == NIL)
+		registry_leave_unchanged();
+	else
+		registry_end_change(registry);
+	return entered;
+}
+
+static void
+take_name(Table *table, const RegistryName *names, XLogRecPtr commit_lsn)
+{
+	MemoryContext caller = MemoryContextSwitchTo(table->settings_context);
+	RegistryName *former = static_cast<RegistryName *>(palloc(sizeof(RegistryName)));
+
+	*former = table->listed_names;
 	former->until = commit_lsn;
 	table->former_names = lappend(table->former_names, former);
 	if (list_length(table->former_names) > kMaxFormerNames)
@@ -80,5 +108,20 @@ rename_noted(const char *application, Table *table, const RegistryName *names, X
 	MemoryContextSwitchTo(caller);
 	table->listed_names = *names;
 	table->called.until = Min(table->called.until, commit_lsn);
-	return true;
+}
+
+void
+renames_enter(const char *application, List *renames, XLogRecPtr commit_lsn)
+{
+	List *news = new_names(renames, commit_lsn);
+	ListCell *lc;
+
+	if (news == NIL)
+		return;
+	foreach (lc, enter(application, news, commit_lsn))
+	{
+		Rename *rename = static_cast<Rename *>(lfirst(lc));
+
+		take_name(rename->table, &rename->names, commit_lsn);
+	}
 }

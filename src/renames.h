@@ -20,10 +20,20 @@ extern bool same_names(const RegistryName *a, const RegistryName *b);
 /* As a relation is called by the catalogs. */
 extern RegistryName names_in_catalogs(Relation relation);
 
+/* A table, and its names as a transaction left them. */
+struct Rename
+{
+	Table *table;
+	RegistryName names;
+};
+
 /*
- * At the end of a transaction, with the table's names as it left them: true if it renamed the table, however often it is
- * asked. The registry has the new name then, and names_at() the old one for this commit.
+ * At the end of a transaction: has the registry take new names (of Rename *), in one change however many they are, and
+ * names_at() return the former ones for this commit. Leaves out what is the same, and those of which another generation
+ * began under a name of its own.
  */
-extern bool rename_noted(const char *application, Table *table, const RegistryName *names, XLogRecPtr commit_lsn);
+extern void renames_enter(const char *application, List *renames, XLogRecPtr commit_lsn);
+/* Did the transaction of this commit rename the table? However often it is asked. */
+extern bool renamed_at(const Table *table, XLogRecPtr commit_lsn);
 
 #endif

@@ -229,7 +229,7 @@ INSERT INTO other VALUES (1);
 	return;
 }
 
-# So many tables of one application, with changes of all in one transaction.
+# So many tables of one application, with changes of all in one transaction, which are renamed in another one.
 sub tables
 {
 	my ($self, $tables) = @_;
@@ -242,12 +242,13 @@ sub tables
 		  (map { "FOR i IN $first..$last LOOP EXECUTE replace(\$q\$$_\$q\$, ':i', i::text); END LOOP;" } @statements), 'END $$';
 	};
 
+	$node->safe_psql('postgres', 'CREATE SCHEMA crowd');
 	# In one transaction they would all be locked.
 	for (my $first = 1; $first <= $tables; $first += 500)
 	{
 		my $last = $first + 499 < $tables ? $first + 499 : $tables;
 
-		$node->safe_psql('postgres', $each->($first, $last, 'CREATE TABLE many_:i (id int PRIMARY KEY, v text)'));
+		$node->safe_psql('postgres', $each->($first, $last, 'CREATE TABLE crowd.many_:i (id int PRIMARY KEY, v text)'));
 	}
 	my $application = $self->begin('1MB');
 	my $hundred = $tables < 1000 ? $tables / 10 : 100;
@@ -258,14 +259,14 @@ sub tables
 	{
 		my $start = time;
 
-		$node->safe_psql('postgres', join ";\n", map { "SELECT siphon_add_table('many_$_', '$application', snapshot => false)" } $first .. $first + $hundred - 1);
+		$node->safe_psql('postgres', join ";\n", map { "SELECT siphon_add_table('crowd.many_$_', '$application', snapshot => false)" } $first .. $first + $hundred - 1);
 		push @seconds, (time - $start) / $hundred;
 	}
 	diag(sprintf '%s: adding one took %.1f ms at the beginning, %.1f ms at the end', $what, $seconds[0] * 1000, $seconds[-1] * 1000);
 	wait_confirmed($node, application => $application);
 	$self->{start} = time;
 	$node->safe_psql('postgres',
-		$each->(1, $tables, q{INSERT INTO many_:i VALUES (:i, repeat('x', 100))}, q{UPDATE many_:i SET v = 'y'}));
+		$each->(1, $tables, q{INSERT INTO crowd.many_:i VALUES (:i, repeat('x', 100))}, q{UPDATE crowd.many_:i SET v = 'y'}));
 	$self->arrived($application, $what);
 
 	my ($count, $wrong, $lsn, %ordinals) = (0, 0);
@@ -281,6 +282,10 @@ sub tables
 	is($count, 2 * $tables, "$what: all changes arrived");
 	is(scalar(keys %ordinals), 2 * $tables, "$what: each once");
 	is($wrong, 0, "$what: at their positions, with their values");
+	my $start = time;
+	$node->safe_psql('postgres', 'ALTER SCHEMA crowd RENAME TO renamed');
+	wait_confirmed($node, application => $application);
+	diag(sprintf '%s: that they were renamed is acknowledged after %.1f s', $what, time - $start);
 	# The catalog caches have some kB for each table, and so has the list of tables.
 	$self->finish($application, $what, decoder => 2 * ($DECODER + $WORK_MEM) + $tables * 0.05, publisher => $PUBLISHER);
 	return;
