@@ -277,7 +277,7 @@ scan(void)
 {
 	static bool complained = false;
 	long wait = kScanIntervalMs;
-	List *names = registry_list();
+	List *names = snapshots_take_turns(registry_list());
 	ListCell *lc;
 
 	snapshots_conclude();

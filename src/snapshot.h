@@ -84,6 +84,8 @@ extern BackgroundWorkerHandle *snapshot_start_process(const SnapshotJob *snapsho
 extern void snapshots_conclude(void);
 /* and starts those whose turn it is. Returns when to look again, in ms. *open: some run or wait. */
 extern long snapshots_look_after(App *app, const Registry *registry, bool *open);
+/* Applications (char *) in the order in which they are to be looked after: the one that got a place last comes last. */
+extern List *snapshots_take_turns(List *applications);
 
 extern const char *snapshot_phase_name(SnapshotPhase phase);
 

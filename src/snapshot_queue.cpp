@@ -15,6 +15,7 @@
 SnapshotJob *siphon_snapshots;
 
 static BackgroundWorkerHandle **leaders; /* the launcher's: of each snapshot; NULL if an earlier launcher started it */
+static char served_last[kApplicationLength]; /* the application that got a place last */
 
 static constexpr long kRetryFirstMs = 1000;
 static constexpr long kLookAgainMs = 1000;
@@ -305,6 +306,29 @@ take_place(App *app, const RegistryTable *table)
 	return free;
 }
 
+static int
+compare_names(const ListCell *a, const ListCell *b)
+{
+	return strcmp(static_cast<char *>(lfirst(a)), static_cast<char *>(lfirst(b)));
+}
+
+/* Else the first with thousands of tables would take each place that gets free, and the others wait for all of them. */
+List *
+snapshots_take_turns(List *applications)
+{
+	List *turns = NIL;
+	List *had_theirs = NIL;
+	ListCell *lc;
+
+	list_sort(applications, compare_names);
+	foreach (lc, applications)
+		if (strcmp(static_cast<char *>(lfirst(lc)), served_last) > 0)
+			turns = lappend(turns, lfirst(lc));
+		else
+			had_theirs = lappend(had_theirs, lfirst(lc));
+	return list_concat(turns, had_theirs);
+}
+
 long
 snapshots_look_after(App *app, const Registry *registry, bool *open)
 {
@@ -354,6 +378,7 @@ snapshots_look_after(App *app, const Registry *registry, bool *open)
 			LWLockRelease(siphon_shared->lock);
 			return Min(wait, kLookAgainMs);
 		}
+		strlcpy(served_last, app->name, sizeof(served_last));
 	}
 	return wait;
 }

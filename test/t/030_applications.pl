@@ -92,4 +92,19 @@ is($node->safe_psql('postgres', "SELECT count(*) FROM siphon_applications WHERE 
 	'0', 'applications come and go at once');
 is($node->safe_psql('postgres', "SELECT count(*) FROM pg_replication_slots WHERE slot_name LIKE '%churn%'"), '0', 'with their slots');
 
+# Their snapshots take turns, however many tables one of them has. Generations are given as snapshots begin.
+for my $name (qw(left right))
+{
+	$node->safe_psql('postgres', "CREATE TABLE ${name}_$_ (id int PRIMARY KEY)") for 1 .. 8;
+	is($node->safe_psql('postgres', "SELECT count(*) FROM siphon_add_tables('public', '${name}_%', '$name') WHERE added"), 8, "$name: its tables wait");
+}
+for my $name (qw(left right))
+{
+	$publisher{$name} = siphon_publisher($node, $nats, name => "publisher_$name", application => $name);
+}
+wait_for_tables($node, application => $_) for qw(left right);
+my @turns = split / /, $node->safe_psql('postgres',
+	"SELECT string_agg(application, ' ' ORDER BY generation) FROM siphon_tables WHERE application IN ('left', 'right')");
+cmp_ok(scalar(grep { $turns[$_] ne $turns[ $_ - 1 ] } 1 .. $#turns), '>', 8, "snapshots of two applications take turns: @turns");
+
 done_testing();
