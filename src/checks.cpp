@@ -327,12 +327,12 @@ tell_of_virtual_columns(Relation relation)
 }
 
 void
-check_table(Relation relation, const RegistryTable *table)
+check_table(Relation relation, const RegistryTable *table, bool wait)
 {
 	refuse(kind_obstacle(relation));
 	refuse(storage_obstacle(RelationGetRelid(relation)));
 	check_may_read(RelationGetRelid(relation));
 	refuse(identity_obstacle(relation, table->partitions));
-	refuse(leaves_obstacle(relation));
+	refuse(leaves_obstacle(relation, wait));
 	refuse(columns_obstacle(relation, table->only_attributes, table->exclude_attributes, table->exclude_columns));
 }

@@ -26,8 +26,11 @@ extern void check_may_publish_all(void);
 extern void check_may_read(Oid relid);
 /* Columns that are to be excluded exist. */
 extern void check_columns(Relation relation, List *columns);
-/* Nothing keeps the table from being published as the registry is to have it: see obstacles.h. The relation is open. */
-extern void check_table(Relation relation, const RegistryTable *table);
+/*
+ * Nothing keeps the table from being published as the registry is to have it: see obstacles.h. The relation is open. Without
+ * `wait` partitions that somebody has locked are not looked at.
+ */
+extern void check_table(Relation relation, const RegistryTable *table, bool wait);
 /* A NOTICE names those that are not published. */
 extern void tell_of_virtual_columns(Relation relation);
 

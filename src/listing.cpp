@@ -4,6 +4,7 @@
 #include "listing.h"
 
 #include "checks.h"
+#include "obstacles.h"
 #include "oid_hash.h"
 
 extern "C" {
@@ -57,7 +58,7 @@ listing_describe(Oid relid, int partitions, List *exclude_columns, const Registr
 			lappend_int(table->exclude_attributes, get_attnum(relid, static_cast<char *>(lfirst(lc))));
 	if (keep)
 		keep_columns(table, keep);
-	check_table(relation, table);
+	check_table(relation, table, true);
 	check_columns(relation, exclude_columns);
 	tell_of_virtual_columns(relation);
 	relation_close(relation, AccessShareLock);
@@ -67,11 +68,11 @@ listing_describe(Oid relid, int partitions, List *exclude_columns, const Registr
 void
 listing_check(const RegistryTable *table)
 {
-	Relation relation = try_relation_open(table->relid, AccessShareLock);
+	Relation relation = open_published(table->relid, false);
 
 	if (relation == nullptr)
 		return;
-	check_table(relation, table);
+	check_table(relation, table, false);
 	relation_close(relation, AccessShareLock);
 }
 

@@ -13,7 +13,10 @@
  * excludes the columns that this one does.
  */
 extern RegistryTable *listing_describe(Oid relid, int partitions, List *exclude_columns, const RegistryTable *keep);
-/* The same ERROR, of one that is in the list, and may have become another since. One that is gone is all right. */
+/*
+ * The same ERROR, of one that is in the list, and may have become another since. One that is gone is all right, and so is
+ * what somebody has locked.
+ */
 extern void listing_check(const RegistryTable *table);
 /*
  * ERROR if it left a publication: it is published as it is, up to a place, and no rows of it from now on. `name` is

@@ -14,6 +14,7 @@ extern "C" {
 #include "catalog/pg_am.h"
 #include "commands/defrem.h"
 #include "commands/extension.h"
+#include "storage/lmgr.h"
 }
 
 static const Obstacle *
@@ -216,9 +217,22 @@ leaf_obstacle(Relation leaf, Relation root)
 	return found ? found : leaf_identity_obstacle(leaf, root);
 }
 
+Relation
+open_published(Oid relid, bool wait)
+{
+	Relation relation;
+
+	if (!wait && !ConditionalLockRelationOid(relid, AccessShareLock))
+		return nullptr;
+	relation = try_table_open(relid, wait ? AccessShareLock : NoLock);
+	if (relation == nullptr && !wait)
+		UnlockRelationOid(relid, AccessShareLock);
+	return relation;
+}
+
 /* The root's key names the leaves' rows, so their replica identities must hold it. */
 const Obstacle *
-leaves_obstacle(Relation root)
+leaves_obstacle(Relation root, bool wait)
 {
 	const Obstacle *found = nullptr;
 	ListCell *lc;
@@ -227,10 +241,10 @@ leaves_obstacle(Relation root)
 		return nullptr;
 	foreach (lc, leaves_of(root, nullptr))
 	{
-		Relation leaf = try_table_open(lfirst_oid(lc), AccessShareLock);
+		Relation leaf = open_published(lfirst_oid(lc), wait);
 
 		if (leaf == nullptr)
-			continue; /* dropped meanwhile */
+			continue; /* dropped meanwhile, or locked */
 		found = leaf_obstacle(leaf, root);
 		table_close(leaf, AccessShareLock);
 		if (found)

@@ -26,7 +26,7 @@ struct Obstacle
 extern const Obstacle *kind_obstacle(Relation relation);
 extern const Obstacle *storage_obstacle(Oid relid);
 extern const Obstacle *identity_obstacle(Relation relation, int partitions);
-extern const Obstacle *leaves_obstacle(Relation root);
+extern const Obstacle *leaves_obstacle(Relation root, bool wait);
 /* `only`, `attributes` and `names` are what RegistryTable has. */
 extern const Obstacle *columns_obstacle(Relation relation, const List *only, const List *attributes, const List *names);
 
@@ -35,5 +35,11 @@ extern bool storage_is_logged(Form_pg_class form);
 
 /* ERROR, if there is an obstacle. */
 extern void refuse(const Obstacle *obstacle);
+
+/*
+ * Opens a table, with AccessShareLock; NULL if there is none. Without `wait` also if somebody else has it locked: so whoever
+ * holds the application's lock keeps nobody from the application for that.
+ */
+extern Relation open_published(Oid relid, bool wait);
 
 #endif
