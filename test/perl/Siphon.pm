@@ -19,7 +19,7 @@ use Time::HiRes qw(sleep time);
 
 our @EXPORT = (qw(
   siphon_node siphon_standby siphon_publisher siphon_nats ring_directory standby_supported has_setting
-  write_file
+  write_file create_access_method
   application wait_until wait_for_state wait_for_table wait_for_tables wait_confirmed add_table resync_application
   stop_decoder siphon_processes siphon_pids fails_with
   start_pgbench finish_pgbench stop_pgbench pgbench_runs
@@ -160,6 +160,39 @@ sub write_file
 	print $file $content;
 	close $file or die "$path: $!";
 	return;
+}
+
+# Makes the access method "resembling" of the server's database postgres, which does what heap does and is another one. False
+# where there is no C compiler.
+sub create_access_method
+{
+	my ($node) = @_;
+	my $directory = PostgreSQL::Test::Utils::tempdir();
+	my $include = $node->config_data('--includedir-server');
+
+	write_file("$directory/resembling.c", <<'C');
+#include "postgres.h"
+#include "access/heapam.h"
+#include "access/tableam.h"
+#include "fmgr.h"
+PG_MODULE_MAGIC;
+PG_FUNCTION_INFO_V1(resembling_handler);
+Datum resembling_handler(PG_FUNCTION_ARGS);
+Datum
+resembling_handler(PG_FUNCTION_ARGS)
+{
+	static TableAmRoutine routine;
+
+	routine = *GetHeapamTableAmRoutine();
+	PG_RETURN_POINTER(&routine);
+}
+C
+	return 0 if system("cc -shared -fPIC -w -I$include -o $directory/resembling.so $directory/resembling.c") != 0;
+	$node->safe_psql(
+		'postgres', qq{
+		CREATE FUNCTION resembling_handler(internal) RETURNS table_am_handler LANGUAGE c AS '$directory/resembling';
+		CREATE ACCESS METHOD resembling TYPE TABLE HANDLER resembling_handler});
+	return 1;
 }
 
 # ---- looking and waiting --------------------------------------------------------------------------------------------

@@ -81,35 +81,11 @@ is($tables->state('changes_only')->{state}, 'resync needed', 'a table without ro
 $tables->ends('changes_only', 'until somebody asks for them', q{SELECT siphon_resync_table('changes_only')});
 
 # An access method that is not heap's.
-my $directory = PostgreSQL::Test::Utils::tempdir();
-
-append_to_file("$directory/resembling.c", <<'C');
-#include "postgres.h"
-#include "access/heapam.h"
-#include "access/tableam.h"
-#include "fmgr.h"
-PG_MODULE_MAGIC;
-PG_FUNCTION_INFO_V1(resembling_handler);
-Datum resembling_handler(PG_FUNCTION_ARGS);
-Datum
-resembling_handler(PG_FUNCTION_ARGS)
-{
-	static TableAmRoutine routine;
-
-	routine = *GetHeapamTableAmRoutine();
-	PG_RETURN_POINTER(&routine);
-}
-C
 SKIP:
 {
-	my $include = $node->config_data('--includedir-server');
-
-	skip 'no C compiler', 5
-	  if system("cc -shared -fPIC -w -I$include -o $directory/resembling.so $directory/resembling.c") != 0;
+	skip 'no C compiler', 5 unless create_access_method($node);
 	$node->safe_psql(
-		'postgres', qq{
-		CREATE FUNCTION resembling_handler(internal) RETURNS table_am_handler LANGUAGE c AS '$directory/resembling';
-		CREATE ACCESS METHOD resembling TYPE TABLE HANDLER resembling_handler;
+		'postgres', q{
 		CREATE TABLE whole (id int) PARTITION BY RANGE (id);
 		ALTER TABLE whole REPLICA IDENTITY FULL;
 		SELECT siphon_add_table('whole')});

@@ -260,35 +260,11 @@ is_deeply(
 	'a column that is excluded from the root is excluded from its leaves');
 
 # An access method that is heap's under another name is as good as heap (see m_rest). One that only resembles it is not.
-my $directory = PostgreSQL::Test::Utils::tempdir();
-
-append_to_file("$directory/resembling.c", <<'C');
-#include "postgres.h"
-#include "access/tableam.h"
-#include "access/heapam.h"
-#include "fmgr.h"
-PG_MODULE_MAGIC;
-PG_FUNCTION_INFO_V1(resembling_handler);
-Datum resembling_handler(PG_FUNCTION_ARGS);
-Datum
-resembling_handler(PG_FUNCTION_ARGS)
-{
-	static TableAmRoutine routine;
-
-	routine = *GetHeapamTableAmRoutine();
-	PG_RETURN_POINTER(&routine);
-}
-C
 SKIP:
 {
-	my $include = $primary->config_data('--includedir-server');
-
-	skip 'no C compiler', 6
-	  if system("cc -shared -fPIC -w -I$include -o $directory/resembling.so $directory/resembling.c") != 0;
+	skip 'no C compiler', 6 unless create_access_method($primary);
 	$primary->safe_psql(
-		'postgres', qq{
-		CREATE FUNCTION resembling_handler(internal) RETURNS table_am_handler LANGUAGE c AS '$directory/resembling';
-		CREATE ACCESS METHOD resembling TYPE TABLE HANDLER resembling_handler;
+		'postgres', q{
 		CREATE TABLE resembling (id int) USING resembling;
 		CREATE TABLE resembling_root (id int) PARTITION BY RANGE (id);
 		ALTER TABLE resembling_root REPLICA IDENTITY FULL;
