@@ -6,8 +6,8 @@
  */
 #include "decoder.h"
 
+#include "blame.h"
 #include "earlier_rows.h"
-#include "encoder.h"
 #include "leaves.h"
 #include "listing.h"
 #include "mirror.h"
@@ -276,21 +276,46 @@ decoder_obstructed(Oid relid, const Obstacle *obstacle)
 				  obstacle->detail ? errdetail("%s", obstacle->detail) : 0, errhint("%s", obstacle->hint)));
 }
 
+/* Counts failures in a row of the same table in the same transaction. */
+static int
+count_failure(void)
+{
+	int failures;
+
+	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
+	if (app->failed_table != blame.relid || app->failed_at != transaction_end)
+		app->failures = 0;
+	app->failed_table = blame.relid;
+	app->failed_at = transaction_end;
+	failures = ++app->failures;
+	LWLockRelease(siphon_shared->lock);
+	return failures;
+}
+
 /*
  * A value that its type can't print, as an extension's type may, would end each decoder that comes to it. So its table
  * is published no further, and the others go on. The process ends all the same: nothing else cleans up behind an error.
  */
 static void
-stop_table(Oid relid, const ErrorData *error)
+blame_table(const ErrorData *error)
 {
+	const char *reason = psprintf("a row can't be published: %s", blame_reason(error));
+	int failures = count_failure();
 	Registry *registry = registry_begin_change(app->name);
-	RegistryTable *table = registry ? registry_find(registry, relid) : nullptr;
-
+	RegistryTable *table = registry ? registry_find(registry, blame.relid) : nullptr;
 	/* Unless its rows are to come anew already. */
-	if (table && phase_publishes(table->phase))
-		listing_stop(registry, table, psprintf("a row can't be published: %s", error->message));
-	if (registry)
+	bool stop = table && phase_publishes(table->phase) && failures >= blame_attempts(error);
+
+	if (stop)
+	{
+		listing_stop(registry, table, reason);
 		registry_end_change(registry);
+	}
+	else if (registry)
+		registry_leave_unchanged();
+	if (table)
+		shared_set_state(app, AppState::Restarting,
+						 psprintf("table %s: %s", quote_qualified_identifier(table->schema, table->name), reason), nullptr);
 }
 
 /* Leaves the application to the launcher, with the state that the decoder set last. */
@@ -439,9 +464,10 @@ siphon_decoder_main(Datum arg)
 
 		MemoryContextSwitchTo(TopMemoryContext);
 		error = CopyErrorData();
+		LWLockReleaseAll();
 		shared_set_state(app, AppState::Restarting, error->message, error->hint);
-		if (OidIsValid(encoder_converts) && error_about_data(error))
-			stop_table(encoder_converts, error);
+		if (blame_attempts(error) > 0)
+			blame_table(error);
 		PG_RE_THROW();
 	}
 	PG_END_TRY();

@@ -4,31 +4,19 @@
  */
 #include "encoder.h"
 
+#include "blame.h"
 #include "package.h"
 #include "renames.h"
 #include "text.h"
 #include "value.h"
 
+extern "C" {
+#include "access/detoast.h"
+}
+
 using siphon::Operation;
 using siphon::Wire;
 using siphon::WireBuffer;
-
-Oid encoder_converts = InvalidOid;
-
-bool
-error_about_data(const ErrorData *error)
-{
-	switch (ERRCODE_TO_CATEGORY(error->sqlerrcode))
-	{
-		case ERRCODE_TRANSACTION_ROLLBACK: /* such as a conflict with recovery */
-		case ERRCODE_INSUFFICIENT_RESOURCES:
-		case ERRCODE_OPERATOR_INTERVENTION:
-		case ERRCODE_SYSTEM_ERROR:
-			return false;
-		default:
-			return true;
-	}
-}
 
 static WireBuffer hash_input;
 static Datum datums[MaxTupleAttributeNumber];
@@ -146,7 +134,8 @@ row_of(Table *table, Relation relation, const AttrMap *map, HeapTuple tuple, Val
 	fixed = fixed_data(table, map, tuple);
 	if (fixed == nullptr)
 		heap_deform_tuple(tuple, RelationGetDescr(relation), datums, nulls);
-	encoder_converts = table->relid;
+	blame.relid = table->relid;
+	blame.size = 0;
 	for (int i = 0; i < table->ncolumns; i++)
 	{
 		Column *column = &table->columns[i];
@@ -156,7 +145,7 @@ row_of(Table *table, Relation relation, const AttrMap *map, HeapTuple tuple, Val
 
 		row.bound += take_value(column, datum, !fixed && nulls[attnum], &values[i]);
 	}
-	encoder_converts = InvalidOid;
+	blame.relid = InvalidOid;
 	return row;
 }
 
@@ -184,7 +173,7 @@ check_size(const Table *table, size_t bound)
 {
 	if (likely(bound <= kEventLimit))
 		return;
-	encoder_converts = table->relid;
+	blame.relid = table->relid;
 	ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 					errmsg("a change of %zu bytes is larger than a message can be", bound)));
 }
@@ -272,6 +261,8 @@ encode_row(Table *table, const Datum *attributes, const bool *isnull, XLogRecPtr
 	int partition;
 	WireBuffer *out;
 
+	blame.relid = table->relid;
+	blame.size = 0;
 	for (int i = 0; i < table->ncolumns; i++)
 	{
 		Column *column = &table->columns[i];
@@ -279,9 +270,13 @@ encode_row(Table *table, const Datum *attributes, const bool *isnull, XLogRecPtr
 
 		/* Large values are at hand here, other than in the WAL. */
 		if (!isnull[column->attnum] && column->type.length == -1 && VARATT_IS_EXTERNAL(DatumGetPointer(datum)))
+		{
+			blame.size += toast_raw_datum_size(datum);
 			datum = PointerGetDatum(PG_DETOAST_DATUM_PACKED(datum));
+		}
 		bound += take_value(column, datum, isnull[column->attnum], &new_values[i]);
 	}
+	blame.relid = InvalidOid;
 	partition = key_partition(table, new_values, table->partitions, &hash_input);
 	check_size(table, bound);
 	out = package_begin_event(table, partition, bound, position);

@@ -22,11 +22,6 @@ struct Transaction
 /* Fills in what the other fields become on the wire. */
 extern void encode_transaction(Transaction *transaction);
 
-/* The table of which a row's values are being converted: who is to blame for an error. InvalidOid: none. */
-extern Oid encoder_converts;
-/* Is an error about data or definitions, and not about this process or the server? Then it would come again. */
-extern bool error_about_data(const ErrorData *error);
-
 /* Called once, when the decoder starts. */
 extern void encoder_init(void);
 

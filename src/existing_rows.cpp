@@ -3,9 +3,9 @@
  */
 #include "existing_rows.h"
 
+#include "blame.h"
 #include "catalog_changes.h"
 #include "catalog_scan.h"
-#include "encoder.h"
 #include "leaves.h"
 #include "value.h"
 
@@ -282,9 +282,9 @@ keep_existing_values(const char *application, const ReorderBufferTXN *txn, Table
 
 	if (cleared == NIL || (root = RelationIdGetRelation(table->relid)) == nullptr)
 		return nullptr;
-	encoder_converts = table->relid;
+	blame.relid = table->relid;
 	fits = make_kept_values(&values, cleared, RelationGetDescr(relation), RelationGetDescr(root));
-	encoder_converts = InvalidOid;
+	blame.relid = InvalidOid;
 	if (fits)
 		fits = enter(application, table, values, RelationGetDescr(root));
 	RelationClose(root);

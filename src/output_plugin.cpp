@@ -5,6 +5,7 @@
  * It works in Siphon's own decoder alone. A slot can be created by any backend (that calls startup_cb too),
  * but who tries to read one through SQL or a replication connection is refused.
  */
+#include "blame.h"
 #include "catalog_changes.h"
 #include "decoder.h"
 #include "definition.h"
@@ -131,6 +132,7 @@ on_detach(const ReorderBufferTXN *txn, const PartitionChange *change)
 		List *bounds;
 		Table *published;
 
+		blame.relid = lfirst_oid(table);
 		partition_before(txn, change->relid, &name, &bound);
 		bounds = list_make1(bound);
 		foreach (above, tables_of(change->parent))
@@ -142,6 +144,7 @@ on_detach(const ReorderBufferTXN *txn, const PartitionChange *change)
 			partition_before(txn, lfirst_oid(above), &ignored, &bound);
 			bounds = lcons(bound, bounds);
 		}
+		blame.relid = InvalidOid;
 		events_added();
 		published = table_lookup(lfirst_oid(table), current.commit_lsn);
 		if (published)

@@ -115,6 +115,7 @@ shared_find_or_add(const char *name, Oid database)
 		app->stop = app->giving_up = false;
 		app->decoder_latch = nullptr;
 		app->decoder_started = 0;
+		app->failed_table = InvalidOid;
 		pg_atomic_write_u64(&app->registry_wanted, 1);
 		app->registry_loaded = 0;
 		pg_atomic_write_u64(&app->mirrored, 0);

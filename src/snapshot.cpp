@@ -3,6 +3,7 @@
  */
 #include "snapshot_process.h"
 
+#include "blame.h"
 #include "encoder.h"
 #include "obstacles.h"
 #include "package.h"
@@ -175,10 +176,13 @@ work(void)
 static int
 attempts_for(const ErrorData *error)
 {
-	if (!error_about_data(error))
-		return 0;
-	if (OidIsValid(encoder_converts))
-		return 1;
+	int attempts = blame_attempts(error);
+
+	if (!blame_about_data(error))
+		return attempts;
+	/* What is wrong with a page is not the value's fault. */
+	if (attempts > 0 && error->sqlerrcode != ERRCODE_DATA_CORRUPTED)
+		return attempts;
 	return error->sqlerrcode == ERRCODE_INTERNAL_ERROR ? 0 : kAttempts;
 }
 
@@ -283,9 +287,7 @@ siphon_snapshot_main(Datum arg)
 		if (snapshot_job->phase != SnapshotPhase::Failed)
 		{
 			snapshot_job->attempts = attempts_for(error);
-			copy_text(snapshot_job->error,
-					  error->hint ? psprintf("%s (%s)", error->message, error->hint) : error->message,
-					  sizeof(snapshot_job->error));
+			copy_text(snapshot_job->error, blame_reason(error), sizeof(snapshot_job->error));
 		}
 		LWLockRelease(siphon_shared->lock);
 		/* No error of anybody's; the launcher says so. */

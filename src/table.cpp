@@ -3,7 +3,7 @@
  */
 #include "table.h"
 
-#include "encoder.h"
+#include "blame.h"
 #include "key.h"
 #include "obstacles.h"
 #include "oid_hash.h"
@@ -417,11 +417,11 @@ build(Table *table, Relation relation, XLogRecPtr lsn)
 	drafts = static_cast<ColumnDraft *>(
 		palloc(sizeof(ColumnDraft) * static_cast<size_t>(Max(RelationGetDescr(relation)->natts, 1))));
 	/* What a column's type does with the value in it is its own affair. */
-	encoder_converts = table->relid;
+	blame.relid = table->relid;
 	build_columns(&fresh, relation, &columns, drafts);
 	build_header(&fresh, &called, &columns);
 	schema = table_schema(&fresh, relation, application_identifier, drafts);
-	encoder_converts = InvalidOid;
+	blame.relid = InvalidOid;
 	schema_hash = XXH3_64bits(schema.data, schema.size);
 	MemoryContextSwitchTo(caller);
 

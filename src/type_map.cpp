@@ -3,6 +3,8 @@
  */
 #include "type_map.h"
 
+#include "blame.h"
+
 /*
  * The type of an array's elements, or InvalidOid if it is none. Types that only look like one (int2vector, oidvector)
  * have a text of their own.
@@ -77,13 +79,33 @@ type_mapping(Oid type, TypeMapping *mapping)
 	mapping->encoding = type_encoding(base);
 	get_typlenbyvalalign(base, &mapping->length, &mapping->by_value, &mapping->align);
 	getTypeOutputInfo(base, &output, &varlena);
-	fmgr_info(output, &mapping->output);
+	mapping->type = base;
+	mapping->output = {};
+	mapping->output.fn_oid = output;
+	mapping->output.fn_mcxt = CurrentMemoryContext;
 	mapping->element = nullptr;
 	if (mapping->encoding == Encoding::List)
 	{
 		mapping->element = static_cast<TypeMapping *>(palloc(sizeof(TypeMapping)));
 		type_mapping(element_type(base), mapping->element);
 	}
+}
+
+FmgrInfo *
+type_output(TypeMapping *mapping)
+{
+	FmgrInfo *output = &mapping->output;
+
+	if (unlikely(output->fn_addr == nullptr))
+	{
+		MemoryContext caller = MemoryContextSwitchTo(output->fn_mcxt);
+
+		blame.type = format_type_be(mapping->type);
+		fmgr_info(output->fn_oid, output);
+		blame.type = nullptr;
+		MemoryContextSwitchTo(caller);
+	}
+	return output;
 }
 
 static bool

@@ -40,12 +40,19 @@ struct TypeMapping
 	bool by_value;
 	char align;
 	int16 length;
-	FmgrInfo output;
+	Oid type;        /* without domains */
+	FmgrInfo output; /* see type_output() */
 	TypeMapping *element; /* List: its elements' */
 };
 
 /* Domains count as their base type. Memory is taken from the current context. */
 extern void type_mapping(Oid type, TypeMapping *mapping);
+
+/*
+ * The type's output function, which is looked for when there is a value for it: it may be in a library that is not there.
+ * `blame` says so then.
+ */
+extern FmgrInfo *type_output(TypeMapping *mapping);
 
 /* Are values of two types written alike, as those of varchar and text are? The first may be gone. */
 extern bool written_alike(Oid former, Oid present);

@@ -3,6 +3,7 @@
  */
 #include "value.h"
 
+#include "blame.h"
 #include "jsonb_text.h"
 #include "numeric_text.h"
 #include "text.h"
@@ -48,7 +49,7 @@ text_value(ValueKind kind, const char *text, size_t length)
 static Value
 output_value(ValueKind kind, TypeMapping *type, Datum datum)
 {
-	const char *text = OutputFunctionCall(&type->output, datum);
+	const char *text = OutputFunctionCall(type_output(type), datum);
 
 	return text_value(kind, text, strlen(text));
 }
@@ -132,6 +133,7 @@ follow_indirection(Datum datum)
 	if (!VARATT_IS_EXTERNAL_INDIRECT(DatumGetPointer(datum)))
 		return datum;
 	VARATT_EXTERNAL_GET_POINTER(elsewhere, DatumGetPointer(datum));
+	blame.size += VARSIZE_ANY(elsewhere.pointer);
 	return PointerGetDatum(elsewhere.pointer);
 }
 
