@@ -7,6 +7,7 @@
 #include "decoder.h"
 
 #include "blame.h"
+#include "decoder_origin.h"
 #include "earlier_rows.h"
 #include "leaves.h"
 #include "listing.h"
@@ -19,6 +20,8 @@
 #include "ring_output.h"
 #include "session.h"
 #include "standbys.h"
+#include "tables.h"
+#include "worker.h"
 
 bool decoder_running = false;
 
@@ -451,6 +454,7 @@ siphon_decoder_main(Datum arg)
 	BackgroundWorkerUnblockSignals();
 	attach(DatumGetInt32(arg));
 	decoder_running = true;
+	worker_init(decoder_serve);
 	registry_context = AllocSetContextCreate(TopMemoryContext, "siphon registry", ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(TopMemoryContext);
 

@@ -46,14 +46,6 @@ extern void decoder_rows_changed(Oid relid, const char *what, bool resync);
 /* The table can't be published any more as it should be, and says so until it can and its rows are brought out anew. */
 extern void decoder_obstructed(Oid relid, const Obstacle *obstacle);
 
-/*
- * What the events continue, see origin.h. The first writes that to the ring, before anything else; the second once more
- * when decoding has come to a later timeline, between two records; the third notes that the publisher has it.
- */
-extern void origin_begin(const char *application);
-extern void origin_follow_timeline(const char *application, TimeLineID now);
-extern void origin_serve(const char *application);
-
 /* WAL page reader for the decoding context; see wal_reader.cpp. */
 extern XLogReaderRoutine wal_reader_routine;
 

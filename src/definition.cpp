@@ -4,8 +4,9 @@
 #include "definition.h"
 
 #include "decoder.h"
+#include "existing_rows.h"
 #include "key.h"
-#include "table.h"
+#include "tables.h"
 #include "type_changes.h"
 
 extern "C" {

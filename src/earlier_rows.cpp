@@ -4,7 +4,7 @@
 #include "earlier_rows.h"
 
 #include "catalog_scan.h"
-#include "decoder.h"
+#include "worker.h"
 
 extern "C" {
 #include "access/heapam.h"
@@ -178,7 +178,7 @@ lock(Oid relid)
 	{
 		if (ConditionalLockRelationOid(relid, AccessShareLock))
 			return true;
-		decoder_serve(GetCurrentTimestamp());
+		worker_serve(GetCurrentTimestamp());
 		WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, kLockPauseMs, PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);
 	}
@@ -215,7 +215,7 @@ earlier_rows(const ReorderBuffer *reorder, Oid relid)
 		for (BlockNumber i = 0; !look.earlier && i < blocks; i++)
 		{
 			if (i % kServeBlocks == 0)
-				decoder_serve(GetCurrentTimestamp());
+				worker_serve(GetCurrentTimestamp());
 			look_at_page(reorder, ReadBufferWithoutRelcache(file, MAIN_FORKNUM, i, RBM_NORMAL, strategy, true), &look);
 		}
 		FreeAccessStrategy(strategy);

@@ -7,6 +7,7 @@
 #include "blame.h"
 #include "package.h"
 #include "renames.h"
+#include "tables.h"
 #include "text.h"
 #include "value.h"
 

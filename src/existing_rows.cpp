@@ -6,7 +6,8 @@
 #include "blame.h"
 #include "catalog_changes.h"
 #include "catalog_scan.h"
-#include "leaves.h"
+#include "partition_tree.h"
+#include "table.h"
 #include "value.h"
 
 extern "C" {

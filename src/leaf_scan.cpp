@@ -3,8 +3,8 @@
  */
 #include "leaf_scan.h"
 
-#include "leaves.h"
 #include "obstacles.h"
+#include "partition_tree.h"
 
 extern "C" {
 #include "access/heapam.h"

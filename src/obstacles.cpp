@@ -4,7 +4,7 @@
 #include "obstacles.h"
 
 #include "key.h"
-#include "leaves.h"
+#include "partition_tree.h"
 
 extern "C" {
 #include "access/heapam.h"

@@ -3,7 +3,6 @@
  */
 #include "outlet.h"
 
-#include "decoder.h"
 #include "report.h"
 #include "ring_output.h"
 #include "snapshot.h"
@@ -44,7 +43,7 @@ outlet_open(App *for_app, uint64 history)
 	app = for_app;
 	checkpoint_load(app->name, history, &durable);
 	durable.history = history;
-	ring_output_open(app->name, "decoder", static_cast<uint64>(siphon_ring_size_kb) * 1024, history, decoder_serve);
+	ring_output_open(app->name, "decoder", static_cast<uint64>(siphon_ring_size_kb) * 1024, history);
 	first_milestone = nmilestones = 0;
 	confirmable = confirmed = MyReplicationSlot->data.confirmed_flush;
 	next_confirm = last_heartbeat = 0;

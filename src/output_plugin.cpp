@@ -11,12 +11,15 @@
 #include "definition.h"
 #include "earlier_rows.h"
 #include "encoder.h"
+#include "existing_rows.h"
 #include "message.h"
 #include "oid_hash.h"
 #include "package.h"
+#include "partition_tree.h"
 #include "renames.h"
 #include "report.h"
 #include "snapshot.h"
+#include "tables.h"
 
 extern "C" {
 #include "catalog/partition.h"

@@ -5,6 +5,7 @@
 
 #include "ring_fault.h"
 #include "ring_file.h"
+#include "worker.h"
 
 #include <fcntl.h>
 #include <unistd.h>
@@ -15,11 +16,10 @@ static RingWriter ring;
 static siphon::RingMapping mapping;
 static char application[kApplicationLength];
 static char ring_name[NAMEDATALEN];
-static RingServe serve;
 static int lock = -1;
 static int own_bell = -1;
 static int publisher_bell = -1;
-static WaitEventSet *wait_set;    /* not NULL: the ring is open */
+static bool opened;
 static uint64 waited;             /* nanoseconds, for space */
 static TimestampTz files_checked; /* when we looked last whether they are there */
 
@@ -119,21 +119,8 @@ check_group(void)
 								siphon_ring_group)));
 }
 
-static void
-make_wait_set(void)
-{
-#if PG_VERSION_NUM >= 170000
-	wait_set = CreateWaitEventSet(nullptr, 3);
-#else
-	wait_set = CreateWaitEventSet(TopMemoryContext, 3);
-#endif
-	AddWaitEventToSet(wait_set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, nullptr);
-	AddWaitEventToSet(wait_set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, nullptr, nullptr);
-	AddWaitEventToSet(wait_set, WL_SOCKET_READABLE, own_bell, nullptr, nullptr);
-}
-
 void
-ring_output_open(const char *for_application, const char *name, uint64 capacity, uint64 history, RingServe with_serve)
+ring_output_open(const char *for_application, const char *name, uint64 capacity, uint64 history)
 {
 	uint64 epoch;
 	char file[NAMEDATALEN + 8];
@@ -141,7 +128,6 @@ ring_output_open(const char *for_application, const char *name, uint64 capacity,
 
 	strlcpy(application, for_application, sizeof(application));
 	strlcpy(ring_name, name, sizeof(ring_name));
-	serve = with_serve;
 	check_group();
 	snprintf(file, sizeof(file), "%s.lock", name);
 	error = siphon::ring_lock(siphon_ring_directory, application, file, &lock);
@@ -166,7 +152,8 @@ ring_output_open(const char *for_application, const char *name, uint64 capacity,
 	if (error)
 		ring_error(error, "publish a ring");
 	siphon::bell_ring(publisher_bell);
-	make_wait_set();
+	worker_listen(own_bell);
+	opened = true;
 }
 
 void
@@ -185,7 +172,7 @@ ring_output_remove(void)
 void
 ring_output_unlock(void)
 {
-	if (wait_set)
+	if (opened)
 	{
 		ring.set_figure(siphon::RingFigure::Ended, 1);
 		siphon::bell_ring(publisher_bell);
@@ -193,35 +180,6 @@ ring_output_unlock(void)
 	if (lock >= 0)
 		close(lock);
 	lock = -1;
-}
-
-static uint32
-wait_event(Wait wait)
-{
-#if PG_VERSION_NUM >= 170000
-	static const char *const names[] = {"SiphonDecoderMain", "SiphonRingSpace", "SiphonAcknowledgement",
-										"SiphonSnapshot", "SiphonStandbys"};
-	static uint32 events[5];
-	int i = static_cast<int>(wait);
-
-	if (events[i] == 0)
-		events[i] = WaitEventExtensionNew(names[i]);
-	return events[i];
-#else
-	(void) wait;
-	return PG_WAIT_EXTENSION;
-#endif
-}
-
-void
-worker_wait(Wait wait, long timeout_ms)
-{
-	WaitEvent events[2];
-
-	WaitEventSetWait(wait_set, timeout_ms, events, 2, wait_event(wait));
-	ResetLatch(MyLatch);
-	siphon::bell_drain(own_bell);
-	CHECK_FOR_INTERRUPTS();
 }
 
 static void
@@ -393,7 +351,7 @@ write_waiting(const siphon::RecordInfo &info, const siphon::WireBuffer *payload,
 		ring.set_asleep(false);
 		if (written >= 0)
 			break;
-		serve(GetCurrentTimestamp());
+		worker_serve(GetCurrentTimestamp());
 		check_ring();
 	}
 	if (unlikely(full_since != 0))
@@ -428,6 +386,6 @@ ring_output_flush(void)
 		if (ring_output_acked() < ring.written())
 			worker_wait(Wait::Acknowledgement, kWaitMs);
 		ring.set_asleep(false);
-		serve(GetCurrentTimestamp());
+		worker_serve(GetCurrentTimestamp());
 	}
 }

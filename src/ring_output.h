@@ -9,15 +9,11 @@
 #include "ring.h"
 #include "siphon.h"
 
-/* What the process does while it waits: interrupts, acknowledgements, and whatever else is its own. */
-typedef void (*RingServe)(TimestampTz now);
-
 /*
  * Makes a new ring of `capacity` bytes in place of an older one of that name ("decoder"). History: that of the
  * application, to which what it holds belongs. Called once in a process.
  */
-extern void ring_output_open(const char *application, const char *ring, uint64 capacity, uint64 history,
-							 RingServe serve);
+extern void ring_output_open(const char *application, const char *ring, uint64 capacity, uint64 history);
 
 /* Writes a record, waiting for space. */
 extern void ring_output_write(const siphon::RecordInfo &info, const siphon::WireBuffer *payload);
@@ -47,15 +43,6 @@ extern void ring_output_heartbeat(TimestampTz now);
 extern uint32 ring_output_publisher_pid(void);
 extern uint64 ring_output_publisher_heartbeat(void);
 extern uint64 ring_output_publisher_figure(siphon::PublisherFigure figure);
-
-/* Why a worker waits; shown in pg_stat_activity. */
-enum class Wait { Wal, RingSpace, Acknowledgement, Snapshot, Standbys };
-
-/*
- * Sleeps until the latch, the publisher's bell, a condition variable that was prepared, or the time-out in
- * milliseconds. Callers check their condition in a loop.
- */
-extern void worker_wait(Wait wait, long timeout_ms);
 
 /* Lets the next worker make the ring, and tells the publisher: for one that ends, before it says so. */
 extern void ring_output_unlock(void);

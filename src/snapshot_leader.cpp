@@ -4,9 +4,11 @@
 #include "snapshot_process.h"
 
 #include "application.h"
-#include "leaves.h"
+#include "partition_tree.h"
 #include "ring_output.h"
 #include "session.h"
+#include "tables.h"
+#include "worker.h"
 
 extern "C" {
 #include "access/transam.h"

@@ -1,7 +1,7 @@
 /*
  * What the processes of a snapshot share: their job, and how they listen, find the table and scan it. The files
  *
- *   snapshot.cpp         start and end of each process, and what a worker does
+ *   snapshot_process.cpp start and end of each process, and what a worker does
  *   snapshot_leader.cpp  the leader: generations, markers, the MVCC snapshot, its workers
  *   snapshot_scan.cpp    both: from blocks to packages, at the rate that is allowed
  */

@@ -6,6 +6,7 @@
 #include "encoder.h"
 #include "package.h"
 #include "ring_output.h"
+#include "worker.h"
 
 /*
  * Books bytes on the time that siphon.snapshot_rate has them take, for all workers together. Time that passes without

@@ -3,8 +3,7 @@
  */
 #include "standbys.h"
 
-#include "decoder.h"
-#include "ring_output.h"
+#include "worker.h"
 
 static App *app;
 
@@ -46,7 +45,7 @@ tell(XLogRecPtr lsn, TimestampTz now)
 }
 
 void
-standbys_await(XLogRecPtr lsn, bool begun)
+standbys_await(XLogRecPtr lsn, long (*meanwhile)(TimestampTz now))
 {
 	TimestampTz since = 0;
 	bool told = false;
@@ -56,10 +55,10 @@ standbys_await(XLogRecPtr lsn, bool begun)
 		TimestampTz now = GetCurrentTimestamp();
 		long timeout = kServeMs;
 
-		if (begun)
-			timeout = decoder_write_due(now);
+		if (meanwhile)
+			timeout = meanwhile(now);
 		else
-			decoder_serve(now);
+			worker_serve(now);
 
 		if (since == 0)
 			since = now;
@@ -86,7 +85,7 @@ standbys_have(XLogRecPtr)
 }
 
 void
-standbys_await(XLogRecPtr, bool)
+standbys_await(XLogRecPtr, long (*)(TimestampTz))
 {
 }
 

@@ -11,10 +11,10 @@
 extern bool standbys_have(XLogRecPtr lsn);
 
 /*
- * Waits until then; called by the decoder between two records. It says so in the state after a while. Meanwhile the
- * decoder writes out what is due, unless it has not written anything yet.
+ * Waits until then; called by the decoder between two records. It says so in the state after a while. `meanwhile`: is
+ * called again and again, and returns how many ms there are to wait at most; NULL: there is nothing to do but to serve.
  */
-extern void standbys_await(XLogRecPtr lsn, bool begun);
+extern void standbys_await(XLogRecPtr lsn, long (*meanwhile)(TimestampTz now));
 
 /* Called once, by the decoder. */
 extern void standbys_init(App *app);

@@ -7,11 +7,11 @@
 #define SIPHON_TABLE_H
 
 #include "buffer.h"
-#include "existing_rows.h"
 #include "registry.h"
 #include "ring.h"
 #include "type_map.h"
 
+struct ExistingValue;
 struct Obstacle;
 struct Package;
 
@@ -82,58 +82,5 @@ struct Table
 	Package **packages; /* the open package of each partition, or NULL */
 	int npackages;
 };
-
-/* One column on its way into packages and the schema; `wire`: a siphon.v1.Column. */
-struct ColumnDraft
-{
-	Form_pg_attribute attribute;
-	siphon::WireBuffer wire;
-};
-
-/* The siphon.v1.TableSchema of a table that is built, from its columns, in the current memory context. */
-extern siphon::WireBuffer table_schema(const Table *table, Relation relation, const char *application,
-									   const ColumnDraft *columns);
-/* Writes text as UTF-8 into a field. Makes room for it. */
-extern void put_utf8(siphon::WireBuffer *out, uint32 field, const char *text);
-
-/* Takes the registry's settings of the table. False: they are what they were. */
-extern bool table_take_settings(Table *table, const RegistryTable *listed);
-
-/* Called once, when the decoder starts. */
-extern void tables_init(const char *application);
-/* Takes the published tables from the registry. Those of which it says something else than before are built anew. */
-extern void tables_set(const Registry *registry);
-/* True if tables_set() has seen the table in that generation before. */
-extern bool table_known(Oid relid, uint32 generation);
-/* True if changes of the table are published, as of now. */
-extern bool table_published(Oid relid);
-/* Changes when that may have, for any table, or when PostgreSQL says that one that may have leaves changed. */
-extern uint64 tables_epoch;
-/* One of the registry's tables of which PostgreSQL said that the relation changed, each once. NULL: no more. */
-extern Table *tables_next_changed(void);
-/* Its schema is this one: that others change is nothing to it. */
-extern void table_note_schema(Table *table, Oid schema);
-/* PostgreSQL has to be asked about the table's name at the end of this transaction, whoever changed it. */
-extern void table_mark_changed(Table *table);
-/*
- * The table under a name, without columns: for what is left to say of it there. In the current memory context, in which
- * it must not be forgotten before its packages are written.
- */
-extern Table *table_under_name(const Table *table, const RegistryName *name);
-/* Makes packages begin without columns, under this name, and be of this kind: for what is said of a table that is gone. */
-extern void table_forget_columns(Table *table, const RegistryName *name, siphon::FrameKind kind);
-/* True if the table's present generation includes this commit, whether or not it is published now. */
-extern bool table_includes(const Table *table, XLogRecPtr commit_lsn);
-/* The table, or NULL if it is not published at this commit. */
-extern Table *table_lookup(Oid relid, XLogRecPtr commit_lsn);
-/* The same, without a look at the catalogs: its columns may be those of before. */
-extern Table *table_find(Oid relid, XLogRecPtr commit_lsn);
-
-/*
- * For a snapshot's process: the one table that it scans, and its description by the current catalogs, which are those of
- * a place at or before lsn. The relation is open.
- */
-extern void tables_set_one(const RegistryTable *table);
-extern Table *table_for_snapshot(Relation relation, XLogRecPtr lsn);
 
 #endif

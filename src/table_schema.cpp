@@ -4,7 +4,9 @@
  *
  * No lock is taken on the table, as in all decoding: somebody may wait for his, and so would replay on a standby.
  */
-#include "table.h"
+#include "table_schema.h"
+
+#include "text.h"
 
 extern "C" {
 #include "access/htup_details.h"

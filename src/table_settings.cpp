@@ -2,8 +2,9 @@
  * What the registry says of a table that goes into its description: see table.h. A table is built anew where that has
  * changed. With thousands of tables, to build all of them for a change of one takes longer than the change itself.
  */
-#include "table.h"
+#include "table_settings.h"
 
+#include "existing_rows.h"
 #include "listing.h"
 #include "renames.h"
 

@@ -67,3 +67,16 @@ name_to_utf8(const char *name, size_t *length)
 	*length = size;
 	return converted;
 }
+
+void
+put_utf8(siphon::WireBuffer *out, uint32 field, const char *text)
+{
+	size_t length = strlen(text);
+	const char *utf8 = name_to_utf8(text, &length);
+
+	buffer_reserve(out, length + 16);
+	siphon::Wire wire(out);
+
+	wire.bytes_field(field, utf8, length);
+	wire.commit();
+}

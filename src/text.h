@@ -7,7 +7,7 @@
 #ifndef SIPHON_TEXT_H
 #define SIPHON_TEXT_H
 
-#include "pg.h"
+#include "buffer.h"
 
 /* Called once, in a transaction, before the others. */
 extern void text_init(void);
@@ -49,5 +49,8 @@ extern bool text_to_utf8(const char **text, size_t *length);
  * MAX_CONVERSION_GROWTH times as long.
  */
 extern const char *name_to_utf8(const char *name, size_t *length);
+
+/* Writes text as UTF-8 into a field. Makes room for it. */
+extern void put_utf8(siphon::WireBuffer *out, uint32 field, const char *text);
 
 #endif

@@ -9,8 +9,8 @@
  */
 #include "decoder.h"
 #include "mirror.h"
-#include "ring_output.h"
 #include "standbys.h"
+#include "worker.h"
 
 static constexpr long kPollMinMs = 1;
 static constexpr long kPollMaxMs = 20;
@@ -76,7 +76,7 @@ read_page(XLogReaderState *state, XLogRecPtr page, int required, XLogRecPtr, cha
 		if (page + static_cast<uint32>(required) <= available)
 		{
 			end = Min(available, page + XLOG_BLCKSZ);
-			standbys_await(Max(end, mirror_position()), true);
+			standbys_await(Max(end, mirror_position()), decoder_write_due);
 			break;
 		}
 		wait_for_wal(available);

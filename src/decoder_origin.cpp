@@ -2,9 +2,10 @@
  * The decoder's part of origin.h: tells the publisher what the decoder's events continue, and makes durable that
  * it was told, so that the next decoder is known for this one's successor.
  */
-#include "origin.h"
-#include "decoder.h"
+#include "decoder_origin.h"
+
 #include "mirror.h"
+#include "origin.h"
 #include "outlet.h"
 #include "registry.h"
 #include "ring_output.h"
@@ -77,7 +78,7 @@ origin_begin(const char *application)
 	registry_end_change(registry);
 	/* A server that takes over must know for its own what is published from here on. */
 	mirror_serve(GetCurrentTimestamp());
-	standbys_await(mirror_position(), false);
+	standbys_await(mirror_position(), nullptr);
 	write_origin(registry);
 }
 

@@ -1,16 +1,18 @@
 /*
- * The decoder's cache of published tables: see table.h.
+ * The decoder's cache of published tables: see tables.h.
  */
-#include "table.h"
+#include "tables.h"
 
 #include "blame.h"
+#include "existing_rows.h"
 #include "key.h"
 #include "obstacles.h"
 #include "oid_hash.h"
 #include "package.h"
 #include "renames.h"
+#include "table_schema.h"
+#include "table_settings.h"
 #include "text.h"
-#include "value.h"
 
 #define XXH_INLINE_ALL
 #include <xxhash.h>
@@ -24,22 +26,6 @@ static char *application_identifier;
 
 uint64 tables_epoch = 1;
 static slist_head changed_tables;
-
-void
-buffer_grow(WireBuffer *buffer, size_t more)
-{
-	size_t needed = buffer->size + more;
-	size_t capacity = buffer->capacity;
-
-	if (needed > kMessageLimit)
-		ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-						errmsg("a row of %zu bytes is too large for a package", needed),
-						errhint("Remove the table with siphon_remove_table().")));
-	while (capacity < needed)
-		capacity *= 2;
-	buffer->data = static_cast<char *>(repalloc_huge(buffer->data, capacity));
-	buffer->capacity = capacity;
-}
 
 static void
 invalidate_all(Datum, int, uint32)
@@ -176,19 +162,6 @@ table_known(Oid relid, uint32 generation)
 	Table *table = static_cast<Table *>(hash_search(tables, &relid, HASH_FIND, nullptr));
 
 	return table && table->published && table->generation == generation;
-}
-
-void
-put_utf8(WireBuffer *out, uint32 field, const char *text)
-{
-	size_t length = strlen(text);
-	const char *utf8 = name_to_utf8(text, &length);
-
-	buffer_reserve(out, length + 16);
-	Wire wire(out);
-
-	wire.bytes_field(field, utf8, length);
-	wire.commit();
 }
 
 /* The type that the values of a domain, or of an array of a domain, are of in the end; that of all others is their own. */

@@ -9,6 +9,8 @@
 #include "package.h"
 #include "ring_output.h"
 #include "session.h"
+#include "tables.h"
+#include "worker.h"
 
 extern "C" {
 #include "utils/snapmgr.h"
@@ -248,7 +250,7 @@ open_ring(void)
 		snapshot_job->history = snapshot_registry()->history;
 	snprintf(ring, sizeof(ring), "snapshot-%u-%d", snapshot_job->relid, worker_number);
 	ring_output_open(snapshot_job->app->name, ring, Min(static_cast<uint64>(siphon_ring_size_kb) * 1024, kLargestRing),
-					 snapshot_job->history, snapshot_serve);
+					 snapshot_job->history);
 }
 
 void
@@ -257,6 +259,7 @@ siphon_snapshot_main(Datum arg)
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, die);
 	BackgroundWorkerUnblockSignals();
+	worker_init(snapshot_serve);
 	attach(DatumGetInt32(arg));
 	MemoryContextSwitchTo(TopMemoryContext);
 	session_connect(snapshot_job->app->database, "siphon snapshot");

@@ -1,0 +1,46 @@
+/*
+ * The decoder's published tables, by their OIDs.
+ */
+#ifndef SIPHON_TABLES_H
+#define SIPHON_TABLES_H
+
+#include "table.h"
+
+/* Called once, when the decoder starts. */
+extern void tables_init(const char *application);
+/* Takes the published tables from the registry. Those of which it says something else than before are built anew. */
+extern void tables_set(const Registry *registry);
+/* True if tables_set() has seen the table in that generation before. */
+extern bool table_known(Oid relid, uint32 generation);
+/* True if changes of the table are published, as of now. */
+extern bool table_published(Oid relid);
+/* Changes when that may have, for any table, or when PostgreSQL says that one that may have leaves changed. */
+extern uint64 tables_epoch;
+/* One of the registry's tables of which PostgreSQL said that the relation changed, each once. NULL: no more. */
+extern Table *tables_next_changed(void);
+/* Its schema is this one: that others change is nothing to it. */
+extern void table_note_schema(Table *table, Oid schema);
+/* PostgreSQL has to be asked about the table's name at the end of this transaction, whoever changed it. */
+extern void table_mark_changed(Table *table);
+/*
+ * The table under a name, without columns: for what is left to say of it there. In the current memory context, in which
+ * it must not be forgotten before its packages are written.
+ */
+extern Table *table_under_name(const Table *table, const RegistryName *name);
+/* Makes packages begin without columns, under this name, and be of this kind: for what is said of a table that is gone. */
+extern void table_forget_columns(Table *table, const RegistryName *name, siphon::FrameKind kind);
+/* True if the table's present generation includes this commit, whether or not it is published now. */
+extern bool table_includes(const Table *table, XLogRecPtr commit_lsn);
+/* The table, or NULL if it is not published at this commit. */
+extern Table *table_lookup(Oid relid, XLogRecPtr commit_lsn);
+/* The same, without a look at the catalogs: its columns may be those of before. */
+extern Table *table_find(Oid relid, XLogRecPtr commit_lsn);
+
+/*
+ * For a snapshot's process: the one table that it scans, and its description by the current catalogs, which are those of
+ * a place at or before lsn. The relation is open.
+ */
+extern void tables_set_one(const RegistryTable *table);
+extern Table *table_for_snapshot(Relation relation, XLogRecPtr lsn);
+
+#endif

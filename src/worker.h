@@ -1,0 +1,28 @@
+/*
+ * What all workers do while they wait. Each kind has something of its own to look after meanwhile: interrupts,
+ * acknowledgements, changes of the registry. So whoever has to wait, for whatever, calls that and knows nothing of it.
+ */
+#ifndef SIPHON_WORKER_H
+#define SIPHON_WORKER_H
+
+#include "pg.h"
+
+typedef void (*WorkerServe)(TimestampTz now);
+
+/* Called once, when the worker starts. */
+extern void worker_init(WorkerServe serve);
+/* Looks after what must not wait. To be called several times a second; ERROR, or the process ends, if the worker is to. */
+extern void worker_serve(TimestampTz now);
+
+/* Why a worker waits; shown in pg_stat_activity. */
+enum class Wait { Wal, RingSpace, Acknowledgement, Snapshot, Standbys };
+
+/* From here on the worker wakes when this bell is rung. Called once. */
+extern void worker_listen(int bell);
+/*
+ * Sleeps until the latch, the publisher's bell, a condition variable that was prepared, or the time-out in
+ * milliseconds. Callers check their condition in a loop.
+ */
+extern void worker_wait(Wait wait, long timeout_ms);
+
+#endif
