@@ -1,6 +1,6 @@
 /*
- * Whom an error is to be blamed on: a table, of which a row can't be published, or none. What fails each time because of
- * one table must not end each decoder, which publishes the others as well: so that table is published no further.
+ * Whom an error is to be blamed on: a table, of which a row can't be published, or none. What fails each time because
+ * of one table must not end each decoder, which publishes the others as well: so that table is published no further.
  *
  * What is noted here is by whom it is set, and not freed by an error.
  */
@@ -17,6 +17,20 @@ struct Blame
 };
 
 extern Blame blame;
+
+/* From here on errors are this table's; */
+static inline void
+blame_begin(Oid relid)
+{
+	blame = {relid, nullptr, 0};
+}
+
+/* and from here on nobody's. */
+static inline void
+blame_end(void)
+{
+	blame.relid = InvalidOid;
+}
 
 /* Is an error about data or definitions, and not about this process or the server? Then it would come again. */
 extern bool blame_about_data(const ErrorData *error);

@@ -321,6 +321,21 @@ blame_table(const ErrorData *error)
 						 psprintf("table %s: %s", quote_qualified_identifier(table->schema, table->name), reason), nullptr);
 }
 
+/* An error that is no table's, as far as is known. The row that is being put together, PostgreSQL does not name. */
+static void
+note_error(const ErrorData *error)
+{
+	if (error->sqlerrcode != ERRCODE_OUT_OF_MEMORY)
+		shared_set_state(app, AppState::Restarting, error->message, error->hint);
+	else
+		shared_set_state(app, AppState::Restarting,
+						 psprintf("%s to decode %s %X/%X: %s", error->message,
+								  transaction_end ? "the transaction that ends at" : "WAL at",
+								  LSN_FORMAT_ARGS(transaction_end ? transaction_end : decoded),
+								  error->detail ? error->detail : ""),
+						 "Give the server more memory: decoding takes that of the largest row three times.");
+}
+
 /* Leaves the application to the launcher, with the state that the decoder set last. */
 static void
 detach(int, Datum)
@@ -469,7 +484,7 @@ siphon_decoder_main(Datum arg)
 		MemoryContextSwitchTo(TopMemoryContext);
 		error = CopyErrorData();
 		LWLockReleaseAll();
-		shared_set_state(app, AppState::Restarting, error->message, error->hint);
+		note_error(error);
 		if (blame_attempts(error) > 0)
 			blame_table(error);
 		PG_RE_THROW();

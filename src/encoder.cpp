@@ -135,8 +135,7 @@ row_of(Table *table, Relation relation, const AttrMap *map, HeapTuple tuple, Val
 	fixed = fixed_data(table, map, tuple);
 	if (fixed == nullptr)
 		heap_deform_tuple(tuple, RelationGetDescr(relation), datums, nulls);
-	blame.relid = table->relid;
-	blame.size = 0;
+	blame_begin(table->relid);
 	for (int i = 0; i < table->ncolumns; i++)
 	{
 		Column *column = &table->columns[i];
@@ -146,7 +145,7 @@ row_of(Table *table, Relation relation, const AttrMap *map, HeapTuple tuple, Val
 
 		row.bound += take_value(column, datum, !fixed && nulls[attnum], &values[i]);
 	}
-	blame.relid = InvalidOid;
+	blame_end();
 	return row;
 }
 
@@ -174,7 +173,7 @@ check_size(const Table *table, size_t bound)
 {
 	if (likely(bound <= kEventLimit))
 		return;
-	blame.relid = table->relid;
+	blame_begin(table->relid);
 	ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 					errmsg("a change of %zu bytes is larger than a message can be", bound)));
 }
@@ -262,8 +261,7 @@ encode_row(Table *table, const Datum *attributes, const bool *isnull, XLogRecPtr
 	int partition;
 	WireBuffer *out;
 
-	blame.relid = table->relid;
-	blame.size = 0;
+	blame_begin(table->relid);
 	for (int i = 0; i < table->ncolumns; i++)
 	{
 		Column *column = &table->columns[i];
@@ -277,7 +275,7 @@ encode_row(Table *table, const Datum *attributes, const bool *isnull, XLogRecPtr
 		}
 		bound += take_value(column, datum, isnull[column->attnum], &new_values[i]);
 	}
-	blame.relid = InvalidOid;
+	blame_end();
 	partition = key_partition(table, new_values, table->partitions, &hash_input);
 	check_size(table, bound);
 	out = package_begin_event(table, partition, bound, position);

@@ -283,9 +283,9 @@ keep_existing_values(const char *application, const ReorderBufferTXN *txn, Table
 
 	if (cleared == NIL || (root = RelationIdGetRelation(table->relid)) == nullptr)
 		return nullptr;
-	blame.relid = table->relid;
+	blame_begin(table->relid);
 	fits = make_kept_values(&values, cleared, RelationGetDescr(relation), RelationGetDescr(root));
-	blame.relid = InvalidOid;
+	blame_end();
 	if (fits)
 		fits = enter(application, table, values, RelationGetDescr(root));
 	RelationClose(root);

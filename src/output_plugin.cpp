@@ -135,7 +135,7 @@ on_detach(const ReorderBufferTXN *txn, const PartitionChange *change)
 		List *bounds;
 		Table *published;
 
-		blame.relid = lfirst_oid(table);
+		blame_begin(lfirst_oid(table));
 		partition_before(txn, change->relid, &name, &bound);
 		bounds = list_make1(bound);
 		foreach (above, tables_of(change->parent))
@@ -147,7 +147,7 @@ on_detach(const ReorderBufferTXN *txn, const PartitionChange *change)
 			partition_before(txn, lfirst_oid(above), &ignored, &bound);
 			bounds = lcons(bound, bounds);
 		}
-		blame.relid = InvalidOid;
+		blame_end();
 		events_added();
 		published = table_lookup(lfirst_oid(table), current.commit_lsn);
 		if (published)

@@ -7,6 +7,7 @@
  */
 #include "package.h"
 
+#include "blame.h"
 #include "ring_output.h"
 
 using siphon::Wire;
@@ -60,6 +61,18 @@ package_size(void)
 	return Min(static_cast<size_t>(siphon_package_size_kb) * 1024, static_cast<size_t>(ring_output_frame_size()));
 }
 
+/* Makes room in a table's package. A row may be larger than what there is memory for. */
+static void
+package_reserve(const Table *table, Package *package, size_t needed)
+{
+	if (likely(package->bytes.capacity - package->bytes.size >= needed))
+		return;
+	blame_begin(table->relid);
+	blame.size = needed;
+	buffer_grow(&package->bytes, needed);
+	blame_end();
+}
+
 static Package *
 package_open(Table *table, int partition, siphon::Position position)
 {
@@ -74,7 +87,7 @@ package_open(Table *table, int partition, siphon::Position position)
 	package->partition = partition;
 	package->first = position;
 	package->length_bytes = 1;
-	buffer_reserve(&package->bytes, table->header.size + 16);
+	package_reserve(table, package, table->header.size + 16);
 	MemoryContextSwitchTo(caller);
 
 	Wire wire(&package->bytes);
@@ -180,7 +193,7 @@ package_begin_event(Table *table, int partition, size_t bound, siphon::Position 
 		package = package_open(table, partition, position);
 
 	before = package->bytes.capacity;
-	buffer_reserve(&package->bytes, needed);
+	package_reserve(table, package, needed);
 	open_bytes += package->bytes.capacity - before;
 	Wire wire(&package->bytes);
 	wire.tag(siphon::field::kEvents, protozero::pbf_wire_type::length_delimited);

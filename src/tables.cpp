@@ -390,11 +390,11 @@ build(Table *table, Relation relation, XLogRecPtr lsn)
 	drafts = static_cast<ColumnDraft *>(
 		palloc(sizeof(ColumnDraft) * static_cast<size_t>(Max(RelationGetDescr(relation)->natts, 1))));
 	/* What a column's type does with the value in it is its own affair. */
-	blame.relid = table->relid;
+	blame_begin(table->relid);
 	build_columns(&fresh, relation, &columns, drafts);
 	build_header(&fresh, &called, &columns);
 	schema = table_schema(&fresh, relation, application_identifier, drafts);
-	blame.relid = InvalidOid;
+	blame_end();
 	schema_hash = XXH3_64bits(schema.data, schema.size);
 	MemoryContextSwitchTo(caller);
 
