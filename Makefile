@@ -5,6 +5,7 @@
 #   make demo            see it work: primary, standby, nats-server and publisher, thrown away at the end
 #   make check           the whole test suite
 #   make check-sanitized servers and programs under sanitizers
+#   make check-cassert   regress, pgTAP and TAP tests on servers with assertions: a PostgreSQL 18 that is made once, from source
 #   make bench           Siphon's speed beside pgoutput's, on the same WAL (QUICK=1: small); bench-snapshot: beside COPY's;
 #                        bench-chain: of exactly-once publishing beside that of plain publishing; bench-instructions:
 #                        how many instructions an event takes; bench-states: a message beside 10,000 tables;
@@ -32,16 +33,18 @@ SUITE ?= auto
 Q = $(if $(V),,@)
 say = @echo "  "
 
-ifneq ($(filter demo check check-sanitized check-packages deb big bench bench-instructions bench-snapshot bench-chain bench-start bench-states soak torture,$(MAKECMDGOALS)),)
+ifneq ($(filter demo check check-sanitized check-cassert check-packages deb big bench bench-instructions bench-snapshot bench-chain bench-start bench-states soak torture,$(MAKECMDGOALS)),)
 
 # Outside: no PostgreSQL is needed, so PGXS is not even looked at.
-.PHONY: demo check check-sanitized check-packages deb big bench bench-instructions bench-snapshot bench-chain bench-start bench-states soak torture
+.PHONY: demo check check-sanitized check-cassert check-packages deb big bench bench-instructions bench-snapshot bench-chain bench-start bench-states soak torture
 demo:
 	@scripts/suite $(SUITE) -- $(MAKE) --no-print-directory demo-here
 check:
 	@scripts/suite $(SUITE) -- $(MAKE) --no-print-directory check-here
 check-sanitized big bench bench-instructions bench-snapshot bench-chain bench-start bench-states soak torture:
 	@scripts/suite $(SUITE) -- $(MAKE) --no-print-directory $@-here
+check-cassert:
+	@scripts/suite cassert -- $(MAKE) --no-print-directory check-here CHECK_STEPS="regress pgtap tap"
 # Packages are for a release of Debian, whatever this machine is.
 deb:
 	@scripts/suite $(SUITE:auto=trixie) -- $(MAKE) --no-print-directory deb-here \

@@ -50,8 +50,9 @@ packages() {
         trixie)
             list+=(chromium prometheus golang-go golang-github-nats-io-go-nats-dev golang-github-klauspost-compress-dev
                 golang-google-protobuf-dev protoc-gen-go) ;;
-        # nats-server wants one of the systemd-sysusers; the stand-alone one saves all of systemd
-        forky) list+=(systemd-standalone-sysusers) ;;
+        # nats-server wants one of the systemd-sysusers; the stand-alone one saves all of systemd. The rest is what
+        # scripts/postgresql.sh takes.
+        forky) list+=(systemd-standalone-sysusers bison flex libicu-dev liblz4-dev libxml2-dev) ;;
     esac
     printf '%s\n' "${list[@]}"
 }

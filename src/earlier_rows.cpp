@@ -154,8 +154,9 @@ look_at_page(const ReorderBuffer *reorder, Buffer buffer, Look *look)
 static bool
 find_file(Oid relid, SiphonFile *file, bool *vacuumed)
 {
-	CatalogScan scan = catalog_scan_begin(RelationRelationId, ClassOidIndexId, Anum_pg_class_oid, relid,
-										  GetNonHistoricCatalogSnapshot(RelationRelationId));
+	/* Invalidations that are taken meanwhile end one that nobody has registered. */
+	Snapshot snapshot = RegisterSnapshot(GetNonHistoricCatalogSnapshot(RelationRelationId));
+	CatalogScan scan = catalog_scan_begin(RelationRelationId, ClassOidIndexId, Anum_pg_class_oid, relid, snapshot);
 	HeapTuple tuple = catalog_scan_next(&scan);
 	bool found = HeapTupleIsValid(tuple);
 
@@ -168,6 +169,7 @@ find_file(Oid relid, SiphonFile *file, bool *vacuumed)
 		*vacuumed = form->reltuples >= 0;
 	}
 	catalog_scan_end(&scan);
+	UnregisterSnapshot(snapshot);
 	return found;
 }
 
