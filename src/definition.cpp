@@ -151,7 +151,7 @@ look_at_key(const ReorderBufferTXN *txn, const Table *table, Relation relation)
 	return nullptr;
 }
 
-/* Of some columns events can't say what existing rows have, as their default differs from leaf to leaf. */
+/* Of some columns packages don't say what existing rows have: it differs from leaf to leaf, or is large. */
 static const char *
 look_at_new_columns(const ReorderBufferTXN *txn, const Table *table, Relation relation)
 {
@@ -159,9 +159,14 @@ look_at_new_columns(const ReorderBufferTXN *txn, const Table *table, Relation re
 	{
 		const ExistingValue *existing = &table->existing[i];
 
-		if (!(existing->differs || existing->retyped) ||
+		if (!(existing->differs || existing->large || existing->retyped) ||
 			!column_touched(txn, table->relid, static_cast<AttrNumber>(i + 1)))
 			continue;
+		/* Rows that came since have it. */
+		if (existing->large && !attributes_changed(txn, table->relid))
+			continue;
+		if (existing->large)
+			return "got a column with a large default";
 		return existing->differs ? "got a column whose values differ from partition to partition"
 								 : "got another type for a column whose default VACUUM FULL wrote into its rows";
 	}
@@ -174,6 +179,7 @@ look_at_definition(const ReorderBufferTXN *txn, const List *touched, Oid relid, 
 {
 	Table *table = table_lookup(relid, commit_lsn);
 	const char *what;
+	bool resync = siphon_resync_rewritten;
 
 	if (table == nullptr || !relation_touched(touched, relid))
 		return;
@@ -183,9 +189,11 @@ look_at_definition(const ReorderBufferTXN *txn, const List *touched, Oid relid, 
 		return;
 	}
 	what = look_at_key(txn, table, relation);
-	if (what == nullptr)
-		what = look_at_new_columns(txn, table, relation);
 	/* Without a key there is nothing to divide by: the next that it gets will be another. */
 	if (what)
-		decoder_rows_changed(relid, what, siphon_resync_rewritten && table->nkeys > 0);
+		resync = resync && table->nkeys > 0;
+	else
+		what = look_at_new_columns(txn, table, relation);
+	if (what)
+		decoder_rows_changed(relid, what, resync);
 }

@@ -20,10 +20,10 @@ using siphon::Wire;
 using siphon::WireBuffer;
 
 /*
- * Most digits of a table's values in the registry. PostgreSQL has them in 8 kB, compressed; and the whole registry is
- * written each time, and read by each function.
+ * Most bytes of a table's values that go with each package. PostgreSQL has each in 8 kB, compressed. As many are kept in
+ * the registry, which is written as a whole each time, and read by each function.
  */
-static constexpr size_t kKeptMost = 16 * 1024;
+static constexpr size_t kMostBytes = 8 * 1024;
 
 static void
 take(ExistingValue *value, TupleDesc from, int attnum)
@@ -39,10 +39,10 @@ take(ExistingValue *value, TupleDesc from, int attnum)
 	if (isnull)
 		return;
 	if (!value->present)
-		*value = {true, false, false, attnum, from};
+		*value = {true, false, false, false, attnum, from};
 	else if (!datumIsEqual(datum, getmissingattr(value->from, value->attnum + 1, &other_isnull), attribute->attbyval,
 						   attribute->attlen))
-		*value = {false, true, false, 0, nullptr};
+		*value = {false, true, false, false, 0, nullptr};
 }
 
 /* Those of one table that has rows, in the places of `root`, of which it is a leaf, or which is its own description. */
@@ -165,13 +165,17 @@ put_existing_rows(WireBuffer *out, Table *table, Column *column, Form_pg_attribu
 		return;
 	}
 	value = value_from_datum(&column->type, getmissingattr(existing->from, existing->attnum + 1, &isnull), false);
+	table->existing_bytes += value_bound(value);
+	existing->large = table->existing_bytes > kMostBytes;
+	if (existing->large)
+		return;
 	buffer_reserve(out, value_bound(value));
 	Wire wire(out);
 	value_write(&wire, siphon::field::kExistingRows, value);
 	wire.commit();
 }
 
-/* NULL: it is too large. */
+/* NULL: it is too large, so no package had it. */
 static RegistryValue *
 make_kept_value(Form_pg_attribute attribute, Datum datum)
 {
@@ -182,7 +186,7 @@ make_kept_value(Form_pg_attribute attribute, Datum datum)
 
 	type_mapping(attribute->atttypid, &type);
 	value = value_from_datum(&type, datum, false);
-	if (value_bound(value) > kKeptMost)
+	if (value_bound(value) > kMostBytes)
 		return nullptr;
 	buffer_init(&field, value_bound(value));
 	Wire wire(&field);
@@ -195,9 +199,8 @@ make_kept_value(Form_pg_attribute attribute, Datum datum)
 	return kept;
 }
 
-/* Adds to `values`, of RegistryValue *, those of `cleared` that a table has in its own columns. False: one is too
- * large. */
-static bool
+/* Adds to `values`, of RegistryValue *, those of `cleared` that a table has in its own columns. */
+static void
 make_kept_values(List **values, const List *cleared, TupleDesc leaf, TupleDesc root)
 {
 	AttrMap *map = siphon_attribute_map(leaf, root);
@@ -212,11 +215,9 @@ make_kept_values(List **values, const List *cleared, TupleDesc leaf, TupleDesc r
 			if (TupleDescAttr(root, i)->attisdropped || value->attnum != (map ? map->attnums[i] - 1 : i))
 				continue;
 			kept = make_kept_value(TupleDescAttr(root, i), value->value);
-			if (kept == nullptr)
-				return false;
-			*values = lappend(*values, kept);
+			if (kept)
+				*values = lappend(*values, kept);
 		}
-	return true;
 }
 
 /* Adds to what the registry has of a table, and takes away what is of columns that are gone. False: that is too much.
@@ -240,7 +241,7 @@ merge_kept_values(RegistryTable *table, const List *values, TupleDesc desc)
 		digits += strlen(value->field);
 	}
 	table->kept_values = all;
-	return digits <= kKeptMost;
+	return digits <= 2 * kMostBytes;
 }
 
 /* False: they are too much. */
@@ -284,12 +285,11 @@ keep_existing_values(const char *application, const ReorderBufferTXN *txn, Table
 	if (cleared == NIL || (root = RelationIdGetRelation(table->relid)) == nullptr)
 		return nullptr;
 	blame_begin(table->relid);
-	fits = make_kept_values(&values, cleared, RelationGetDescr(relation), RelationGetDescr(root));
+	make_kept_values(&values, cleared, RelationGetDescr(relation), RelationGetDescr(root));
 	blame_end();
-	if (fits)
-		fits = enter(application, table, values, RelationGetDescr(root));
+	fits = enter(application, table, values, RelationGetDescr(root));
 	RelationClose(root);
 	if (!fits)
-		return "was written anew, as by VACUUM FULL, with a large default in its rows";
+		return "was written anew, as by VACUUM FULL, with large defaults in its rows";
 	return with_events ? "was written anew, as by CLUSTER, in a transaction that changed rows" : nullptr;
 }

@@ -8,6 +8,9 @@
  * VACUUM FULL and CLUSTER write the rows anew, with the value in them, and PostgreSQL forgets it: but consumers hear of
  * it with the next package only, on each subject. So it is taken down in the registry then, until the table's rows come
  * anew.
+ *
+ * Each package has the value. Of a large one, which a few kilobytes of the catalogs can be, rows come anew when its column
+ * is added, and no package has it.
  */
 #ifndef SIPHON_EXISTING_ROWS_H
 #define SIPHON_EXISTING_ROWS_H
@@ -22,6 +25,7 @@ struct ExistingValue
 {
 	bool present; /* in the catalogs; else there is none, or it is NULL */
 	bool differs; /* from leaf to leaf, and so is not present */
+	bool large;   /* too large to go with each package, and so it doesn't */
 	bool retyped; /* one was taken down, and the column's values are written in another way now */
 	int attnum;   /* from 0, of */
 	TupleDesc from;

@@ -76,6 +76,7 @@ struct Table
 	/* By attribute. Not with each change of a type: a table may have thousands of leaves. */
 	bool existing_valid;
 	ExistingValue *existing;
+	size_t existing_bytes; /* of those that were looked at */
 	MemoryContext existing_context;
 
 	int partitions;

@@ -235,6 +235,7 @@ build_columns(Table *table, Relation relation, WireBuffer *wire_columns, ColumnD
 	table->ncolumns = 0;
 	table->fixed_natts = 0;
 	table->fingerprint = 0;
+	table->existing_bytes = 0;
 	for (int i = 0; i < desc->natts; i++)
 	{
 		Form_pg_attribute attribute = TupleDescAttr(desc, i);

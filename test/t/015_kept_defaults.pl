@@ -1,7 +1,7 @@
 # Rows keep the default with which their column was added, also in copies whose next package comes only after VACUUM FULL or
 # CLUSTER has written the value into the rows and taken it out of the catalogs.
 # Covers: packages of some partitions before that; leaves one by one; another decoder in between; a renamed column; CLUSTER in
-# the middle of a transaction; a column that gets another type, and a default too large to be kept, where rows come anew.
+# the middle of a transaction; a column that gets another type, and a large default, where rows come anew.
 use strict;
 use warnings FATAL => 'all';
 
@@ -110,6 +110,30 @@ sub comes_anew
 comes_anew('CLUSTER and changes in one transaction',
 	['ALTER TABLE plain ADD COLUMN i int DEFAULT 9', 'BEGIN; CLUSTER plain USING plain_pkey; UPDATE plain SET k = k + 1 WHERE id = 3; COMMIT']);
 comes_anew('a type that is written in another way', ['ALTER TABLE plain ADD COLUMN j int DEFAULT 10', 'VACUUM FULL plain', 'ALTER TABLE plain ALTER j TYPE oid']);
-comes_anew('a large default', [q{ALTER TABLE plain ADD COLUMN l text DEFAULT repeat('large', 10000)}, 'VACUUM FULL plain']);
+
+# A large one would be in each package. So is what many columns have together.
+my $bytes = sub { $node->safe_psql('postgres', 'SELECT bytes FROM siphon_applications') };
+my $published = sub {
+	my ($name) = @_;
+	my $had = $bytes->();
+
+	$node->safe_psql('postgres', "INSERT INTO plain (id, k, l) VALUES ($_, 0, 'small')") for 201 .. 204;
+	wait_confirmed($node);
+	cmp_ok($bytes->() - $had, '<', 100_000, "$name: packages have no large value");
+	return;
+};
+
+comes_anew('a large default', [q{ALTER TABLE plain ADD COLUMN l text DEFAULT repeat('large', 100000)}]);
+$published->('a large default');
+$before = generations();
+$node->safe_psql('postgres', 'ALTER TABLE plain ALTER l SET STATISTICS 7; VACUUM FULL plain');
+follows('one that VACUUM FULL took out of the catalogs');
+is(generations(), $before, 'which brings no rows out once more');
+comes_anew('many defaults', ['ALTER TABLE plain ' . join ', ', map { "ADD COLUMN m$_ text DEFAULT repeat('many', 1000)" } 1 .. 3]);
+$node->safe_psql('postgres', q{ALTER TABLE keyless ADD COLUMN l text DEFAULT repeat('large', 10000)});
+wait_until('the rows of one without a key come anew', sub { generations() !~ ($before =~ /(keyless \d+)/)[0] });
+wait_for_tables($node);
+wait_confirmed($node);
+is_replayed($nats, $node, ['keyless'], 'without a key', key => ['id']);
 
 done_testing();
