@@ -9,11 +9,14 @@
 extern "C" {
 #include "catalog/dependency.h"
 #include "catalog/pg_authid.h"
+#include "catalog/pg_inherits.h"
 #include "commands/extension.h"
 #include "replication/walreceiver.h"
 #include "utils/catcache.h"
 #include "utils/varlena.h"
 }
+
+static constexpr int kNamedChildren = 10;
 
 /*
  * The elements of a list setting with "siphon" added, each a literal of its own, as ALTER SYSTEM wants them: one
@@ -336,3 +339,33 @@ check_table(Relation relation, const RegistryTable *table, bool wait)
 	refuse(leaves_obstacle(relation, wait));
 	refuse(columns_obstacle(relation, table->only_attributes, table->exclude_attributes, table->exclude_columns));
 }
+void
+tell_of_children(Oid relid)
+{
+	StringInfoData names;
+	const char *first = nullptr;
+	int count = 0;
+	ListCell *lc;
+
+	if (get_rel_relkind(relid) != RELKIND_RELATION || !has_subclass(relid))
+		return;
+	initStringInfo(&names);
+	foreach (lc, find_all_inheritors(relid, NoLock, nullptr))
+	{
+		const char *name = lfirst_oid(lc) != relid ? get_rel_name(lfirst_oid(lc)) : nullptr;
+
+		if (name == nullptr || ++count > kNamedChildren)
+			continue;
+		name = quote_qualified_identifier(get_namespace_name(get_rel_namespace(lfirst_oid(lc))), name);
+		first = first ? first : name;
+		appendStringInfo(&names, "%s%s", count > 1 ? ", " : "", name);
+	}
+	if (count > kNamedChildren)
+		appendStringInfo(&names, ", and %d more", count - kNamedChildren);
+	if (first)
+		ereport(NOTICE, (errmsg("rows of tables that inherit from table \"%s\" are not published with it: %s",
+								get_rel_name(relid), names.data),
+						 errhint("SELECT siphon_add_table(%s); and so on, or siphon_add_tables() with a pattern.",
+								 quote_literal_cstr(first))));
+}
+
