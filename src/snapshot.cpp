@@ -182,6 +182,21 @@ attempts_for(const ErrorData *error)
 	return error->sqlerrcode == ERRCODE_INTERNAL_ERROR ? 0 : kAttempts;
 }
 
+/* The detail says what a conflict with recovery was about, for example. */
+static char *
+error_text(const ErrorData *error)
+{
+	StringInfoData text;
+
+	initStringInfo(&text);
+	appendStringInfoString(&text, error->message);
+	if (error->detail)
+		appendStringInfo(&text, ": %s", error->detail);
+	if (error->hint)
+		appendStringInfo(&text, " (%s)", error->hint);
+	return text.data;
+}
+
 static bool finished = false;
 
 static void
@@ -275,17 +290,17 @@ siphon_snapshot_main(Datum arg)
 	PG_CATCH();
 	{
 		ErrorData *error;
+		char *text;
 
 		MemoryContextSwitchTo(TopMemoryContext);
 		error = CopyErrorData();
+		text = error_text(error);
 		LWLockReleaseAll();
 		LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
 		if (snapshot_job->phase != SnapshotPhase::Failed)
 		{
 			snapshot_job->attempts = attempts_for(error);
-			copy_text(snapshot_job->error,
-					  error->hint ? psprintf("%s (%s)", error->message, error->hint) : error->message,
-					  sizeof(snapshot_job->error));
+			copy_text(snapshot_job->error, text, sizeof(snapshot_job->error));
 		}
 		LWLockRelease(siphon_shared->lock);
 		/* No error of anybody's; the launcher says so. */
