@@ -86,6 +86,19 @@ check_standby(void)
 						errdetail("Without it, VACUUM on the primary can remove catalog rows that decoding needs, and "
 								  "the replication slot is lost."),
 						errhint("ALTER SYSTEM SET hot_standby_feedback = on; SELECT pg_reload_conf();")));
+	/* It reaches the primary by streaming replication alone, and is remembered there by a slot alone. */
+	if (!WalRcvRunning())
+		ereport(WARNING,
+				(errmsg("this standby receives no WAL from a primary"),
+				 errdetail("The primary does not hear what its VACUUM must leave, and the replication slot can be lost."),
+				 errhint("Set primary_conninfo and primary_slot_name on this standby; an archive alone does not do.")));
+	else if (PrimarySlotName[0] == '\0')
+		ereport(WARNING,
+				(errmsg("\"primary_slot_name\" is not set on this standby"),
+				 errdetail("While it is not connected, VACUUM on the primary can remove catalog rows that decoding needs, "
+						   "and the replication slot is lost."),
+				 errhint("On the primary: SELECT pg_create_physical_replication_slot('standby'). Here: ALTER SYSTEM SET "
+						 "primary_slot_name = 'standby'; SELECT pg_reload_conf();")));
 #else
 	ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 					errmsg("logical decoding on a standby needs PostgreSQL 16 or later"),
@@ -330,16 +343,6 @@ tell_of_virtual_columns(Relation relation)
 }
 
 void
-check_table(Relation relation, const RegistryTable *table, bool wait)
-{
-	refuse(kind_obstacle(relation));
-	refuse(storage_obstacle(RelationGetRelid(relation)));
-	check_may_read(RelationGetRelid(relation));
-	refuse(identity_obstacle(relation, table->partitions));
-	refuse(leaves_obstacle(relation, wait));
-	refuse(columns_obstacle(relation, table->only_attributes, table->exclude_attributes, table->exclude_columns));
-}
-void
 tell_of_children(Oid relid)
 {
 	StringInfoData names;
@@ -369,3 +372,13 @@ tell_of_children(Oid relid)
 								 quote_literal_cstr(first))));
 }
 
+void
+check_table(Relation relation, const RegistryTable *table, bool wait)
+{
+	refuse(kind_obstacle(relation));
+	refuse(storage_obstacle(RelationGetRelid(relation)));
+	check_may_read(RelationGetRelid(relation));
+	refuse(identity_obstacle(relation, table->partitions));
+	refuse(leaves_obstacle(relation, wait));
+	refuse(columns_obstacle(relation, table->only_attributes, table->exclude_attributes, table->exclude_columns));
+}
