@@ -131,6 +131,33 @@ look_at_tables(const Status &status, std::vector<Problem> *problems)
 							 ask_tables(status), false});
 }
 
+/* What the server knows of its surroundings; siphon_applications has each as a reason, with its hint. */
+static void
+look_at_warnings(const Status &status, std::vector<Problem> *problems)
+{
+	const RingStatus *decoder = status.decoder();
+
+	if (decoder == nullptr || decoder->figure(RingFigure::Ended) != 0)
+		return;
+
+	uint64_t warnings = decoder->figure(RingFigure::Warnings);
+	auto add = [&](RingWarning warning, const char *code, const char *what, const char *hint, bool unready = false) {
+		if (warnings & static_cast<uint64_t>(warning))
+			problems->push_back({code, what, hint, unready});
+	};
+
+	add(RingWarning::ReplayPaused, "replay_paused", "replay of WAL is paused on the standby that decodes",
+		"SELECT pg_wal_replay_resume();", true);
+	add(RingWarning::NoReceiver, "no_wal_receiver", "the standby that decodes is not connected to a primary",
+		"See that the primary runs, and what the server's log says of primary_conninfo.");
+	add(RingWarning::NoStandbySlot, "no_standby_slot", "no standby has the slot ready, so a failover would lose it",
+		"On the standby: sync_replication_slots = on, hot_standby_feedback = on, primary_slot_name, and a dbname in "
+		"primary_conninfo.");
+	add(RingWarning::ReplayDelayed, "replay_delayed",
+		"the standby that decodes replays WAL with recovery_min_apply_delay, and so decodes it as much later",
+		"ALTER SYSTEM SET recovery_min_apply_delay = 0; SELECT pg_reload_conf();");
+}
+
 /* An outage that nobody noticed, as the others do the work. */
 static void
 look_at_replicas(const StreamStatus &stream, std::vector<Problem> *problems)
@@ -184,6 +211,7 @@ find_problems(const Status &status, Status::Clock::time_point now)
 												   status.stalled, status.in_flight),
 							"See the publisher's log.", true});
 	look_at_wal(status, &problems);
+	look_at_warnings(status, &problems);
 	look_at_replicas(status.stream, &problems);
 	look_at_replicas(status.held_stream, &problems);
 	return problems;

@@ -31,12 +31,10 @@ readiness_text(const std::vector<Problem> &problems, bool *ready)
 	*ready = true;
 	for (const Problem &problem : problems)
 	{
-		if (!problem.unready)
-			continue;
-		*ready = false;
-		text += std::string("not ready: ") + problem.what + "\n  " + problem.hint + "\n";
+		*ready = *ready && !problem.unready;
+		text += (problem.unready ? "not ready: " : "warning: ") + problem.what + "\n  " + problem.hint + "\n";
 	}
-	return *ready ? "ready\n" : text;
+	return (*ready ? "ready\n" : "") + text;
 }
 
 static constexpr char kJson[] = "application/json";

@@ -211,6 +211,8 @@ add_decoder(const RingStatus &decoder, double age, Families *families)
 						"Age of the oldest commit that is not acknowledged; 0 if all is. By the primary's clock.");
 	families->gauge("siphon_decoder_lag_bytes", newest > decoded ? newest - decoded : 0,
 					"WAL between what is decoded and the server's newest.");
+	families->gauge("siphon_slot_catalog_xmin_age", decoder.figure(RingFigure::CatalogAge),
+					"Transactions since the oldest one of which the slot keeps dead rows of catalogs: its age(catalog_xmin).");
 	families->gauge("siphon_slot_retained_bytes", retained, "WAL that the slot keeps on the server's disk.");
 	if (limit != kNoFigure)
 		families->gauge("siphon_slot_headroom_bytes", limit > retained ? limit - retained : 0,

@@ -89,6 +89,7 @@ decoder_json(const RingStatus *decoder, double age)
 			{"decoder_lag_bytes", newest > decoded ? newest - decoded : 0},
 			{"slot_lag_bytes", newest > confirmed ? newest - confirmed : 0},
 			{"slot_lag_seconds", lag == kNoFigure ? Json() : Json(static_cast<double>(lag) / 1e6)},
+			{"catalog_xmin_age", decoder->figure(RingFigure::CatalogAge)},
 			{"retained_bytes", decoder->figure(RingFigure::Retained)},
 			{"retained_limit_bytes", known(decoder->figure(RingFigure::RetainedLimit))},
 			{"decode_seconds", quantiles(decoder->duration(RingDuration::Decode))},

@@ -337,6 +337,8 @@ append_event(std::string *out, const v1::Package &package, const v1::Event &even
 	append_field(out, "timestamp", format_timestamp(event.commit_timestamp(), true, true));
 	append_key(out, "xid");
 	append_number(out, event.xid());
+	if (!event.origin().empty())
+		append_field(out, "origin", event.origin());
 	if (event.values_size() > 0 || event.operation() == v1::INSERT || event.operation() == v1::UPDATE)
 		append_columns(out, package, event);
 	if (event.old_values_size() > 0)

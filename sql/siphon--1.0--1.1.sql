@@ -70,3 +70,35 @@ ALTER TABLE siphon_registry ADD COLUMN checkpoint text;
 
 COMMENT ON COLUMN siphon_registry.checkpoint IS
 'what the stream held when something was acknowledged, some seconds ago: history, timeline, number, and the ends of the stream and of its held changes';
+
+-- A table that is dropped and made again is another one: whoever does that by hand should hear of it.
+CREATE OR REPLACE VIEW siphon_tables AS
+WITH t AS MATERIALIZED (SELECT *, database = current_database() AS here FROM siphon_get_tables())
+SELECT t.application,
+       t.database,
+       t.relid,
+       coalesce(n.nspname::text, t.schema_name) AS schema_name,
+       coalesce(c.relname::text, t.table_name) AS table_name,
+       t.partitions,
+       t.exclude_columns,
+       CASE WHEN t.here AND c.oid IS NULL THEN 'dropped' ELSE t.state END AS state,
+       CASE WHEN another.oid IS NULL THEN t.reason ELSE
+            pg_catalog.format('it was dropped, and another table has its name, which is not published (SELECT '
+                              'siphon_remove_table(%s, %L); SELECT siphon_add_table(%L, %L);)',
+                              t.relid, t.application,
+                              pg_catalog.format('%I.%I', t.schema_name, t.table_name), t.application) END AS reason,
+       t.generation,
+       t.start_lsn
+  FROM t
+  LEFT JOIN pg_catalog.pg_class c ON c.oid = t.relid AND t.here
+  LEFT JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+  LEFT JOIN (pg_catalog.pg_class another JOIN pg_catalog.pg_namespace its ON its.oid = another.relnamespace)
+         ON t.here AND c.oid IS NULL AND its.nspname = t.schema_name AND another.relname = t.table_name AND
+            another.relkind IN ('r', 'p') AND
+            NOT EXISTS (SELECT FROM t other WHERE other.application = t.application AND other.relid = another.oid);
+
+COMMENT ON COLUMN siphon_tables.reason IS
+'why its last snapshot failed, why it is left out, why its rows have to be brought out anew, or that it was dropped and another table has its name';
+
+COMMENT ON COLUMN siphon_applications.reason IS
+'why it is not streaming, what it waits for, or what is wrong around it: that its slot keeps more WAL than siphon.warn_retained_wal, that no standby has its slot ready, that replay is paused or delayed on this standby, or that this standby receives no WAL';

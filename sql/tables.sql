@@ -128,6 +128,28 @@ DROP TABLE moved.couples;
 SELECT application, state FROM siphon_tables WHERE state = 'dropped';
 SELECT siphon_remove_table(relid) FROM siphon_tables WHERE state = 'dropped';
 
+-- one that was made again under its name is another one
+CREATE TABLE again (id int PRIMARY KEY);
+SELECT siphon_add_table('again', snapshot => false);
+DROP TABLE again;
+SELECT state, reason FROM siphon_tables WHERE table_name = 'again';
+CREATE TABLE again (id int PRIMARY KEY);
+SELECT state, regexp_replace(reason, '\d+', 'OID') AS reason FROM siphon_tables WHERE table_name = 'again';
+SELECT siphon_add_table('again', snapshot => false);
+SELECT relid = 'again'::regclass AS new, state, reason FROM siphon_tables WHERE table_name = 'again' ORDER BY 1;
+SELECT siphon_remove_table(relid) FROM siphon_tables WHERE table_name = 'again';
+DROP TABLE again;
+
+-- tables that inherit are others, too
+CREATE TABLE parent (id int PRIMARY KEY);
+CREATE TABLE child (PRIMARY KEY (id)) INHERITS (parent);
+CREATE TABLE "Grand Child" () INHERITS (child);
+SELECT siphon_add_table('parent', snapshot => false);
+SELECT siphon_add_table('child', snapshot => false);
+DROP TABLE "Grand Child";
+SELECT siphon_remove_table(relid) FROM siphon_tables WHERE table_name IN ('parent', 'child');
+DROP TABLE parent, child;
+
 -- the registry is not part of the transaction, like a slot
 BEGIN;
 SELECT siphon_remove_table('keyless');

@@ -45,9 +45,18 @@ blame_attempts(const ErrorData *error)
 char *
 blame_reason(const ErrorData *error)
 {
+	StringInfoData text;
+
 	if (lacks_memory(error))
 		return psprintf("%s for a row of %zu MB", error->message, blame.size / (1024 * 1024));
 	if (blame.type)
 		return psprintf("%s (Install the library of type %s on this server.)", error->message, blame.type);
-	return error->hint ? psprintf("%s (%s)", error->message, error->hint) : pstrdup(error->message);
+	initStringInfo(&text);
+	appendStringInfoString(&text, error->message);
+	/* It says what a conflict with recovery was about, for example. */
+	if (error->detail)
+		appendStringInfo(&text, ": %s", error->detail);
+	if (error->hint)
+		appendStringInfo(&text, " (%s)", error->hint);
+	return text.data;
 }

@@ -9,11 +9,14 @@
 extern "C" {
 #include "catalog/dependency.h"
 #include "catalog/pg_authid.h"
+#include "catalog/pg_inherits.h"
 #include "commands/extension.h"
 #include "replication/walreceiver.h"
 #include "utils/catcache.h"
 #include "utils/varlena.h"
 }
+
+static constexpr int kNamedChildren = 10;
 
 /*
  * The elements of a list setting with "siphon" added, each a literal of its own, as ALTER SYSTEM wants them: one
@@ -83,6 +86,19 @@ check_standby(void)
 						errdetail("Without it, VACUUM on the primary can remove catalog rows that decoding needs, and "
 								  "the replication slot is lost."),
 						errhint("ALTER SYSTEM SET hot_standby_feedback = on; SELECT pg_reload_conf();")));
+	/* It reaches the primary by streaming replication alone, and is remembered there by a slot alone. */
+	if (!WalRcvRunning())
+		ereport(WARNING,
+				(errmsg("this standby receives no WAL from a primary"),
+				 errdetail("The primary does not hear what its VACUUM must leave, and the replication slot can be lost."),
+				 errhint("Set primary_conninfo and primary_slot_name on this standby; an archive alone does not do.")));
+	else if (PrimarySlotName[0] == '\0')
+		ereport(WARNING,
+				(errmsg("\"primary_slot_name\" is not set on this standby"),
+				 errdetail("While it is not connected, VACUUM on the primary can remove catalog rows that decoding needs, "
+						   "and the replication slot is lost."),
+				 errhint("On the primary: SELECT pg_create_physical_replication_slot('standby'). Here: ALTER SYSTEM SET "
+						 "primary_slot_name = 'standby'; SELECT pg_reload_conf();")));
 #else
 	ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 					errmsg("logical decoding on a standby needs PostgreSQL 16 or later"),
@@ -324,6 +340,36 @@ tell_of_virtual_columns(Relation relation)
 #else
 	static_cast<void>(relation);
 #endif
+}
+
+void
+tell_of_children(Oid relid)
+{
+	StringInfoData names;
+	const char *first = nullptr;
+	int count = 0;
+	ListCell *lc;
+
+	if (get_rel_relkind(relid) != RELKIND_RELATION || !has_subclass(relid))
+		return;
+	initStringInfo(&names);
+	foreach (lc, find_all_inheritors(relid, NoLock, nullptr))
+	{
+		const char *name = lfirst_oid(lc) != relid ? get_rel_name(lfirst_oid(lc)) : nullptr;
+
+		if (name == nullptr || ++count > kNamedChildren)
+			continue;
+		name = quote_qualified_identifier(get_namespace_name(get_rel_namespace(lfirst_oid(lc))), name);
+		first = first ? first : name;
+		appendStringInfo(&names, "%s%s", count > 1 ? ", " : "", name);
+	}
+	if (count > kNamedChildren)
+		appendStringInfo(&names, ", and %d more", count - kNamedChildren);
+	if (first)
+		ereport(NOTICE, (errmsg("rows of tables that inherit from table \"%s\" are not published with it: %s",
+								get_rel_name(relid), names.data),
+						 errhint("SELECT siphon_add_table(%s); and so on, or siphon_add_tables() with a pattern.",
+								 quote_literal_cstr(first))));
 }
 
 void

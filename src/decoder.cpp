@@ -173,11 +173,11 @@ decoder_write_due(TimestampTz now)
 }
 
 long
-decoder_drained(void)
+decoder_drained(XLogRecPtr available)
 {
 	TimestampTz now = GetCurrentTimestamp();
 
-	outlet_drained(now);
+	outlet_drained(now, available);
 	return decoder_write_due(now);
 }
 

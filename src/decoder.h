@@ -22,8 +22,8 @@ extern void decoder_tick(void);
 
 /* Between two records: writes out what is due and returns how long there is to wait at most, in ms. */
 extern long decoder_write_due(TimestampTz now);
-/* The same where no WAL is left to decode, so that nothing which was committed waits. */
-extern long decoder_drained(void);
+/* The same where no WAL is left to decode behind `available`, so that nothing which was committed waits. */
+extern long decoder_drained(XLogRecPtr available);
 
 /* Called by the output plugin: a transaction begins (`end`: LSN behind its commit record) and ends; events were added.
  */

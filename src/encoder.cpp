@@ -42,14 +42,17 @@ encoder_init(void)
 void
 encode_transaction(Transaction *transaction)
 {
-	WireBuffer buffer{transaction->wire, 0, sizeof(transaction->wire)};
-	Wire wire(&buffer);
+	WireBuffer *out = &transaction->wire;
 
+	out->size = 0;
+	buffer_reserve(out, kEventHeaderMax);
+	Wire wire(out);
 	wire.fixed64_field(siphon::field::kCommitLsn, transaction->commit_lsn);
 	wire.varint_field(siphon::field::kXid, transaction->xid);
-	wire.sint_field(siphon::field::kCommitTimestamp, unix_microseconds(transaction->commit_time));
+	wire.sint_field(siphon::field::kCommitTimestamp, unix_microseconds(transaction->origin_time));
 	wire.commit();
-	transaction->wire_length = buffer.size;
+	if (transaction->origin)
+		put_utf8(out, siphon::field::kOrigin, transaction->origin);
 }
 
 /* A row as it will be written. */
@@ -193,14 +196,15 @@ static void
 add_event(Table *table, int partition, const Transaction &transaction, const Event &event)
 {
 	siphon::Position position{transaction.commit_lsn, event.ordinal};
-	size_t bound = kEventHeaderMax + event.new_row.bound + event.old_row.bound + (event.more ? event.more->size : 0);
+	size_t bound = kEventHeaderMax + transaction.wire.size + event.new_row.bound + event.old_row.bound +
+				   (event.more ? event.more->size : 0);
 	WireBuffer *out;
 
 	check_size(table, bound);
 	out = package_begin_event(table, partition, bound, position);
 	Wire wire(out);
 	wire.varint_field(siphon::field::kOperation, static_cast<uint64>(event.operation));
-	wire.raw(transaction.wire, transaction.wire_length);
+	wire.raw(transaction.wire.data, transaction.wire.size);
 	wire.varint_field(siphon::field::kOrdinal, event.ordinal);
 	for (int i = 0; event.new_row.values && i < table->ncolumns; i++)
 		value_write(&wire, siphon::field::kValues, event.new_row.values[i]);

@@ -13,10 +13,11 @@
 struct Transaction
 {
 	XLogRecPtr commit_lsn;
-	TimestampTz commit_time;
+	TimestampTz commit_time; /* by the clock of this server's primary */
+	TimestampTz origin_time; /* of one that a replication brought, when it committed there; otherwise the same */
+	const char *origin;      /* and the name of its replication origin; otherwise NULL */
 	TransactionId xid;
-	char wire[32]; /* the fields of a siphon.v1.Event that all of them have */
-	size_t wire_length;
+	siphon::WireBuffer wire; /* the fields of a siphon.v1.Event that all of them have */
 };
 
 /* Fills in what the other fields become on the wire. */

@@ -262,6 +262,7 @@ siphon_add_table(PG_FUNCTION_ARGS)
 	registry = checked(registry_begin_change(application), application);
 	listing_add(registry, table);
 	registry_end_change(registry);
+	tell_of_children(table->relid);
 	application_notify_or_warn(application);
 	shared_wake_launcher();
 	PG_RETURN_VOID();

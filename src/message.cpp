@@ -60,7 +60,7 @@ message_write(const char *application, const char *prefix, const char *content, 
 	{
 		wire.varint_field(siphon::field::kMessageOrdinal, position.ordinal);
 		wire.varint_field(siphon::field::kMessageXid, transaction->xid);
-		wire.sint_field(siphon::field::kMessageCommitTimestamp, unix_microseconds(transaction->commit_time));
+		wire.sint_field(siphon::field::kMessageCommitTimestamp, unix_microseconds(transaction->origin_time));
 		wire.varint_field(siphon::field::kMessageTransactional, 1);
 	}
 	wire.commit();

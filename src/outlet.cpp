@@ -7,6 +7,10 @@
 #include "ring_output.h"
 #include "snapshot.h"
 
+extern "C" {
+#include "replication/walreceiver.h"
+}
+
 /* "Everything up to `lsn` is confirmed once the ring is acked up to `ring`." */
 struct Milestone
 {
@@ -82,10 +86,38 @@ take_acks(void)
 	return acked;
 }
 
+/*
+ * On a standby WAL can be there that is not replayed, for as long as somebody likes. What was received by a moment is
+ * decoded by that moment's figures once all of it is replayed; what was not received nobody knows here.
+ */
 void
-outlet_drained(TimestampTz now)
+outlet_drained(TimestampTz now, XLogRecPtr available)
 {
-	drained_at = now;
+	static XLogRecPtr received;
+	static TimestampTz received_at;
+
+	if (!RecoveryInProgress())
+	{
+		drained_at = now;
+		return;
+	}
+	if (!WalRcvStreaming())
+	{
+		received = InvalidXLogRecPtr;
+		drained_at = Max(drained_at, GetLatestXTime());
+		return;
+	}
+	if (received != InvalidXLogRecPtr && received > available)
+		return;
+	if (received != InvalidXLogRecPtr)
+		drained_at = Max(drained_at, received_at);
+	received = received_wal();
+	received_at = now;
+	if (received <= available)
+	{
+		received = InvalidXLogRecPtr;
+		drained_at = now;
+	}
 }
 
 /* How old the oldest transaction is, or may be, that is not acknowledged: microseconds, or kNoFigure. */

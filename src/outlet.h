@@ -38,8 +38,8 @@ extern bool outlet_busy(void);
  */
 extern void outlet_watermark(XLogRecPtr commit_lsn, TimestampTz commit_time, XLogRecPtr decoded);
 
-/* All WAL that there is was decoded, at this time. */
-extern void outlet_drained(TimestampTz now);
+/* All WAL up to `available` was decoded, at this time: all that there is, or, on a standby, that is replayed. */
+extern void outlet_drained(TimestampTz now, XLogRecPtr available);
 
 /*
  * Reads acknowledgements and, at most four times a second, makes their checkpoint durable and confirms the slot. If

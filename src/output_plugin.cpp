@@ -16,7 +16,9 @@
 #include "transaction_end.h"
 
 extern "C" {
+#include "access/rmgr.h"
 #include "catalog/partition.h"
+#include "replication/origin.h"
 }
 
 static Decoded decoded;
@@ -24,6 +26,8 @@ static Decoded decoded;
 static void
 on_startup(LogicalDecodingContext *, OutputPluginOptions *options, bool is_init)
 {
+	MemoryContext caller;
+
 	options->output_type = OUTPUT_PLUGIN_BINARY_OUTPUT;
 	/* They are not published; that there are some tells that the table is not what it was. */
 	options->receive_rewrites = true;
@@ -33,18 +37,44 @@ on_startup(LogicalDecodingContext *, OutputPluginOptions *options, bool is_init)
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 						errmsg("output plugin \"siphon\" can only be used by siphon's own decoder"),
 						errhint("Publish tables with siphon_add_table() and read them from NATS JetStream.")));
+	caller = MemoryContextSwitchTo(TopMemoryContext);
+	buffer_init(&decoded.transaction.wire, 128);
 	decoded.transaction_context = AllocSetContextCreate(TopMemoryContext, "siphon transaction", ALLOCSET_SMALL_SIZES);
 	decoded.change_context = AllocSetContextCreate(TopMemoryContext, "siphon change", ALLOCSET_DEFAULT_SIZES);
+	MemoryContextSwitchTo(caller);
 	encoder_init();
 }
 
-static void
-on_begin(LogicalDecodingContext *, ReorderBufferTXN *txn)
+/* PostgreSQL has put the origin's time in its place; the commit record, which is being read, has it still. */
+static TimestampTz
+commit_time_here(XLogReaderState *reader, const ReorderBufferTXN *txn)
 {
+	uint8 kind = XLogRecGetInfo(reader) & XLOG_XACT_OPMASK;
+
+	if (txn->origin_id == InvalidRepOriginId || XLogRecGetRmid(reader) != RM_XACT_ID ||
+		(kind != XLOG_XACT_COMMIT && kind != XLOG_XACT_COMMIT_PREPARED))
+		return txn->xact_time.commit_time;
+	return reinterpret_cast<const xl_xact_commit *>(XLogRecGetData(reader))->xact_time;
+}
+
+/* NULL: there is none, or it was dropped since. */
+static const char *
+origin_name(RepOriginId origin)
+{
+	char *name;
+
+	return origin != InvalidRepOriginId && replorigin_by_oid(origin, true, &name) ? name : nullptr;
+}
+
+static void
+on_begin(LogicalDecodingContext *context, ReorderBufferTXN *txn)
+{
+	MemoryContext caller;
+
 	decoded.transaction.commit_lsn = txn->final_lsn;
-	decoded.transaction.commit_time = txn->xact_time.commit_time;
+	decoded.transaction.commit_time = commit_time_here(context->reader, txn);
+	decoded.transaction.origin_time = txn->xact_time.commit_time;
 	decoded.transaction.xid = txn->xid;
-	encode_transaction(&decoded.transaction);
 	decoded.ordinal = 0;
 	decoded.rewritten = InvalidOid;
 	decoded.written_apart = nullptr;
@@ -52,6 +82,10 @@ on_begin(LogicalDecodingContext *, ReorderBufferTXN *txn)
 	decoded.touched = NIL;
 	MemoryContextReset(decoded.transaction_context);
 	decoded.with_events = false;
+	caller = MemoryContextSwitchTo(decoded.transaction_context);
+	decoded.transaction.origin = origin_name(txn->origin_id);
+	encode_transaction(&decoded.transaction);
+	MemoryContextSwitchTo(caller);
 	decoder_transaction_begin(txn->end_lsn);
 }
 

@@ -5,6 +5,12 @@
 
 #include "retention.h"
 #include "ring_output.h"
+#include "warnings.h"
+
+extern "C" {
+#include "access/transam.h"
+#include "replication/walreceiver.h"
+}
 
 using siphon::RingDuration;
 using siphon::RingFigure;
@@ -110,6 +116,24 @@ tell_shared(App *app)
 		figure_set(app, Figure::Publisher + i, ring_output_publisher_figure(static_cast<siphon::PublisherFigure>(i)));
 }
 
+XLogRecPtr
+received_wal(void)
+{
+	XLogRecPtr newest = siphon_newest_wal();
+
+	return RecoveryInProgress() ? Max(newest, GetWalRcvFlushRecPtr(nullptr, nullptr)) : newest;
+}
+
+/* How many transactions have begun since the oldest one of which the slot keeps rows of catalogs that are dead since. */
+static uint64
+catalog_age(void)
+{
+	FullTransactionId next = ReadNextFullTransactionId();
+	TransactionId oldest = MyReplicationSlot->data.catalog_xmin;
+
+	return TransactionIdIsNormal(oldest) ? XidFromFullTransactionId(next) - oldest : 0;
+}
+
 void
 report_progress(App *app, XLogRecPtr decoded, XLogRecPtr confirmed, uint64 lag)
 {
@@ -121,12 +145,14 @@ report_progress(App *app, XLogRecPtr decoded, XLogRecPtr confirmed, uint64 lag)
 	ring_output_figure(RingFigure::Tables, tables);
 	ring_output_figure(RingFigure::TablesWaiting, waiting);
 	ring_output_figure(RingFigure::TablesFailed, failed);
-	ring_output_figure(RingFigure::Newest, newest);
+	ring_output_figure(RingFigure::Newest, received_wal());
 	ring_output_figure(RingFigure::Decoded, decoded);
 	ring_output_figure(RingFigure::Confirmed, confirmed);
 	ring_output_figure(RingFigure::Retained, newest > restart ? newest - restart : 0);
 	ring_output_figure(RingFigure::RetainedLimit, retained_wal_limit());
 	ring_output_figure(RingFigure::LagTime, lag);
+	ring_output_figure(RingFigure::CatalogAge, catalog_age());
+	ring_output_figure(RingFigure::Warnings, warnings_now(app));
 	figure_set(app, Figure::Lag, lag);
 	tell_shared(app);
 }

@@ -18,6 +18,9 @@ extern void report_transaction_ends(void);
 extern void report_encode_begins(void);
 extern void report_encode_ends(void);
 
+/* The end of the WAL that this server has: on a standby of what it has received, replayed or not. */
+extern XLogRecPtr received_wal(void);
+
 /* What is known twice a second: for the publisher, and for the view siphon_stats. `lag`: microseconds, or kNoFigure. */
 extern void report_progress(App *app, XLogRecPtr decoded, XLogRecPtr confirmed, uint64 lag);
 

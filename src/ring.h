@@ -44,7 +44,7 @@
 namespace siphon {
 
 constexpr uint64_t kRingMagic = 0x676e697270697300; /* "\0sipring" */
-constexpr uint32_t kRingVersion = 6;
+constexpr uint32_t kRingVersion = 7;
 constexpr size_t kRingPage = 4096;
 constexpr size_t kRingHeaderSize = 2 * kRingPage;
 constexpr size_t kFrameAlignment = 16;

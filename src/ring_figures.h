@@ -30,6 +30,8 @@ enum class RingFigure : uint32_t {
 	Retained,      /* bytes of WAL that the slot keeps */
 	RetainedLimit, /* and how many it may, before it is invalidated or the application given up */
 	LagTime,       /* microseconds since the commit of the oldest transaction that is not acknowledged */
+	CatalogAge,    /* transactions that began since the oldest of which the slot keeps rows of catalogs */
+	Warnings,      /* RingWarnings, each a bit */
 	/* of a snapshot's leader */
 	SnapshotPhase, /* 1: preparing, 2: scanning, 3: moving held changes */
 	BlocksDone,
@@ -39,6 +41,14 @@ enum class RingFigure : uint32_t {
 	HeldEvents,
 	Workers,
 	Count
+};
+
+/* What is wrong around a decoder that works; src/warnings.h has more of each. */
+enum class RingWarning : uint64_t {
+	NoStandbySlot = 1, /* its slot has failover, and no standby has it ready */
+	ReplayPaused = 2,  /* it decodes on a standby whose replay is paused, */
+	ReplayDelayed = 4, /* or delayed, */
+	NoReceiver = 8     /* or that receives nothing */
 };
 
 /* The publisher's, since it started. */

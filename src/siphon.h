@@ -64,6 +64,7 @@ enum class Figure : int {
 	Restarts,      /* of the decoder, after failures */
 	Operations,    /* of the events, those that frames count, by operation */
 	Lag = Operations + siphon::kCountedOperations, /* microseconds, or kNoFigure; see RingFigure::LagTime */
+	Warnings,                                      /* see RingFigure::Warnings */
 	Durations,                                     /* of each RingDuration, how many and how many nanoseconds */
 	Publisher = Durations + 2 * static_cast<int>(siphon::RingDuration::Count), /* a PublisherFigure each */
 	Count = Publisher + static_cast<int>(siphon::PublisherFigure::Count)

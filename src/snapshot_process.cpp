@@ -282,15 +282,17 @@ siphon_snapshot_main(Datum arg)
 	PG_CATCH();
 	{
 		ErrorData *error;
+		char *text;
 
 		MemoryContextSwitchTo(TopMemoryContext);
 		error = CopyErrorData();
+		text = blame_reason(error);
 		LWLockReleaseAll();
 		LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
 		if (snapshot_job->phase != SnapshotPhase::Failed)
 		{
 			snapshot_job->attempts = attempts_for(error);
-			copy_text(snapshot_job->error, blame_reason(error), sizeof(snapshot_job->error));
+			copy_text(snapshot_job->error, text, sizeof(snapshot_job->error));
 		}
 		LWLockRelease(siphon_shared->lock);
 		/* No error of anybody's; the launcher says so. */

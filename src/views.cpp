@@ -5,9 +5,11 @@
 #include "application.h"
 #include "checks.h"
 #include "publication.h"
+#include "report.h"
 #include "retention.h"
 #include "signature.h"
 #include "snapshot.h"
+#include "warnings.h"
 
 extern "C" {
 PG_FUNCTION_INFO_V1(siphon_get_applications);
@@ -141,7 +143,7 @@ static void
 put_live(Row *row, const Live *live, const Registry *registry)
 {
 	Retained retained;
-	XLogRecPtr now = siphon_newest_wal();
+	XLogRecPtr now = received_wal();
 	XLogRecPtr confirmed = figure(live, Figure::Confirmed);
 	bool attached = live->decoder_pid != 0 && figure(live, Figure::PublisherSeen) != 0 &&
 					unix_microseconds(GetCurrentTimestamp()) - static_cast<int64>(figure(live, Figure::PublisherSeen)) <
@@ -178,13 +180,41 @@ put_live(Row *row, const Live *live, const Registry *registry)
 
 /* NULL: the application follows its publication, or none. */
 static const char *
-why_not_followed(const Registry *registry, const char *error)
+why_not_followed(const Registry *registry, const char *error, const char **hint)
 {
 	if (registry->follow_reason[0])
+	{
+		*hint = psprintf("%s Or: SELECT siphon_unfollow_publication('%s');",
+						 publication_hint(registry->publication, registry->follow_reason), registry->application);
 		return registry->follow_reason;
+	}
 	if (registry->publication[0] == '\0' || error[0] == '\0')
 		return nullptr;
 	return psprintf("it does not follow its publication: %s", error);
+}
+
+/*
+ * Why the application does not go on, and the hint; where it does, what else is wrong. `error`: of its registry; `live`:
+ * NULL if it is not in shared memory.
+ */
+static void
+put_reason(Row *row, const Registry *registry, const char *error, const Live *live)
+{
+	const char *reason = error ? error : live ? live->reason : "";
+	const char *hint = live ? live->hint : nullptr;
+
+	if (reason[0] == '\0' && registry)
+	{
+		uint64 warnings = live && live->decoder_pid != 0 ? figure(live, Figure::Warnings) : 0;
+
+		reason = live ? retention_warning(registry) : nullptr;
+		if (reason)
+			hint = kRetentionHint;
+		else if ((reason = warning_reason(warnings, &hint)) == nullptr)
+			reason = why_not_followed(registry, live ? live->follower_error : "", &hint);
+	}
+	put_text(row, reason);
+	put_text(row, hint);
 }
 
 extern "C" Datum
@@ -219,19 +249,8 @@ siphon_get_applications(PG_FUNCTION_ARGS)
 		}
 		else
 		{
-			const char *warning = registry && known && live.reason[0] == '\0' ? retention_warning(registry) : nullptr;
-			const char *reason = known ? live.reason : "";
-
 			put_text(&row, error ? "failed" : known ? app_state_name(live.state) : "starting");
-			put_text(&row, error                    ? error
-						   : warning                ? warning
-						   : reason[0] || !registry ? reason
-													: why_not_followed(registry, known ? live.follower_error : ""));
-			put_text(&row, warning ? kRetentionHint
-						   : reason[0] || !registry || registry->follow_reason[0] == '\0'
-							   ? (known ? live.hint : nullptr)
-							   : psprintf("%s Or: SELECT siphon_unfollow_publication('%s');",
-										  publication_hint(registry->publication, registry->follow_reason), name));
+			put_reason(&row, registry, error, known ? &live : nullptr);
 		}
 		put_count(&row, registry ? static_cast<uint64>(list_length(registry->tables)) : 0);
 		if (!known)

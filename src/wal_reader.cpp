@@ -25,7 +25,7 @@ wal_available(TimeLineID *timeline)
 static void
 wait_for_wal(XLogRecPtr available)
 {
-	long timeout = decoder_drained();
+	long timeout = decoder_drained(available);
 	TimeLineID timeline;
 	static XLogRecPtr seen;
 	static long poll = kPollMinMs;
@@ -58,6 +58,7 @@ read_page(XLogReaderState *state, XLogRecPtr page, int required, XLogRecPtr, cha
 	XLogRecPtr end;
 	TimeLineID timeline;
 	WALReadError error;
+	XLogSegNo segment;
 	int count;
 
 	for (;;)
@@ -90,6 +91,9 @@ read_page(XLogReaderState *state, XLogRecPtr page, int required, XLogRecPtr, cha
 		count = static_cast<int>(end - page);
 	if (!WALRead(state, buffer, page, count, timeline, &error))
 		WALReadRaiseError(&error);
+	/* Of a segment that was removed or used anew meanwhile, that was something else. */
+	XLByteToSeg(page, segment, state->segcxt.ws_segsize);
+	CheckXLogRemoved(segment, state->seg.ws_tli);
 	return count;
 }
 

@@ -72,7 +72,8 @@ enum Event : uint32_t {
 	kDetached,
 	kDetachedBounds,
 	kNewSchema,
-	kNewTable
+	kNewTable,
+	kOrigin
 };
 enum Message : uint32_t {
 	kMessageApplication = 1,

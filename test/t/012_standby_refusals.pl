@@ -67,11 +67,22 @@ like($row->{hint}, qr/siphon_resync_application\('main'\)/, 'and what to do here
 $standby->safe_psql('postgres', "SELECT siphon_drop_application('main')");
 nothing_left_behind('after dropping the application');
 
-fails_with(
+# How the primary hears of this standby's needs, there are warnings of, in front of what is refused.
+my $refused = fails_with(
 	$standby, $add, 'wal_level of the primary',
 	error => 'logical decoding needs "wal_level" = "logical" on the primary',
 	hint => 'On the primary: ALTER SYSTEM SET wal_level = logical, then restart it');
+unlike($refused, qr/WARNING/, 'a standby with a slot on the primary: no warning');
 nothing_left_behind('wal_level of the primary');
+$standby->safe_psql('postgres', $_) for q{ALTER SYSTEM SET primary_slot_name = ''}, 'SELECT pg_reload_conf()';
+$standby->poll_query_until('postgres', "SELECT status = 'streaming' AND slot_name IS NULL FROM pg_stat_wal_receiver");
+$refused = fails_with($standby, $add, 'no slot', error => 'logical decoding', hint => '.*');
+like($refused, qr/WARNING:  "primary_slot_name" is not set on this standby\nDETAIL:.*VACUUM.*\nHINT:  On the primary: SELECT pg_create_physical_replication_slot/, 'no slot: a warning');
+$standby->safe_psql('postgres', $_) for q{ALTER SYSTEM SET primary_conninfo = ''}, 'SELECT pg_reload_conf()';
+$standby->poll_query_until('postgres', 'SELECT count(*) = 0 FROM pg_stat_wal_receiver');
+$refused = fails_with($standby, $add, 'no receiver', error => 'logical decoding', hint => '.*');
+like($refused, qr/WARNING:  this standby receives no WAL from a primary\nDETAIL:.*VACUUM.*\nHINT:  Set primary_conninfo/, 'an archive alone: a warning');
+$standby->safe_psql('postgres', $_) for 'ALTER SYSTEM RESET primary_conninfo', 'ALTER SYSTEM RESET primary_slot_name', 'SELECT pg_reload_conf()';
 
 $primary->safe_psql('postgres', 'ALTER SYSTEM SET wal_level = logical');
 $primary->restart;

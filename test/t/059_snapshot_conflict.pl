@@ -44,7 +44,7 @@ for my $conflict (
 
 	my $row = wait_until("$what: the reason is told", sub { my $row = table_state($standby, 'big'); $row->{reason} ? $row : undef });
 
-	like($row->{reason}, qr/canceling statement due to conflict with recovery/, "$what: the snapshot is cancelled");
+	like($row->{reason}, qr/canceling statement due to conflict with recovery: User was holding a relation lock for too long/, "$what: the snapshot is cancelled");
 	$primary->safe_psql('postgres', "INSERT INTO other (v) VALUES ('$what')");
 	wait_confirmed($standby, primary => $primary);
 	pass("$what: what the primary did is replayed, and other tables go on");

@@ -109,6 +109,18 @@ TEST(Health, SaysWhatIsWrong)
 	EXPECT_EQ(codes(status, now), Codes{"only retained_wal"});
 
 	status = well(now);
+	for (const auto &[warning, code] : {std::pair(RingWarning::NoStandbySlot, "only no_standby_slot"),
+										std::pair(RingWarning::ReplayPaused, "replay_paused"),
+										std::pair(RingWarning::ReplayDelayed, "only replay_delayed"),
+										std::pair(RingWarning::NoReceiver, "only no_wal_receiver")})
+	{
+		figure(&status, RingFigure::Warnings) = static_cast<uint64_t>(warning);
+		EXPECT_EQ(codes(status, now), Codes{code});
+	}
+	figure(&status, RingFigure::Ended) = 1;
+	EXPECT_EQ(codes(status, now), Codes{"decoder_ended"});
+
+	status = well(now);
 	EXPECT_EQ(codes(status, now + seconds(16)), (Codes{"loop_stalled", "decoder_silent"}));
 	EXPECT_TRUE(alive(status, now + seconds(59)));
 	EXPECT_FALSE(alive(status, now + seconds(60)));

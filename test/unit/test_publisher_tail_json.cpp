@@ -198,6 +198,8 @@ TEST_F(TailLine, Insert)
 	EXPECT_EQ(line(), head + "\"operation\":\"INSERT\"" + middle + ",\"columns\":{\"title\":\"My issue\",\"id\":12}}\n");
 	package.set_partition(5);
 	EXPECT_NE(line().find("\"table\":\"issues\",\"partition\":5,\"operation\""), std::string::npos);
+	event.set_origin("pg_16412");
+	EXPECT_NE(line().find("\"xid\":742,\"origin\":\"pg_16412\",\"columns\""), std::string::npos);
 }
 
 TEST_F(TailLine, UpdateWithUnchangedToastAndOldKey)

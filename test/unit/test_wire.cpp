@@ -231,6 +231,7 @@ TEST(Wire, Event)
 	EXPECT_EQ(static_cast<int>(Operation::Rename), siphon::v1::RENAME);
 	EXPECT_EQ(static_cast<int>(siphon::field::kNewSchema), siphon::v1::Event::kNewSchemaFieldNumber);
 	EXPECT_EQ(static_cast<int>(siphon::field::kNewTable), siphon::v1::Event::kNewTableFieldNumber);
+	EXPECT_EQ(static_cast<int>(siphon::field::kOrigin), siphon::v1::Event::kOriginFieldNumber);
 }
 
 TEST(Wire, PackageAndWatermark)

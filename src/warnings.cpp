@@ -1,0 +1,129 @@
+/*
+ * Warnings of the decoder: see warnings.h.
+ */
+#include "warnings.h"
+
+extern "C" {
+#include "replication/walreceiver.h"
+}
+
+using siphon::RingWarning;
+
+/* A receiver that is away for less than this is about to come back. */
+static constexpr int64 kReceiverPatience = 30 * USECS_PER_SEC;
+/* So that the log is not about what mends itself, as a slot that is about to be synchronized. */
+static constexpr int64 kLogPatience = 10 * USECS_PER_SEC;
+
+/*
+ * A standby that synchronizes slots has a physical slot here, and feedback, by which the slots that it has show: to one
+ * that is ready, catalogs are kept from where ours does, or from before. Other logical slots of a standby look the same.
+ */
+static bool
+no_standby_slot(void)
+{
+#if SIPHON_FAILOVER
+	TransactionId ours = MyReplicationSlot->data.catalog_xmin;
+	bool found = false;
+
+	if (RecoveryInProgress() || !MyReplicationSlot->data.failover)
+		return false;
+	LWLockAcquire(ReplicationSlotControlLock, LW_SHARED);
+	for (int i = 0; i < max_replication_slots && !found; i++)
+	{
+		ReplicationSlot *slot = &ReplicationSlotCtl->replication_slots[i];
+		TransactionId theirs;
+
+		if (!slot->in_use || SlotIsLogical(slot))
+			continue;
+		SpinLockAcquire(&slot->mutex);
+		theirs = slot->data.catalog_xmin;
+		SpinLockRelease(&slot->mutex);
+		found = TransactionIdIsValid(theirs) && TransactionIdPrecedesOrEquals(theirs, ours);
+	}
+	LWLockRelease(ReplicationSlotControlLock);
+	return !found;
+#else
+	return false;
+#endif
+}
+
+static bool
+no_receiver(TimestampTz now)
+{
+	static TimestampTz since;
+
+	if (!RecoveryInProgress() || WalRcvStreaming())
+		since = 0;
+	else if (since == 0)
+		since = now;
+	return since != 0 && now - since > kReceiverPatience;
+}
+
+struct Text
+{
+	RingWarning warning;
+	const char *reason;
+	const char *hint;
+};
+
+/* The gravest first. */
+static constexpr Text kTexts[] = {
+	{RingWarning::ReplayPaused, "replay of WAL is paused on this standby, and so is decoding",
+	 "SELECT pg_wal_replay_resume();"},
+	{RingWarning::NoReceiver, "this standby is not connected to a primary: WAL comes from an archive, or not at all",
+	 "See that the primary runs, and what the server's log says of primary_conninfo."},
+	{RingWarning::NoStandbySlot, "no standby has its slot ready, so a failover would lose it",
+	 "On the standby: sync_replication_slots = on, hot_standby_feedback = on, primary_slot_name, and a dbname in "
+	 "primary_conninfo. SELECT pg_log_standby_snapshot() here hastens it."},
+	{RingWarning::ReplayDelayed, "this standby replays WAL with recovery_min_apply_delay, and so decodes it as much later",
+	 "ALTER SYSTEM SET recovery_min_apply_delay = 0; SELECT pg_reload_conf();"},
+};
+
+const char *
+warning_reason(uint64 warnings, const char **hint)
+{
+	for (const Text &text : kTexts)
+		if (warnings & static_cast<uint64>(text.warning))
+		{
+			*hint = text.hint;
+			return text.reason;
+		}
+	return nullptr;
+}
+
+static void
+log_warnings(const App *app, uint64 warnings, TimestampTz now)
+{
+	static uint64 last;
+	static uint64 logged;
+	static TimestampTz since;
+
+	if (warnings != last)
+	{
+		last = warnings;
+		since = now;
+	}
+	logged &= warnings;
+	if (warnings == logged || now - since < kLogPatience)
+		return;
+	for (const Text &text : kTexts)
+		if (warnings & ~logged & static_cast<uint64>(text.warning))
+			ereport(LOG, (errmsg("siphon: application \"%s\": %s", app->name, text.reason), errhint("%s", text.hint)));
+	logged = warnings;
+}
+
+uint64
+warnings_now(App *app)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	uint64 warnings = 0;
+	auto add = [&](RingWarning warning, bool there) { warnings |= there ? static_cast<uint64>(warning) : 0; };
+
+	add(RingWarning::NoStandbySlot, no_standby_slot());
+	add(RingWarning::ReplayPaused, RecoveryInProgress() && GetRecoveryPauseState() != RECOVERY_NOT_PAUSED);
+	add(RingWarning::ReplayDelayed, RecoveryInProgress() && recovery_min_apply_delay > 0);
+	add(RingWarning::NoReceiver, no_receiver(now));
+	log_warnings(app, warnings, now);
+	figure_set(app, Figure::Warnings, warnings);
+	return warnings;
+}

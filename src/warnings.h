@@ -1,0 +1,19 @@
+/*
+ * What is wrong around a decoder that works: it goes on, and yet an operator would rather know. The decoder looks twice
+ * a second, at what this server knows by itself; the views and, through the ring, the publisher tell people.
+ */
+#ifndef SIPHON_WARNINGS_H
+#define SIPHON_WARNINGS_H
+
+#include "siphon.h"
+
+/*
+ * RingWarnings, each a bit. Called by the decoder, which has its slot. Sets the application's figure, and logs what lasts
+ * for ten seconds.
+ */
+extern uint64 warnings_now(App *app);
+
+/* The gravest of them as a reason for people, and its hint; NULL: there is none. */
+extern const char *warning_reason(uint64 warnings, const char **hint);
+
+#endif
