@@ -6,6 +6,7 @@
 #   make check           the whole test suite
 #   make check-sanitized servers and programs under sanitizers
 #   make check-cassert   regress, pgTAP and TAP tests on servers with assertions: a PostgreSQL 18 that is made once, from source
+#   make check-postgres  PostgreSQL's own regression suite on such a server, while all its tables are followed; SLOW=1: as events
 #   make bench           Siphon's speed beside pgoutput's, on the same WAL (QUICK=1: small); bench-snapshot: beside COPY's;
 #                        bench-chain: of exactly-once publishing beside that of plain publishing; bench-instructions:
 #                        how many instructions an event takes; bench-states: a message beside 10,000 tables;
@@ -33,10 +34,10 @@ SUITE ?= auto
 Q = $(if $(V),,@)
 say = @echo "  "
 
-ifneq ($(filter demo check check-sanitized check-cassert check-packages deb big bench bench-instructions bench-snapshot bench-chain bench-start bench-states soak torture,$(MAKECMDGOALS)),)
+ifneq ($(filter demo check check-sanitized check-cassert check-postgres check-packages deb big bench bench-instructions bench-snapshot bench-chain bench-start bench-states soak torture,$(MAKECMDGOALS)),)
 
 # Outside: no PostgreSQL is needed, so PGXS is not even looked at.
-.PHONY: demo check check-sanitized check-cassert check-packages deb big bench bench-instructions bench-snapshot bench-chain bench-start bench-states soak torture
+.PHONY: demo check check-sanitized check-cassert check-postgres check-packages deb big bench bench-instructions bench-snapshot bench-chain bench-start bench-states soak torture
 demo:
 	@scripts/suite $(SUITE) -- $(MAKE) --no-print-directory demo-here
 check:
@@ -45,6 +46,8 @@ check-sanitized big bench bench-instructions bench-snapshot bench-chain bench-st
 	@scripts/suite $(SUITE) -- $(MAKE) --no-print-directory $@-here
 check-cassert:
 	@scripts/suite cassert -- $(MAKE) --no-print-directory check-here CHECK_STEPS="regress pgtap tap"
+check-postgres:
+	@scripts/suite cassert -- $(MAKE) --no-print-directory $@-here
 # Packages are for a release of Debian, whatever this machine is.
 deb:
 	@scripts/suite $(SUITE:auto=trixie) -- $(MAKE) --no-print-directory deb-here \

@@ -40,7 +40,7 @@ check_title_tap = servers, standbys, faults (TAP)
 # ROUNDS and SEED of the soak, and BIG=1 for the one with a large table.
 SOAK = test/soak/$(if $(BIG),big,rounds).pl
 
-.PHONY: big-here soak-here torture-here check-here check-install check-server-conf check-regress check-pgtap check-tap check-tap-here
+.PHONY: big-here soak-here torture-here check-postgres-here check-here check-install check-server-conf check-regress check-pgtap check-tap check-tap-here
 
 check-here: check-install
 	@echo "check: building the unit tests (log: $(BUILDDIR)/check/build.log)"
@@ -109,3 +109,8 @@ soak-here:
 torture-here:
 	@TORTURE_FAULTS=$(FAULTS) TORTURE_SEED=$(SEED) TORTURE_REPLICAS=$(REPLICAS) \
 		$(MAKE) --no-print-directory check-tap-here PROVE_JOBS=1 TESTS=test/torture/run.pl PROVE_FLAGS='--verbose $(PROVE_FLAGS)'
+
+# PostgreSQL's own regression suite, as scripts/postgresql.sh keeps it beside the PostgreSQL that it makes.
+check-postgres-here:
+	@POSTGRES_SUITE=$(bindir)/../regress SLOW=$(SLOW) PG_TEST_TIMEOUT_DEFAULT=600 \
+		$(MAKE) --no-print-directory check-tap-here PROVE_JOBS=1 TESTS=test/postgres/run.pl PROVE_FLAGS='--verbose $(PROVE_FLAGS)'

@@ -173,6 +173,34 @@ like($output, $_, 'and says so')
   qr/public.divided: row k"\\,\}\|1, 7 should not be there$/m,
   qr/public.divided: row x, -1 is missing$/m;
 
+# Where nothing names rows, it counts those that are equal.
+sub keyless
+{
+	my ($name, $differences, @rows) = @_;
+	my $replay = Siphon::Replay->new(connect => $node->connstr('postgres'), tables => ['public.equal']);
+	my $at = 0;
+
+	for (@rows)
+	{
+		my ($operation, $row) = /^([+-])(.*)/;
+
+		$replay->take(sprintf '{"application":"main","schema":"public","table":"equal","operation":"%s","position":"%016X/1","timestamp":"2026-01-01","xid":1,"%s":{%s}}' . "\n",
+			$operation eq '+' ? ('INSERT', ++$at, 'columns') : ('DELETE', ++$at, 'old'), $row);
+	}
+	$replay->compare;
+	is($replay->{differences}, $differences, "equal rows: $name") or diag($replay->report);
+	return;
+}
+
+my ($one, $two) = ('"a":1,"b":null', '"a":2,"b":"x"');
+
+$node->safe_psql('postgres', q{CREATE TABLE equal (a int, b text); INSERT INTO equal VALUES (1, NULL), (1, NULL), (2, 'x')});
+keyless('as many', 0, "+$one", "+$two", "+$two", "+$one", "-$two");
+keyless('one too few', 1, "+$one", "+$two");
+keyless('one too many', 1, "+$one", "+$one", "+$one", "+$two");
+keyless('one that goes twice', 2, "+$one", "+$one", "+$two", "-$two", "-$two");
+keyless('none of them', 3);
+
 # Where writers count, it knows what is missing; and it holds watermarks to their word.
 sub change
 {

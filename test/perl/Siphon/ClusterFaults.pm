@@ -201,7 +201,7 @@ sub forget_beyond
 
 	limit($torture, %limits, discard => 'old');
 	$torture->wait_for('the publisher knows the limits',
-		sub { my $status = eval { $torture->{publisher}->status->{queue}{stream} }; $status && !$status->{keeps_all} == $lossy });
+		sub { my $status = eval { $torture->{publisher}->status->{queue}{stream} }; $status && (!$status->{keeps_all}) == $lossy });
 	return;
 }
 

@@ -32,7 +32,8 @@ my $SHOWN = 10;
 #   tables     names of the tables, as schema.table
 #   former     names that they had before: { 'public.former' => 'public.present' }
 #   connect    conninfo of a server that has them and that can be written to
-#   key        names of the columns that name a row; by default its replica identity, or the primary key
+#   key        names of the columns that name a row; by default its replica identity, or the primary key; without
+#              any, all columns do, and there may be equal rows
 #   counter    name of a column that each UPDATE is known to increment by one
 #   directory  where a file may be put that holds all that was ever a row
 sub new
@@ -83,15 +84,34 @@ sub name_of
 sub add_table
 {
 	my ($self, $name) = @_;
+	my $description = $self->describe($name);
+
+	$self->{tables}{ name_of($name) } = { %$description, $self->nothing($name) };
+	return;
+}
+
+# A table's copy, before anything came.
+sub nothing
+{
+	my ($self, $name) = @_;
+
+	return (title => $name, rows => {}, equal => {}, parts => {}, generation => 0, partitions => $PARTITIONS);
+}
+
+# What a table is now.
+sub describe
+{
+	my ($self, $name) = @_;
 	my ($schema, $table) = $name =~ /^([^.]+)\.(.+)$/ or die "not a table's name with its schema: $name\n";
 	my ($schema_literal, $table_literal) = map { "'" . s/'/''/gr . "'" } $schema, $table;
 	my $answer = $self->ask(qq{
 		SET search_path = '';
 		WITH t AS (
-			SELECT c.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = relnamespace
+			SELECT c.oid, relkind FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = relnamespace
 			 WHERE nspname = $schema_literal AND relname = $table_literal)
 		SELECT pg_catalog.json_build_object(
-			'name', (SELECT pg_catalog.format('%I.%I', $schema_literal, $table_literal)),
+			-- Tables that inherit from it are tables of their own.
+			'from', pg_catalog.format(CASE relkind WHEN 'p' THEN '%I.%I' ELSE 'ONLY %I.%I' END, $schema_literal, $table_literal),
 			'columns', (SELECT pg_catalog.json_agg(pg_catalog.json_build_array(attname, pg_catalog.quote_ident(attname),
 							pg_catalog.format_type(atttypid, atttypmod),
 							(SELECT typdelim FROM pg_catalog.pg_type e WHERE e.oid = coalesce(d.typelem, y.typelem)), attnum,
@@ -107,19 +127,20 @@ sub add_table
 						   pg_catalog.unnest(indkey) WITH ORDINALITY k(attnum, n)
 					  JOIN pg_catalog.pg_attribute a ON a.attnum = k.attnum AND a.attrelid = t.oid)) FROM t});
 	my $description = JSON::PP->new->utf8(0)->decode($answer || die "there is no table $name\n");
-	my @key = @{ $self->{key} // $description->{key} // die "table $name has no key\n" };
+	my $key = $self->{key} // $description->{key};
 
-	$self->{tables}{ name_of($name) } = {
-		%$description,
-		title => $name,
-		key => \@key,
-		find => [ map { in_object($_) } @key ],
-		rows => {},
-		parts => {},
-		generation => 0,
-		partitions => $PARTITIONS
-	};
-	return;
+	$description->{key} = $key;
+	$description->{keyless} = !$key;
+	$description->{find} = [ map { in_object($_) } $key ? @$key : map { $_->[0] } @{ $description->{columns} } ];
+	return $description;
+}
+
+# The copy of the table that has this name in the stream; nothing if nobody asked for it.
+sub table
+{
+	my ($self, $name) = @_;
+
+	return $self->{tables}{$name};
 }
 
 sub ask
@@ -183,7 +204,7 @@ sub take
 
 	return $self->differ("a line that siphon-tail does not print: $line") unless $line =~ /$HEAD/g;
 	my ($table, $name, $partition, $operation, $generation) =
-	  ($self->{tables}{"$1$2"} // return, "$1$2", $3 // 0, $4, $5 // 0);
+	  ($self->table("$1$2") // return, "$1$2", $3 // 0, $4, $5 // 0);
 	my $part = $table->{parts}{$partition} //= { generation => 0, lsn => '', ordinal => 0 };
 	my $say = sub { $self->doubt($part, "$table->{title}.$partition: $_[0]" . (defined $_[1] ? " at $_[1]" : '')) };
 
@@ -281,7 +302,11 @@ sub take_columns
 
 		@key = map { $name{ $number{$_} // 0 } // json_string($_) } @{ $self->{key} };
 	}
-	my $find = @key ? [ map { after_name($_) } @key ] : $part->{find};
+	# And without a key, all columns name a row.
+	$part->{keyless} = !@key;
+	@key = map { $_->{name} } @columns unless @key;
+
+	my $find = [ map { after_name($_) } @key ];
 	my $before = $part->{columns};
 
 	@$part{ 'columns', 'find' } = (\@columns, $find);
@@ -308,6 +333,7 @@ sub make_rows
 	my %place = map { $_ => $rows->{$_} } grep { $rows->{$_} % $PARTITIONS == $partition } keys %$rows;
 
 	delete @$rows{ keys %place };
+	$table->{equal} = {};
 	for my $place (sort { $a <=> $b } values %place)
 	{
 		my %value = fields($self->row($place));
@@ -388,6 +414,7 @@ sub empty
 	my $rows = $table->{rows};
 
 	delete @$rows{ grep { $rows->{$_} % $PARTITIONS == $partition } keys %$rows };
+	$table->{equal} = {};
 	return;
 }
 
@@ -408,6 +435,12 @@ sub insert
 {
 	my ($self, $table, $partition, $part, $columns, $say, $operation, $at) = @_;
 	my $key = key($table, $part, $columns // '') // return $say->("$operation without a key", $at);
+
+	# A table may have no columns.
+	$columns //= '{}';
+	# Equal rows are told apart by how many there are: a table without a key has one partition.
+	$key .= ' #' . ++$table->{equal}{$key} if $part->{keyless} // $table->{keyless};
+
 	my $there = $table->{rows}{$key};
 
 	if (defined $there)
@@ -427,6 +460,10 @@ sub take_away
 {
 	my ($self, $table, $partition, $part, $object, $say, $operation, $at) = @_;
 	my $key = key($table, $part, $object // '') // return $say->("$operation without a key", $at);
+
+	$key .= ' #' . ($table->{equal}{$key} ? $table->{equal}{$key}-- : 0)
+	  if $part->{keyless} // $table->{keyless};
+
 	my $place = delete $table->{rows}{$key};
 
 	return $say->("$operation of row $key, which is not there", $at) unless defined $place;
@@ -612,13 +649,13 @@ sub quoted
 
 # The server makes rows of the columns' types of what was printed, some at a time, and compares their texts with those
 # of the table's rows: 1.0 is not 1.00. All keys came once, so that it is enough when all rows that came are there, and
-# none is missing.
+# none is missing; without a key, each must be there as often.
 sub compare_table
 {
 	my ($self, $table) = @_;
 	my @columns = @{ $table->{columns} };
 	my %quoted = map { $_->[0] => $_->[1] } @columns;
-	my @key = map { $quoted{$_} } @{ $table->{key} };
+	my @key = map { $quoted{$_} } @{ $table->{key} // [] };
 	my $columns = join ', ', map { $_->[1] } @columns;
 	my $keys = join ', ', @key;
 	my $texts = join ', ', map { "$_->[1] text" } @columns;
@@ -631,6 +668,14 @@ sub compare_table
 		qq{CASE WHEN $is IS DISTINCT FROM $should
 		   THEN concat('$name is ', coalesce(left($is, 60), 'NULL'), ' and should be ', coalesce(left($should, 60), 'NULL')) END}
 	} @columns;
+	my $row_texts = join ', ', map { "$_->[1]::text COLLATE \"C\"" } @columns;
+	my $unlike = sub {
+		my ($here, $there, $what) = @_;
+
+		return qq{INSERT INTO differences (what)
+			SELECT 'row ' || left(r::text, 200) || ' $what'
+			  FROM (SELECT $row_texts FROM $here EXCEPT ALL SELECT $row_texts FROM $there) r;};
+	};
 	my $output = File::Temp->new(TEMPLATE => 'siphon-compare-XXXXXX', TMPDIR => 1);
 	my $pid = open(my $psql, '|-') // die "fork: $!";
 
@@ -648,14 +693,15 @@ sub compare_table
 		SET LOCAL TimeZone = 'UTC';
 		SET LOCAL lc_monetary = 'C';
 		CREATE TEMP TABLE incoming (line json) ON COMMIT DROP;
-		CREATE TEMP TABLE replica ON COMMIT DROP AS SELECT $columns FROM $table->{name} LIMIT 0;
-		CREATE TEMP TABLE came ON COMMIT DROP AS SELECT $keys FROM $table->{name} LIMIT 0;
+		CREATE TEMP TABLE replica ON COMMIT DROP AS SELECT $columns FROM $table->{from} LIMIT 0;
+		CREATE TEMP TABLE came ON COMMIT DROP AS SELECT $keys FROM $table->{from} LIMIT 0;
 		CREATE TEMP TABLE differences (n serial, what text) ON COMMIT DROP;\n};
 	$self->each_batch(
 		$table,
 		sub {
 			print $psql "COPY incoming FROM STDIN;\n", (map { with_arrays($table, $_) =~ s/\\/\\\\/gr } @_), "\\.\n", qq{
 				INSERT INTO replica SELECT $values FROM incoming, json_to_record(line) AS x ($texts);
+				TRUNCATE incoming;\n}, @key ? qq{
 				INSERT INTO came SELECT $keys FROM replica;
 				-- Some rows among many are found by the index.
 				SET LOCAL enable_hashjoin = off;
@@ -664,17 +710,19 @@ sub compare_table
 					SELECT 'row ' || key || CASE WHEN gone THEN ' should not be there' ELSE ': ' || array_to_string(wrong, '; ') END
 					  FROM (SELECT @{[ $named->('r') ]} AS key, t.$key[0] IS NULL AS gone,
 								   array_remove(ARRAY[$compared]::text[], NULL) AS wrong
-							  FROM replica r LEFT JOIN $table->{name} t ON @{[ $join->('r', 't') ]}) d
+							  FROM replica r LEFT JOIN $table->{from} t ON @{[ $join->('r', 't') ]}) d
 					 WHERE gone OR wrong <> '{}';
 				RESET enable_hashjoin;
 				RESET enable_mergejoin;
-				TRUNCATE incoming, replica;\n};
+				TRUNCATE replica;\n} : ();
 		});
-	print $psql qq{
+	print $psql @key
+	  ? qq{
 		INSERT INTO differences (what)
-			SELECT 'row ' || @{[ $named->('t') ]} || ' is missing' FROM $table->{name} t
-			 WHERE NOT EXISTS (SELECT FROM came WHERE @{[ $join->('came', 't') ]});
-		SELECT json_build_object('rows', (SELECT count(*) FROM $table->{name}), 'differences', (SELECT count(*) FROM differences),
+			SELECT 'row ' || @{[ $named->('t') ]} || ' is missing' FROM $table->{from} t
+			 WHERE NOT EXISTS (SELECT FROM came WHERE @{[ $join->('came', 't') ]});}
+	  : ($unlike->('replica', $table->{from}, 'should not be there'), $unlike->($table->{from}, 'replica', 'is missing')), qq{
+		SELECT json_build_object('rows', (SELECT count(*) FROM $table->{from}), 'differences', (SELECT count(*) FROM differences),
 								 'shown', ARRAY(SELECT what FROM differences ORDER BY n LIMIT $SHOWN));
 		COMMIT;\n};
 	close $psql;
