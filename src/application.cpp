@@ -10,6 +10,7 @@
 #include "listing.h"
 #include "open_transactions.h"
 #include "ring_file.h"
+#include "slot_place.h"
 #include "snapshot.h"
 
 #include <csignal>
@@ -177,6 +178,7 @@ application_drop(const Registry *registry)
 	LWLockAcquire(siphon_shared->registry_lock, LW_EXCLUSIVE);
 	registry_remove(registry->application);
 	checkpoint_remove(registry->application);
+	slot_place_remove(registry->application);
 	LWLockRelease(siphon_shared->registry_lock);
 
 	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
@@ -398,6 +400,7 @@ application_resync(const Registry *old, bool take_over)
 		create_slot(old->slot, old->failover);
 		/* Of the next history it would count for nothing; but it may be what can't be read. */
 		checkpoint_remove(application);
+		slot_place_remove(application);
 		registry = registry_begin_change(application);
 		if (registry == nullptr)
 		{

@@ -19,6 +19,7 @@
 #include "retention.h"
 #include "ring_output.h"
 #include "session.h"
+#include "slot_place.h"
 #include "standbys.h"
 #include "tables.h"
 #include "worker.h"
@@ -376,6 +377,15 @@ attach(int index)
 	on_shmem_exit(detach, 0);
 }
 
+/* Ends the process: the application is failed until somebody acts. */
+[[noreturn]] static void
+stop(const char *reason, const char *hint)
+{
+	shared_set_state(app, AppState::Failed, reason, hint);
+	ereport(LOG, (errmsg("siphon: application \"%s\" stopped: %s", app->name, reason), errhint("%s", hint)));
+	proc_exit(0);
+}
+
 /*
  * A slot that is gone or invalid will not come back: that is a state to report, not a reason to try again.
  */
@@ -384,17 +394,23 @@ check_slot(const Registry *registry)
 {
 	bool exists;
 	const char *why = registry_slot_problem(registry, &exists);
-	const char *hint;
 
-	if (why == nullptr)
-		return;
-	hint = lost_slot_hint(registry);
-	shared_set_state(app, AppState::Failed, psprintf("replication slot \"%s\" can't be used: %s", registry->slot, why),
-					 hint);
-	ereport(LOG, (errmsg("siphon: application \"%s\" stopped: replication slot \"%s\" can't be used: %s", app->name,
-						 registry->slot, why),
-				  errhint("%s", hint)));
-	proc_exit(0);
+	if (why)
+		stop(psprintf("replication slot \"%s\" can't be used: %s", registry->slot, why), lost_slot_hint(registry));
+}
+
+/* Nor does what was committed while somebody else moved the slot. It is acquired. */
+static void
+check_slot_place(const Registry *registry)
+{
+	XLogRecPtr place = slot_place_load(app->name, registry->history);
+	XLogRecPtr confirmed = MyReplicationSlot->data.confirmed_flush;
+
+	if (place != InvalidXLogRecPtr && confirmed > place)
+		stop(psprintf("replication slot \"%s\" was moved from %X/%X to %X/%X by somebody else, and what was committed in "
+					  "between is not published",
+					  registry->slot, LSN_FORMAT_ARGS(place), LSN_FORMAT_ARGS(confirmed)),
+			 resync_hint(app->name));
 }
 
 /* Called while a transaction is decoded that has nothing for the output plugin, such as the rewrite of a table. */
@@ -427,6 +443,7 @@ decode(void)
 	siphon_slot_acquire(registry->slot);
 	/* Once more, now that nobody can put another in its place. */
 	check_slot(registry);
+	check_slot_place(registry);
 	outlet_open(app, registry->history);
 	CheckLogicalDecodingRequirements();
 	context =

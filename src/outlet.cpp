@@ -5,6 +5,7 @@
 
 #include "report.h"
 #include "ring_output.h"
+#include "slot_place.h"
 #include "snapshot.h"
 
 extern "C" {
@@ -46,6 +47,8 @@ outlet_open(App *for_app, uint64 history)
 {
 	app = for_app;
 	checkpoint_load(app->name, history, &durable);
+	/* From here on whoever moves the slot is noticed. */
+	slot_place_save(app->name, history, MyReplicationSlot->data.confirmed_flush);
 	durable.history = history;
 	ring_output_open(app->name, "decoder", static_cast<uint64>(siphon_ring_size_kb) * 1024, history);
 	first_milestone = nmilestones = 0;
@@ -185,6 +188,7 @@ outlet_serve(TimestampTz now, bool idle, XLogRecPtr decoded)
 	/* It may fsync, and on 15 and 16 it would take a position that goes back. */
 	if (confirmable > confirmed)
 	{
+		slot_place_save(app->name, durable.history, confirmable);
 		LogicalConfirmReceivedLocation(confirmable);
 		confirmed = confirmable;
 		figure_set(app, Figure::Confirmed, confirmed);

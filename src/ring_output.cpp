@@ -330,6 +330,42 @@ ring_output_waited(void)
 	return waited;
 }
 
+static void
+note_wait(uint64 since)
+{
+	uint64 wait = monotonic_nanoseconds() - since;
+
+	waited += wait;
+	ring.add_duration(siphon::RingDuration::RingWait, wait);
+}
+
+bool
+ring_output_has_room(void)
+{
+	/* Two packages: one that is nearly full, and what comes behind it. */
+	uint64 needed = 2 * uint64{ring.max_frame_payload()};
+
+	return ring.capacity() - (ring.written() - ring_output_acked()) >= needed;
+}
+
+void
+ring_output_await_room(void)
+{
+	uint64 since = monotonic_nanoseconds();
+
+	if (ring_output_has_room())
+		return;
+	while (!ring_output_has_room())
+	{
+		ring.set_asleep(true);
+		if (!ring_output_has_room())
+			worker_wait(Wait::RingSpace, kWaitMs);
+		ring.set_asleep(false);
+		worker_serve(GetCurrentTimestamp());
+	}
+	note_wait(since);
+}
+
 static int64
 write_waiting(const siphon::RecordInfo &info, const siphon::WireBuffer *payload, uint32 offset)
 {
@@ -355,12 +391,7 @@ write_waiting(const siphon::RecordInfo &info, const siphon::WireBuffer *payload,
 		check_ring();
 	}
 	if (unlikely(full_since != 0))
-	{
-		uint64 wait = monotonic_nanoseconds() - full_since;
-
-		waited += wait;
-		ring.add_duration(siphon::RingDuration::RingWait, wait);
-	}
+		note_wait(full_since);
 	if (ring.publisher_sleeps())
 		siphon::bell_ring(publisher_bell);
 	return written;

@@ -18,6 +18,14 @@ extern void ring_output_open(const char *application, const char *ring, uint64 c
 /* Writes a record, waiting for space. */
 extern void ring_output_write(const siphon::RecordInfo &info, const siphon::WireBuffer *payload);
 
+/*
+ * Is there room for what is usually written at a time? To be asked by who holds something that others may wait for, and
+ * gives it up to wait.
+ */
+extern bool ring_output_has_room(void);
+/* Waits until there is. */
+extern void ring_output_await_room(void);
+
 /* The position behind what the publisher has acknowledged. ERROR if the other side damaged the ring. */
 extern uint64 ring_output_acked(void);
 /* The checkpoint that came with that; all zero if none did. */

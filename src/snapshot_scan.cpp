@@ -42,13 +42,19 @@ time_to_wait(void)
 	return Min(kSnapshotPauseMs, static_cast<long>((until - now) / 1000 + 1));
 }
 
+/* Returns when there is no time to wait and room for what comes. Nobody is to wait for the caller meanwhile. */
 static void
 throttle(void)
 {
 	long wait;
 
-	while ((wait = time_to_wait()) > 0)
-		worker_wait(Wait::Snapshot, wait);
+	do
+	{
+		ring_output_await_room();
+		wait = time_to_wait();
+		if (wait > 0)
+			worker_wait(Wait::Snapshot, wait);
+	} while (wait > 0);
 }
 
 void
@@ -88,7 +94,7 @@ scan_blocks(LeafScan *scan, Table *table, MemoryContext row_context, BlockNumber
 		MemoryContext old;
 		int partition;
 
-		if (scan->new_page && !waited && time_to_wait() > 0)
+		if (scan->new_page && !waited && (time_to_wait() > 0 || !ring_output_has_room()))
 		{
 			leaf_scan_give_back(scan);
 			throttle();

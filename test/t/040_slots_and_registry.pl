@@ -82,6 +82,55 @@ wait_confirmed($node);
 is_deeply([ map { $_->{columns}{v} } @{ replay($nats) } ], ['ours'], 'when the name is free again, events flow');
 $node->safe_psql('postgres', "SELECT siphon_drop_application('main')");
 
+# ---- our slot is moved ----------------------------------------------------------------------------------------------
+
+$node->safe_psql('postgres', 'CREATE TABLE moved (id int PRIMARY KEY)');
+add_table($node, 'moved');
+my $moved = 0;
+my $insert = sub { $moved++; $node->safe_psql('postgres', "INSERT INTO moved VALUES ($moved)") };
+my $advance = sub { $insert->(); $node->safe_psql('postgres', "SELECT pg_replication_slot_advance('siphon_main', pg_current_wal_lsn())") };
+
+# Where nobody does, no crash and no stop looks like it.
+$insert->();
+$node->stop('immediate');
+$node->start;
+$insert->();
+wait_confirmed($node);
+$node->safe_psql('postgres', "SELECT siphon_stop_application('main')");
+$insert->();
+$node->restart;
+$node->safe_psql('postgres', "SELECT siphon_start_application('main')");
+wait_confirmed($node);
+is(join(' ', map { $_->{columns}{id} } @{ replay($nats, table => 'public.moved') }), '1 2 3', 'nobody moved the slot: all is there');
+
+for my $what ('while the decoder is started again', 'while the application is stopped')
+{
+	if ($what =~ /stopped/)
+	{
+		$node->safe_psql('postgres', "SELECT siphon_stop_application('main')");
+		$advance->();
+		$node->restart;
+		$node->psql('postgres', "SELECT siphon_start_application('main')");
+	}
+	else
+	{
+		without_decoder('main', $advance);
+	}
+	my $row = wait_for_state($node, 'failed');
+
+	like($row->{reason}, qr{^replication slot "siphon_main" was moved from [0-9A-F]+/[0-9A-F]+ to [0-9A-F]+/[0-9A-F]+ by somebody else, and what was committed in between is not published$},
+		"the slot is moved $what: the reason");
+	is($row->{hint}, "SELECT siphon_resync_application('main') brings the rows of its tables out anew.", "the slot is moved $what: the hint");
+	$node->restart;
+	wait_for_state($node, 'failed');
+	$node->safe_psql('postgres', "SELECT siphon_resync_application('main')");
+	wait_for_table($node, 'moved');
+	$insert->();
+	wait_confirmed($node);
+	is((replay($nats, table => 'public.moved'))->[-1]{columns}{id}, $moved, "the slot is moved $what: what the hint says begins anew");
+}
+$node->safe_psql('postgres', "SELECT siphon_drop_application('main')");
+
 # ---- the database is dropped ----------------------------------------------------------------------------------------
 
 for my $failed (0, 1)
