@@ -99,10 +99,14 @@ extern void put_utf8(siphon::WireBuffer *out, uint32 field, const char *text);
 /* Takes the registry's settings of the table. False: they are what they were. */
 extern bool table_take_settings(Table *table, const RegistryTable *listed);
 
+/* All that there are, of Table: also those that are published no more. */
+extern HTAB *tables_by_oid(void);
 /* Called once, when the decoder starts. */
 extern void tables_init(const char *application);
 /* Takes the published tables from the registry. Those of which it says something else than before are built anew. */
 extern void tables_set(const Registry *registry);
+/* Of RegistryTable *: the registry's tables, but for those that are certain to be as tables_set() has seen them. */
+extern List *tables_changed(const Registry *registry);
 /* True if tables_set() has seen the table in that generation before. */
 extern bool table_known(Oid relid, uint32 generation);
 /* True if changes of the table are published, as of now. */
