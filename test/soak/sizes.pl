@@ -2,8 +2,9 @@
 # tables; and figures of what thousands of tables take, beside their targets. `make big` runs it; it takes an hour and
 # 20 GB of disk. Prints times, and the peaks of memory.
 #
-#   make big BIG_ROWS=1000000 BIG_MEGABYTES=50 BIG_TABLES=1000 BIG_CROWD=2000     other sizes
-#   make big BIG_PARTS="snapshots rename"                                         these parts alone, see below
+#   make big BIG_ROWS=1000000 BIG_MEGABYTES=50 BIG_TABLES=1000 BIG_CROWD=2000 BIG_LEAVES=4000     other sizes
+#   make big BIG_PARTS="snapshots rename"     these parts alone, see below
+#   make big BIG_PARTS=snapshots BIG_SNAPSHOTS=4     with siphon.max_snapshots
 use strict;
 use warnings FATAL => 'all';
 
