@@ -21,7 +21,7 @@
 #include "session.h"
 #include "slot_place.h"
 #include "standbys.h"
-#include "tables.h"
+#include "table_settings.h"
 #include "worker.h"
 
 bool decoder_running = false;
@@ -43,6 +43,29 @@ static constexpr int kBusyFlushMs = 10;
 static constexpr int kGatherMs = 2;
 static constexpr long kIdleWaitMs = 500;
 
+/* True if that changed the registry. */
+static bool
+begin_tables_here(const Registry *registry)
+{
+	XLogRecPtr here = transaction_end ? transaction_end : decoded;
+	Registry *changed = nullptr;
+	ListCell *lc;
+
+	foreach (lc, tables_changed(registry))
+	{
+		const RegistryTable *table = static_cast<RegistryTable *>(lfirst(lc));
+
+		if (!phase_publishes(table->phase) || table->start >= here || table_known(table->relid, table->generation))
+			continue;
+		if (changed == nullptr)
+			changed = registry_copy(registry, InvalidOid);
+		registry_find(changed, table->relid)->start = here;
+	}
+	if (changed)
+		registry_write(changed);
+	return changed != nullptr;
+}
+
 /*
  * Takes the registry's tables. One that is new to this process is published from where decoding stands,
  * if that is later than the registry says: its earlier transactions were decoded without it, and must not come
@@ -52,29 +75,15 @@ static void
 load_registry(bool first)
 {
 	uint64 wanted = pg_atomic_read_u64(&app->registry_wanted);
-	XLogRecPtr here = transaction_end ? transaction_end : decoded;
 	MemoryContext caller = MemoryContextSwitchTo(registry_context);
-	Registry *registry;
-	bool moved = false;
-	ListCell *lc;
+	const Registry *registry;
 
 	LWLockAcquire(siphon_shared->registry_lock, LW_EXCLUSIVE);
-	registry = registry_read(app->name);
+	registry = registry_look(app->name);
+	if (registry && !first && begin_tables_here(registry))
+		registry = registry_look(app->name);
 	if (registry == nullptr)
 		ereport(FATAL, (errmsg("siphon: application \"%s\" is gone", app->name)));
-	foreach (lc, registry->tables)
-	{
-		RegistryTable *table = static_cast<RegistryTable *>(lfirst(lc));
-
-		if (!first && !table_known(table->relid, table->generation) && phase_publishes(table->phase) &&
-			table->start < here)
-		{
-			table->start = here;
-			moved = true;
-		}
-	}
-	if (moved)
-		registry_write(registry);
 	LWLockRelease(siphon_shared->registry_lock);
 
 	tables_set(registry);

@@ -98,15 +98,15 @@ forget(App *app)
  * Reads an application's file. NULL if there is nothing to start: a damaged file puts the application into the state
  * "failed", and one that was removed meanwhile ends it.
  */
-static Registry *
+static const Registry *
 read_or_complain(Charge *charge, const char *name)
 {
-	Registry *volatile registry = nullptr;
+	const Registry *volatile registry = nullptr;
 	MemoryContext context = CurrentMemoryContext;
 
 	PG_TRY();
 	{
-		registry = registry_read(name);
+		registry = registry_look(name);
 		if (registry == nullptr)
 			forget(charge->app);
 	}
@@ -131,7 +131,7 @@ static long
 look_after_streaming(Charge *charge, const char *name)
 {
 	uint64 version = pg_atomic_read_u64(&charge->app->registry_wanted);
-	Registry *registry;
+	const Registry *registry;
 
 	if (!charge->snapshots_open && charge->registry_seen == version)
 		return Min(kScanIntervalMs, follower_look_after(&charge->follower, charge->app));
@@ -160,7 +160,7 @@ at_rest(Charge *charge, const char *name)
 		return false;
 	if (!charge->file_seen)
 	{
-		Registry *registry = read_or_complain(charge, name);
+		const Registry *registry = read_or_complain(charge, name);
 
 		if (registry == nullptr)
 			return false;
@@ -185,7 +185,7 @@ given_up(Charge *charge, const char *name, long *wait)
 
 	if (charge->retention.slot[0] == '\0')
 	{
-		Registry *registry = read_or_complain(charge, name);
+		const Registry *registry = read_or_complain(charge, name);
 
 		if (registry == nullptr)
 			return true;
@@ -201,7 +201,7 @@ look_after(Charge *charge, const char *name)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	App *app = charge->app;
-	Registry *registry;
+	const Registry *registry;
 	bool running;
 	bool skip;
 

@@ -32,9 +32,9 @@ extern void leaf_scan_begin(LeafScan *scan, Relation table);
 
 /*
  * Locks all leaves until the end of the transaction, so that none is dropped or truncated. Returns how many blocks
- * they have. The leader's part.
+ * they have; *ranges: in how many pieces processes take them. The leader's part.
  */
-extern uint64 leaf_scan_lock(LeafScan *scan);
+extern uint64 leaf_scan_lock(LeafScan *scan, uint64 *ranges);
 
 /* Takes the next range from the counter. Returns how many blocks it has, or 0 if there are no more. */
 extern BlockNumber leaf_scan_take(LeafScan *scan, pg_atomic_uint64 *counter);

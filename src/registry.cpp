@@ -1,5 +1,5 @@
 /*
- * The registry's files, and what is done to a registry: see registry.h.
+ * What is done to a registry: see registry.h.
  */
 #include "registry.h"
 
@@ -9,13 +9,6 @@
 #include <xxhash.h>
 
 #include <ctime>
-#include <sys/stat.h>
-#include <unistd.h>
-
-static constexpr char kDirectory[] = "siphon";
-static constexpr char kSuffix[] = ".registry";
-static constexpr char kMagic[] = "siphon-registry";
-static constexpr int kFormat = 2;
 
 bool
 registry_name_valid(const char *name)
@@ -42,159 +35,10 @@ registry_database_name(const Registry *registry)
 	return name ? name : registry->database_name;
 }
 
-static void
-registry_path(char *out, const char *application, const char *suffix)
-{
-	snprintf(out, MAXPGPATH, "%s/%s%s", kDirectory, application, suffix);
-}
-
 pg_atomic_uint64 *
 registry_writes(const char *application)
 {
 	return &siphon_shared->registry_writes[XXH3_64bits(application, strlen(application)) % kWriteCounters];
-}
-
-void
-registry_write(Registry *registry)
-{
-	StringInfoData file;
-	char *json;
-	size_t length;
-	char path[MAXPGPATH];
-	char temporary[MAXPGPATH];
-	int fd;
-	int error = 0;
-
-	registry->version++;
-	registry->timeline = siphon_current_timeline();
-	json = registry_to_json(registry);
-	length = strlen(json);
-	initStringInfo(&file);
-	appendStringInfo(&file, "%s %d %016llx\n", kMagic, kFormat,
-					 static_cast<unsigned long long>(XXH3_64bits(json, length)));
-	appendBinaryStringInfo(&file, json, static_cast<int>(length));
-
-	if (MakePGDirectory(kDirectory) != 0)
-	{
-		if (errno != EEXIST)
-			ereport(ERROR, (errcode_for_file_access(), errmsg("could not create directory \"%s\": %m", kDirectory)));
-	}
-	else
-		fsync_fname(".", true);
-
-	registry_path(temporary, registry->application, ".tmp");
-	registry_path(path, registry->application, kSuffix);
-	fd = OpenTransientFile(temporary, O_CREAT | O_TRUNC | O_WRONLY | PG_BINARY);
-	if (fd < 0)
-		ereport(ERROR, (errcode_for_file_access(), errmsg("could not create file \"%s\": %m", temporary)));
-	/* As in slurp(), it is closed before an error. */
-	errno = 0;
-	if (write(fd, file.data, file.len) != file.len)
-		error = errno ? errno : ENOSPC;
-	else if (pg_fsync(fd) != 0)
-		error = errno;
-	if (CloseTransientFile(fd) != 0 && error == 0)
-		error = errno;
-	if (error)
-	{
-		errno = error;
-		ereport(ERROR, (errcode_for_file_access(), errmsg("could not write file \"%s\": %m", temporary)));
-	}
-	durable_rename(temporary, path, ERROR);
-	pg_atomic_fetch_add_u64(registry_writes(registry->application), 1);
-	pfree(json);
-	pfree(file.data);
-}
-
-void
-registry_remove(const char *application)
-{
-	char path[MAXPGPATH];
-
-	registry_path(path, application, kSuffix);
-	if (unlink(path) != 0)
-	{
-		if (errno != ENOENT)
-			ereport(ERROR, (errcode_for_file_access(), errmsg("could not remove file \"%s\": %m", path)));
-		return;
-	}
-	fsync_fname(kDirectory, true);
-	pg_atomic_fetch_add_u64(registry_writes(application), 1);
-}
-
-/* The file's bytes, NUL-terminated; NULL if there is no such file. */
-static char *
-slurp(const char *path, size_t *length)
-{
-	struct stat st;
-	char *bytes = nullptr;
-	size_t size;
-	int error = 0;
-	FILE *file = AllocateFile(path, PG_BINARY_R);
-
-	if (file == nullptr)
-	{
-		if (errno == ENOENT)
-			return nullptr;
-		ereport(ERROR, (errcode_for_file_access(), errmsg("could not open file \"%s\": %m", path)));
-	}
-	/* The launcher swallows errors and has no transaction that would close the file: close it before each. */
-	if (fstat(fileno(file), &st) != 0)
-		error = errno;
-	else if (static_cast<Size>(st.st_size) >= MaxAllocSize)
-	{
-		FreeFile(file);
-		registry_damaged(path, "It is larger than a registry can be.");
-	}
-	else
-	{
-		size = static_cast<size_t>(st.st_size);
-		bytes = static_cast<char *>(palloc(size + 1));
-		*length = fread(bytes, 1, size, file);
-		bytes[*length] = '\0';
-		if (ferror(file))
-			error = errno;
-	}
-	FreeFile(file);
-	if (error)
-	{
-		errno = error;
-		ereport(ERROR, (errcode_for_file_access(), errmsg("could not read file \"%s\": %m", path)));
-	}
-	return bytes;
-}
-
-Registry *
-registry_read(const char *application)
-{
-	char path[MAXPGPATH];
-	char *bytes;
-	char *body;
-	size_t length;
-	int format;
-	unsigned long long checksum;
-	Registry *registry;
-
-	registry_path(path, application, kSuffix);
-	bytes = slurp(path, &length);
-	if (bytes == nullptr)
-		return nullptr;
-
-	body = strchr(bytes, '\n');
-	if (body == nullptr || sscanf(bytes, "siphon-registry %d %llx\n", &format, &checksum) != 2)
-		registry_damaged(path, "Its first line is not that of a registry.");
-	body++;
-	if (format != kFormat)
-		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-						errmsg("registry file \"%s\" has format version %d", path, format),
-						errdetail("This version of siphon reads format version %d.", kFormat),
-						errhint("Install the version of siphon that wrote it.")));
-	if (XXH3_64bits(body, length - (body - bytes)) != checksum)
-		registry_damaged(path, "Its checksum does not match its content.");
-
-	registry = registry_from_json(path, application, body);
-	pfree(bytes);
-	return registry;
 }
 
 Registry *
@@ -207,6 +51,19 @@ registry_begin_change(const char *application)
 	if (registry == nullptr)
 		LWLockRelease(siphon_shared->registry_lock);
 	return registry;
+}
+
+Registry *
+registry_begin_change_of(const char *application, Oid relid)
+{
+	const Registry *registry;
+
+	LWLockAcquire(siphon_shared->registry_lock, LW_EXCLUSIVE);
+	registry = registry_look(application);
+	if (registry)
+		return registry_copy(registry, relid);
+	LWLockRelease(siphon_shared->registry_lock);
+	return nullptr;
 }
 
 void
@@ -261,30 +118,6 @@ registry_new_history(Registry *registry, bool take_over)
 	registry->take_over = take_over;
 	registry->given_up[0] = '\0';
 	registry->epochs = NIL;
-}
-
-List *
-registry_list(void)
-{
-	List *names = NIL;
-	DIR *dir = AllocateDir(kDirectory);
-	struct dirent *entry;
-
-	if (dir == nullptr && errno == ENOENT)
-		return NIL;
-	while ((entry = ReadDir(dir, kDirectory)) != nullptr)
-	{
-		size_t length = strlen(entry->d_name);
-		char *name;
-
-		if (length <= strlen(kSuffix) || strcmp(entry->d_name + length - strlen(kSuffix), kSuffix) != 0)
-			continue;
-		name = pnstrdup(entry->d_name, length - strlen(kSuffix));
-		if (registry_name_valid(name))
-			names = lappend(names, name);
-	}
-	FreeDir(dir);
-	return names;
 }
 
 const char *

@@ -2,10 +2,21 @@
  * The registry: the durable list of an application's tables, in one file per application, because a
  * standby can't write tables. <data directory>/siphon/<application>.registry holds a line
  *
- *   siphon-registry <format version> <XXH3-64 of the rest, 16 hex digits>
+ *   siphon-registry 2 <XXH3-64 of the rest, 16 hex digits>
  *
  * and a JSON document that people can read. A file is replaced as a whole (write, fsync, rename, fsync of
  * the directory). One that can't be read is an error that names it and is never replaced by a guess.
+ *
+ * A long document is not written for each change of a table. Its first line is
+ *
+ *   siphon-registry 3 <XXH3-64 of the document, 16 hex digits> <bytes of the document>
+ *
+ * and what was changed since is appended, a line for each change, of one or of many tables:
+ *
+ *   <XXH3-64 of the rest of the line, 16 hex digits> <JSON: all but the lists, and what is different in these>
+ *
+ * It counts once it is synced. A last line that was not written to its end, as in a crash or a copy of a running server's
+ * files, is as if it were not there. When the lines are as long as the document, the file is replaced.
  */
 #ifndef SIPHON_REGISTRY_H
 #define SIPHON_REGISTRY_H
@@ -95,6 +106,9 @@ struct RegistryLeftOut
 
 struct Registry
 {
+	/* Of what registry_look() returns: with the same number, a table in the same place of memory is the same. Else 0. */
+	uint64 instance;
+	bool partial; /* it has one table of its tables, see registry_begin_change_of() */
 	char application[kApplicationLength];
 	Oid database;
 	char database_name[NAMEDATALEN];
@@ -128,6 +142,8 @@ extern bool registry_name_valid(const char *name);
 
 /* Reads an application's file into the current memory context. NULL if there is none. ERROR if it is damaged. */
 extern Registry *registry_read(const char *application);
+/* The same, not to be changed; it is gone when this process reads a registry next. */
+extern const Registry *registry_look(const char *application);
 
 /* How its database is called now; how it was, if it was dropped. In a transaction. */
 extern const char *registry_database_name(const Registry *registry);
@@ -142,6 +158,8 @@ extern void registry_write(Registry *registry);
  * to end, if there is none. An error, or the process' end, in between leaves the file as it was.
  */
 extern Registry *registry_begin_change(const char *application);
+/* The same, but of its tables it has this one alone, if there is one: a change of that does not take a copy of all. */
+extern Registry *registry_begin_change_of(const char *application, Oid relid);
 extern void registry_end_change(Registry *registry);
 /* In place of the second: nothing has changed. */
 extern void registry_leave_unchanged(void);
@@ -160,9 +178,39 @@ extern bool registry_newer(const Registry *a, const Registry *b);
 /* The first version of a new application. */
 extern uint64 registry_first_version(void);
 
-/* The JSON document, and a registry from one. ERROR if it is damaged: `path` says in what. See registry_json.cpp. */
+/* What makes a registry another one. Tables keep their order, and new ones come last. */
+struct RegistryChange
+{
+	const Registry *now; /* what is to be taken of it as it is: all but the lists */
+	List *gone;          /* OIDs */
+	List *tables;        /* of RegistryTable *: those that are new, or different */
+	bool removed;        /* these lists of it are different */
+	bool left_out;
+};
+
+/* See registry_change.cpp. The result refers to `now`. */
+extern RegistryChange registry_compare(const Registry *before, const Registry *now);
+/*
+ * Returns how many tables are not used any more. What the change has is used, and must live as long as the registry.
+ * *places: where each table is, made if it is NULL, and kept for the next change.
+ */
+extern int registry_apply(Registry *registry, const RegistryChange *change, HTAB **places);
+/* For listing_same(): of lists of RegistryName * and of RegistryValue *. */
+extern bool registry_same_former(const void *a, const void *b);
+extern bool registry_same_value(const void *a, const void *b);
+/* In the current memory context, all of it; or with this table alone. */
+extern Registry *registry_copy(const Registry *registry, Oid relid);
+
+/*
+ * The JSON document, and a registry from one; and the same for a change, of which the registry takes all but the tables
+ * at once. ERROR if it is damaged: `path` says in what. See registry_json.cpp.
+ */
 extern char *registry_to_json(const Registry *registry);
 extern Registry *registry_from_json(const char *path, const char *application, char *json);
+extern char *registry_change_to_json(const RegistryChange *change);
+extern RegistryChange registry_change_from_json(const char *path, Registry *registry, char *json);
+/* As each table that has, or had, the name has it there. */
+extern void registry_names_to_json(StringInfo json, const char *schema, const char *name);
 /* That error. */
 [[noreturn]] extern void registry_damaged(const char *path, const char *what);
 

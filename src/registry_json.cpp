@@ -69,25 +69,26 @@ write_removed(StringInfo json, List *removed)
 	appendStringInfoString(json, "]");
 }
 
-/* What is not there of an application that follows no publication: also in files of before there was this. */
 static void
-write_followed(StringInfo json, const Registry *registry)
+write_publication(StringInfo json, const Registry *registry)
 {
-	ListCell *lc;
-
-	if (registry->publication[0] == '\0')
-		return;
 	appendStringInfoString(json, ",\n ");
 	json_string(json, "publication", registry->publication);
 	appendStringInfoString(json, ", ");
 	json_string(json, "follow_reason", registry->follow_reason);
+}
+
+static void
+write_left_out(StringInfo json, List *left_out)
+{
+	ListCell *lc;
+
 	appendStringInfoString(json, ", \"left_out\": [");
-	foreach (lc, registry->left_out)
+	foreach (lc, left_out)
 	{
 		const RegistryLeftOut *table = static_cast<RegistryLeftOut *>(lfirst(lc));
 
-		appendStringInfo(json, "%s\n  {\"relation_oid\": %u, ", lc == list_head(registry->left_out) ? "" : ",",
-						 table->relid);
+		appendStringInfo(json, "%s\n  {\"relation_oid\": %u, ", lc == list_head(left_out) ? "" : ",", table->relid);
 		json_string(json, "schema", table->schema);
 		appendStringInfoString(json, ", ");
 		json_string(json, "table", table->name);
@@ -155,63 +156,119 @@ write_kept_values(StringInfo json, const RegistryTable *table)
 	appendStringInfoString(json, "]");
 }
 
+/* All but the lists of tables. */
+static void
+write_settings(StringInfo json, const Registry *registry)
+{
+	json_string(json, "application", registry->application);
+	appendStringInfo(json, ", \"database_oid\": %u, ", registry->database);
+	json_string(json, "database", registry->database_name);
+	appendStringInfoString(json, ", ");
+	json_string(json, "slot", registry->slot);
+	appendStringInfo(json, ", \"generation\": %u, \"timeline\": %u, \"version\": " UINT64_FORMAT, registry->generation,
+					 registry->timeline, registry->version);
+	write_history(json, registry);
+	appendStringInfoString(json, ",\n ");
+	json_string(json, "given_up", registry->given_up);
+}
+
+static void
+write_table(StringInfo json, const RegistryTable *table)
+{
+	ListCell *lc;
+
+	appendStringInfo(json, "{\"relation_oid\": %u, ", table->relid);
+	registry_names_to_json(json, table->schema, table->name);
+	appendStringInfo(json, ", \"partitions\": %d, \"start\": \"%X/%X\", \"exclude_columns\": [", table->partitions,
+					 LSN_FORMAT_ARGS(table->start));
+	foreach (lc, table->exclude_columns)
+	{
+		if (lc != list_head(table->exclude_columns))
+			appendStringInfoString(json, ", ");
+		escape_json(json, static_cast<char *>(lfirst(lc)));
+	}
+	appendStringInfoString(json, "], \"exclude_attributes\": [");
+	foreach (lc, table->exclude_attributes)
+		appendStringInfo(json, "%s%d", lc == list_head(table->exclude_attributes) ? "" : ", ", lfirst_int(lc));
+	appendStringInfo(json,
+					 "], \"phase\": \"%s\", \"generation\": %u, \"rows\": %d, \"workers\": %d, \"paused\": %d, "
+					 "\"failures\": %d, "
+					 "\"retry_at\": %lld, ",
+					 phase_name(table->phase), table->generation, table->rows ? 1 : 0, table->workers,
+					 table->paused ? 1 : 0, table->failures, static_cast<long long>(table->retry_at));
+	json_string(json, "reason", table->reason);
+	write_followed_table(json, table);
+	write_former_names(json, table);
+	write_kept_values(json, table);
+	if (table->until != InvalidXLogRecPtr)
+		appendStringInfo(json, ", \"until\": \"%X/%X\"", LSN_FORMAT_ARGS(table->until));
+	appendStringInfoString(json, "}");
+}
+
+void
+registry_names_to_json(StringInfo json, const char *schema, const char *name)
+{
+	json_string(json, "schema", schema);
+	appendStringInfoString(json, ", ");
+	json_string(json, "table", name);
+}
+
 char *
 registry_to_json(const Registry *registry)
 {
 	StringInfoData json;
 	ListCell *lc;
-	ListCell *lc2;
 
 	initStringInfo(&json);
 	appendStringInfoString(&json, "{");
-	json_string(&json, "application", registry->application);
-	appendStringInfo(&json, ", \"database_oid\": %u, ", registry->database);
-	json_string(&json, "database", registry->database_name);
-	appendStringInfoString(&json, ", ");
-	json_string(&json, "slot", registry->slot);
-	appendStringInfo(&json, ", \"generation\": %u, \"timeline\": %u, \"version\": " UINT64_FORMAT, registry->generation,
-					 registry->timeline, registry->version);
-	write_history(&json, registry);
-	appendStringInfoString(&json, ",\n ");
-	json_string(&json, "given_up", registry->given_up);
+	write_settings(&json, registry);
 	write_removed(&json, registry->removed);
-	write_followed(&json, registry);
+	/* What is not there of an application that follows no publication: also in files of before there was this. */
+	if (registry->publication[0])
+	{
+		write_publication(&json, registry);
+		write_left_out(&json, registry->left_out);
+	}
 	appendStringInfoString(&json, ",\n \"tables\": [");
 	foreach (lc, registry->tables)
 	{
-		const RegistryTable *table = static_cast<RegistryTable *>(lfirst(lc));
-
-		appendStringInfo(&json, "%s\n  {\"relation_oid\": %u, ", lc == list_head(registry->tables) ? "" : ",",
-						 table->relid);
-		json_string(&json, "schema", table->schema);
-		appendStringInfoString(&json, ", ");
-		json_string(&json, "table", table->name);
-		appendStringInfo(&json, ", \"partitions\": %d, \"start\": \"%X/%X\", \"exclude_columns\": [", table->partitions,
-						 LSN_FORMAT_ARGS(table->start));
-		foreach (lc2, table->exclude_columns)
-		{
-			if (lc2 != list_head(table->exclude_columns))
-				appendStringInfoString(&json, ", ");
-			escape_json(&json, static_cast<char *>(lfirst(lc2)));
-		}
-		appendStringInfoString(&json, "], \"exclude_attributes\": [");
-		foreach (lc2, table->exclude_attributes)
-			appendStringInfo(&json, "%s%d", lc2 == list_head(table->exclude_attributes) ? "" : ", ", lfirst_int(lc2));
-		appendStringInfo(&json,
-						 "], \"phase\": \"%s\", \"generation\": %u, \"rows\": %d, \"workers\": %d, \"paused\": %d, "
-						 "\"failures\": %d, "
-						 "\"retry_at\": %lld, ",
-						 phase_name(table->phase), table->generation, table->rows ? 1 : 0, table->workers,
-						 table->paused ? 1 : 0, table->failures, static_cast<long long>(table->retry_at));
-		json_string(&json, "reason", table->reason);
-		write_followed_table(&json, table);
-		write_former_names(&json, table);
-		write_kept_values(&json, table);
-		if (table->until != InvalidXLogRecPtr)
-			appendStringInfo(&json, ", \"until\": \"%X/%X\"", LSN_FORMAT_ARGS(table->until));
-		appendStringInfoString(&json, "}");
+		appendStringInfoString(&json, lc == list_head(registry->tables) ? "\n  " : ",\n  ");
+		write_table(&json, static_cast<RegistryTable *>(lfirst(lc)));
 	}
 	appendStringInfoString(&json, "]}\n");
+	return json.data;
+}
+
+char *
+registry_change_to_json(const RegistryChange *change)
+{
+	const Registry *now = change->now;
+	StringInfoData json;
+	ListCell *lc;
+
+	initStringInfo(&json);
+	appendStringInfoString(&json, "{");
+	write_settings(&json, now);
+	write_publication(&json, now);
+	if (change->removed)
+		write_removed(&json, now->removed);
+	if (change->left_out)
+		write_left_out(&json, now->left_out);
+	appendStringInfoString(&json, ", \"gone\": [");
+	foreach (lc, change->gone)
+		appendStringInfo(&json, "%s%u", lc == list_head(change->gone) ? "" : ", ", lfirst_oid(lc));
+	appendStringInfoString(&json, "], \"tables\": [");
+	foreach (lc, change->tables)
+	{
+		if (lc != list_head(change->tables))
+			appendStringInfoString(&json, ", ");
+		write_table(&json, static_cast<RegistryTable *>(lfirst(lc)));
+	}
+	appendStringInfoString(&json, "]}");
+	/* It is one line. Names have their line feeds escaped. */
+	for (char *c = json.data; *c; c++)
+		if (*c == '\n')
+			*c = ' ';
 	return json.data;
 }
 
@@ -277,8 +334,8 @@ parse_history(const char *path, const Json *object, Registry *registry)
 	registry->acknowledged = number_member(path, object, "acknowledged") != 0;
 	registry->failover = number_member(path, object, "failover") != 0;
 	registry->stopped = number_member(path, object, "stopped") != 0;
-	if (json_member(object, "take_over"))
-		registry->take_over = number_member(path, object, "take_over") != 0;
+	registry->take_over = json_member(object, "take_over") && number_member(path, object, "take_over") != 0;
+	registry->epochs = NIL;
 	for (const Json *item = items_of(path, object, "epochs", JsonKind::String); item; item = item->next)
 	{
 		uint64 *epoch = static_cast<uint64 *>(palloc(sizeof(uint64)));
@@ -395,13 +452,19 @@ parse_removed(const char *path, const Json *object)
 	return table;
 }
 
+/* What a change does not have stays as it was. */
 static void
-parse_followed(const char *path, const Json *object, Registry *registry)
+parse_lists(const char *path, const Json *object, Registry *registry)
 {
-	if (json_member(object, "publication") == nullptr)
+	if (json_member(object, "removed"))
+	{
+		registry->removed = NIL;
+		for (const Json *item = items_of(path, object, "removed", JsonKind::Object); item; item = item->next)
+			registry->removed = lappend(registry->removed, parse_removed(path, item));
+	}
+	if (json_member(object, "left_out") == nullptr)
 		return;
-	copy_member(path, object, "publication", registry->publication, sizeof(registry->publication));
-	copy_member(path, object, "follow_reason", registry->follow_reason, sizeof(registry->follow_reason));
+	registry->left_out = NIL;
 	for (const Json *item = items_of(path, object, "left_out", JsonKind::Object); item; item = item->next)
 	{
 		RegistryLeftOut *table = static_cast<RegistryLeftOut *>(palloc0(sizeof(RegistryLeftOut)));
@@ -414,16 +477,9 @@ parse_followed(const char *path, const Json *object, Registry *registry)
 	}
 }
 
-Registry *
-registry_from_json(const char *path, const char *application, char *text)
+static void
+parse_settings(const char *path, const Json *json, const char *application, Registry *registry)
 {
-	Registry *registry;
-	const Json *json;
-
-	json = json_parse(text);
-	if (json == nullptr || json->kind != JsonKind::Object)
-		registry_damaged(path, "It does not hold a JSON object.");
-	registry = static_cast<Registry *>(palloc0(sizeof(Registry)));
 	copy_member(path, json, "application", registry->application, sizeof(registry->application));
 	if (strcmp(registry->application, application) != 0)
 		registry_damaged(path, psprintf("It belongs to application \"%s\".", registry->application));
@@ -435,10 +491,56 @@ registry_from_json(const char *path, const char *application, char *text)
 	registry->version = static_cast<uint64>(number_member(path, json, "version"));
 	parse_history(path, json, registry);
 	copy_member(path, json, "given_up", registry->given_up, sizeof(registry->given_up));
+	if (json_member(json, "publication"))
+	{
+		copy_member(path, json, "publication", registry->publication, sizeof(registry->publication));
+		copy_member(path, json, "follow_reason", registry->follow_reason, sizeof(registry->follow_reason));
+	}
+}
+
+/* What is parsed is in the present context; of JSON's own, which with thousands of tables is much, nothing stays. */
+static const Json *
+parse_object(const char *path, char *text, MemoryContext context)
+{
+	MemoryContext caller = MemoryContextSwitchTo(context);
+	const Json *json = json_parse(text);
+
+	MemoryContextSwitchTo(caller);
+	if (json == nullptr || json->kind != JsonKind::Object)
+		registry_damaged(path, "It does not hold a JSON object.");
+	return json;
+}
+
+Registry *
+registry_from_json(const char *path, const char *application, char *text)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "siphon JSON", ALLOCSET_DEFAULT_SIZES);
+	const Json *json = parse_object(path, text, context);
+	Registry *registry = static_cast<Registry *>(palloc0(sizeof(Registry)));
+
+	parse_settings(path, json, application, registry);
 	for (const Json *item = items_of(path, json, "tables", JsonKind::Object); item; item = item->next)
 		registry->tables = lappend(registry->tables, parse_table(path, item));
-	for (const Json *item = items_of(path, json, "removed", JsonKind::Object); item; item = item->next)
-		registry->removed = lappend(registry->removed, parse_removed(path, item));
-	parse_followed(path, json, registry);
+	items_of(path, json, "removed", JsonKind::Object);
+	parse_lists(path, json, registry);
+	MemoryContextDelete(context);
 	return registry;
+}
+
+RegistryChange
+registry_change_from_json(const char *path, Registry *registry, char *text)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "siphon JSON", ALLOCSET_DEFAULT_SIZES);
+	const Json *json = parse_object(path, text, context);
+	RegistryChange change = {};
+
+	parse_settings(path, json, registry->application, registry);
+	parse_lists(path, json, registry);
+	change.now = registry;
+	for (const Json *item = items_of(path, json, "gone", JsonKind::Number); item; item = item->next)
+		change.gone = lappend_oid(change.gone, static_cast<Oid>(item->number));
+	for (const Json *item = items_of(path, json, "tables", JsonKind::Object); item; item = item->next)
+		change.tables = lappend(change.tables, parse_table(path, item));
+	MemoryContextDelete(context);
+	return change;
 }

@@ -167,6 +167,12 @@ ring_output_remove(void)
 	if (error != 0 && error != EWOULDBLOCK)
 		ring_error(error, "remove a ring");
 	siphon::bell_ring(publisher_bell);
+	worker_unlisten();
+	opened = false;
+	close(own_bell);
+	close(publisher_bell);
+	siphon::ring_fault_release(mapping.memory);
+	siphon::ring_file_close(&mapping);
 }
 
 void

@@ -11,7 +11,7 @@
 
 /*
  * Makes a new ring of `capacity` bytes in place of an older one of that name ("decoder"). History: that of the
- * application, to which what it holds belongs. Called once in a process.
+ * application, to which what it holds belongs. Again only behind ring_output_remove().
  */
 extern void ring_output_open(const char *application, const char *ring, uint64 capacity, uint64 history);
 

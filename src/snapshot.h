@@ -18,6 +18,8 @@
  * transactions that had written their commit when D was fixed are over for everyone (see await_old_commits()). On
  * a standby, what is decoded has been replayed, and what is replayed is visible.
  *
+ * A leader that is done takes the next table of the application, if one waits: there may be thousands, and most are small.
+ *
  * A failure ends leader and workers; the leader ends last. The launcher notes the reason in the registry and starts
  * over later, with the next generation. Where that would fail in the same way, as at a value that its type can't print,
  * the table stops: each attempt publishes its rows up to there.
@@ -43,6 +45,7 @@ struct SnapshotJob
 	SnapshotPhase phase;
 	pid_t leader_pid; /* 0: not started yet, or ended, and its workers with it */
 	PGPROC *leader;
+	bool idle;       /* the leader has no table, and waits for one */
 	int workers;     /* started, the leader included */
 	bool cancel;     /* the table was removed, or its application dropped */
 	bool table_gone; /* the table was dropped */

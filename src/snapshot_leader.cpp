@@ -7,7 +7,7 @@
 #include "partition_tree.h"
 #include "ring_output.h"
 #include "session.h"
-#include "tables.h"
+#include "table_settings.h"
 #include "worker.h"
 
 extern "C" {
@@ -98,7 +98,7 @@ begin_generation(void)
 	RegistryTable *table;
 
 	read_names(schema, name);
-	registry = registry_begin_change(snapshot_job->app->name);
+	registry = registry_begin_change_of(snapshot_job->app->name, snapshot_job->relid);
 	table = registry ? registry_find(registry, snapshot_job->relid) : nullptr;
 	if (table == nullptr || table->until != InvalidXLogRecPtr)
 		ereport(ERROR, (errcode(ERRCODE_QUERY_CANCELED), errmsg("the table is not published any more")));
@@ -140,7 +140,7 @@ begin_generation(void)
 static void
 await_name(void)
 {
-	Registry *registry = snapshot_registry();
+	const Registry *registry = snapshot_registry();
 	const RegistryTable *table = registry_find(registry, snapshot_job->relid);
 	XLogRecPtr here = siphon_newest_wal();
 
@@ -160,7 +160,7 @@ end_generation(void)
 	Registry *registry;
 	RegistryTable *table;
 
-	registry = registry_begin_change(snapshot_job->app->name);
+	registry = registry_begin_change_of(snapshot_job->app->name, snapshot_job->relid);
 	table = registry ? registry_find(registry, snapshot_job->relid) : nullptr;
 	if (table == nullptr || table->generation != snapshot_job->generation)
 		ereport(ERROR, (errcode(ERRCODE_QUERY_CANCELED), errmsg("the table is not published any more")));
@@ -366,6 +366,7 @@ snapshot_lead(void)
 	Relation relation;
 	Table *table;
 	LeafScan scan;
+	uint64 ranges;
 	dsm_segment *shared;
 	TimestampTz scan_started;
 	TimestampTz scan_ended;
@@ -381,12 +382,14 @@ snapshot_lead(void)
 	take_snapshot(&visibility);
 	shared = share_snapshot();
 	leaf_scan_begin(&scan, relation);
-	pg_atomic_write_u64(&snapshot_job->blocks_total, leaf_scan_lock(&scan));
+	pg_atomic_write_u64(&snapshot_job->blocks_total, leaf_scan_lock(&scan, &ranges));
 	snapshot_set_phase(SnapshotPhase::Scanning);
 	scan_started = GetCurrentTimestamp();
-	start_workers(Min(listed->workers, kMaxSnapshotWorkers));
+	/* One for which nothing is left to scan takes longer to start than the scan. */
+	start_workers(static_cast<int>(Min(static_cast<uint64>(Min(listed->workers, kMaxSnapshotWorkers)), ranges)));
 	snapshot_scan(&scan, table);
 	await_workers();
+	nworkers = 0;
 	dsm_detach(shared);
 	scan_ended = GetCurrentTimestamp();
 	table_close(relation, NoLock);

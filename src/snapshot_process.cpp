@@ -9,18 +9,24 @@
 #include "package.h"
 #include "ring_output.h"
 #include "session.h"
-#include "tables.h"
+#include "table_settings.h"
 #include "worker.h"
 
 extern "C" {
+#include "storage/lmgr.h"
 #include "utils/snapmgr.h"
 }
 
 /* A scan waits for nobody but the publisher: a longer queue would only take memory from the processors' caches. */
 static constexpr uint64 kLargestRing = 16 * 1024 * 1024;
+static constexpr uint64 kSmallestRing = 256 * 1024;
 
 /* What is wrong with a definition or a page may be mended meanwhile, a value will not be another one. */
 static constexpr int kAttempts = 5;
+
+/* A leader waits so long for the next table, and ends with so many: what it knows of each takes memory. */
+static constexpr long kNextMs = 200;
+static constexpr int kTablesOfLeader = 100;
 
 SnapshotJob *snapshot_job;
 static int worker_number; /* 0: the leader */
@@ -126,10 +132,10 @@ snapshot_open_table(const RegistryTable *listed, Table **table)
 	return relation;
 }
 
-Registry *
+const Registry *
 snapshot_registry(void)
 {
-	Registry *registry = registry_read(snapshot_job->app->name);
+	const Registry *registry = registry_look(snapshot_job->app->name);
 
 	if (registry == nullptr)
 		ereport(ERROR, (errcode(ERRCODE_QUERY_CANCELED), errmsg("the application was dropped")));
@@ -196,7 +202,10 @@ detach(int, Datum)
 	ring_output_unlock();
 	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
 	if (worker_number == 0)
+	{
 		snapshot_job->leader_pid = 0;
+		snapshot_job->idle = false;
+	}
 	if (!finished && snapshot_job->phase != SnapshotPhase::Failed)
 	{
 		snapshot_job->phase = SnapshotPhase::Failed;
@@ -240,6 +249,42 @@ attach(int index)
 		proc_exit(0);
 }
 
+/*
+ * A small table needs no large ring, which takes longer to make than the table to scan. Whatever is in the way of knowing
+ * its size, it is large. A scan through a ring that is too small waits more often.
+ */
+static uint64
+ring_size(void)
+{
+	uint64 size = Min(static_cast<uint64>(siphon_ring_size_kb) * 1024, kLargestRing);
+	uint64 blocks = 0;
+	bool known = false;
+
+	StartTransactionCommand();
+	if (ConditionalLockRelationOid(snapshot_job->relid, AccessShareLock))
+	{
+		Relation relation = RelationIdGetRelation(snapshot_job->relid);
+		Oid toast = relation ? relation->rd_rel->reltoastrelid : InvalidOid;
+
+		known = relation && relation->rd_rel->relkind == RELKIND_RELATION;
+		if (known)
+			blocks = RelationGetNumberOfBlocks(relation);
+		if (relation)
+			RelationClose(relation);
+		relation = OidIsValid(toast) ? RelationIdGetRelation(toast) : nullptr;
+		if (relation)
+		{
+			blocks += RelationGetNumberOfBlocks(relation);
+			RelationClose(relation);
+		}
+	}
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(TopMemoryContext);
+	while (known && size / 2 >= Max(kSmallestRing, 4 * blocks * BLCKSZ))
+		size /= 2;
+	return size;
+}
+
 /* Its history tells the publisher which decoder's changes go with what the ring holds. */
 static void
 open_ring(void)
@@ -249,8 +294,44 @@ open_ring(void)
 	if (worker_number == 0)
 		snapshot_job->history = snapshot_registry()->history;
 	snprintf(ring, sizeof(ring), "snapshot-%u-%d", snapshot_job->relid, worker_number);
-	ring_output_open(snapshot_job->app->name, ring, Min(static_cast<uint64>(siphon_ring_size_kb) * 1024, kLargestRing),
-					 snapshot_job->history);
+	ring_output_open(snapshot_job->app->name, ring, ring_size(), snapshot_job->history);
+}
+
+/*
+ * The leader's table is done, and the launcher may give it another one: to start a process takes longer than to scan a
+ * small table. False if it does not.
+ */
+static bool
+await_next(void)
+{
+	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), kNextMs);
+	bool idle = true;
+	bool given = false;
+
+	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
+	snapshot_job->relid = InvalidOid;
+	snapshot_job->idle = true;
+	if (siphon_shared->launcher_latch)
+		SetLatch(siphon_shared->launcher_latch);
+	LWLockRelease(siphon_shared->lock);
+	/* Who waits for the table's snapshot to end. */
+	ConditionVariableBroadcast(&snapshot_job->changed);
+	for (;;)
+	{
+		long left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until);
+
+		LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
+		if (left == 0 || snapshot_job->cancel)
+			snapshot_job->idle = false;
+		idle = snapshot_job->idle;
+		given = OidIsValid(snapshot_job->relid);
+		LWLockRelease(siphon_shared->lock);
+		if (!idle)
+			return given;
+		WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, left, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
 }
 
 void
@@ -271,13 +352,19 @@ siphon_snapshot_main(Datum arg)
 		tables_init(snapshot_job->app->name);
 		packages_init(snapshot_write_record);
 		encoder_init();
-		open_ring();
-		if (worker_number == 0)
-			snapshot_lead();
-		else
-			work();
-		ring_output_remove();
-		finished = true;
+		for (int tables = 1;; tables++)
+		{
+			open_ring();
+			if (worker_number == 0)
+				snapshot_lead();
+			else
+				work();
+			ring_output_remove();
+			finished = true;
+			if (worker_number != 0 || tables == kTablesOfLeader || !await_next())
+				break;
+			finished = false;
+		}
 	}
 	PG_CATCH();
 	{

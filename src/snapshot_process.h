@@ -21,8 +21,8 @@ extern SnapshotJob *snapshot_job;
 /* Whatever a process waits for, it does this: interrupts, settings, its sign of life; ERROR if the snapshot is over. */
 extern void snapshot_serve(TimestampTz now);
 extern void snapshot_set_phase(SnapshotPhase phase);
-/* As it is now. ERROR if there is none any more. */
-extern Registry *snapshot_registry(void);
+/* As it is now, see registry_look(). ERROR if there is none any more. */
+extern const Registry *snapshot_registry(void);
 
 /* Begins a transaction in which a snapshot is taken once. */
 extern void snapshot_begin_transaction(void);

@@ -273,24 +273,57 @@ snapshots_conclude(void)
 	}
 }
 
-/* A free place for a snapshot, taken; NULL: all are in use, or the application is being dropped. */
+/*
+ * A place for the table's snapshot: that of a leader of the application which has no table, if there is one, or a free
+ * one. NULL: there is none. Caller holds siphon_shared->lock. Of an application that is being dropped, none begins.
+ */
 static SnapshotJob *
-take_place(App *app, const RegistryTable *table)
+find_place(const App *app, bool with_leader)
 {
 	SnapshotJob *free = nullptr;
+	SnapshotJob *idle = nullptr;
+
+	if (app->stop || app->giving_up)
+		return nullptr;
+	for (int i = siphon_max_snapshots - 1; i >= 0; i--)
+	{
+		SnapshotJob *snapshot = &siphon_snapshots[i];
+
+		if (!snapshot->in_use)
+			free = snapshot;
+		else if (snapshot->idle && snapshot->app == app && with_leader)
+			return snapshot;
+		else if (snapshot->idle)
+			idle = snapshot;
+	}
+	/* It is another application's turn, whose tables that leader can't read. */
+	if (free == nullptr && idle)
+	{
+		idle->idle = false;
+		SetLatch(&idle->leader->procLatch);
+	}
+	return free;
+}
+
+/* Takes a place, if there is one; *led: it has a leader. */
+static SnapshotJob *
+take_place(App *app, const RegistryTable *table, bool *led)
+{
+	SnapshotJob *free;
 
 	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
-	for (int i = 0; i < siphon_max_snapshots && free == nullptr && !app->stop && !app->giving_up; i++)
-		if (!siphon_snapshots[i].in_use)
-			free = &siphon_snapshots[i];
+	free = find_place(app, table->phase == Phase::Waiting);
+	*led = free && free->in_use;
 	if (free)
 	{
+		if (!*led)
+			free->leader_pid = 0;
+		free->idle = false;
 		free->in_use = true;
 		free->app = app;
 		free->relid = table->relid;
 		free->generation = table->generation + 1;
 		free->phase = SnapshotPhase::Preparing;
-		free->leader_pid = 0;
 		free->workers = 1;
 		free->attempts = 0;
 		free->cancel = free->paused = free->table_gone = false;
@@ -301,6 +334,8 @@ take_place(App *app, const RegistryTable *table)
 			pg_atomic_write_u64(figure, 0);
 		for (auto &count : free->row_counts)
 			pg_atomic_write_u64(&count, 0);
+		if (*led)
+			SetLatch(&free->leader->procLatch);
 	}
 	LWLockRelease(siphon_shared->lock);
 	return free;
@@ -341,6 +376,7 @@ snapshots_look_after(App *app, const Registry *registry, bool *open)
 	{
 		const RegistryTable *table = static_cast<RegistryTable *>(lfirst(lc));
 		SnapshotJob *snapshot;
+		bool led;
 
 		if (table->phase == Phase::Streaming || table->phase == Phase::Stopped || table->until != InvalidXLogRecPtr)
 			continue;
@@ -355,21 +391,21 @@ snapshots_look_after(App *app, const Registry *registry, bool *open)
 			wait = Min(wait, TimestampDifferenceMilliseconds(now, table->retry_at) + 1);
 			continue;
 		}
-		snapshot = take_place(app, table);
+		snapshot = take_place(app, table, &led);
 		if (snapshot == nullptr)
 			return Min(wait, kLookAgainMs);
 		if (table->phase == Phase::Scanning)
 		{
-			/* Cut off by a restart of the server. */
+			/* Cut off by a restart of the server. Behind that, the registry is to be read again. */
 			conclude(snapshot);
-			wait = Min(wait, kLookAgainMs);
-			continue;
+			return 0;
 		}
 
 		int index = static_cast<int>(snapshot - siphon_snapshots);
 
-		leaders[index] = snapshot_start_process(snapshot, 0);
-		if (leaders[index] == nullptr)
+		if (!led)
+			leaders[index] = snapshot_start_process(snapshot, 0);
+		if (!led && leaders[index] == nullptr)
 		{
 			if (strcmp(table->reason, kNoWorker) != 0)
 				try_to(note_no_worker, snapshot);

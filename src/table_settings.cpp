@@ -1,30 +1,12 @@
 /*
- * What the registry says of a table that goes into its description: see table.h. A table is built anew where that has
+ * What the registry says of published tables: see table_settings.h. A table is built anew where that has
  * changed. With thousands of tables, to build all of them for a change of one takes longer than the change itself.
  */
 #include "table_settings.h"
 
 #include "existing_rows.h"
 #include "listing.h"
-#include "renames.h"
-
-static bool
-same_former(const void *a, const void *b)
-{
-	const RegistryName *one = static_cast<const RegistryName *>(a);
-	const RegistryName *other = static_cast<const RegistryName *>(b);
-
-	return one->until == other->until && same_names(one, other);
-}
-
-static bool
-same_value(const void *a, const void *b)
-{
-	const RegistryValue *one = static_cast<const RegistryValue *>(a);
-	const RegistryValue *other = static_cast<const RegistryValue *>(b);
-
-	return one->attnum == other->attnum && one->type == other->type && strcmp(one->field, other->field) == 0;
-}
+#include "oid_hash.h"
 
 /* Does the registry say the same as it did, of all that goes into the table's description? */
 static bool
@@ -34,15 +16,16 @@ same_settings(const Table *table, const RegistryTable *listed)
 		   (table->generation_start == siphon::GenerationStart::Snapshot) == listed->rows &&
 		   table->wanted_partitions == listed->partitions && strcmp(table->listed_names.schema, listed->schema) == 0 &&
 		   strcmp(table->listed_names.name, listed->name) == 0 &&
-		   listing_same(table->former_names, listed->former, same_former) &&
+		   listing_same(table->former_names, listed->former, registry_same_former) &&
 		   listing_same(table->exclude_columns, listed->exclude_columns, listing_same_text) &&
 		   equal(table->exclude_attributes, listed->exclude_attributes) &&
 		   equal(table->only_attributes, listed->only_attributes) &&
-		   listing_same(table->kept_values, listed->kept_values, same_value);
+		   listing_same(table->kept_values, listed->kept_values, registry_same_value);
 }
 
-bool
-table_take_settings(Table *table, const RegistryTable *listed)
+/* Takes what goes into the table's description. False: it is what it was. */
+static bool
+take_settings(Table *table, const RegistryTable *listed)
 {
 	MemoryContext old;
 	ListCell *lc;
@@ -74,4 +57,111 @@ table_take_settings(Table *table, const RegistryTable *listed)
 	table->kept_values = copy_kept_values(listed->kept_values);
 	MemoryContextSwitchTo(old);
 	return true;
+}
+
+/* Takes what the registry says of one table. */
+static Table *
+set_table(const RegistryTable *listed)
+{
+	siphon::FrameKind kind = listed->phase == Phase::Scanning ? siphon::FrameKind::Held : siphon::FrameKind::Changes;
+	bool published = phase_publishes(listed->phase);
+	Table *table = oid_hash_enter<Table>(tables_by_oid(), listed->relid);
+
+	if (take_settings(table, listed) || table->kind != kind)
+		table->valid = false;
+	if (table->published != published)
+		tables_epoch++;
+	table->listed = true;
+	table->published = published;
+	table->kind = kind;
+	table->start = listed->start;
+	table->until = listed->until ? listed->until : PG_UINT64_MAX;
+	return table;
+}
+
+/* The registry's tables as tables_set() saw them: of that instance they stay where they are. */
+static uint64 seen_instance;
+static List *seen_tables; /* of RegistryTable *, in TopMemoryContext */
+
+/* Sets *same if no table is gone, and none is in another place. */
+static List *
+changed_tables_of(const Registry *registry, bool *same)
+{
+	List *changed = NIL;
+	int count = list_length(seen_tables);
+
+	*same = registry->instance != 0 && registry->instance == seen_instance && list_length(registry->tables) >= count;
+	for (int i = 0; *same && i < list_length(registry->tables); i++)
+	{
+		RegistryTable *table = static_cast<RegistryTable *>(list_nth(registry->tables, i));
+
+		if (i < count && list_nth(seen_tables, i) == table)
+			continue;
+		*same = i >= count || static_cast<RegistryTable *>(list_nth(seen_tables, i))->relid == table->relid;
+		changed = lappend(changed, table);
+	}
+	return *same ? changed : registry->tables;
+}
+
+List *
+tables_changed(const Registry *registry)
+{
+	bool same;
+
+	return changed_tables_of(registry, &same);
+}
+
+/* Takes note of those that are gone. */
+static void
+take_off_others(const Registry *registry)
+{
+	HASH_SEQ_STATUS status;
+	Table *table;
+	ListCell *lc;
+
+	hash_seq_init(&status, tables_by_oid());
+	while ((table = static_cast<Table *>(hash_seq_search(&status))) != nullptr)
+		table->listed = false;
+	foreach (lc, registry->tables)
+		oid_hash_enter<Table>(tables_by_oid(), static_cast<RegistryTable *>(lfirst(lc))->relid)->listed = true;
+	hash_seq_init(&status, tables_by_oid());
+	while ((table = static_cast<Table *>(hash_seq_search(&status))) != nullptr)
+	{
+		if (table->listed || !table->published)
+			continue;
+		table->published = false;
+		tables_epoch++;
+	}
+}
+
+void
+tables_set(const Registry *registry)
+{
+	bool same;
+	MemoryContext caller;
+	ListCell *lc;
+
+	foreach (lc, changed_tables_of(registry, &same))
+		set_table(static_cast<RegistryTable *>(lfirst(lc)));
+	if (!same)
+		take_off_others(registry);
+	caller = MemoryContextSwitchTo(TopMemoryContext);
+	list_free(seen_tables);
+	seen_tables = list_copy(registry->tables);
+	seen_instance = registry->instance;
+	MemoryContextSwitchTo(caller);
+}
+
+void
+tables_set_one(const RegistryTable *listed)
+{
+	set_table(listed)->kind = siphon::FrameKind::Snapshot;
+}
+
+bool
+table_known(Oid relid, uint32 generation)
+{
+	Table *table = static_cast<Table *>(hash_search(tables_by_oid(), &relid, HASH_FIND, nullptr));
+
+	return table && table->published && table->generation == generation;
 }

@@ -1,12 +1,18 @@
 /*
- * What the registry says of a published table.
+ * What the registry says of the published tables.
  */
 #ifndef SIPHON_TABLE_SETTINGS_H
 #define SIPHON_TABLE_SETTINGS_H
 
-#include "table.h"
+#include "tables.h"
 
-/* Takes the registry's settings of the table. False: they are what they were. */
-extern bool table_take_settings(Table *table, const RegistryTable *listed);
+/* Takes the published tables from the registry. Those of which it says something else than before are built anew. */
+extern void tables_set(const Registry *registry);
+/* Of RegistryTable *: the registry's tables, but for those that are certain to be as tables_set() has seen them. */
+extern List *tables_changed(const Registry *registry);
+/* True if tables_set() has seen the table in that generation before. */
+extern bool table_known(Oid relid, uint32 generation);
+/* For a snapshot's process: the one table that it scans. */
+extern void tables_set_one(const RegistryTable *table);
 
 #endif

@@ -11,7 +11,6 @@
 #include "package.h"
 #include "renames.h"
 #include "table_schema.h"
-#include "table_settings.h"
 #include "text.h"
 
 #define XXH_INLINE_ALL
@@ -108,60 +107,10 @@ tables_init(const char *application)
 	CacheRegisterSyscacheCallback(TYPEOID, invalidate_all, 0);
 }
 
-/* Takes what the registry says of one table. */
-static Table *
-set_table(const RegistryTable *listed)
+HTAB *
+tables_by_oid(void)
 {
-	siphon::FrameKind kind = listed->phase == Phase::Scanning ? siphon::FrameKind::Held : siphon::FrameKind::Changes;
-	bool published = phase_publishes(listed->phase);
-	Table *table = oid_hash_enter<Table>(tables, listed->relid);
-
-	if (table_take_settings(table, listed) || table->kind != kind)
-		table->valid = false;
-	if (table->published != published)
-		tables_epoch++;
-	table->listed = true;
-	table->published = published;
-	table->kind = kind;
-	table->start = listed->start;
-	table->until = listed->until ? listed->until : PG_UINT64_MAX;
-	return table;
-}
-
-void
-tables_set(const Registry *registry)
-{
-	HASH_SEQ_STATUS status;
-	Table *table;
-	ListCell *lc;
-
-	hash_seq_init(&status, tables);
-	while ((table = static_cast<Table *>(hash_seq_search(&status))) != nullptr)
-		table->listed = false;
-	foreach (lc, registry->tables)
-		set_table(static_cast<RegistryTable *>(lfirst(lc)));
-	hash_seq_init(&status, tables);
-	while ((table = static_cast<Table *>(hash_seq_search(&status))) != nullptr)
-	{
-		if (table->listed || !table->published)
-			continue;
-		table->published = false;
-		tables_epoch++;
-	}
-}
-
-void
-tables_set_one(const RegistryTable *listed)
-{
-	set_table(listed)->kind = siphon::FrameKind::Snapshot;
-}
-
-bool
-table_known(Oid relid, uint32 generation)
-{
-	Table *table = static_cast<Table *>(hash_search(tables, &relid, HASH_FIND, nullptr));
-
-	return table && table->published && table->generation == generation;
+	return tables;
 }
 
 /* The type that the values of a domain, or of an array of a domain, are of in the end; that of all others is their own. */

@@ -6,12 +6,10 @@
 
 #include "table.h"
 
+/* All that there are, of Table: also those that are published no more. */
+extern HTAB *tables_by_oid(void);
 /* Called once, when the decoder starts. */
 extern void tables_init(const char *application);
-/* Takes the published tables from the registry. Those of which it says something else than before are built anew. */
-extern void tables_set(const Registry *registry);
-/* True if tables_set() has seen the table in that generation before. */
-extern bool table_known(Oid relid, uint32 generation);
 /* True if changes of the table are published, as of now. */
 extern bool table_published(Oid relid);
 /* Changes when that may have, for any table, or when PostgreSQL says that one that may have leaves changed. */
@@ -37,10 +35,9 @@ extern Table *table_lookup(Oid relid, XLogRecPtr commit_lsn);
 extern Table *table_find(Oid relid, XLogRecPtr commit_lsn);
 
 /*
- * For a snapshot's process: the one table that it scans, and its description by the current catalogs, which are those of
- * a place at or before lsn. The relation is open.
+ * For a snapshot's process: the table's description by the current catalogs, which are those of a place at or before lsn.
+ * The relation is open.
  */
-extern void tables_set_one(const RegistryTable *table);
 extern Table *table_for_snapshot(Relation relation, XLogRecPtr lsn);
 
 #endif

@@ -462,7 +462,7 @@ siphon_get_snapshots(PG_FUNCTION_ARGS)
 		bool paused;
 
 		LWLockAcquire(siphon_shared->lock, LW_SHARED);
-		if (!job->in_use)
+		if (!job->in_use || job->idle)
 		{
 			LWLockRelease(siphon_shared->lock);
 			continue;

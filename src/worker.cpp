@@ -35,6 +35,13 @@ worker_listen(int for_bell)
 	AddWaitEventToSet(wait_set, WL_SOCKET_READABLE, bell, nullptr, nullptr);
 }
 
+void
+worker_unlisten(void)
+{
+	FreeWaitEventSet(wait_set);
+	wait_set = nullptr;
+}
+
 static uint32
 wait_event(Wait wait)
 {

@@ -17,8 +17,9 @@ extern void worker_serve(TimestampTz now);
 /* Why a worker waits; shown in pg_stat_activity. */
 enum class Wait { Wal, RingSpace, Acknowledgement, Snapshot, Standbys };
 
-/* From here on the worker wakes when this bell is rung. Called once. */
+/* From here on the worker wakes when this bell is rung; until the second is called, before the bell is closed. */
 extern void worker_listen(int bell);
+extern void worker_unlisten(void);
 /*
  * Sleeps until the latch, the publisher's bell, a condition variable that was prepared, or the time-out in
  * milliseconds. Callers check their condition in a loop.

@@ -93,13 +93,18 @@ check-tap check-tap-here: check-install
 		PG_REGRESS=$(check_pgxs)/src/test/regress/pg_regress \
 		prove --timer -I $(check_pgxs)/src/test/perl -I test/perl -j$(PROVE_JOBS) $(PROVE_FLAGS) $(TESTS)
 
-# Of what size big things are.
+# Of what size big things are, and which of them: see test/soak/sizes.pl.
 BIG_ROWS ?= 10000000
 BIG_MEGABYTES ?= 200
 BIG_TABLES ?= 5000
+BIG_CROWD ?= 10000
+BIG_LEAVES ?= 20000
+BIG_SNAPSHOTS ?= 1
+BIG_PARTS ?=
 
-big-here:
-	@BIG_ROWS=$(BIG_ROWS) BIG_MEGABYTES=$(BIG_MEGABYTES) BIG_TABLES=$(BIG_TABLES) PG_TEST_TIMEOUT_DEFAULT=1800 \
+big-here: $(BUILDDIR)/message-delay
+	@BIG_ROWS=$(BIG_ROWS) BIG_MEGABYTES=$(BIG_MEGABYTES) BIG_TABLES=$(BIG_TABLES) BIG_CROWD=$(BIG_CROWD) BIG_PARTS="$(BIG_PARTS)" BIG_SNAPSHOTS=$(BIG_SNAPSHOTS) BIG_LEAVES=$(BIG_LEAVES) \
+		BIG_PROGRAMS=$(abspath $(BUILDDIR)) PG_TEST_TIMEOUT_DEFAULT=1800 \
 		$(MAKE) --no-print-directory check-tap-here PROVE_JOBS=1 TESTS=test/soak/sizes.pl PROVE_FLAGS='--verbose $(PROVE_FLAGS)'
 
 soak-here:

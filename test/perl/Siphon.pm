@@ -367,7 +367,7 @@ sub add_table
 		my $call = $node->background_psql($database, on_error_stop => 0);
 
 		$call->query_until(qr/called/, "\\echo called\n$sql;\n");
-		until ($node->safe_psql('postgres', "SELECT count(*) FROM siphon_tables WHERE relid = '$table'::regclass") > 0)
+		until ($node->safe_psql('postgres', "SELECT count(*) FROM siphon_tables WHERE relid = to_regclass('$table')") > 0)
 		{
 			$primary->safe_psql('postgres', 'SELECT pg_log_standby_snapshot()');
 			sleep 0.1;

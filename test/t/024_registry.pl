@@ -44,8 +44,8 @@ for my $case (
 	[ 'an empty file', '', qr/registry file "siphon\/main.registry" is damaged/ ],
 	[ 'something else', "\0\1\2" x 1000, qr/registry file "siphon\/main.registry" is damaged/ ],
 	[
-		'another format', $good =~ s/^siphon-registry 2/siphon-registry 3/r,
-		qr/registry file "siphon\/main.registry" has format version 3/
+		'another format', $good =~ s/^siphon-registry 2/siphon-registry 4/r,
+		qr/registry file "siphon\/main.registry" has format version 4/
 	],
 	[ "another application's file", slurp_file($file =~ s/main/other/r), qr/registry file "siphon\/main.registry" is damaged/ ])
 {

@@ -230,7 +230,7 @@ my $small = siphon_node('small', conf => "max_worker_processes = 4\nmax_parallel
 
 $nats = siphon_nats(name => 'nats_small');
 $publisher = siphon_publisher($small, $nats);
-$small->safe_psql('postgres', 'CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t SELECT generate_series(1, 5000)');
+$small->safe_psql('postgres', 'CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t SELECT generate_series(1, 70000)');
 $small->safe_psql('postgres', "SELECT siphon_add_table('t')");
 wait_for_table($small, 't');
 is_clean($nats, $small, $small, 't', ['id'], 'one worker instead of three');
@@ -243,7 +243,7 @@ $row = wait_until('the reason is told', sub { my $row = table_state($small, 't')
 like($row->{reason}, qr/no background worker is free for its snapshot/, 'no worker at all: siphon_tables says so');
 is($row->{state}, 'waiting for snapshot', 'the snapshot waits');
 is(progress($small, 't')->{phase}, 'waiting', 'and the progress view says so too');
-$small->safe_psql('postgres', 'INSERT INTO t VALUES (6000)');
+$small->safe_psql('postgres', 'INSERT INTO t VALUES (80000)');
 $small->safe_psql('postgres', "SELECT siphon_drop_application('greedy')");
 is(wait_for_table($small, 't')->{reason}, undef, 'when there is one, it goes on by itself');
 is_clean($nats, $small, $small, 't', ['id'], 'after it waited for a worker');
