@@ -136,11 +136,10 @@ record_of(char *line, size_t length)
 	return line + kRecordPrefix;
 }
 
-/* Takes the lines of `log`, which begins at seen->end, as far as they are whole. */
+/* Takes the lines of `log`, which begins at seen->end and goes to the file's end, as far as they are whole. */
 static void
-apply_log(Seen *seen, Registry *registry, const char *path, char *log)
+apply_log(Seen *seen, Registry *registry, const char *path, char *log, off_t file_end)
 {
-	seen->torn = false;
 	while (*log)
 	{
 		char *end = strchr(log, '\n');
@@ -152,8 +151,7 @@ apply_log(Seen *seen, Registry *registry, const char *path, char *log)
 			/* What was cut off is the last; what is whole behind it does not go without it. */
 			if (end && end[1])
 				registry_damaged(path, "The checksum of a change in it does not match.");
-			seen->torn = true;
-			return;
+			break;
 		}
 		*end = '\0';
 		seen->end += end + 1 - log;
@@ -161,11 +159,13 @@ apply_log(Seen *seen, Registry *registry, const char *path, char *log)
 		seen->replaced += registry_apply(registry, &change, &seen->places) + 1;
 		log = end + 1;
 	}
+	/* Blocks that a crash kept from the disk are zeros. */
+	seen->torn = seen->end < file_end;
 }
 
-/* `bytes`: of the whole file. */
+/* `bytes`: of the whole file, which is so long. */
 static void
-parse_file(Seen *seen, const char *path, char *bytes)
+parse_file(Seen *seen, const char *path, char *bytes, off_t file_end)
 {
 	char *document = strchr(bytes, '\n');
 	size_t length;
@@ -200,7 +200,7 @@ parse_file(Seen *seen, const char *path, char *bytes)
 	seen->document = seen->end = log - bytes;
 	registry = registry_from_json(path, seen->application, document);
 	*log = behind;
-	apply_log(seen, registry, path, log);
+	apply_log(seen, registry, path, log, file_end);
 	registry->instance = ++instances;
 	seen->registry = registry;
 }
@@ -248,12 +248,12 @@ look_at_file(Seen *seen, int fd, const char *path)
 		seen->replaced = 0;
 		memcpy(seen->header, header, sizeof(header));
 		MemoryContextSwitchTo(seen->context);
-		parse_file(seen, path, bytes);
+		parse_file(seen, path, bytes, st.st_size);
 	}
 	else
 	{
 		MemoryContextSwitchTo(seen->context);
-		apply_log(seen, registry, path, bytes);
+		apply_log(seen, registry, path, bytes, st.st_size);
 		seen->registry = registry;
 	}
 	MemoryContextSwitchTo(caller);
