@@ -4,6 +4,7 @@
 #include "checkpoint_file.h"
 
 #include "registry.h"
+#include "synced_file.h"
 
 #define XXH_INLINE_ALL
 #include <xxhash.h>
@@ -33,9 +34,9 @@ union Content {
 };
 
 static void
-checkpoint_path(char *out, const char *application, const char *suffix)
+checkpoint_path(char *out, const char *application)
 {
-	snprintf(out, MAXPGPATH, "siphon/%s.checkpoint%s", application, suffix);
+	snprintf(out, MAXPGPATH, "siphon/%s.checkpoint", application);
 }
 
 static uint64
@@ -44,45 +45,10 @@ checksum_of(const Entry *entry)
 	return XXH3_64bits(entry, offsetof(Entry, checksum));
 }
 
-/* Closes the file, if it is open, and raises the error of errno. */
-[[noreturn]] static void
-fail(int fd, const char *what, const char *path)
-{
-	int error = errno;
-
-	if (fd >= 0)
-		CloseTransientFile(fd);
-	errno = error;
-	ereport(ERROR, (errcode_for_file_access(), errmsg("could not %s file \"%s\": %m", what, path)));
-}
-
-static void
-close_file(int fd, const char *path)
-{
-	if (CloseTransientFile(fd) != 0)
-		fail(-1, "close", path);
-}
-
-static void
-write_entry(int fd, const Entry *entry, off_t offset, const char *path)
-{
-	errno = 0;
-	if (pwrite(fd, entry, sizeof(*entry), offset) != static_cast<ssize_t>(sizeof(*entry)))
-	{
-		if (errno == 0)
-			errno = ENOSPC;
-		fail(fd, "write", path);
-	}
-	pgstat_report_wait_start(WAIT_EVENT_REPLICATION_SLOT_SYNC);
-	if (pg_fdatasync(fd) != 0)
-		fail(fd, "fdatasync", path);
-	pgstat_report_wait_end();
-}
-
 [[noreturn]] static void
 damaged(int fd, const char *path, const char *application)
 {
-	close_file(fd, path);
+	synced_file_close(fd, path);
 	ereport(ERROR,
 			(errcode(ERRCODE_DATA_CORRUPTED), errmsg("checkpoint file \"%s\" is damaged", path),
 			 errdetail("It says what the stream must hold."),
@@ -94,7 +60,7 @@ damaged(int fd, const char *path, const char *application)
 [[noreturn]] static void
 unknown_format(int fd, const char *path, uint32 format)
 {
-	close_file(fd, path);
+	synced_file_close(fd, path);
 	ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 					errmsg("checkpoint file \"%s\" has format version %u", path, format),
 					errdetail("This version of siphon reads format version %u.", kFormat),
@@ -122,13 +88,13 @@ open_file(const char *path, const char *application, uint64 history, Entry *newe
 	if (fd < 0 && errno == ENOENT)
 		return -1;
 	if (fd < 0)
-		fail(fd, "open", path);
+		synced_file_fail(fd, "open", path);
 	for (off_t i = 0; i < 2; i++)
 	{
 		Entry entry = {};
 
 		if (pread(fd, &entry, sizeof(entry), i * static_cast<off_t>(kRoom)) < 0)
-			fail(fd, "read", path);
+			synced_file_fail(fd, "read", path);
 		if (entry.magic != kMagic)
 			continue;
 		if (entry.format != kFormat)
@@ -154,41 +120,15 @@ checkpoint_load(const char *application, uint64 history, SavedCheckpoint *saved)
 	off_t offset;
 	int fd;
 
-	checkpoint_path(path, application, "");
+	checkpoint_path(path, application);
 	fd = open_file(path, application, history, &newest, &offset);
 	/* A former process may have failed to sync it, and ended. Being the same as before, it can't be torn. */
 	if (offset >= 0)
-		write_entry(fd, &newest, offset, path);
+		synced_file_write(fd, &newest, sizeof(newest), offset, path);
 	if (fd >= 0)
-		close_file(fd, path);
+		synced_file_close(fd, path);
 	*saved = newest.saved;
 	return offset >= 0;
-}
-
-static void
-create_file(const char *path, const char *application, const Entry *entry)
-{
-	char temporary[MAXPGPATH];
-	Content content = {};
-	int fd;
-
-	content.entry = *entry;
-	/* No application's name has this character. */
-	checkpoint_path(temporary, application, "-tmp");
-	fd = OpenTransientFile(temporary, O_CREAT | O_TRUNC | O_WRONLY | PG_BINARY);
-	if (fd < 0)
-		fail(fd, "create", temporary);
-	errno = 0;
-	if (write(fd, &content, sizeof(content)) != static_cast<ssize_t>(sizeof(content)))
-	{
-		if (errno == 0)
-			errno = ENOSPC;
-		fail(fd, "write", temporary);
-	}
-	if (pg_fsync(fd) != 0)
-		fail(fd, "fsync", temporary);
-	close_file(fd, temporary);
-	durable_rename(temporary, path, ERROR);
 }
 
 /* In place of the older entry, or of one of another history. */
@@ -205,15 +145,18 @@ write_saved(const char *application, const SavedCheckpoint *saved)
 	entry.format = kFormat;
 	entry.saved = *saved;
 	entry.checksum = checksum_of(&entry);
-	checkpoint_path(path, application, "");
+	checkpoint_path(path, application);
 	fd = open_file(path, application, saved->history, &newest, &offset);
 	if (fd < 0)
 	{
-		create_file(path, application, &entry);
+		Content content = {};
+
+		content.entry = entry;
+		synced_file_create(path, &content, sizeof(content));
 		return;
 	}
-	write_entry(fd, &entry, offset == 0 ? static_cast<off_t>(kRoom) : 0, path);
-	close_file(fd, path);
+	synced_file_write(fd, &entry, sizeof(entry), offset == 0 ? static_cast<off_t>(kRoom) : 0, path);
+	synced_file_close(fd, path);
 }
 
 void
@@ -267,9 +210,6 @@ checkpoint_remove(const char *application)
 {
 	char path[MAXPGPATH];
 
-	checkpoint_path(path, application, "");
-	if (unlink(path) == 0)
-		fsync_fname("siphon", true);
-	else if (errno != ENOENT)
-		fail(-1, "remove", path);
+	checkpoint_path(path, application);
+	synced_file_remove(path);
 }

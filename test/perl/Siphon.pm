@@ -364,10 +364,11 @@ sub add_table
 
 	if ($primary)
 	{
+		wait_until("the standby has table $table", sub { $node->safe_psql($database, "SELECT to_regclass('$table')") ne '' });
 		my $call = $node->background_psql($database, on_error_stop => 0);
 
 		$call->query_until(qr/called/, "\\echo called\n$sql;\n");
-		until ($node->safe_psql('postgres', "SELECT count(*) FROM siphon_tables WHERE relid = to_regclass('$table')") > 0)
+		until ($node->safe_psql('postgres', "SELECT count(*) FROM siphon_tables WHERE relid = '$table'::regclass") > 0)
 		{
 			$primary->safe_psql('postgres', 'SELECT pg_log_standby_snapshot()');
 			sleep 0.1;
