@@ -6,7 +6,8 @@
 #   make check           the whole test suite
 #   make check-sanitized servers and programs under sanitizers
 #   make check-cassert   regress, pgTAP and TAP tests on servers with assertions: a PostgreSQL 18 that is made once, from source
-#   make check-postgres  PostgreSQL's own regression suite on such a server, while all its tables are followed; SLOW=1: as events
+#   make check-postgres  PostgreSQL's own regression suite on such a server, while all its tables are followed; SLOW=1: so that
+#                        rows come as events; ROOTS=1: partitions under their roots
 #   make bench           Siphon's speed beside pgoutput's, on the same WAL (QUICK=1: small); bench-snapshot: beside COPY's;
 #                        bench-chain: of exactly-once publishing beside that of plain publishing; bench-instructions:
 #                        how many instructions an event takes; bench-states: a message beside 10,000 tables;

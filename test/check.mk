@@ -117,5 +117,5 @@ torture-here:
 
 # PostgreSQL's own regression suite, as scripts/postgresql.sh keeps it beside the PostgreSQL that it makes.
 check-postgres-here:
-	@POSTGRES_SUITE=$(bindir)/../regress SLOW=$(SLOW) PG_TEST_TIMEOUT_DEFAULT=600 \
+	@POSTGRES_SUITE=$(bindir)/../regress SLOW=$(SLOW) ROOTS=$(ROOTS) PG_TEST_TIMEOUT_DEFAULT=600 \
 		$(MAKE) --no-print-directory check-tap-here PROVE_JOBS=1 TESTS=test/postgres/run.pl PROVE_FLAGS='--verbose $(PROVE_FLAGS)'
