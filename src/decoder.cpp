@@ -19,6 +19,7 @@
 #include "ring_output.h"
 #include "session.h"
 #include "standbys.h"
+#include "warnings.h"
 
 bool decoder_running = false;
 
@@ -361,6 +362,18 @@ update_progress(LogicalDecodingContext *, XLogRecPtr, TransactionId, bool)
 	decoder_tick();
 }
 
+/* Outside of decoding catalogs are looked at in a transaction. */
+static void
+look_around(const Registry *registry)
+{
+	MemoryContext caller = CurrentMemoryContext;
+
+	StartTransactionCommand();
+	warnings_begin(registry);
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(caller);
+}
+
 static void
 decode(void)
 {
@@ -380,6 +393,7 @@ decode(void)
 	leaves_init();
 	packages_init(outlet_write);
 	load_registry(true);
+	look_around(registry);
 
 	siphon_slot_acquire(registry->slot);
 	/* Once more, now that nobody can put another in its place. */

@@ -14,8 +14,10 @@
 #include "oid_hash.h"
 #include "package.h"
 #include "renames.h"
+#include "replaced_tables.h"
 #include "report.h"
 #include "snapshot.h"
+#include "warnings.h"
 
 extern "C" {
 #include "access/rmgr.h"
@@ -262,11 +264,15 @@ look_at_rewritten(const ReorderBufferTXN *txn)
 static void
 tell_of_drop(Table *table)
 {
+	RegistryName called;
+
 	if (table->generation == 0)
 		return;
 	table->told_at = current.commit_lsn;
 	events_added();
 	/* All that one transaction drops have one ordinal: their order is not the same each time it is decoded. */
+	called = names_at(table, current.commit_lsn);
+	replaced_tables_note(table->relid, &called);
 	encode_drop(table, current, ordinal + 1);
 	package_write_end(table, current.commit_lsn);
 }
@@ -393,6 +399,16 @@ look_at_changed_tables(const ReorderBufferTXN *txn)
 }
 
 static void
+look_at_surroundings(void)
+{
+	MemoryContext old = MemoryContextSwitchTo(change_context);
+
+	warnings_look();
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(change_context);
+}
+
+static void
 on_commit(LogicalDecodingContext *context, ReorderBufferTXN *txn, XLogRecPtr)
 {
 	if (txn->ninvalidations > 0)
@@ -406,6 +422,8 @@ on_commit(LogicalDecodingContext *context, ReorderBufferTXN *txn, XLogRecPtr)
 		look_at_rows(txn);
 	}
 	look_at_changed_tables(txn);
+	if (txn->ninvalidations > 0)
+		look_at_surroundings();
 	decoder_transaction_end(txn->final_lsn, current.commit_time, with_events);
 }
 

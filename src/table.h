@@ -105,6 +105,8 @@ extern void tables_init(const char *application);
 extern void tables_set(const Registry *registry);
 /* True if tables_set() has seen the table in that generation before. */
 extern bool table_known(Oid relid, uint32 generation);
+/* True if the registry has the table, whether or not it is published now. */
+extern bool table_listed(Oid relid);
 /* True if changes of the table are published, as of now. */
 extern bool table_published(Oid relid);
 /* Changes when that may have, for any table, or when PostgreSQL says that one that may have leaves changed. */
