@@ -153,6 +153,12 @@ look_at_warnings(const Status &status, std::vector<Problem> *problems)
 	add(RingWarning::NoStandbySlot, "no_standby_slot", "no standby has the slot ready, so a failover would lose it",
 		"On the standby: sync_replication_slots = on, hot_standby_feedback = on, primary_slot_name, and a dbname in "
 		"primary_conninfo.");
+	add(RingWarning::NoExtension, "no_extension",
+		"the database does not have the extension any more, but the slot, which keeps WAL, and its decoder are there",
+		"CREATE EXTENSION siphon, on the primary; and if it is not wanted, then siphon_drop_application().");
+	add(RingWarning::TableReplaced, "table_replaced",
+		"a listed table was dropped, and another table has its name, which is not published",
+		"SELECT * FROM siphon_tables WHERE state = 'dropped'; says which, and what to type.");
 	add(RingWarning::ReplayDelayed, "replay_delayed",
 		"the standby that decodes replays WAL with recovery_min_apply_delay, and so decodes it as much later",
 		"ALTER SYSTEM SET recovery_min_apply_delay = 0; SELECT pg_reload_conf();");

@@ -22,6 +22,7 @@
 #include "slot_place.h"
 #include "standbys.h"
 #include "table_settings.h"
+#include "warnings.h"
 #include "worker.h"
 
 bool decoder_running = false;
@@ -429,6 +430,18 @@ update_progress(LogicalDecodingContext *, XLogRecPtr, TransactionId, bool)
 	decoder_tick();
 }
 
+/* Outside of decoding catalogs are looked at in a transaction. */
+static void
+look_around(const Registry *registry)
+{
+	MemoryContext caller = CurrentMemoryContext;
+
+	StartTransactionCommand();
+	warnings_begin(registry);
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(caller);
+}
+
 static void
 decode(void)
 {
@@ -448,6 +461,7 @@ decode(void)
 	leaves_init();
 	packages_init(outlet_write);
 	load_registry(true);
+	look_around(registry);
 
 	siphon_slot_acquire(registry->slot);
 	/* Once more, now that nobody can put another in its place. */

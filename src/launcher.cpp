@@ -4,6 +4,7 @@
  */
 #include "application.h"
 #include "follower.h"
+#include "left_slots.h"
 #include "mirror.h"
 #include "retention.h"
 #include "session.h"
@@ -300,7 +301,7 @@ scan(void)
 						  errhint("ALTER SYSTEM SET siphon.max_applications, then restart the server.")));
 		}
 	}
-	return mirror_restore(names, wait);
+	return left_slots_tell(names, mirror_restore(names, wait));
 }
 
 void

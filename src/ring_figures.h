@@ -48,7 +48,9 @@ enum class RingWarning : uint64_t {
 	NoStandbySlot = 1, /* its slot has failover, and no standby has it ready */
 	ReplayPaused = 2,  /* it decodes on a standby whose replay is paused, */
 	ReplayDelayed = 4, /* or delayed, */
-	NoReceiver = 8     /* or that receives nothing */
+	NoReceiver = 8,    /* or that receives nothing */
+	NoExtension = 16,  /* its database has the extension no more */
+	TableReplaced = 32 /* a listed table was dropped, and one that is not listed has its name */
 };
 
 /* The publisher's, since it started. */

@@ -468,6 +468,14 @@ table_published(Oid relid)
 }
 
 bool
+table_listed(Oid relid)
+{
+	Table *table = find_table(relid);
+
+	return table && table->listed;
+}
+
+bool
 table_includes(const Table *table, XLogRecPtr commit_lsn)
 {
 	return commit_lsn >= table->start && commit_lsn < table->until;

@@ -10,6 +10,8 @@
 extern HTAB *tables_by_oid(void);
 /* Called once, when the decoder starts. */
 extern void tables_init(const char *application);
+/* True if the registry has the table, whether or not it is published now. */
+extern bool table_listed(Oid relid);
 /* True if changes of the table are published, as of now. */
 extern bool table_published(Oid relid);
 /* Changes when that may have, for any table, or when PostgreSQL says that one that may have leaves changed. */

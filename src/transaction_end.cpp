@@ -13,8 +13,10 @@
 #include "package.h"
 #include "partition_tree.h"
 #include "renames.h"
+#include "replaced_tables.h"
 #include "snapshot.h"
 #include "tables.h"
+#include "warnings.h"
 
 /* A table that the transaction made has no rows but those that were handed out: no need to look, nor to lock it. */
 static bool
@@ -175,11 +177,15 @@ look_at_rewritten(Decoded *decoded, const ReorderBufferTXN *txn)
 static void
 tell_of_drop(Decoded *decoded, Table *table)
 {
+	RegistryName called;
+
 	if (table->generation == 0)
 		return;
 	table->told_at = decoded->transaction.commit_lsn;
 	events_added(decoded);
 	/* All that one transaction drops have one ordinal: their order is not the same each time it is decoded. */
+	called = names_at(table, decoded->transaction.commit_lsn);
+	replaced_tables_note(table->relid, &called);
 	encode_drop(table, decoded->transaction, decoded->ordinal + 1);
 	package_write_end(table, decoded->transaction.commit_lsn);
 }
@@ -319,4 +325,12 @@ look_at_definitions(Decoded *decoded, const ReorderBuffer *reorder, const Reorde
 		look_at_rows(decoded, txn);
 	}
 	look_at_changed_tables(decoded, txn);
+	if (txn->ninvalidations > 0)
+	{
+		MemoryContext old = MemoryContextSwitchTo(decoded->change_context);
+
+		warnings_look();
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(decoded->change_context);
+	}
 }

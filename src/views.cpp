@@ -210,8 +210,8 @@ put_reason(Row *row, const Registry *registry, const char *error, const Live *li
 		reason = live ? retention_warning(registry) : nullptr;
 		if (reason)
 			hint = kRetentionHint;
-		else if ((reason = warning_reason(warnings, &hint)) == nullptr)
-			reason = why_not_followed(registry, live ? live->follower_error : "", &hint);
+		else if ((reason = why_not_followed(registry, live ? live->follower_error : "", &hint)) == nullptr)
+			reason = warning_reason(warnings, &hint);
 	}
 	put_text(row, reason);
 	put_text(row, hint);

@@ -3,7 +3,10 @@
  */
 #include "warnings.h"
 
+#include "replaced_tables.h"
+
 extern "C" {
+#include "commands/extension.h"
 #include "replication/walreceiver.h"
 }
 
@@ -59,6 +62,22 @@ no_receiver(TimestampTz now)
 	return since != 0 && now - since > kReceiverPatience;
 }
 
+static bool no_extension;
+
+void
+warnings_look(void)
+{
+	no_extension = !OidIsValid(get_extension_oid("siphon", true));
+	replaced_tables_look();
+}
+
+void
+warnings_begin(const Registry *registry)
+{
+	replaced_tables_begin(registry);
+	warnings_look();
+}
+
 struct Text
 {
 	RingWarning warning;
@@ -75,6 +94,12 @@ static constexpr Text kTexts[] = {
 	{RingWarning::NoStandbySlot, "no standby has its slot ready, so a failover would lose it",
 	 "On the standby: sync_replication_slots = on, hot_standby_feedback = on, primary_slot_name, and a dbname in "
 	 "primary_conninfo. SELECT pg_log_standby_snapshot() here hastens it."},
+	{RingWarning::NoExtension,
+	 "its database does not have the extension any more, but its slot, which keeps WAL, and its decoder are there",
+	 "CREATE EXTENSION siphon, on the primary; and if it is not wanted, then siphon_drop_application()."},
+	{RingWarning::TableReplaced,
+	 "a table of its list was dropped, and another table has its name, which is not published",
+	 "SELECT * FROM siphon_tables WHERE state = 'dropped'; says which, and what to type."},
 	{RingWarning::ReplayDelayed, "this standby replays WAL with recovery_min_apply_delay, and so decodes it as much later",
 	 "ALTER SYSTEM SET recovery_min_apply_delay = 0; SELECT pg_reload_conf();"},
 };
@@ -123,6 +148,8 @@ warnings_now(App *app)
 	add(RingWarning::ReplayPaused, RecoveryInProgress() && GetRecoveryPauseState() != RECOVERY_NOT_PAUSED);
 	add(RingWarning::ReplayDelayed, RecoveryInProgress() && recovery_min_apply_delay > 0);
 	add(RingWarning::NoReceiver, no_receiver(now));
+	add(RingWarning::NoExtension, no_extension);
+	add(RingWarning::TableReplaced, replaced_tables_any());
 	log_warnings(app, warnings, now);
 	figure_set(app, Figure::Warnings, warnings);
 	return warnings;

@@ -1,4 +1,4 @@
-# What is wrong around a decoder that works is told: that no standby has a failover slot ready, and, of a standby that
+# What is wrong around a decoder that works is told: that a table was made again, or the extension dropped; that no standby has a failover slot ready, and, of a standby that
 # decodes, that its replay is paused or delayed, which lag counts too. Of rows of catalogs that the slot keeps the age is known.
 use strict;
 use warnings FATAL => 'all';
@@ -53,6 +53,50 @@ $primary->safe_psql('postgres', 'SELECT pg_current_xact_id()') for 1 .. 20;
 my $age = wait_until('an age', sub { $publisher->metrics->{siphon_slot_catalog_xmin_age} });
 cmp_ok($age, '>', 0, 'the age of the oldest rows of catalogs that the slot keeps is a metric');
 cmp_ok($age, '<=', $primary->safe_psql('postgres', "SELECT age(catalog_xmin) + 100 FROM pg_replication_slots WHERE slot_name = 'siphon_main'"), 'and what PostgreSQL says');
+
+# ---- a table that was made again -------------------------------------------------------------------------------------
+
+$primary->safe_psql('postgres', 'CREATE TABLE again (id int PRIMARY KEY)');
+add_table($primary, 'again');
+wait_confirmed($primary);
+$primary->safe_psql('postgres', 'DROP TABLE again');
+wait_confirmed($primary);
+is(application($primary)->{reason}, $failover ? 'no standby has its slot ready, so a failover would lose it' : undef, 'a table that was dropped is no reason');
+$primary->safe_psql('postgres', 'CREATE TABLE again (id int PRIMARY KEY)');
+
+sub problem
+{
+	my ($code) = @_;
+
+	return (grep { $_->{code} eq $code } @{ $publisher->status->{problems} }) ? 1 : 0;
+}
+
+for my $when ('as it is made', 'after a restart of the decoder')
+{
+	wait_until("it is told $when", sub { check($primary, 'main') =~ /^wrong  a listed table was dropped, and another table has its name.*\n.*siphon_tables/m });
+	wait_until("the publisher tells it $when", sub { problem('table_replaced') && $publisher->get('/readyz')->{status} == 200 });
+	pass("another of its name, $when: it is told, and the others are published");
+	$primary->safe_psql('postgres', 'SELECT pg_terminate_backend(decoder_pid) FROM siphon_applications');
+}
+add_table($primary, 'again');
+wait_until('both are listed', sub { !problem('table_replaced') });
+$primary->safe_psql('postgres', q{SELECT siphon_remove_table(relid) FROM siphon_tables WHERE table_name = 'again'});
+pass('when it is added, nothing is told any more');
+
+# ---- slots and applications that somebody left behind ----------------------------------------------------------------
+
+$primary->safe_psql('postgres', q{SELECT pg_create_logical_replication_slot('siphon_left_behind', 'siphon')});
+$primary->restart;
+wait_until('the launcher tells of a slot', sub { slurp_file($primary->logfile) =~ /siphon: replication slot "siphon_left_behind" belongs to no application, and keeps WAL\n.*DETAIL.*\n.*HINT:  SELECT pg_drop_replication_slot\('siphon_left_behind'\)/ });
+unlike(slurp_file($primary->logfile), qr/"siphon_main" belongs to no application/, 'of no other one');
+$primary->safe_psql('postgres', q{SELECT pg_drop_replication_slot('siphon_left_behind')});
+
+wait_for_state($primary, 'streaming');
+$primary->safe_psql('postgres', 'DROP EXTENSION siphon');
+wait_until('the extension is missed', sub { problem('no_extension') });
+like($publisher->get('/readyz')->{content}, qr/^ready\n(.*\n)*warning: the database does not have the extension any more.*\n  CREATE EXTENSION siphon/, 'so is how to end what it left');
+$primary->safe_psql('postgres', 'CREATE EXTENSION siphon');
+wait_until('the extension is there', sub { !problem('no_extension') });
 
 if (!standby_supported($primary))
 {

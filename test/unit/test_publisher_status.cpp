@@ -112,7 +112,9 @@ TEST(Health, SaysWhatIsWrong)
 	for (const auto &[warning, code] : {std::pair(RingWarning::NoStandbySlot, "only no_standby_slot"),
 										std::pair(RingWarning::ReplayPaused, "replay_paused"),
 										std::pair(RingWarning::ReplayDelayed, "only replay_delayed"),
-										std::pair(RingWarning::NoReceiver, "only no_wal_receiver")})
+										std::pair(RingWarning::NoReceiver, "only no_wal_receiver"),
+										std::pair(RingWarning::NoExtension, "only no_extension"),
+										std::pair(RingWarning::TableReplaced, "only table_replaced")})
 	{
 		figure(&status, RingFigure::Warnings) = static_cast<uint64_t>(warning);
 		EXPECT_EQ(codes(status, now), Codes{code});
