@@ -14,6 +14,7 @@
 
 extern "C" {
 #include "storage/lmgr.h"
+#include "utils/ps_status.h"
 #include "utils/snapmgr.h"
 }
 
@@ -327,11 +328,15 @@ await_next(void)
 		given = OidIsValid(snapshot_job->relid);
 		LWLockRelease(siphon_shared->lock);
 		if (!idle)
-			return given;
+			break;
 		WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, left, PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
 	}
+	/* The process has the name of its first table. */
+	if (given)
+		set_ps_display(psprintf("now of %u", snapshot_job->relid));
+	return given;
 }
 
 void

@@ -52,8 +52,9 @@ struct Table
 	List *kept_values;        /* of RegistryValue *, likewise */
 	MemoryContext settings_context;
 
-	/* What the catalogs say; rebuilt when not valid. In context, but for the packages. */
+	/* What the catalogs say; rebuilt when not valid, or when a type has changed since. In context, but for the packages. */
 	bool valid;
+	uint64 types_epoch;
 	siphon::FrameKind header_kind; /* kind and generation that header was made for */
 	uint32 header_generation;
 	bool leafless;            /* it is known to be no partitioned table */

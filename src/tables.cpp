@@ -24,17 +24,20 @@ static MemoryContext tables_context;
 static char *application_identifier;
 
 uint64 tables_epoch = 1;
+static uint64 types_epoch = 1; /* changes when any type may have */
 static slist_head changed_tables;
 
+/* Each table that comes or goes has two types: to walk through thousands of tables for each would take seconds. */
 static void
-invalidate_all(Datum, int, uint32)
+note_type(Datum, int, uint32)
 {
-	HASH_SEQ_STATUS status;
-	Table *table;
+	types_epoch++;
+}
 
-	hash_seq_init(&status, tables);
-	while ((table = static_cast<Table *>(hash_seq_search(&status))) != nullptr)
-		table->valid = false;
+static bool
+is_valid(const Table *table)
+{
+	return table->valid && table->types_epoch == types_epoch;
 }
 
 void
@@ -104,7 +107,7 @@ tables_init(const char *application)
 	CacheRegisterRelcacheCallback(invalidate_relation, 0);
 	/* A renamed schema or type changes what a package says, without an invalidation of the table. */
 	CacheRegisterSyscacheCallback(NAMESPACEOID, invalidate_schema, 0);
-	CacheRegisterSyscacheCallback(TYPEOID, invalidate_all, 0);
+	CacheRegisterSyscacheCallback(TYPEOID, note_type, 0);
 }
 
 HTAB *
@@ -329,6 +332,7 @@ build(Table *table, Relation relation, XLogRecPtr lsn)
 
 	/* First, so that whatever invalidates the table from here on gets it built once more. */
 	table->valid = true;
+	table->types_epoch = types_epoch;
 	table->leafless = relation->rd_rel->relkind != RELKIND_PARTITIONED_TABLE;
 	table_note_schema(table, RelationGetNamespace(relation));
 	ereport(DEBUG1, (errmsg_internal("siphon: builds table \"%s.%s\"", present.schema, present.name)));
@@ -503,7 +507,7 @@ table_lookup(Oid relid, XLogRecPtr commit_lsn)
 	if (table == nullptr)
 		return nullptr;
 	/* Reading catalogs may itself process invalidations, and writing packages may wait: go on until all is still. */
-	while (!table->valid || commit_lsn > table->called.until)
+	while (!is_valid(table) || commit_lsn > table->called.until)
 	{
 		Relation relation = RelationIdGetRelation(relid);
 
@@ -521,7 +525,7 @@ table_for_snapshot(Relation relation, XLogRecPtr lsn)
 	Oid relid = RelationGetRelid(relation);
 	Table *table = static_cast<Table *>(hash_search(tables, &relid, HASH_FIND, nullptr));
 
-	while (!table->valid)
+	while (!is_valid(table))
 		build(table, relation, lsn);
 	return table;
 }
