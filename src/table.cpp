@@ -25,22 +25,6 @@ static char *application_identifier;
 uint64 tables_epoch = 1;
 static slist_head changed_tables;
 
-void
-buffer_grow(WireBuffer *buffer, size_t more)
-{
-	size_t needed = buffer->size + more;
-	size_t capacity = buffer->capacity;
-
-	if (needed > kMessageLimit)
-		ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-						errmsg("a row of %zu bytes is too large for a package", needed),
-						errhint("Remove the table with siphon_remove_table().")));
-	while (capacity < needed)
-		capacity *= 2;
-	buffer->data = static_cast<char *>(repalloc_huge(buffer->data, capacity));
-	buffer->capacity = capacity;
-}
-
 static void
 invalidate_all(Datum, int, uint32)
 {
@@ -60,7 +44,7 @@ table_mark_changed(Table *table)
 	table->changed = true;
 }
 
-/* A schema was renamed, and so were its tables, of which nothing else says so. */
+/* A schema was renamed, and so were its tables and types, of which nothing else says so. */
 static void
 invalidate_schema(Datum, int, uint32 hash)
 {
@@ -70,6 +54,9 @@ invalidate_schema(Datum, int, uint32 hash)
 	hash_seq_init(&status, tables);
 	while ((table = static_cast<Table *>(hash_seq_search(&status))) != nullptr)
 	{
+		/* Packages name types by their schemas. */
+		if (list_member_int(table->type_hashes, static_cast<int>(hash)))
+			table->valid = false;
 		if (hash != 0 && table->namespace_hash != 0 && table->namespace_hash != hash)
 			continue;
 		table->valid = false;
@@ -178,19 +165,6 @@ table_known(Oid relid, uint32 generation)
 	return table && table->published && table->generation == generation;
 }
 
-void
-put_utf8(WireBuffer *out, uint32 field, const char *text)
-{
-	size_t length = strlen(text);
-	const char *utf8 = name_to_utf8(text, &length);
-
-	buffer_reserve(out, length + 16);
-	Wire wire(out);
-
-	wire.bytes_field(field, utf8, length);
-	wire.commit();
-}
-
 /* The type that the values of a domain, or of an array of a domain, are of in the end; that of all others is their own. */
 static Oid
 base_type(Oid type, int32 *typmod)
@@ -244,6 +218,21 @@ draft_column(Form_pg_attribute attribute, bool key)
 	return column;
 }
 
+/* Of the type as it is written: an array is by its elements' type. */
+static void
+note_type_schema(Table *table, Oid type)
+{
+	Oid element = get_element_type(type);
+	HeapTuple tuple = SearchSysCache1(TYPEOID, ObjectIdGetDatum(OidIsValid(element) ? element : type));
+	Oid schema = HeapTupleIsValid(tuple) ? reinterpret_cast<Form_pg_type>(GETSTRUCT(tuple))->typnamespace : InvalidOid;
+
+	if (HeapTupleIsValid(tuple))
+		ReleaseSysCache(tuple);
+	if (OidIsValid(schema) && schema != PG_CATALOG_NAMESPACE)
+		table->type_hashes = list_append_unique_int(
+			table->type_hashes, static_cast<int>(GetSysCacheHashValue1(NAMESPACEOID, ObjectIdGetDatum(schema))));
+}
+
 static void
 build_columns(Table *table, Relation relation, WireBuffer *wire_columns, ColumnDraft *drafts)
 {
@@ -263,6 +252,7 @@ build_columns(Table *table, Relation relation, WireBuffer *wire_columns, ColumnD
 	table->fixed_natts = 0;
 	table->fingerprint = 0;
 	table->existing_bytes = 0;
+	table->type_hashes = NIL;
 	for (int i = 0; i < desc->natts; i++)
 	{
 		Form_pg_attribute attribute = TupleDescAttr(desc, i);
@@ -291,6 +281,8 @@ build_columns(Table *table, Relation relation, WireBuffer *wire_columns, ColumnD
 		for (int k = 0; k < nkeys; k++)
 			column->key |= keys[k] == i + 1;
 		type_mapping(attribute->atttypid, &column->type);
+		note_type_schema(table, attribute->atttypid);
+		note_type_schema(table, column->type.type);
 		draft->attribute = attribute;
 		draft->wire = draft_column(attribute, column->key);
 		table->fingerprint = XXH3_64bits_withSeed(draft->wire.data, draft->wire.size, table->fingerprint);
@@ -447,6 +439,7 @@ build(Table *table, Relation relation, XLogRecPtr lsn)
 	table->key_columns = fresh.key_columns;
 	table->fixed_natts = fresh.fixed_natts;
 	table->fingerprint = fresh.fingerprint;
+	table->type_hashes = fresh.type_hashes;
 	table->header = fresh.header;
 	table->header_kind = fresh.header_kind;
 	table->header_generation = fresh.header_generation;
@@ -497,6 +490,7 @@ table_forget_columns(Table *table, const RegistryName *name, siphon::FrameKind k
 	table->nkeys = 0;
 	table->obstacle = nullptr;
 	table->fingerprint = 0;
+	table->type_hashes = NIL;
 	table->valid = false;
 	table->kind = kind;
 	caller = MemoryContextSwitchTo(context);

@@ -6,6 +6,8 @@
  */
 #include "table.h"
 
+#include "text.h"
+
 extern "C" {
 #include "access/htup_details.h"
 #include "catalog/indexing.h"
@@ -18,6 +20,19 @@ extern "C" {
 
 using siphon::Wire;
 using siphon::WireBuffer;
+
+void
+put_utf8(WireBuffer *out, uint32 field, const char *text)
+{
+	size_t length = strlen(text);
+	const char *utf8 = name_to_utf8(text, &length);
+
+	buffer_reserve(out, length + 16);
+	Wire wire(out);
+
+	wire.bytes_field(field, utf8, length);
+	wire.commit();
+}
 
 static void
 put_number(WireBuffer *out, uint32 field, uint64 number)
