@@ -70,3 +70,20 @@ ALTER TABLE siphon_registry ADD COLUMN checkpoint text;
 
 COMMENT ON COLUMN siphon_registry.checkpoint IS
 'what the stream held when something was acknowledged, some seconds ago: history, timeline, number, and the ends of the stream and of its held changes';
+
+-- Another table may have the OID of one that was dropped.
+CREATE OR REPLACE VIEW siphon_tables AS
+SELECT t.application,
+       t.database,
+       t.relid,
+       coalesce(n.nspname::text, t.schema_name) AS schema_name,
+       coalesce(c.relname::text, t.table_name) AS table_name,
+       t.partitions,
+       t.exclude_columns,
+       CASE WHEN t.database = current_database() AND c.oid IS NULL THEN 'dropped' ELSE t.state END AS state,
+       t.reason,
+       t.generation,
+       t.start_lsn
+  FROM siphon_get_tables() t
+  LEFT JOIN pg_catalog.pg_class c ON c.oid = t.relid AND t.database = current_database() AND t.state <> 'dropped'
+  LEFT JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace;

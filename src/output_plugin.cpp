@@ -29,6 +29,7 @@ static Oid rewritten;       /* the relation of which the transaction rewrote a r
 static HTAB *written_apart; /* relations of which a transaction wrote rows that are no published table's, or all anew */
 static Oid last_apart;      /* the last of them */
 static List *touched;       /* at a transaction's end, the relations that it changed: see touched_relations() */
+static List *dropped;       /* Table *: those that it dropped */
 static MemoryContext transaction_context;
 static MemoryContext change_context;
 
@@ -60,7 +61,7 @@ on_begin(LogicalDecodingContext *, ReorderBufferTXN *txn)
 	rewritten = InvalidOid;
 	written_apart = nullptr;
 	last_apart = InvalidOid;
-	touched = NIL;
+	touched = dropped = NIL;
 	MemoryContextReset(transaction_context);
 	with_events = false;
 	decoder_transaction_begin(txn->end_lsn);
@@ -231,6 +232,10 @@ look_at_rewritten(const ReorderBufferTXN *txn)
 static void
 tell_of_drop(Table *table)
 {
+	MemoryContext caller = MemoryContextSwitchTo(transaction_context);
+
+	dropped = lappend(dropped, table);
+	MemoryContextSwitchTo(caller);
 	if (table->generation == 0)
 		return;
 	table->told_at = current.commit_lsn;
@@ -238,6 +243,35 @@ tell_of_drop(Table *table)
 	/* All that one transaction drops have one ordinal: their order is not the same each time it is decoded. */
 	encode_drop(table, current, ordinal + 1);
 	package_write_end(table, current.commit_lsn);
+}
+
+/* What comes of these OIDs from here on is not of those tables. In one change: a schema may go with thousands. */
+static void
+enter_dropped(void)
+{
+	Registry *registry = dropped ? registry_begin_change(decoder_application()) : nullptr;
+	HTAB *by_oid;
+	bool leaves = false;
+	ListCell *lc;
+
+	if (registry == nullptr)
+		return;
+	by_oid = registry_by_oid(registry);
+	foreach (lc, dropped)
+	{
+		Table *table = static_cast<Table *>(lfirst(lc));
+		RegistryTable *listed = registry_find_by_oid(by_oid, table->relid);
+
+		table->until = Min(table->until, current.commit_lsn + 1);
+		if (listed == nullptr)
+			continue;
+		listed->until = table->until;
+		listed->dropped = true;
+		leaves |= registry_leaves(listed);
+	}
+	registry_end_change(registry);
+	if (leaves)
+		decoder_load_registry_soon();
 }
 
 /* Told in whatever phase the table is, as a drop is. The ordinal is that of a DROP for the same reason. */
@@ -359,6 +393,10 @@ look_at_changed_tables(const ReorderBufferTXN *txn)
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(change_context);
 	}
+	MemoryContextSwitchTo(change_context);
+	enter_dropped();
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(change_context);
 }
 
 static void

@@ -342,7 +342,7 @@ snapshots_look_after(App *app, const Registry *registry, bool *open)
 		const RegistryTable *table = static_cast<RegistryTable *>(lfirst(lc));
 		SnapshotJob *snapshot;
 
-		if (table->phase == Phase::Streaming || table->phase == Phase::Stopped || table->until != InvalidXLogRecPtr)
+		if (table->phase == Phase::Streaming || table->phase == Phase::Stopped || registry_leaves(table))
 			continue;
 		*open = true;
 		LWLockAcquire(siphon_shared->lock, LW_SHARED);
