@@ -71,7 +71,8 @@ ALTER TABLE siphon_registry ADD COLUMN checkpoint text;
 COMMENT ON COLUMN siphon_registry.checkpoint IS
 'what the stream held when something was acknowledged, some seconds ago: history, timeline, number, and the ends of the stream and of its held changes';
 
--- A table that is dropped and made again is another one: whoever does that by hand should hear of it.
+-- A table that is dropped and made again is another one: whoever does that by hand should hear of it. And another table may
+-- have the OID of one that was dropped.
 CREATE OR REPLACE VIEW siphon_tables AS
 WITH t AS MATERIALIZED (SELECT *, database = current_database() AS here FROM siphon_get_tables())
 SELECT t.application,
@@ -90,12 +91,13 @@ SELECT t.application,
        t.generation,
        t.start_lsn
   FROM t
-  LEFT JOIN pg_catalog.pg_class c ON c.oid = t.relid AND t.here
+  LEFT JOIN pg_catalog.pg_class c ON c.oid = t.relid AND t.here AND t.state <> 'dropped'
   LEFT JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
   LEFT JOIN (pg_catalog.pg_class another JOIN pg_catalog.pg_namespace its ON its.oid = another.relnamespace)
          ON t.here AND c.oid IS NULL AND its.nspname = t.schema_name AND another.relname = t.table_name AND
             another.relkind IN ('r', 'p') AND
-            NOT EXISTS (SELECT FROM t other WHERE other.application = t.application AND other.relid = another.oid);
+            NOT EXISTS (SELECT FROM t other WHERE other.application = t.application AND other.relid = another.oid AND
+                                                 other.state <> 'dropped');
 
 COMMENT ON COLUMN siphon_tables.reason IS
 'why its last snapshot failed, why it is left out, why its rows have to be brought out anew, or that it was dropped and another table has its name';

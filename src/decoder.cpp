@@ -226,6 +226,12 @@ decoder_message_added(XLogRecPtr lsn)
 	decoder_events_added();
 }
 
+void
+decoder_load_registry_soon(void)
+{
+	pg_atomic_fetch_add_u64(&app->registry_wanted, 1);
+}
+
 const char *
 decoder_application(void)
 {

@@ -34,6 +34,9 @@ extern void decoder_events_added(void);
 /* A message that belongs to no transaction is in the ring. It has its place in the WAL, which the watermark names. */
 extern void decoder_message_added(XLogRecPtr lsn);
 
+/* The registry is to be loaded, as it was changed: soon, and not by this call. */
+extern void decoder_load_registry_soon(void);
+
 /* Whose decoder this is. */
 extern const char *decoder_application(void);
 

@@ -214,7 +214,7 @@ make_plan(const Registry *registry, List *members)
 		RegistryTable *table = static_cast<RegistryTable *>(lfirst(lc));
 		const MemberEntry *entry = oid_hash_find<MemberEntry>(by_oid, table->relid);
 		const Member *member = entry ? entry->member : nullptr;
-		bool leaves = table->until != InvalidXLogRecPtr;
+		bool leaves = registry_leaves(table);
 
 		waits |= leaves;
 		if (!leaves && table->followed && !is_as_listed(member, table))
@@ -408,7 +408,7 @@ look_at_listed(const Registry *registry)
 	{
 		const RegistryTable *table = static_cast<RegistryTable *>(lfirst(lc));
 
-		listed = hash_combine64(listed, uint64{table->relid} * 2 + (table->until != InvalidXLogRecPtr));
+		listed = hash_combine64(listed, uint64{table->relid} * 2 + registry_leaves(table));
 	}
 	if (listed != last)
 		watch_forget_refusals();

@@ -81,6 +81,12 @@ listing_refuse_leaving(const Registry *registry, const RegistryTable *table, con
 {
 	if (table->until == InvalidXLogRecPtr)
 		return;
+	if (table->dropped)
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("application \"%s\" still lists a table that was dropped and had the OID of table %s",
+							   registry->application, name),
+						errhint("SELECT siphon_remove_table(%u, '%s') takes that off the list.", table->relid,
+								registry->application)));
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("table %s has left the publication that application \"%s\" follows", name, registry->application),
@@ -321,7 +327,7 @@ listing_remove_left(Registry *registry, XLogRecPtr confirmed)
 	{
 		RegistryTable *table = static_cast<RegistryTable *>(lfirst(lc));
 
-		if (table->until == InvalidXLogRecPtr || table->until > confirmed)
+		if (!registry_leaves(table) || table->until > confirmed)
 		{
 			staying = lappend(staying, table);
 			continue;

@@ -79,7 +79,7 @@ on_begin(LogicalDecodingContext *context, ReorderBufferTXN *txn)
 	decoded.rewritten = InvalidOid;
 	decoded.written_apart = nullptr;
 	decoded.last_apart = InvalidOid;
-	decoded.touched = NIL;
+	decoded.touched = decoded.dropped = NIL;
 	MemoryContextReset(decoded.transaction_context);
 	decoded.with_events = false;
 	caller = MemoryContextSwitchTo(decoded.transaction_context);

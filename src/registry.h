@@ -71,6 +71,7 @@ struct RegistryTable
 	List *only_attributes; /* of int: if there are any, they are what is published, and exclude_columns is for people */
 	XLogRecPtr start;      /* transactions whose commit record starts at or behind it are published */
 	XLogRecPtr until;      /* it leaves: those whose commit record starts at or behind this are not; or 0 */
+	bool dropped;          /* the one before that dropped it: another table may have its OID from then on */
 	Phase phase;
 	uint32 generation;    /* what is published carries it; 0: nothing was yet */
 	bool rows;            /* existing rows are published, not changes alone */
@@ -80,6 +81,16 @@ struct RegistryTable
 	TimestampTz retry_at; /* do not begin again before */
 	char reason[256];     /* of the last failure, or why its rows are to be brought out anew */
 };
+
+/*
+ * Is it taken off the list once all before `until` is acknowledged? One that was dropped stays, for people to see, but
+ * where a publication says what is in the list.
+ */
+static inline bool
+registry_leaves(const RegistryTable *table)
+{
+	return table->until != InvalidXLogRecPtr && (table->followed || !table->dropped);
+}
 
 /* More decoders than these do not begin and end before anything of theirs is published. */
 constexpr int kMaxEpochs = 32;

@@ -201,7 +201,8 @@ write_table(StringInfo json, const RegistryTable *table)
 	write_former_names(json, table);
 	write_kept_values(json, table);
 	if (table->until != InvalidXLogRecPtr)
-		appendStringInfo(json, ", \"until\": \"%X/%X\"", LSN_FORMAT_ARGS(table->until));
+		appendStringInfo(json, ", \"until\": \"%X/%X\", \"dropped\": %d", LSN_FORMAT_ARGS(table->until),
+						 table->dropped ? 1 : 0);
 	appendStringInfoString(json, "}");
 }
 
@@ -422,6 +423,8 @@ parse_table(const char *path, const Json *object)
 	table->start = lsn_member(path, object, "start");
 	if (json_member(object, "until"))
 		table->until = lsn_member(path, object, "until");
+	if (json_member(object, "dropped"))
+		table->dropped = number_member(path, object, "dropped") != 0;
 	table->phase = phase_member(path, object);
 	table->generation = static_cast<uint32>(number_member(path, object, "generation"));
 	table->rows = number_member(path, object, "rows") != 0;

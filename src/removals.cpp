@@ -53,10 +53,10 @@ removals_load(const Registry *registry)
 	leaving = InvalidXLogRecPtr;
 	foreach (lc, registry->tables)
 	{
-		XLogRecPtr until = static_cast<RegistryTable *>(lfirst(lc))->until;
+		const RegistryTable *table = static_cast<RegistryTable *>(lfirst(lc));
 
-		if (until != InvalidXLogRecPtr && (leaving == InvalidXLogRecPtr || until < leaving))
-			leaving = until;
+		if (registry_leaves(table) && (leaving == InvalidXLogRecPtr || table->until < leaving))
+			leaving = table->until;
 	}
 	return nwritten < list_length(removals);
 }

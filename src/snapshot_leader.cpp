@@ -100,6 +100,8 @@ begin_generation(void)
 	read_names(schema, name);
 	registry = registry_begin_change_of(snapshot_job->app->name, snapshot_job->relid);
 	table = registry ? registry_find(registry, snapshot_job->relid) : nullptr;
+	if (table && table->dropped)
+		snapshot_job->table_gone = true;
 	if (table == nullptr || table->until != InvalidXLogRecPtr)
 		ereport(ERROR, (errcode(ERRCODE_QUERY_CANCELED), errmsg("the table is not published any more")));
 	registry_forget_former_names(registry, table);

@@ -378,7 +378,7 @@ snapshots_look_after(App *app, const Registry *registry, bool *open)
 		SnapshotJob *snapshot;
 		bool led;
 
-		if (table->phase == Phase::Streaming || table->phase == Phase::Stopped || table->until != InvalidXLogRecPtr)
+		if (table->phase == Phase::Streaming || table->phase == Phase::Stopped || registry_leaves(table))
 			continue;
 		*open = true;
 		LWLockAcquire(siphon_shared->lock, LW_SHARED);

@@ -68,6 +68,7 @@ struct Table
 	int *key_columns; /* indexes into columns, in the order of the key's index */
 	uint64 fingerprint;
 	uint32 namespace_hash;     /* of its schema, in invalidations; 0: not known yet */
+	List *type_hashes;         /* of int: likewise, of the schemas of its columns' types */
 	uint64 schema_hash;        /* of the schema that was written last */
 	siphon::WireBuffer header; /* the fields of a Package that all packages of the table share */
 	char *route;               /* schema, NUL, table, in UTF-8: for the ring's frames */

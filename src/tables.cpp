@@ -48,7 +48,7 @@ table_mark_changed(Table *table)
 	table->changed = true;
 }
 
-/* A schema was renamed, and so were its tables, of which nothing else says so. */
+/* A schema was renamed, and so were its tables and types, of which nothing else says so. */
 static void
 invalidate_schema(Datum, int, uint32 hash)
 {
@@ -58,6 +58,9 @@ invalidate_schema(Datum, int, uint32 hash)
 	hash_seq_init(&status, tables);
 	while ((table = static_cast<Table *>(hash_seq_search(&status))) != nullptr)
 	{
+		/* Packages name types by their schemas. */
+		if (list_member_int(table->type_hashes, static_cast<int>(hash)))
+			table->valid = false;
 		if (hash != 0 && table->namespace_hash != 0 && table->namespace_hash != hash)
 			continue;
 		table->valid = false;
@@ -169,6 +172,21 @@ draft_column(Form_pg_attribute attribute, bool key)
 	return column;
 }
 
+/* Of the type as it is written: an array is by its elements' type. */
+static void
+note_type_schema(Table *table, Oid type)
+{
+	Oid element = get_element_type(type);
+	HeapTuple tuple = SearchSysCache1(TYPEOID, ObjectIdGetDatum(OidIsValid(element) ? element : type));
+	Oid schema = HeapTupleIsValid(tuple) ? reinterpret_cast<Form_pg_type>(GETSTRUCT(tuple))->typnamespace : InvalidOid;
+
+	if (HeapTupleIsValid(tuple))
+		ReleaseSysCache(tuple);
+	if (OidIsValid(schema) && schema != PG_CATALOG_NAMESPACE)
+		table->type_hashes = list_append_unique_int(
+			table->type_hashes, static_cast<int>(GetSysCacheHashValue1(NAMESPACEOID, ObjectIdGetDatum(schema))));
+}
+
 static void
 build_columns(Table *table, Relation relation, WireBuffer *wire_columns, ColumnDraft *drafts)
 {
@@ -188,6 +206,7 @@ build_columns(Table *table, Relation relation, WireBuffer *wire_columns, ColumnD
 	table->fixed_natts = 0;
 	table->fingerprint = 0;
 	table->existing_bytes = 0;
+	table->type_hashes = NIL;
 	for (int i = 0; i < desc->natts; i++)
 	{
 		Form_pg_attribute attribute = TupleDescAttr(desc, i);
@@ -216,6 +235,8 @@ build_columns(Table *table, Relation relation, WireBuffer *wire_columns, ColumnD
 		for (int k = 0; k < nkeys; k++)
 			column->key |= keys[k] == i + 1;
 		type_mapping(attribute->atttypid, &column->type);
+		note_type_schema(table, attribute->atttypid);
+		note_type_schema(table, column->type.type);
 		draft->attribute = attribute;
 		draft->wire = draft_column(attribute, column->key);
 		table->fingerprint = XXH3_64bits_withSeed(draft->wire.data, draft->wire.size, table->fingerprint);
@@ -373,6 +394,7 @@ build(Table *table, Relation relation, XLogRecPtr lsn)
 	table->key_columns = fresh.key_columns;
 	table->fixed_natts = fresh.fixed_natts;
 	table->fingerprint = fresh.fingerprint;
+	table->type_hashes = fresh.type_hashes;
 	table->header = fresh.header;
 	table->header_kind = fresh.header_kind;
 	table->header_generation = fresh.header_generation;
@@ -423,6 +445,7 @@ table_forget_columns(Table *table, const RegistryName *name, siphon::FrameKind k
 	table->nkeys = 0;
 	table->obstacle = nullptr;
 	table->fingerprint = 0;
+	table->type_hashes = NIL;
 	table->valid = false;
 	table->kind = kind;
 	caller = MemoryContextSwitchTo(context);

@@ -177,8 +177,11 @@ look_at_rewritten(Decoded *decoded, const ReorderBufferTXN *txn)
 static void
 tell_of_drop(Decoded *decoded, Table *table)
 {
+	MemoryContext caller = MemoryContextSwitchTo(decoded->transaction_context);
 	RegistryName called;
 
+	decoded->dropped = lappend(decoded->dropped, table);
+	MemoryContextSwitchTo(caller);
 	if (table->generation == 0)
 		return;
 	table->told_at = decoded->transaction.commit_lsn;
@@ -188,6 +191,35 @@ tell_of_drop(Decoded *decoded, Table *table)
 	replaced_tables_note(table->relid, &called);
 	encode_drop(table, decoded->transaction, decoded->ordinal + 1);
 	package_write_end(table, decoded->transaction.commit_lsn);
+}
+
+/* What comes of these OIDs from here on is not of those tables. In one change: a schema may go with thousands. */
+static void
+enter_dropped(const Decoded *decoded)
+{
+	Registry *registry = decoded->dropped ? registry_begin_change(decoder_application()) : nullptr;
+	HTAB *by_oid;
+	bool leaves = false;
+	ListCell *lc;
+
+	if (registry == nullptr)
+		return;
+	by_oid = registry_by_oid(registry);
+	foreach (lc, decoded->dropped)
+	{
+		Table *table = static_cast<Table *>(lfirst(lc));
+		RegistryTable *listed = registry_find_by_oid(by_oid, table->relid);
+
+		table->until = Min(table->until, decoded->transaction.commit_lsn + 1);
+		if (listed == nullptr)
+			continue;
+		listed->until = table->until;
+		listed->dropped = true;
+		leaves |= registry_leaves(listed);
+	}
+	registry_end_change(registry);
+	if (leaves)
+		decoder_load_registry_soon();
 }
 
 /* Told in whatever phase the table is, as a drop is. The ordinal is that of a DROP for the same reason. */
@@ -309,6 +341,10 @@ look_at_changed_tables(Decoded *decoded, const ReorderBufferTXN *txn)
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(decoded->change_context);
 	}
+	MemoryContextSwitchTo(decoded->change_context);
+	enter_dropped(decoded);
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(decoded->change_context);
 }
 
 void

@@ -25,6 +25,7 @@ struct Decoded
 	HTAB *written_apart; /* relations of which it wrote rows that are no published table's, or all anew; or NULL */
 	Oid last_apart;      /* the last of them */
 	List *touched;       /* at its end, the relations that it changed: see touched_relations() */
+	List *dropped;       /* Table *: those that it dropped */
 	MemoryContext transaction_context;
 	MemoryContext change_context;
 };

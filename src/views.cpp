@@ -363,6 +363,8 @@ table_state(const Registry *registry, const RegistryTable *table, AppState state
 {
 	if (registry->given_up[0])
 		return "resync needed";
+	if (table->dropped)
+		return "dropped";
 	if (table->phase == Phase::Stopped)
 		return "failed";
 	if (table->until != InvalidXLogRecPtr)

@@ -195,6 +195,25 @@ is(join(' ', sort map { "$_->{schema}.$_->{table}" } grep { $_->{operation} eq '
 	'a table that was renamed is dropped under its new name');
 $node->safe_psql('postgres', "SELECT siphon_remove_table(relid::oid) FROM siphon_tables WHERE state = 'dropped'");
 
+# A type is named with its schema, which may be another than the table's, and renamed.
+$node->safe_psql(
+	'postgres', q{
+	CREATE SCHEMA kinds;
+	CREATE SCHEMA kept;
+	CREATE TYPE kinds.mood AS ENUM ('ok');
+	CREATE TYPE kept.mood AS ENUM ('ok');
+	CREATE DOMAIN kept.of_mood AS kinds.mood;
+	CREATE TABLE typed (id int PRIMARY KEY, v kinds.mood, w kinds.mood[], x kept.mood, y kept.of_mood)});
+add_table($node, 'typed');
+$node->safe_psql('postgres', q{INSERT INTO typed VALUES (1, 'ok')});
+wait_confirmed($node);
+$node->safe_psql('postgres', 'ALTER SCHEMA kinds RENAME TO sorts');
+$node->safe_psql('postgres', q{INSERT INTO typed VALUES (2, 'ok')});
+wait_confirmed($node);
+is(join(' ', map { ($_->{type_name}, $_->{base_type_name} // ()) } @{ bucket('public.typed.schema')->{columns} }),
+	'integer sorts.mood sorts.mood[] kept.mood kept.of_mood sorts.mood', 'a type whose schema was renamed is named so');
+$node->safe_psql('postgres', "SELECT siphon_remove_table('typed')");
+
 # It ends with the place where it was dropped, once in each partition, whatever is restarted.
 my $dropped = "SELECT siphon_remove_table(relid::oid) FROM siphon_tables WHERE state = 'dropped'";
 $node->safe_psql('postgres', 'CREATE TABLE other (id int PRIMARY KEY)');
