@@ -43,8 +43,8 @@ static bool
 same_table(const RegistryTable *a, const RegistryTable *b)
 {
 	return a->phase == b->phase && a->generation == b->generation && a->start == b->start && a->until == b->until &&
-		   a->dropped == b->dropped && a->rows == b->rows && a->workers == b->workers && a->paused == b->paused && a->failures == b->failures &&
-		   a->retry_at == b->retry_at && a->partitions == b->partitions && a->followed == b->followed &&
+		   a->dropped == b->dropped && a->rows == b->rows && a->workers == b->workers && a->paused == b->paused &&
+		   a->failures == b->failures && a->retry_at == b->retry_at && a->partitions == b->partitions && a->followed == b->followed &&
 		   strcmp(a->schema, b->schema) == 0 && strcmp(a->name, b->name) == 0 && strcmp(a->reason, b->reason) == 0 &&
 		   listing_same(a->former, b->former, registry_same_former) &&
 		   listing_same(a->kept_values, b->kept_values, registry_same_value) &&
