@@ -156,6 +156,23 @@ leaf_lookup(Relation relation)
 	return entry->leaves;
 }
 
+void
+leaves_forget_dropped(const List *touched)
+{
+	ListCell *lc;
+
+	foreach (lc, touched)
+	{
+		Oid relid = lfirst_oid(lc);
+		Entry *entry = static_cast<Entry *>(hash_search(entries, &relid, HASH_FIND, nullptr));
+
+		if (entry == nullptr || SearchSysCacheExists1(RELOID, ObjectIdGetDatum(relid)))
+			continue;
+		forget_leaves(entry);
+		hash_search(entries, &relid, HASH_REMOVE, nullptr);
+	}
+}
+
 /* The partitions of a table, all that are not being detached, one level down. */
 static List *
 children_of(Oid parent, Snapshot snapshot)

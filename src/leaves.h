@@ -26,6 +26,8 @@ extern void leaves_init(void);
  * decoded. None, or one; more only if a published table was attached to another one.
  */
 extern List *leaf_lookup(Relation relation);
+/* Forgets those of these relations (Oids) that are gone. Nothing that leaf_lookup() gave may be in use. */
+extern void leaves_forget_dropped(const List *touched);
 
 /*
  * The tables that hold a table's rows, in an order that depends on the snapshot alone (NULL: a current one): the leaves

@@ -250,13 +250,12 @@ static void
 enter_dropped(void)
 {
 	Registry *registry = dropped ? registry_begin_change(decoder_application()) : nullptr;
-	HTAB *by_oid;
+	HTAB *by_oid = registry ? registry_by_oid(registry) : nullptr;
 	bool leaves = false;
 	ListCell *lc;
 
 	if (registry == nullptr)
 		return;
-	by_oid = registry_by_oid(registry);
 	foreach (lc, dropped)
 	{
 		Table *table = static_cast<Table *>(lfirst(lc));
@@ -411,6 +410,7 @@ on_commit(LogicalDecodingContext *context, ReorderBufferTXN *txn, XLogRecPtr)
 		look_at_rewritten(txn);
 		look_at_partitions(context->reorder, txn);
 		look_at_rows(txn);
+		leaves_forget_dropped(touched);
 	}
 	look_at_changed_tables(txn);
 	decoder_transaction_end(txn->final_lsn, current.commit_time, with_events);
