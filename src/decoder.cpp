@@ -335,7 +335,8 @@ blame_table(const ErrorData *error)
 		registry_leave_unchanged();
 	if (table)
 		shared_set_state(app, AppState::Restarting,
-						 psprintf("table %s: %s", quote_qualified_identifier(table->schema, table->name), reason), nullptr);
+						 psprintf("table %s: %s", quote_qualified_identifier(table->schema, table->name), reason),
+						 nullptr);
 }
 
 /* An error that is no table's, as far as is known. The row that is being put together, PostgreSQL does not name. */
@@ -423,9 +424,10 @@ check_slot_place(const Registry *registry)
 	XLogRecPtr confirmed = MyReplicationSlot->data.confirmed_flush;
 
 	if (place != InvalidXLogRecPtr && confirmed > place)
-		stop(psprintf("replication slot \"%s\" was moved from %X/%X to %X/%X by somebody else, and what was committed in "
-					  "between is not published",
-					  registry->slot, LSN_FORMAT_ARGS(place), LSN_FORMAT_ARGS(confirmed)),
+		stop(psprintf(
+				 "replication slot \"%s\" was moved from %X/%X to %X/%X by somebody else, and what was committed in "
+				 "between is not published",
+				 registry->slot, LSN_FORMAT_ARGS(place), LSN_FORMAT_ARGS(confirmed)),
 			 resync_hint(app->name));
 }
 

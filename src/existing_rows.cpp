@@ -20,8 +20,8 @@ using siphon::Wire;
 using siphon::WireBuffer;
 
 /*
- * Most bytes of a table's values that go with each package. PostgreSQL has each in 8 kB, compressed. As many are kept in
- * the registry, which is written as a whole each time, and read by each function.
+ * Most bytes of a table's values that go with each package. PostgreSQL has each in 8 kB, compressed. As many are kept
+ * in the registry, which is written as a whole each time, and read by each function.
  */
 static constexpr size_t kMostBytes = 8 * 1024;
 

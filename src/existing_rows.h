@@ -9,8 +9,8 @@
  * it with the next package only, on each subject. So it is taken down in the registry then, until the table's rows come
  * anew.
  *
- * Each package has the value. Of a large one, which a few kilobytes of the catalogs can be, rows come anew when its column
- * is added, and no package has it.
+ * Each package has the value. Of a large one, which a few kilobytes of the catalogs can be, rows come anew when its
+ * column is added, and no package has it.
  */
 #ifndef SIPHON_EXISTING_ROWS_H
 #define SIPHON_EXISTING_ROWS_H

@@ -130,3 +130,20 @@ leaf_lookup(Relation relation)
 		build(entry, relation);
 	return entry->leaves;
 }
+
+void
+leaves_forget_dropped(const List *touched)
+{
+	ListCell *lc;
+
+	foreach (lc, touched)
+	{
+		Oid relid = lfirst_oid(lc);
+		Entry *entry = static_cast<Entry *>(hash_search(entries, &relid, HASH_FIND, nullptr));
+
+		if (entry == nullptr || SearchSysCacheExists1(RELOID, ObjectIdGetDatum(relid)))
+			continue;
+		forget_leaves(entry);
+		hash_search(entries, &relid, HASH_REMOVE, nullptr);
+	}
+}

@@ -26,5 +26,7 @@ extern void leaves_init(void);
  * decoded. None, or one; more only if a published table was attached to another one.
  */
 extern List *leaf_lookup(Relation relation);
+/* Forgets those of these relations (Oids) that are gone. Nothing that leaf_lookup() gave may be in use. */
+extern void leaves_forget_dropped(const List *touched);
 
 #endif

@@ -19,8 +19,8 @@ extern RegistryTable *listing_describe(Oid relid, int partitions, List *exclude_
  */
 extern void listing_check(const RegistryTable *table);
 /*
- * ERROR if it was dropped, or left a publication: it is published as it is, up to a place, and no rows of it from now on. `name` is
- * what the message calls it.
+ * ERROR if it was dropped, or left a publication: it is published as it is, up to a place, and no rows of it from now
+ * on. `name` is what the message calls it.
  */
 extern void listing_refuse_leaving(const Registry *registry, const RegistryTable *table, const char *name);
 /* ERROR if the table is in the list, or its rows are, under a root or as partitions. */

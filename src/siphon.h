@@ -94,9 +94,9 @@ struct App
 	bool stop;      /* being dropped or resynchronized, by a backend: none of its processes is to run */
 	bool giving_up; /* likewise, by the launcher */
 	TimestampTz decoder_started;
-	Oid failed_table; /* because of which the decoder ended last, */
-	XLogRecPtr failed_at; /* in this place, */
-	int failures;         /* so many times in a row */
+	Oid failed_table;                 /* because of which the decoder ended last, */
+	XLogRecPtr failed_at;             /* in this place, */
+	int failures;                     /* so many times in a row */
 	pg_atomic_uint64 registry_wanted; /* version of the registry that the decoder should have loaded */
 	uint64 registry_loaded;           /* version that it has */
 	pg_atomic_uint64 mirrored;        /* version of the registry that a failover does not lose: see mirror.h */

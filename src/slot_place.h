@@ -3,7 +3,8 @@
  * that is further was moved by somebody else, as by pg_replication_slot_advance(), and what lies between was never
  * decoded. PostgreSQL keeps no note of who moved a slot.
  *
- * It counts on the server and on the timeline on which it was written: a standby's slot follows the primary's by itself.
+ * It counts on the server and on the timeline on which it was written: a standby's slot follows the primary's by
+ * itself.
  */
 #ifndef SIPHON_SLOT_PLACE_H
 #define SIPHON_SLOT_PLACE_H

@@ -9,6 +9,7 @@
 #include "definition.h"
 #include "earlier_rows.h"
 #include "existing_rows.h"
+#include "leaves.h"
 #include "oid_hash.h"
 #include "package.h"
 #include "partition_tree.h"
@@ -359,6 +360,7 @@ look_at_definitions(Decoded *decoded, const ReorderBuffer *reorder, const Reorde
 		look_at_rewritten(decoded, txn);
 		look_at_partitions(decoded, reorder, txn);
 		look_at_rows(decoded, txn);
+		leaves_forget_dropped(decoded->touched);
 	}
 	look_at_changed_tables(decoded, txn);
 	if (txn->ninvalidations > 0)

@@ -40,8 +40,8 @@ struct TypeMapping
 	bool by_value;
 	char align;
 	int16 length;
-	Oid type;        /* without domains */
-	FmgrInfo output; /* see type_output() */
+	Oid type;             /* without domains */
+	FmgrInfo output;      /* see type_output() */
 	TypeMapping *element; /* List: its elements' */
 };
 
@@ -49,8 +49,8 @@ struct TypeMapping
 extern void type_mapping(Oid type, TypeMapping *mapping);
 
 /*
- * The type's output function, which is looked for when there is a value for it: it may be in a library that is not there.
- * `blame` says so then.
+ * The type's output function, which is looked for when there is a value for it: it may be in a library that is not
+ * there. `blame` says so then.
  */
 extern FmgrInfo *type_output(TypeMapping *mapping);
 
