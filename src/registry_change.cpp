@@ -1,6 +1,6 @@
 /*
- * What is different between two states of a registry: so that a change of one of ten thousand tables is written, and read
- * by other processes, as that. See registry.h.
+ * What is different between two states of a registry: so that a change of one of ten thousand tables is written, and
+ * read by other processes, as that. See registry.h.
  */
 #include "registry.h"
 
@@ -78,9 +78,8 @@ registry_compare(const Registry *before, const Registry *now)
 	foreach (lc, before->tables)
 	{
 		const RegistryTable *was = static_cast<RegistryTable *>(lfirst(lc));
-		RegistryTable *table = next < list_length(now->tables)
-								   ? static_cast<RegistryTable *>(list_nth(now->tables, next))
-								   : nullptr;
+		RegistryTable *table =
+			next < list_length(now->tables) ? static_cast<RegistryTable *>(list_nth(now->tables, next)) : nullptr;
 
 		if (table == nullptr || table->relid != was->relid)
 		{
@@ -109,7 +108,8 @@ places_of(const Registry *registry)
 	ListCell *lc;
 
 	foreach (lc, registry->tables)
-		oid_hash_enter<Place>(places, static_cast<RegistryTable *>(lfirst(lc))->relid)->index = foreach_current_index(lc);
+		oid_hash_enter<Place>(places, static_cast<RegistryTable *>(lfirst(lc))->relid)->index =
+			foreach_current_index(lc);
 	return places;
 }
 

@@ -12,10 +12,10 @@
 
 static constexpr char kDirectory[] = "siphon";
 static constexpr char kSuffix[] = ".registry";
-static constexpr int kFormat = 2;     /* a document alone */
-static constexpr int kLogFormat = 3;  /* a document, and changes of it behind it */
-static constexpr int kLogFrom = 65536; /* documents of this size, and larger ones, have changes behind them */
-static constexpr int kHeaderSize = 80; /* at most */
+static constexpr int kFormat = 2;        /* a document alone */
+static constexpr int kLogFormat = 3;     /* a document, and changes of it behind it */
+static constexpr int kLogFrom = 65536;   /* documents of this size, and larger ones, have changes behind them */
+static constexpr int kHeaderSize = 80;   /* at most */
 static constexpr int kRecordPrefix = 17; /* the checksum's digits, and a space */
 
 /* A file as it was read last. In a context of its own, which goes when the file is another one. */
