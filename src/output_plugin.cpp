@@ -264,15 +264,12 @@ look_at_rewritten(const ReorderBufferTXN *txn)
 static void
 tell_of_drop(Table *table)
 {
-	RegistryName called;
-
 	if (table->generation == 0)
 		return;
 	table->told_at = current.commit_lsn;
 	events_added();
 	/* All that one transaction drops have one ordinal: their order is not the same each time it is decoded. */
-	called = names_at(table, current.commit_lsn);
-	replaced_tables_note(table->relid, &called);
+	replaced_tables_note(table->relid, names_at(table, current.commit_lsn));
 	encode_drop(table, current, ordinal + 1);
 	package_write_end(table, current.commit_lsn);
 }
@@ -399,16 +396,6 @@ look_at_changed_tables(const ReorderBufferTXN *txn)
 }
 
 static void
-look_at_surroundings(void)
-{
-	MemoryContext old = MemoryContextSwitchTo(change_context);
-
-	warnings_look();
-	MemoryContextSwitchTo(old);
-	MemoryContextReset(change_context);
-}
-
-static void
 on_commit(LogicalDecodingContext *context, ReorderBufferTXN *txn, XLogRecPtr)
 {
 	if (txn->ninvalidations > 0)
@@ -423,7 +410,7 @@ on_commit(LogicalDecodingContext *context, ReorderBufferTXN *txn, XLogRecPtr)
 	}
 	look_at_changed_tables(txn);
 	if (txn->ninvalidations > 0)
-		look_at_surroundings();
+		warnings_look();
 	decoder_transaction_end(txn->final_lsn, current.commit_time, with_events);
 }
 
