@@ -33,7 +33,7 @@ find(Oid relid)
 }
 
 void
-replaced_tables_note(Oid relid, const RegistryName *name)
+replaced_tables_note(Oid relid, const RegistryName &name)
 {
 	MemoryContext caller = MemoryContextSwitchTo(TopMemoryContext);
 	Dropped *table = find(relid);
@@ -42,7 +42,7 @@ replaced_tables_note(Oid relid, const RegistryName *name)
 	{
 		table = static_cast<Dropped *>(palloc0(sizeof(Dropped)));
 		table->relid = relid;
-		table->name = *name;
+		table->name = name;
 		dropped = lappend(dropped, table);
 	}
 	MemoryContextSwitchTo(caller);
@@ -62,7 +62,7 @@ replaced_tables_begin(const Registry *registry)
 			continue;
 		strlcpy(name.schema, table->schema, sizeof(name.schema));
 		strlcpy(name.name, table->name, sizeof(name.name));
-		replaced_tables_note(table->relid, &name);
+		replaced_tables_note(table->relid, name);
 	}
 }
 

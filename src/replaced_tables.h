@@ -11,7 +11,7 @@
 /* When the decoder starts: notes those that are gone by now. In a transaction. */
 extern void replaced_tables_begin(const Registry *registry);
 /* A table was dropped that had this name. */
-extern void replaced_tables_note(Oid relid, const RegistryName *name);
+extern void replaced_tables_note(Oid relid, const RegistryName &name);
 /* Looks for others of their names, by the catalogs that the caller sees. */
 extern void replaced_tables_look(void);
 /* True if there is one. */

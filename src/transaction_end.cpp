@@ -179,7 +179,6 @@ static void
 tell_of_drop(Decoded *decoded, Table *table)
 {
 	MemoryContext caller = MemoryContextSwitchTo(decoded->transaction_context);
-	RegistryName called;
 
 	decoded->dropped = lappend(decoded->dropped, table);
 	MemoryContextSwitchTo(caller);
@@ -188,8 +187,7 @@ tell_of_drop(Decoded *decoded, Table *table)
 	table->told_at = decoded->transaction.commit_lsn;
 	events_added(decoded);
 	/* All that one transaction drops have one ordinal: their order is not the same each time it is decoded. */
-	called = names_at(table, decoded->transaction.commit_lsn);
-	replaced_tables_note(table->relid, &called);
+	replaced_tables_note(table->relid, names_at(table, decoded->transaction.commit_lsn));
 	encode_drop(table, decoded->transaction, decoded->ordinal + 1);
 	package_write_end(table, decoded->transaction.commit_lsn);
 }
