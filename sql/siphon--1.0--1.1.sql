@@ -85,9 +85,10 @@ SELECT t.application,
        CASE WHEN t.here AND c.oid IS NULL THEN 'dropped' ELSE t.state END AS state,
        CASE WHEN another.oid IS NULL THEN t.reason ELSE
             pg_catalog.format('it was dropped, and another table has its name, which is not published (SELECT '
-                              'siphon_remove_table(%s, %L); SELECT siphon_add_table(%L, %L);)',
+                              'siphon_remove_table(%s, %L); SELECT siphon_add_table(%L, %L, %s, %L);)',
                               t.relid, t.application,
-                              pg_catalog.format('%I.%I', t.schema_name, t.table_name), t.application) END AS reason,
+                              pg_catalog.format('%I.%I', t.schema_name, t.table_name), t.application,
+                              t.partitions, t.exclude_columns) END AS reason,
        t.generation,
        t.start_lsn
   FROM t

@@ -129,8 +129,8 @@ SELECT application, state FROM siphon_tables WHERE state = 'dropped';
 SELECT siphon_remove_table(relid) FROM siphon_tables WHERE state = 'dropped';
 
 -- one that was made again under its name is another one
-CREATE TABLE again (id int PRIMARY KEY);
-SELECT siphon_add_table('again', snapshot => false);
+CREATE TABLE again (id int PRIMARY KEY, secret text);
+SELECT siphon_add_table('again', partitions => 2, exclude_columns => '{secret}', snapshot => false);
 DROP TABLE again;
 SELECT state, reason FROM siphon_tables WHERE table_name = 'again';
 CREATE TABLE again (id int PRIMARY KEY);

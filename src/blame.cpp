@@ -13,7 +13,7 @@ static constexpr int kAttemptsForMemory = 3;
 static bool
 lacks_memory(const ErrorData *error)
 {
-	return error->sqlerrcode == ERRCODE_OUT_OF_MEMORY && blame.size >= kLargeRow;
+	return error->sqlerrcode == ERRCODE_OUT_OF_MEMORY && OidIsValid(blame.relid) && blame.size >= kLargeRow;
 }
 
 bool

@@ -29,7 +29,7 @@ blame_begin(Oid relid)
 static inline void
 blame_end(void)
 {
-	blame.relid = InvalidOid;
+	blame = {};
 }
 
 /* Is an error about data or definitions, and not about this process or the server? Then it would come again. */

@@ -66,7 +66,7 @@ column_touched(const ReorderBufferTXN *txn, Oid relid, AttrNumber attnum)
 
 /* What a row of pg_attribute has for rows that are older than the column, if the column has the same type as now. */
 static List *
-add_cleared(List *values, HeapTuple tuple, TupleDesc row, TupleDesc now)
+add_cleared(List *values, HeapTuple tuple, bool fresh, TupleDesc row, TupleDesc now)
 {
 	Form_pg_attribute before = reinterpret_cast<Form_pg_attribute>(GETSTRUCT(tuple));
 	Form_pg_attribute after = TupleDescAttr(now, before->attnum - 1);
@@ -82,6 +82,7 @@ add_cleared(List *values, HeapTuple tuple, TupleDesc row, TupleDesc now)
 		return values;
 	cleared = static_cast<ClearedValue *>(palloc(sizeof(ClearedValue)));
 	cleared->attnum = before->attnum - 1;
+	cleared->fresh = fresh;
 	cleared->value =
 		array_get_element(array, 1, &first, -1, before->attlen, before->attbyval, before->attalign, &isnull);
 	return isnull ? values : lappend(values, cleared);
@@ -101,7 +102,7 @@ cleared_values(const ReorderBufferTXN *txn, Relation relation)
 		Form_pg_attribute form = reinterpret_cast<Form_pg_attribute>(GETSTRUCT(tuple));
 
 		if (form->atthasmissing && form->attnum > 0 && form->attnum <= now->natts && removed(txn, tuple))
-			values = add_cleared(values, heap_copytuple(tuple), RelationGetDescr(scan.catalog), now);
+			values = add_cleared(values, heap_copytuple(tuple), written(txn, tuple), RelationGetDescr(scan.catalog), now);
 	}
 	catalog_scan_end(&scan);
 	return values;

@@ -34,6 +34,7 @@ struct ClearedValue
 {
 	int attnum; /* from 0 */
 	Datum value;
+	bool fresh; /* the transaction itself added the column: nobody has heard of it */
 };
 
 /*

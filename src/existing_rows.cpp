@@ -165,10 +165,10 @@ put_existing_rows(WireBuffer *out, Table *table, Column *column, Form_pg_attribu
 		return;
 	}
 	value = value_from_datum(&column->type, getmissingattr(existing->from, existing->attnum + 1, &isnull), false);
-	table->existing_bytes += value_bound(value);
-	existing->large = table->existing_bytes > kMostBytes;
+	existing->large = table->existing_bytes + value_bound(value) > kMostBytes;
 	if (existing->large)
 		return;
+	table->existing_bytes += value_bound(value);
 	buffer_reserve(out, value_bound(value));
 	Wire wire(out);
 	value_write(&wire, siphon::field::kExistingRows, value);
@@ -199,11 +199,15 @@ make_kept_value(Form_pg_attribute attribute, Datum datum)
 	return kept;
 }
 
-/* Adds to `values`, of RegistryValue *, those of `cleared` that a table has in its own columns. */
-static void
+/*
+ * Adds to `values`, of RegistryValue *, those of `cleared` that a table has in its own columns. False: one is too large, and
+ * its rows did not come anew for that, as the transaction itself added it.
+ */
+static bool
 make_kept_values(List **values, const List *cleared, TupleDesc leaf, TupleDesc root)
 {
 	AttrMap *map = siphon_attribute_map(leaf, root);
+	bool fits = true;
 	ListCell *lc;
 
 	for (int i = 0; i < root->natts; i++)
@@ -217,7 +221,10 @@ make_kept_values(List **values, const List *cleared, TupleDesc leaf, TupleDesc r
 			kept = make_kept_value(TupleDescAttr(root, i), value->value);
 			if (kept)
 				*values = lappend(*values, kept);
+			else if (value->fresh)
+				fits = false;
 		}
+	return fits;
 }
 
 /* Adds to what the registry has of a table, and takes away what is of columns that are gone. False: that is too much.
@@ -285,9 +292,10 @@ keep_existing_values(const char *application, const ReorderBufferTXN *txn, Table
 	if (cleared == NIL || (root = RelationIdGetRelation(table->relid)) == nullptr)
 		return nullptr;
 	blame_begin(table->relid);
-	make_kept_values(&values, cleared, RelationGetDescr(relation), RelationGetDescr(root));
+	fits = make_kept_values(&values, cleared, RelationGetDescr(relation), RelationGetDescr(root));
 	blame_end();
-	fits = enter(application, table, values, RelationGetDescr(root));
+	if (fits)
+		fits = enter(application, table, values, RelationGetDescr(root));
 	RelationClose(root);
 	if (!fits)
 		return "was written anew, as by VACUUM FULL, with large defaults in its rows";

@@ -57,13 +57,15 @@ commit_time_here(XLogReaderState *reader, const ReorderBufferTXN *txn)
 	return reinterpret_cast<const xl_xact_commit *>(XLogRecGetData(reader))->xact_time;
 }
 
-/* NULL: there is none, or it was dropped since. */
+/* NULL: there is none. One that is gone by now, or was made by the transaction itself, has its number alone. */
 static const char *
 origin_name(RepOriginId origin)
 {
 	char *name;
 
-	return origin != InvalidRepOriginId && replorigin_by_oid(origin, true, &name) ? name : nullptr;
+	if (origin == InvalidRepOriginId)
+		return nullptr;
+	return replorigin_by_oid(origin, true, &name) ? name : psprintf("#%u", origin);
 }
 
 static void

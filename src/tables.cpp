@@ -227,6 +227,7 @@ build_columns(Table *table, Relation relation, WireBuffer *wire_columns, ColumnD
 			continue;
 #endif
 		ColumnDraft *draft = &drafts[table->ncolumns];
+		int32 typmod = -1;
 
 		column_of[i + 1] = table->ncolumns++;
 		column->attnum = i;
@@ -236,7 +237,7 @@ build_columns(Table *table, Relation relation, WireBuffer *wire_columns, ColumnD
 			column->key |= keys[k] == i + 1;
 		type_mapping(attribute->atttypid, &column->type);
 		note_type_schema(table, attribute->atttypid);
-		note_type_schema(table, column->type.type);
+		note_type_schema(table, base_type(attribute->atttypid, &typmod));
 		draft->attribute = attribute;
 		draft->wire = draft_column(attribute, column->key);
 		table->fingerprint = XXH3_64bits_withSeed(draft->wire.data, draft->wire.size, table->fingerprint);

@@ -182,12 +182,12 @@ tell_of_drop(Decoded *decoded, Table *table)
 
 	decoded->dropped = lappend(decoded->dropped, table);
 	MemoryContextSwitchTo(caller);
+	replaced_tables_note(table->relid, names_at(table, decoded->transaction.commit_lsn));
 	if (table->generation == 0)
 		return;
 	table->told_at = decoded->transaction.commit_lsn;
 	events_added(decoded);
 	/* All that one transaction drops have one ordinal: their order is not the same each time it is decoded. */
-	replaced_tables_note(table->relid, names_at(table, decoded->transaction.commit_lsn));
 	encode_drop(table, decoded->transaction, decoded->ordinal + 1);
 	package_write_end(table, decoded->transaction.commit_lsn);
 }

@@ -203,16 +203,18 @@ $node->safe_psql(
 	CREATE TYPE kinds.mood AS ENUM ('ok');
 	CREATE TYPE kept.mood AS ENUM ('ok');
 	CREATE DOMAIN kept.of_mood AS kinds.mood;
-	CREATE TABLE typed (id int PRIMARY KEY, v kinds.mood, w kinds.mood[], x kept.mood, y kept.of_mood)});
-add_table($node, 'typed');
-$node->safe_psql('postgres', q{INSERT INTO typed VALUES (1, 'ok')});
+	CREATE TABLE typed (id int PRIMARY KEY, v kinds.mood, w kinds.mood[], x kept.mood, y kept.of_mood);
+	CREATE TABLE typed_below (id int PRIMARY KEY, z kept.of_mood[])});
+add_table($node, $_) for qw(typed typed_below);
+$node->safe_psql('postgres', q{INSERT INTO typed VALUES (1, 'ok'); INSERT INTO typed_below VALUES (1, '{ok}')});
 wait_confirmed($node);
 $node->safe_psql('postgres', 'ALTER SCHEMA kinds RENAME TO sorts');
-$node->safe_psql('postgres', q{INSERT INTO typed VALUES (2, 'ok')});
+$node->safe_psql('postgres', q{INSERT INTO typed VALUES (2, 'ok'); INSERT INTO typed_below VALUES (2, '{ok}')});
 wait_confirmed($node);
-is(join(' ', map { ($_->{type_name}, $_->{base_type_name} // ()) } @{ bucket('public.typed.schema')->{columns} }),
-	'integer sorts.mood sorts.mood[] kept.mood kept.of_mood sorts.mood', 'a type whose schema was renamed is named so');
-$node->safe_psql('postgres', "SELECT siphon_remove_table('typed')");
+my $types = sub { join ' ', map { ($_->{type_name}, $_->{base_type_name} // ()) } @{ bucket("public.$_[0].schema")->{columns} } };
+is($types->('typed'), 'integer sorts.mood sorts.mood[] kept.mood kept.of_mood sorts.mood', 'a type whose schema was renamed is named so');
+is($types->('typed_below'), 'integer kept.of_mood[] sorts.mood[]', 'so is one below a domain of an array\'s elements');
+$node->safe_psql('postgres', "SELECT siphon_remove_table('$_')") for qw(typed typed_below);
 
 # It ends with the place where it was dropped, once in each partition, whatever is restarted.
 my $dropped = "SELECT siphon_remove_table(relid::oid) FROM siphon_tables WHERE state = 'dropped'";

@@ -126,9 +126,13 @@ my $published = sub {
 comes_anew('a large default', [q{ALTER TABLE plain ADD COLUMN l text DEFAULT repeat('large', 100000)}]);
 $published->('a large default');
 $before = generations();
+$node->safe_psql('postgres', 'ALTER TABLE plain ADD COLUMN n int DEFAULT 3');
+follows('a small default beside a large one');
+is(generations(), $before, 'which is sent');
 $node->safe_psql('postgres', 'ALTER TABLE plain ALTER l SET STATISTICS 7; VACUUM FULL plain');
 follows('one that VACUUM FULL took out of the catalogs');
 is(generations(), $before, 'which brings no rows out once more');
+comes_anew('a large default that goes into the rows at once', [q{BEGIN; ALTER TABLE plain ADD COLUMN o text DEFAULT repeat('large', 10000); CLUSTER plain USING plain_pkey; COMMIT}]);
 comes_anew('many defaults', ['ALTER TABLE plain ' . join ', ', map { "ADD COLUMN m$_ text DEFAULT repeat('many', 1000)" } 1 .. 3]);
 $node->safe_psql('postgres', q{ALTER TABLE keyless ADD COLUMN l text DEFAULT repeat('large', 10000)});
 wait_until('the rows of one without a key come anew', sub { generations() !~ ($before =~ /(keyless \d+)/)[0] });

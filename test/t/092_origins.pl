@@ -41,6 +41,15 @@ my $metrics = wait_until('the figures', sub {
 cmp_ok($metrics->{siphon_commit_to_ack_seconds_sum}, '<', 3600, 'so is what the latency is reckoned from');
 cmp_ok(time - $metrics->{'siphon_last_commit_timestamp_seconds{schema="public",table="t"}'}, '<', 3600, 'and the last commit');
 cmp_ok($metrics->{siphon_slot_lag_seconds}, '<', 3600, 'and the lag');
+$primary->safe_psql(
+	'postgres', q{
+	BEGIN;
+	SELECT pg_replication_origin_create('of_its_own');
+	SELECT pg_replication_origin_session_setup('of_its_own');
+	INSERT INTO t VALUES (4);
+	COMMIT});
+wait_confirmed($primary);
+like(replay($nats)->[-1]{origin}, qr/^#\d+$/, 'one whose name is not known yet has its number');
 $publisher->stop;
 $primary->safe_psql(
 	'postgres', q{

@@ -76,7 +76,9 @@ for my $when ('as it is made', 'after a restart of the decoder')
 	wait_until("it is told $when", sub { check($primary, 'main') =~ /^wrong  a listed table was dropped, and another table has its name.*\n.*siphon_tables/m });
 	wait_until("the publisher tells it $when", sub { problem('table_replaced') && $publisher->get('/readyz')->{status} == 200 });
 	pass("another of its name, $when: it is told, and the others are published");
-	$primary->safe_psql('postgres', 'SELECT pg_terminate_backend(decoder_pid) FROM siphon_applications');
+	my $pid = application($primary)->{decoder_pid};
+	$primary->safe_psql('postgres', "SELECT pg_terminate_backend($pid)");
+	wait_until('another decoder streams', sub { my $row = application($primary); $row->{state} eq 'streaming' && ($row->{decoder_pid} // 0) != $pid });
 }
 add_table($primary, 'again');
 wait_until('both are listed', sub { !problem('table_replaced') });
