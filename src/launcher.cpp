@@ -132,18 +132,26 @@ static long
 look_after_streaming(Charge *charge, const char *name)
 {
 	uint64 version = pg_atomic_read_u64(&charge->app->registry_wanted);
-	const Registry *registry;
+	long wait = kScanIntervalMs;
 
-	if (!charge->snapshots_open && charge->registry_seen == version)
-		return Min(kScanIntervalMs, follower_look_after(&charge->follower, charge->app));
-	registry = read_or_complain(charge, name);
-	if (registry == nullptr)
-		return kScanIntervalMs;
-	charge->complained = false;
-	charge->registry_seen = version;
-	charge->follower.wanted = registry->publication[0] != '\0';
-	return Min(follower_look_after(&charge->follower, charge->app),
-			   Min(kScanIntervalMs, snapshots_look_after(charge->app, registry, &charge->snapshots_open)));
+	/* Min() is a macro, and asks twice. */
+	if (charge->snapshots_open || charge->registry_seen != version)
+	{
+		const Registry *registry = read_or_complain(charge, name);
+		long snapshots;
+
+		if (registry == nullptr)
+			return kScanIntervalMs;
+		charge->complained = false;
+		charge->registry_seen = version;
+		charge->follower.wanted = registry->publication[0] != '\0';
+		snapshots = snapshots_look_after(charge->app, registry, &charge->snapshots_open);
+		wait = Min(wait, snapshots);
+	}
+
+	long follower = follower_look_after(&charge->follower, charge->app);
+
+	return Min(wait, follower);
 }
 
 /*
@@ -183,6 +191,7 @@ static bool
 given_up(Charge *charge, const char *name, long *wait)
 {
 	bool ended;
+	long again;
 
 	if (charge->retention.slot[0] == '\0')
 	{
@@ -192,7 +201,8 @@ given_up(Charge *charge, const char *name, long *wait)
 			return true;
 		retention_init(&charge->retention, registry);
 	}
-	*wait = Min(*wait, retention_look_after(&charge->retention, charge->app, charge->incarnation, &ended));
+	again = retention_look_after(&charge->retention, charge->app, charge->incarnation, &ended);
+	*wait = Min(*wait, again);
 	return ended;
 }
 
@@ -292,7 +302,11 @@ scan(void)
 		else if (charge && given_up(charge, name, &wait))
 			continue;
 		else if (charge)
-			wait = Min(wait, look_after(charge, name));
+		{
+			long again = look_after(charge, name);
+
+			wait = Min(wait, again);
+		}
 		else if (!complained)
 		{
 			complained = true;

@@ -42,15 +42,15 @@ leaf_scan_lock(LeafScan *scan, uint64 *ranges)
 	uint64 blocks = 0;
 
 	*ranges = 0;
-
 	for (int i = 0; i < list_length(scan->leaves); i++)
 	{
 		Relation leaf = open_leaf(scan, i);
-		BlockNumber count = RelationGetNumberOfBlocks(leaf);
+		BlockNumber count;
 
 		/* One may have been attached since the table was added. */
 		refuse(kind_obstacle(leaf));
 		refuse(storage_obstacle(RelationGetRelid(leaf)));
+		count = RelationGetNumberOfBlocks(leaf);
 		blocks += count;
 		*ranges += count / kRangeBlocks + (count % kRangeBlocks > 0);
 		table_close(leaf, NoLock);

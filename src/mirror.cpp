@@ -333,7 +333,10 @@ serve_registry(TimestampTz now)
 
 	if ((writes == writes_seen && version != 0) || now < next_write)
 		return;
+	/* Not in the middle of a change: what is not synced may not last. */
+	LWLockAcquire(siphon_shared->registry_lock, LW_SHARED);
 	registry = registry_read(app->name);
+	LWLockRelease(siphon_shared->registry_lock);
 	if (registry && registry->version == version)
 		writes_seen = writes;
 	else if (registry)

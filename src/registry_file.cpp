@@ -75,6 +75,14 @@ forget(Seen *seen)
 	seen->places = nullptr;
 }
 
+/* Sessions read it now and then, and there may be hundreds of them. */
+static void
+forget_in_session(const char *application)
+{
+	if (MyBackendType == B_BACKEND)
+		forget(seen_of(application));
+}
+
 /* ---- reading ---- */
 
 /* The file's bytes from `offset` on, NUL-terminated. */
@@ -314,8 +322,10 @@ Registry *
 registry_read(const char *application)
 {
 	const Registry *registry = registry_look(application);
+	Registry *copy = registry ? registry_copy(registry, InvalidOid) : nullptr;
 
-	return registry ? registry_copy(registry, InvalidOid) : nullptr;
+	forget_in_session(application);
+	return copy;
 }
 
 /* ---- writing ---- */
@@ -429,6 +439,9 @@ registry_write(Registry *registry)
 	change.now = registry;
 	if (seen)
 		change = registry_compare(seen->registry, registry);
+	else if (registry->partial)
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_FILE),
+						errmsg("the registry file of application \"%s\" was removed", registry->application)));
 	if (seen && seen->log && !seen->torn)
 	{
 		char *json = registry_change_to_json(&change);
@@ -444,6 +457,7 @@ registry_write(Registry *registry)
 	}
 	else
 		replace_file(seen ? with_all_tables(seen, &change) : registry);
+	forget_in_session(registry->application);
 	pg_atomic_fetch_add_u64(registry_writes(registry->application), 1);
 }
 

@@ -98,12 +98,16 @@ begin_generation(void)
 	RegistryTable *table;
 
 	read_names(schema, name);
+	MemoryContextSwitchTo(snapshot_context);
 	registry = registry_begin_change_of(snapshot_job->app->name, snapshot_job->relid);
 	table = registry ? registry_find(registry, snapshot_job->relid) : nullptr;
 	if (table && table->dropped)
 		snapshot_job->table_gone = true;
 	if (table == nullptr || table->until != InvalidXLogRecPtr)
 		ereport(ERROR, (errcode(ERRCODE_QUERY_CANCELED), errmsg("the table is not published any more")));
+	/* The launcher may have read of it before another leader was done with it. */
+	if (table->phase != Phase::Waiting)
+		ereport(ERROR, (errcode(ERRCODE_QUERY_CANCELED), errmsg("the table's rows were brought out meanwhile")));
 	registry_forget_former_names(registry, table);
 	if (strcmp(table->schema, schema) != 0 || strcmp(table->name, name) != 0)
 	{
@@ -333,7 +337,7 @@ take_snapshot(Visibility *visibility)
 	visibility->xmax = snapshot->xmax;
 	visibility->count = recovery ? static_cast<size_t>(snapshot->subxcnt) : snapshot->xcnt;
 	visibility->in_progress = static_cast<TransactionId *>(
-		MemoryContextAlloc(TopMemoryContext, sizeof(TransactionId) * (visibility->count + 1)));
+		MemoryContextAlloc(snapshot_context, sizeof(TransactionId) * (visibility->count + 1)));
 	/* Where there are none, xids may be NULL. */
 	if (visibility->count > 0)
 		memcpy(visibility->in_progress, xids, sizeof(TransactionId) * visibility->count);
@@ -397,7 +401,7 @@ snapshot_lead(void)
 	table_close(relation, NoLock);
 	PopActiveSnapshot();
 	CommitTransactionCommand();
-	MemoryContextSwitchTo(TopMemoryContext);
+	MemoryContextSwitchTo(snapshot_context);
 
 	snapshot_set_phase(SnapshotPhase::Moving);
 	write_end(table, &visibility);

@@ -4,6 +4,7 @@
 #include "snapshot_process.h"
 
 #include "blame.h"
+#include "catalog_scan.h"
 #include "encoder.h"
 #include "obstacles.h"
 #include "package.h"
@@ -13,7 +14,13 @@
 #include "worker.h"
 
 extern "C" {
+#include "access/detoast.h"
+#include "access/htup_details.h"
+#include "catalog/indexing.h"
+#include "catalog/pg_attrdef.h"
+#include "catalog/pg_description.h"
 #include "storage/lmgr.h"
+#include "storage/procarray.h"
 #include "utils/ps_status.h"
 #include "utils/snapmgr.h"
 }
@@ -21,6 +28,10 @@ extern "C" {
 /* A scan waits for nobody but the publisher: a longer queue would only take memory from the processors' caches. */
 static constexpr uint64 kLargestRing = 16 * 1024 * 1024;
 static constexpr uint64 kSmallestRing = 256 * 1024;
+
+/* Of a column's description, without comment and default: names of itself and of types, in UTF-8. */
+static constexpr uint64 kColumnBytes = 2048;
+static constexpr uint64 kTransactionBytes = 16;
 
 /* What is wrong with a definition or a page may be mended meanwhile, a value will not be another one. */
 static constexpr int kAttempts = 5;
@@ -30,6 +41,7 @@ static constexpr long kNextMs = 200;
 static constexpr int kTablesOfLeader = 100;
 
 SnapshotJob *snapshot_job;
+MemoryContext snapshot_context;
 static int worker_number; /* 0: the leader */
 
 /* The leader speaks for all; see ring_figures.h. */
@@ -250,6 +262,43 @@ attach(int index)
 		proc_exit(0);
 }
 
+/* Bytes of an attribute in the rows of a catalog that are of the relation. */
+static uint64
+catalog_bytes(Oid catalog, Oid index, AttrNumber key, Oid relid, AttrNumber attribute)
+{
+	CatalogScan scan = catalog_scan_begin(catalog, index, key, relid, nullptr);
+	uint64 bytes = 0;
+	HeapTuple tuple;
+
+	while (HeapTupleIsValid(tuple = catalog_scan_next(&scan)))
+	{
+		bool isnull;
+		Datum value = heap_getattr(tuple, attribute, RelationGetDescr(scan.catalog), &isnull);
+
+		bytes += isnull ? 0 : toast_raw_datum_size(value);
+	}
+	catalog_scan_end(&scan);
+	return bytes;
+}
+
+/*
+ * Most bytes of a record that is not of rows: the schema, with comments and defaults; and the markers, with all columns,
+ * and with the transactions that were running. Those the publisher takes as a whole, up to half a ring.
+ */
+static uint64
+largest_record(Relation relation)
+{
+	uint64 texts = catalog_bytes(DescriptionRelationId, DescriptionObjIndexId, Anum_pg_description_objoid,
+								 RelationGetRelid(relation), Anum_pg_description_description) +
+				   catalog_bytes(AttrDefaultRelationId, AttrDefaultIndexId, Anum_pg_attrdef_adrelid,
+								 RelationGetRelid(relation), Anum_pg_attrdef_adbin);
+	uint64 transactions = RecoveryInProgress() ? static_cast<uint64>(GetMaxSnapshotSubxidCount())
+											   : static_cast<uint64>(GetMaxSnapshotXidCount());
+
+	return static_cast<uint64>(RelationGetNumberOfAttributes(relation)) * kColumnBytes + texts * MAX_CONVERSION_GROWTH +
+		   transactions * kTransactionBytes;
+}
+
 /*
  * A small table needs no large ring, which takes longer to make than the table to scan. Whatever is in the way of knowing
  * its size, it is large. A scan through a ring that is too small waits more often.
@@ -259,6 +308,7 @@ ring_size(void)
 {
 	uint64 size = Min(static_cast<uint64>(siphon_ring_size_kb) * 1024, kLargestRing);
 	uint64 blocks = 0;
+	uint64 record = 0;
 	bool known = false;
 
 	StartTransactionCommand();
@@ -267,12 +317,15 @@ ring_size(void)
 		Relation relation = RelationIdGetRelation(snapshot_job->relid);
 		Oid toast = relation ? relation->rd_rel->reltoastrelid : InvalidOid;
 
-		known = relation && relation->rd_rel->relkind == RELKIND_RELATION;
+		known = relation && relation->rd_rel->relkind == RELKIND_RELATION && RelationIsPermanent(relation);
 		if (known)
+		{
 			blocks = RelationGetNumberOfBlocks(relation);
+			record = largest_record(relation);
+		}
 		if (relation)
 			RelationClose(relation);
-		relation = OidIsValid(toast) ? RelationIdGetRelation(toast) : nullptr;
+		relation = known && OidIsValid(toast) ? RelationIdGetRelation(toast) : nullptr;
 		if (relation)
 		{
 			blocks += RelationGetNumberOfBlocks(relation);
@@ -280,8 +333,8 @@ ring_size(void)
 		}
 	}
 	CommitTransactionCommand();
-	MemoryContextSwitchTo(TopMemoryContext);
-	while (known && size / 2 >= Max(kSmallestRing, 4 * blocks * BLCKSZ))
+	MemoryContextSwitchTo(snapshot_context);
+	while (known && size / 2 >= Max(kSmallestRing, 4 * blocks * BLCKSZ + 4 * record))
 		size /= 2;
 	return size;
 }
@@ -357,8 +410,10 @@ siphon_snapshot_main(Datum arg)
 		tables_init(snapshot_job->app->name);
 		packages_init(snapshot_write_record);
 		encoder_init();
+		snapshot_context = AllocSetContextCreate(TopMemoryContext, "siphon snapshot", ALLOCSET_DEFAULT_SIZES);
 		for (int tables = 1;; tables++)
 		{
+			MemoryContextSwitchTo(snapshot_context);
 			open_ring();
 			if (worker_number == 0)
 				snapshot_lead();
@@ -366,6 +421,8 @@ siphon_snapshot_main(Datum arg)
 				work();
 			ring_output_remove();
 			finished = true;
+			MemoryContextSwitchTo(TopMemoryContext);
+			MemoryContextReset(snapshot_context);
 			if (worker_number != 0 || tables == kTablesOfLeader || !await_next())
 				break;
 			finished = false;

@@ -17,6 +17,8 @@ constexpr long kSnapshotPauseMs = 200;
 
 /* What this process works for. */
 extern SnapshotJob *snapshot_job;
+/* What belongs to the table at hand; the next one has it anew. */
+extern MemoryContext snapshot_context;
 
 /* Whatever a process waits for, it does this: interrupts, settings, its sign of life; ERROR if the snapshot is over. */
 extern void snapshot_serve(TimestampTz now);

@@ -330,8 +330,11 @@ take_place(App *app, const RegistryTable *table, bool *led)
 		free->error[0] = '\0';
 		free->started = GetCurrentTimestamp();
 		for (auto *figure : {&free->blocks_total, &free->next_block, &free->blocks_done, &free->rows, &free->bytes,
-							 &free->held_events, &free->busy_until})
+							 &free->held_events})
 			pg_atomic_write_u64(figure, 0);
+		/* What a leader has used of the rate, it has used. */
+		if (!*led)
+			pg_atomic_write_u64(&free->busy_until, 0);
 		for (auto &count : free->row_counts)
 			pg_atomic_write_u64(&count, 0);
 		if (*led)

@@ -125,6 +125,7 @@ snapshot_scan(LeafScan *scan, Table *table)
 		scan_blocks(scan, table, row_context, count);
 	}
 	leaf_scan_end(scan);
+	MemoryContextDelete(row_context);
 	packages_write_all();
 	ring_output_flush();
 }
