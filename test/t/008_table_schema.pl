@@ -272,6 +272,22 @@ SKIP:
 	is_deeply([ map { $_->{columns} // () } @{ replay($nats, table => 'public.with_virtual') } ], [ { id => 7 } ], 'events are without them');
 }
 
+# A small table may have a large description, which goes through the ring of its snapshot as a whole.
+$node->safe_psql(
+	'postgres', q{
+	DO $$
+	BEGIN
+		EXECUTE (SELECT 'CREATE TABLE described (id int PRIMARY KEY, ' || string_agg(format('c_%s text', i), ', ') || ')' FROM generate_series(1, 600) i);
+		FOR i IN 1 .. 600 LOOP
+			EXECUTE format('COMMENT ON COLUMN described.c_%s IS %L', i, repeat('comment', 60));
+		END LOOP;
+	END $$;
+	INSERT INTO described (id) VALUES (1)});
+add_table($node, 'described', snapshot => 1);
+wait_for_table($node, 'described');
+is(scalar @{ bucket('public.described.schema')->{columns} }, 601, 'a description that is larger than the table comes with its snapshot');
+$node->safe_psql('postgres', "SELECT siphon_remove_table('described')");
+
 # What is not published any more is not there.
 $node->safe_psql('postgres', "SELECT siphon_remove_table('other')");
 wait_until('a table that is removed has no schema', sub { !bucket('public.other.schema') });

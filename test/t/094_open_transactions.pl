@@ -49,7 +49,8 @@ if (standby_supported($primary))
 
 	$open->query('BEGIN; INSERT INTO t VALUES (3)');
 	my $xid = $open->query('SELECT pg_current_xact_id()');
-	$primary->safe_psql('postgres', 'SELECT pg_log_standby_snapshot()');
+	# With a commit, behind which all of it is sent.
+	$primary->safe_psql('postgres', 'SELECT pg_log_standby_snapshot(); INSERT INTO t VALUES (4)');
 	$primary->wait_for_replay_catchup($standby);
 	$said = add_meanwhile($standby, 'copy', qr/HINT:  On the primary: SELECT pid.*\n/, sub {
 		$open->query('COMMIT');
