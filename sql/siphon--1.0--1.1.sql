@@ -88,7 +88,7 @@ SELECT t.application,
                               'siphon_remove_table(%s, %L); SELECT siphon_add_table(%L, %L, %s, %L);)',
                               t.relid, t.application,
                               pg_catalog.format('%I.%I', t.schema_name, t.table_name), t.application,
-                              t.partitions, t.exclude_columns) END AS reason,
+                              t.partitions, t.exclude_columns) END COLLATE pg_catalog."default" AS reason,
        t.generation,
        t.start_lsn
   FROM t
