@@ -211,9 +211,9 @@ wait_confirmed($node);
 $node->safe_psql('postgres', 'ALTER SCHEMA kinds RENAME TO sorts');
 $node->safe_psql('postgres', q{INSERT INTO typed VALUES (2, 'ok'); INSERT INTO typed_below VALUES (2, '{ok}')});
 wait_confirmed($node);
-my $types = sub { join ' ', map { ($_->{type_name}, $_->{base_type_name} // ()) } @{ bucket("public.$_[0].schema")->{columns} } };
-is($types->('typed'), 'integer sorts.mood sorts.mood[] kept.mood kept.of_mood sorts.mood', 'a type whose schema was renamed is named so');
-is($types->('typed_below'), 'integer kept.of_mood[] sorts.mood[]', 'so is one below a domain of an array\'s elements');
+my $named = sub { join ' ', map { ($_->{type_name}, $_->{base_type_name} // ()) } @{ bucket("public.$_[0].schema")->{columns} } };
+is($named->('typed'), 'integer sorts.mood sorts.mood[] kept.mood kept.of_mood sorts.mood', 'a type whose schema was renamed is named so');
+is($named->('typed_below'), 'integer kept.of_mood[] sorts.mood[]', 'so is one below a domain of an array\'s elements');
 $node->safe_psql('postgres', "SELECT siphon_remove_table('$_')") for qw(typed typed_below);
 
 # It ends with the place where it was dropped, once in each partition, whatever is restarted.
