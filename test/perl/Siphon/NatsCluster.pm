@@ -133,10 +133,14 @@ sub start
 			return 1 if $self->ask('STREAM.CREATE.probe', $stream)->{config};
 			return if time <= $patience;
 			$patience = time + 30;
-			# One that comes while the others elect a leader may never hear of it.
-			for my $node (grep { !leader_by($_) } $self->nodes)
+			# One that comes while the others elect a leader may never hear of it; and where two connect to each other at the
+			# same time, both may close their connections as duplicates, and the leader be left without a follower.
+			my @astray = grep { !leader_by($_) } $self->nodes;
+
+			@astray = grep { leader_by($_) ne $_->{name} } $self->nodes unless @astray;
+			for my $node (@astray)
 			{
-				diag("$node->{name} hears of no leader, and is started once more");
+				diag("$node->{name} takes no part in the cluster, and is started once more");
 				$node->kill9;
 				$node->start;
 			}
