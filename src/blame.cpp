@@ -49,8 +49,9 @@ blame_reason(const ErrorData *error)
 
 	if (lacks_memory(error))
 		return psprintf("%s for a row of %zu MB", error->message, blame.size / (1024 * 1024));
+	/* What to do comes first, as the message has paths and may be cut off. */
 	if (blame.type)
-		return psprintf("%s (Install the library of type %s on this server.)", error->message, blame.type);
+		return psprintf("the library of type %s must be installed on this server: %s", blame.type, error->message);
 	initStringInfo(&text);
 	appendStringInfoString(&text, error->message);
 	/* It says what a conflict with recovery was about, for example. */
