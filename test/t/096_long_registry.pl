@@ -43,13 +43,14 @@ cmp_ok(-s $file, '<', $size + 10_000, 'which is as long as the change');
 unlike($removed, qr/^t_7\|/m, 'a table is removed');
 like($added, qr/^t_7\|2\|/m, 'and added again');
 $node->restart;
+wait_for_state($node, 'streaming');
 is($list->(), $added, 'the registry survives a restart');
 $node->safe_psql('postgres', "SELECT siphon_remove_table('t_8')");
 my $last = $list->();
 $node->stop('immediate');
 $node->start;
-is($list->(), $last, 'and a crash');
 wait_for_state($node, 'streaming');
+is($list->(), $last, 'and a crash');
 $node->stop;
 
 # ---- it is cut off somewhere ----
