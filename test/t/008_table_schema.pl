@@ -283,7 +283,7 @@ $node->safe_psql(
 		END LOOP;
 	END $$;
 	INSERT INTO described (id) VALUES (1)});
-add_table($node, 'described', snapshot => 1);
+$node->safe_psql('postgres', "SELECT siphon_add_table('described')");
 wait_for_table($node, 'described');
 is(scalar @{ bucket('public.described.schema')->{columns} }, 601, 'a description that is larger than the table comes with its snapshot');
 $node->safe_psql('postgres', "SELECT siphon_remove_table('described')");
