@@ -33,12 +33,6 @@ union Content {
 	char bytes[2 * kRoom];
 };
 
-static void
-checkpoint_path(char *out, const char *application)
-{
-	snprintf(out, MAXPGPATH, "siphon/%s.checkpoint", application);
-}
-
 static uint64
 checksum_of(const Entry *entry)
 {
@@ -120,7 +114,7 @@ checkpoint_load(const char *application, uint64 history, SavedCheckpoint *saved)
 	off_t offset;
 	int fd;
 
-	checkpoint_path(path, application);
+	synced_file_path(path, application, "checkpoint");
 	fd = open_file(path, application, history, &newest, &offset);
 	/* A former process may have failed to sync it, and ended. Being the same as before, it can't be torn. */
 	if (offset >= 0)
@@ -145,7 +139,7 @@ write_saved(const char *application, const SavedCheckpoint *saved)
 	entry.format = kFormat;
 	entry.saved = *saved;
 	entry.checksum = checksum_of(&entry);
-	checkpoint_path(path, application);
+	synced_file_path(path, application, "checkpoint");
 	fd = open_file(path, application, saved->history, &newest, &offset);
 	if (fd < 0)
 	{
@@ -210,6 +204,6 @@ checkpoint_remove(const char *application)
 {
 	char path[MAXPGPATH];
 
-	checkpoint_path(path, application);
+	synced_file_path(path, application, "checkpoint");
 	synced_file_remove(path);
 }

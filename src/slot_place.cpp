@@ -25,12 +25,6 @@ static_assert(sizeof(Place) == 40);
 
 static constexpr uint64 kMagic = 0x6564726d72666e63;
 
-static void
-place_path(char *out, const char *application)
-{
-	snprintf(out, MAXPGPATH, "siphon/%s.confirmed", application);
-}
-
 XLogRecPtr
 slot_place_load(const char *application, uint64 history)
 {
@@ -39,7 +33,7 @@ slot_place_load(const char *application, uint64 history)
 	int fd;
 	bool good;
 
-	place_path(path, application);
+	synced_file_path(path, application, "confirmed");
 	fd = OpenTransientFile(path, O_RDONLY | PG_BINARY);
 	if (fd < 0 && errno == ENOENT)
 		return InvalidXLogRecPtr;
@@ -61,7 +55,7 @@ slot_place_save(const char *application, uint64 history, XLogRecPtr confirmed)
 	int fd;
 
 	place.checksum = XXH3_64bits(&place, offsetof(Place, checksum));
-	place_path(path, application);
+	synced_file_path(path, application, "confirmed");
 	fd = OpenTransientFile(path, O_WRONLY | PG_BINARY);
 	if (fd < 0 && errno != ENOENT)
 		synced_file_fail(fd, "open", path);
@@ -79,6 +73,6 @@ slot_place_remove(const char *application)
 {
 	char path[MAXPGPATH];
 
-	place_path(path, application);
+	synced_file_path(path, application, "confirmed");
 	synced_file_remove(path);
 }

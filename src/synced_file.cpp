@@ -6,6 +6,12 @@
 #include <unistd.h>
 
 void
+synced_file_path(char *out, const char *application, const char *ending)
+{
+	snprintf(out, MAXPGPATH, "siphon/%s.%s", application, ending);
+}
+
+void
 synced_file_fail(int fd, const char *what, const char *path)
 {
 	int error = errno;

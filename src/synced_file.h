@@ -7,6 +7,9 @@
 
 #include "pg.h"
 
+/* The path of an application's file with this ending: into MAXPGPATH bytes, below the data directory. */
+extern void synced_file_path(char *out, const char *application, const char *ending);
+
 /* Closes the file, if it is open, and raises the error of errno: could not `what` the file. */
 [[noreturn]] extern void synced_file_fail(int fd, const char *what, const char *path);
 

@@ -101,11 +101,12 @@ on_detach(Decoded *decoded, const ReorderBufferTXN *txn, const PartitionChange *
 	}
 }
 
+/* Has each relation that the transaction touched looked at, in a memory context that is reset behind it. */
 static void
-look_at_partitions(Decoded *decoded, const ReorderBuffer *reorder, const ReorderBufferTXN *txn)
+each_touched(Decoded *decoded, const ReorderBuffer *reorder, const ReorderBufferTXN *txn,
+			 void (*look)(Decoded *, const ReorderBuffer *, const ReorderBufferTXN *, Oid relid))
 {
 	ListCell *lc;
-	ListCell *lc2;
 
 	foreach (lc, decoded->touched)
 	{
@@ -113,20 +114,28 @@ look_at_partitions(Decoded *decoded, const ReorderBuffer *reorder, const Reorder
 
 		decoder_tick();
 		old = MemoryContextSwitchTo(decoded->change_context);
-		foreach (lc2, partition_changes(txn, lfirst_oid(lc)))
-		{
-			const PartitionChange *change = static_cast<PartitionChange *>(lfirst(lc2));
-
-			/* In plain inheritance, children are tables of their own; and indexes have partitions, too. */
-			if (get_rel_relkind(change->parent) != RELKIND_PARTITIONED_TABLE)
-				continue;
-			if (change->attached)
-				on_attach(decoded, reorder, txn, change);
-			else
-				on_detach(decoded, txn, change);
-		}
+		look(decoded, reorder, txn, lfirst_oid(lc));
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(decoded->change_context);
+	}
+}
+
+static void
+look_at_partitions(Decoded *decoded, const ReorderBuffer *reorder, const ReorderBufferTXN *txn, Oid relid)
+{
+	ListCell *lc;
+
+	foreach (lc, partition_changes(txn, relid))
+	{
+		const PartitionChange *change = static_cast<PartitionChange *>(lfirst(lc));
+
+		/* In plain inheritance, children are tables of their own; and indexes have partitions, too. */
+		if (get_rel_relkind(change->parent) != RELKIND_PARTITIONED_TABLE)
+			continue;
+		if (change->attached)
+			on_attach(decoded, reorder, txn, change);
+		else
+			on_detach(decoded, txn, change);
 	}
 }
 
@@ -143,34 +152,24 @@ look_at_rows(Decoded *decoded, const ReorderBufferTXN *txn)
 
 /* What the transaction wrote into rows and took out of the catalogs, consumers may not have heard of. */
 static void
-look_at_rewritten(Decoded *decoded, const ReorderBufferTXN *txn)
+look_at_rewritten(Decoded *decoded, const ReorderBuffer *, const ReorderBufferTXN *txn, Oid relid)
 {
 	ListCell *lc;
-	ListCell *lc2;
 
-	foreach (lc, decoded->touched)
+	foreach (lc, tables_of(relid))
 	{
-		MemoryContext old;
+		Table *table = table_find(lfirst_oid(lc), decoded->transaction.commit_lsn);
+		Relation relation = table ? RelationIdGetRelation(relid) : nullptr;
+		const char *what;
 
-		decoder_tick();
-		old = MemoryContextSwitchTo(decoded->change_context);
-		foreach (lc2, tables_of(lfirst_oid(lc)))
-		{
-			Table *table = table_find(lfirst_oid(lc2), decoded->transaction.commit_lsn);
-			Relation relation = table ? RelationIdGetRelation(lfirst_oid(lc)) : nullptr;
-			const char *what;
-
-			if (relation == nullptr)
-				continue;
-			/* Of ALTER TABLE more is to be said, and was. */
-			what = keep_existing_values(decoder_application(), txn, table, relation,
-										decoded->with_events && lfirst_oid(lc) != decoded->rewritten);
-			RelationClose(relation);
-			if (what)
-				decoder_rows_changed(table->relid, what, siphon_resync_rewritten);
-		}
-		MemoryContextSwitchTo(old);
-		MemoryContextReset(decoded->change_context);
+		if (relation == nullptr)
+			continue;
+		/* Of ALTER TABLE more is to be said, and was. */
+		what = keep_existing_values(decoder_application(), txn, table, relation,
+									decoded->with_events && relid != decoded->rewritten);
+		RelationClose(relation);
+		if (what)
+			decoder_rows_changed(table->relid, what, siphon_resync_rewritten);
 	}
 }
 
@@ -355,8 +354,8 @@ look_at_definitions(Decoded *decoded, const ReorderBuffer *reorder, const Reorde
 
 		decoded->touched = touched_relations(txn);
 		MemoryContextSwitchTo(old);
-		look_at_rewritten(decoded, txn);
-		look_at_partitions(decoded, reorder, txn);
+		each_touched(decoded, reorder, txn, look_at_rewritten);
+		each_touched(decoded, reorder, txn, look_at_partitions);
 		look_at_rows(decoded, txn);
 		leaves_forget_dropped(decoded->touched);
 	}
