@@ -1,4 +1,4 @@
-# Alert rules and dashboard ask for what a publisher really exports, each alert has its paragraph in docs/operate.md, and
+# Alert rules and dashboard ask for what a publisher really exports, each alert has its paragraph in docs/alerts.md, and
 # promtool's tests of the rules hold. Where Debian's prometheus is installed, one scrapes a publisher: nothing fires while
 # all is well, and what is wrong fires.
 use strict;
@@ -16,7 +16,7 @@ use Test::More;
 my $rules = slurp_file('deploy/prometheus/siphon.rules.yml');
 my $tests = slurp_file('deploy/prometheus/siphon.rules.test.yml');
 my $dashboard = decode_json(slurp_file('deploy/grafana/siphon.json'));
-my $handbook = slurp_file('docs/operate.md');
+my $handbook = slurp_file('docs/alerts.md');
 
 # ---- the rules and the handbook --------------------------------------------------------------------------------------
 
@@ -32,7 +32,7 @@ for my $rule (split /(?=- alert: )/, $rules =~ s/\A.*?(?=- alert: )//sr)
 	like($rule, qr/ for: \d+[smh]\n/, "$alert: for how long");
 	like($rule, qr/ severity: (?:critical|warning)\n/, "$alert: how grave");
 	like($rule, qr/ summary: .*\n +description: .*\n/, "$alert: words");
-	like($rule, qr{ runbook_url: docs/operate\.md#\L$alert\E\n}, "$alert: where to read on");
+	like($rule, qr{ runbook_url: docs/alerts\.md#\L$alert\E\n}, "$alert: where to read on");
 	like($tests, qr/alertname="$alert"/, "$alert: it is made to fire");
 }
 

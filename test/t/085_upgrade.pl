@@ -145,7 +145,7 @@ is($node->safe_psql('fresh', 'SELECT siphon_motto(), count(*) FROM siphon_applic
 
 is($publisher->stop, 0, 'the publisher noticed nothing');
 
-# ---- removal, as docs/install.md has it ------------------------------------------------------------------------------
+# ---- removal, as docs/upgrade.md has it ------------------------------------------------------------------------------
 
 $node->safe_psql('postgres', q{SELECT siphon_drop_application('main')});
 $node->safe_psql($_, 'DROP EXTENSION siphon CASCADE') for qw(fresh postgres);

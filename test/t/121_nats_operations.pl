@@ -1,4 +1,4 @@
-# What docs/operate.md says to do with NATS works, with three nodes: a rolling upgrade loses and repeats nothing; streams that
+# What docs/nats.md says to do with NATS works, with three nodes: a rolling upgrade loses and repeats nothing; streams that
 # were restored from a backup are refused at every start until the application is resynced; a node that is lost for good is
 # replaced, and the new one gets a copy. siphon-publisher check sees each copy, whatever the leader says of it.
 use strict;
