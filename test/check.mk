@@ -4,7 +4,7 @@
 #   make check-here                                      everything, stopping at the first failure
 #   make check-here CHECK_STEPS="regress tap"            some of it
 #   make check-tap TESTS=test/t/003_standby.pl           one TAP test
-#   make check-regress REGRESS_TESTS=refusals            one regression test (and those that it builds upon)
+#   make check-regress REGRESS_TESTS="schema refusals"   one regression test; schema creates the extension
 #   make check-pgtap PGTAP_TESTS=test/pgtap/schema.sql   one pgTAP test
 #
 # Servers, logs and differences are kept under $(BUILDDIR)/check. PROVE_FLAGS are prove's: -v shows each test.
