@@ -4,10 +4,14 @@
 #   <!-- tested: 003_standby.pl -->  that test does it (or another file, by its path)
 #   <!-- not tested: reason -->
 #
-# Links lead somewhere; functions, settings and options that are named in the text are there; and the diagrams have the states that the sources have.
+# Links lead somewhere, also those of sources and alerts; functions, settings and options that are named in the text are there;
+# the diagrams have the states that the sources have. Pages can be read: they say for whom they are, docs/README.md leads to each
+# of them, lines are short, and their words are those of the glossary in CONTRIBUTING.md.
 use strict;
 use warnings FATAL => 'all';
 
+use Encode qw(decode);
+use File::Find ();
 use IPC::Run ();
 use List::Util qw(uniq);
 use PostgreSQL::Test::Utils;
@@ -128,22 +132,98 @@ sub anchors
 {
 	my ($file) = @_;
 
-	return map { lc($_) =~ s/[^\w\- ]//gr =~ s/ /-/gr } slurp_file($file) =~ /^#+ (.*)$/mg;
+	return map { lc($_) =~ s/[^\w\- ]//gr =~ s/ /-/gr } without_code(slurp_file($file)) =~ /^#+ (.*)$/mg;
+}
+
+sub without_code
+{
+	my ($document) = @_;
+
+	return $document =~ s/^```.*?^```$//msgr;
+}
+
+sub leads_somewhere
+{
+	my ($file, $anchor) = @_;
+
+	return -e $file && (!defined $anchor || grep { $_ eq $anchor } anchors($file));
 }
 
 for my $document (@documents)
 {
 	my ($directory) = $document =~ m{^(.*/)?};
 	my @broken;
+	my %times;
 
 	for my $link (grep { !/^https?:/ } $text{$document} =~ /\]\(([^)\s]+)\)/g)
 	{
 		my ($path, $anchor) = $link =~ /^([^#]*)(?:#(.*))?$/;
-		my $file = $path eq '' ? $document : ($directory // '') . $path;
 
-		push @broken, $link unless -e $file && (!defined $anchor || grep { $_ eq $anchor } anchors($file));
+		push @broken, $link unless leads_somewhere($path eq '' ? $document : ($directory // '') . $path, $anchor);
 	}
 	is_deeply(\@broken, [], "$document: its links lead somewhere");
+
+	$times{$_}++ for anchors($document);
+	is_deeply([ grep { $times{$_} > 1 } sort keys %times ], [], "$document: no two headings have one anchor");
+}
+
+# Files and folders that are named in the text or in commands, and what commands make.
+my $everything = join "\n", @text{@documents};
+my %target = map { $_ => 1 } map { split } map { slurp_file($_) =~ /^([a-z][a-z -]*):/mg } 'Makefile', glob('publisher/*.mk test/*.mk test/*/*.mk');
+
+is_deeply(
+	[   grep { !grep { -e } glob }
+		  uniq sort $everything =~ m{(?<![\w/.(-])((?:src|publisher|test|sql|expected|deploy|debian|scripts|proto|examples|\.ci)/[\w./*@-]*\w(?:\.\*|[/*])?)}g
+	],
+	[],
+	'files are there');
+is_deeply([ grep { !$target{$_} } uniq sort map { $_->{text} =~ /(?:^|-- |&& )make (?:-j\d+ )?([a-z][a-z-]*)/mg } @blocks ], [], 'what is made can be made');
+
+# What sources, tests, alerts and scripts say of documents.
+my @dead;
+
+File::Find::find(
+	{   no_chdir => 1,
+		wanted => sub {
+			return if !-f || !-T;
+			my $file = $_;
+			my $content = slurp_file($file);
+
+			while ($content =~ /\b(docs\/[\w-]+\.md|README\.md|CONTRIBUTING\.md)(?:#([\w-]+))?/g)
+			{
+				push @dead, "$file: $&" unless leads_somewhere($1, $2);
+			}
+		}
+	},
+	qw(src publisher proto test deploy debian scripts examples sql Makefile));
+is_deeply(\@dead, [], 'documents that are named elsewhere are there');
+
+# ---- pages that can be read --------------------------------------------------------------------------------------------
+
+my @pages = grep { m{^docs/} } @documents;
+my %linked = map { $_ => 1 } ($text{'docs/README.md'} // '') =~ /\]\(([\w-]+\.md)/g;
+
+is_deeply([ grep { !$linked{ s{^docs/}{}r } } grep { $_ ne 'docs/README.md' } @pages ], [], 'docs/README.md leads to each page');
+ok($text{'README.md'} =~ m{\]\(docs/README\.md\)}, 'README.md leads to docs/README.md');
+cmp_ok(scalar(my @lines = split /\n/, $text{'README.md'}), '<=', 150, 'README.md is short');
+
+for my $document (@documents)
+{
+	my $prose = join "\n", map { /^\|/ ? '' : $_ } split /\n/, decode('UTF-8', without_code($text{$document}));
+
+	is_deeply([ grep { length > 120 } split /\n/, $prose ], [], "$document: lines of prose have 120 columns at most");
+}
+
+# A title, and a sentence that says who reads on, and what for.
+ok($text{$_} =~ /\A# \S.*\n\nFor [^\n]/, "$_: says for whom it is") for @pages;
+
+# Words that had several meanings, or none that the field knows.
+for my $document (@documents)
+{
+	my $words = without_code($text{$document}) =~ s/`[^`]*`//gr;
+
+	is_deeply([ $words =~ /\b(?:anew|(?:bring|brings|bringing|brought)\s(?:\S+\s){0,3}?out|sign of life|lets? go of|for people)\b/gi ],
+		[], "$document: its words are those of the glossary");
 }
 
 # ---- names -----------------------------------------------------------------------------------------------------------
