@@ -175,11 +175,11 @@ application_drop(const Registry *registry)
 		drop_slot(registry);
 	}
 	PG_END_ENSURE_ERROR_CLEANUP(unstop, CStringGetDatum(registry->application));
-	LWLockAcquire(siphon_shared->registry_lock, LW_EXCLUSIVE);
+	LWLockAcquire(registry_lock(registry->application), LW_EXCLUSIVE);
 	registry_remove(registry->application);
 	checkpoint_remove(registry->application);
 	slot_place_remove(registry->application);
-	LWLockRelease(siphon_shared->registry_lock);
+	LWLockRelease(registry_lock(registry->application));
 
 	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
 	app = shared_find(registry->application);
@@ -327,9 +327,9 @@ application_create(const char *application, bool failover, bool take_over)
 
 	PG_TRY();
 	{
-		LWLockAcquire(siphon_shared->registry_lock, LW_EXCLUSIVE);
+		LWLockAcquire(registry_lock(application), LW_EXCLUSIVE);
 		registry_write(&registry);
-		LWLockRelease(siphon_shared->registry_lock);
+		LWLockRelease(registry_lock(application));
 		await_streaming(application);
 	}
 	PG_CATCH();

@@ -32,13 +32,13 @@ extern bool checkpoint_load(const char *application, uint64 history, SavedCheckp
 
 /*
  * Makes it durable, with the next number. ERROR if that can't be done. Only one process at a time may do so: the
- * decoder, or before it starts whoever holds siphon_shared->registry_lock exclusively.
+ * decoder, or before it starts whoever holds registry_lock() exclusively.
  */
 extern void checkpoint_save(const char *application, SavedCheckpoint *saved);
 
 /*
  * Takes over what the application's former server had, if it is of this history and newer than what the file has.
- * Caller holds siphon_shared->registry_lock exclusively, and no decoder has begun.
+ * Caller holds registry_lock() exclusively, and no decoder has begun.
  */
 extern void checkpoint_adopt(const char *application, uint64 history, const SavedCheckpoint *other);
 

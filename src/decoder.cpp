@@ -79,13 +79,13 @@ load_registry(bool first)
 	MemoryContext caller = MemoryContextSwitchTo(registry_context);
 	const Registry *registry;
 
-	LWLockAcquire(siphon_shared->registry_lock, LW_EXCLUSIVE);
+	LWLockAcquire(registry_lock(app->name), LW_EXCLUSIVE);
 	registry = registry_look(app->name);
 	if (registry && !first && begin_tables_here(registry))
 		registry = registry_look(app->name);
 	if (registry == nullptr)
 		ereport(FATAL, (errmsg("siphon: application \"%s\" is gone", app->name)));
-	LWLockRelease(siphon_shared->registry_lock);
+	LWLockRelease(registry_lock(app->name));
 
 	tables_set(registry);
 	report_tables(registry);
@@ -285,7 +285,7 @@ decoder_obstructed(Oid relid, const Obstacle *obstacle)
 	if (table == nullptr || strcmp(table->reason, reason) == 0)
 	{
 		if (registry)
-			registry_leave_unchanged();
+			registry_leave_unchanged(registry);
 		return;
 	}
 	copy_text(table->reason, reason, sizeof(table->reason));
@@ -332,7 +332,7 @@ blame_table(const ErrorData *error)
 		registry_end_change(registry);
 	}
 	else if (registry)
-		registry_leave_unchanged();
+		registry_leave_unchanged(registry);
 	if (table)
 		shared_set_state(app, AppState::Restarting,
 						 psprintf("table %s: %s", quote_qualified_identifier(table->schema, table->name), reason),

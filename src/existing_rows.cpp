@@ -266,7 +266,7 @@ enter(const char *application, Table *table, const List *values, TupleDesc desc)
 	if (!wanted || !fits)
 	{
 		if (registry)
-			registry_leave_unchanged();
+			registry_leave_unchanged(registry);
 		return fits;
 	}
 	registry_end_change(registry);

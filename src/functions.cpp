@@ -11,22 +11,17 @@
 #include "signature.h"
 #include "snapshot.h"
 
-extern "C" {
-PG_FUNCTION_INFO_V1(siphon_create_application);
-PG_FUNCTION_INFO_V1(siphon_drop_application);
-PG_FUNCTION_INFO_V1(siphon_resync_application);
-PG_FUNCTION_INFO_V1(siphon_stop_application);
-PG_FUNCTION_INFO_V1(siphon_start_application);
-PG_FUNCTION_INFO_V1(siphon_add_table);
-PG_FUNCTION_INFO_V1(siphon_add_tables);
-PG_FUNCTION_INFO_V1(siphon_alter_table);
-PG_FUNCTION_INFO_V1(siphon_remove_table);
-PG_FUNCTION_INFO_V1(siphon_follow_publication);
-PG_FUNCTION_INFO_V1(siphon_unfollow_publication);
-PG_FUNCTION_INFO_V1(siphon_resync_table);
-PG_FUNCTION_INFO_V1(siphon_pause);
-PG_FUNCTION_INFO_V1(siphon_resume);
-}
+/* Begins the function `name`, which SQL calls by way of registry_call(). */
+#define SQL_FUNCTION(name) \
+	static Datum call_##name(PG_FUNCTION_ARGS); \
+	extern "C" { \
+	PG_FUNCTION_INFO_V1(name); \
+	Datum name(PG_FUNCTION_ARGS) \
+	{ \
+		return registry_call(call_##name, fcinfo); \
+	} \
+	} \
+	static Datum call_##name(PG_FUNCTION_ARGS)
 
 /* Of a function's arguments all must be there, and none be null but the optional ones, which are the last. */
 static void
@@ -73,8 +68,7 @@ checked(Registry *registry, const char *application, bool orphan_ok = false)
 	return registry;
 }
 
-extern "C" Datum
-siphon_create_application(PG_FUNCTION_ARGS)
+SQL_FUNCTION(siphon_create_application)
 {
 	char *application;
 
@@ -88,8 +82,7 @@ siphon_create_application(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-extern "C" Datum
-siphon_drop_application(PG_FUNCTION_ARGS)
+SQL_FUNCTION(siphon_drop_application)
 {
 	char *application;
 	Registry *registry;
@@ -106,8 +99,7 @@ siphon_drop_application(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-extern "C" Datum
-siphon_resync_application(PG_FUNCTION_ARGS)
+SQL_FUNCTION(siphon_resync_application)
 {
 	char *application;
 	Registry *registry;
@@ -122,8 +114,7 @@ siphon_resync_application(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-extern "C" Datum
-siphon_stop_application(PG_FUNCTION_ARGS)
+SQL_FUNCTION(siphon_stop_application)
 {
 	char *application;
 
@@ -133,8 +124,7 @@ siphon_stop_application(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-extern "C" Datum
-siphon_start_application(PG_FUNCTION_ARGS)
+SQL_FUNCTION(siphon_start_application)
 {
 	char *application;
 	Registry *registry;
@@ -181,8 +171,7 @@ existing_or_new(const char *application)
 	return checked(registry, application);
 }
 
-extern "C" Datum
-siphon_follow_publication(PG_FUNCTION_ARGS)
+SQL_FUNCTION(siphon_follow_publication)
 {
 	const char *publication;
 	const char *reason;
@@ -214,8 +203,7 @@ siphon_follow_publication(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-extern "C" Datum
-siphon_unfollow_publication(PG_FUNCTION_ARGS)
+SQL_FUNCTION(siphon_unfollow_publication)
 {
 	char *application;
 	Registry *registry;
@@ -239,8 +227,7 @@ siphon_unfollow_publication(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-extern "C" Datum
-siphon_add_table(PG_FUNCTION_ARGS)
+SQL_FUNCTION(siphon_add_table)
 {
 	RegistryTable *table;
 	Registry *registry;
@@ -281,8 +268,7 @@ put_match(ReturnSetInfo *result, const MatchingTable *match)
 	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 }
 
-extern "C" Datum
-siphon_add_tables(PG_FUNCTION_ARGS)
+SQL_FUNCTION(siphon_add_tables)
 {
 	ReturnSetInfo *result;
 	const char *schema;
@@ -398,8 +384,7 @@ refuse_leaving(const Target *target)
 	listing_refuse_leaving(target->registry, target->table, target->name);
 }
 
-extern "C" Datum
-siphon_remove_table(PG_FUNCTION_ARGS)
+SQL_FUNCTION(siphon_remove_table)
 {
 	Target target;
 
@@ -423,8 +408,7 @@ refuse_under_way(const Target *target)
 				 errhint("SELECT * FROM siphon_snapshot_progress shows it; siphon_remove_table() ends it.")));
 }
 
-extern "C" Datum
-siphon_resync_table(PG_FUNCTION_ARGS)
+SQL_FUNCTION(siphon_resync_table)
 {
 	Target target = find_target(fcinfo, "siphon_resync_table");
 
@@ -456,8 +440,7 @@ refuse_new_partitions(const RegistryTable *table, const char *application)
 					 application)));
 }
 
-extern "C" Datum
-siphon_alter_table(PG_FUNCTION_ARGS)
+SQL_FUNCTION(siphon_alter_table)
 {
 	RegistryTable *changed;
 	Target target;
@@ -541,15 +524,13 @@ set_paused(FunctionCallInfo fcinfo, const char *function, bool paused)
 	shared_wake_launcher();
 }
 
-extern "C" Datum
-siphon_pause(PG_FUNCTION_ARGS)
+SQL_FUNCTION(siphon_pause)
 {
 	set_paused(fcinfo, "siphon_pause", true);
 	PG_RETURN_VOID();
 }
 
-extern "C" Datum
-siphon_resume(PG_FUNCTION_ARGS)
+SQL_FUNCTION(siphon_resume)
 {
 	set_paused(fcinfo, "siphon_resume", false);
 	PG_RETURN_VOID();

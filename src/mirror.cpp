@@ -142,19 +142,20 @@ delete_row(const char *application)
 static Registry *
 adopt(Registry *row, const SavedCheckpoint *saved)
 {
+	const char *application = row->application;
 	Registry *file;
 
-	LWLockAcquire(siphon_shared->registry_lock, LW_EXCLUSIVE);
-	file = registry_read(row->application);
+	LWLockAcquire(registry_lock(application), LW_EXCLUSIVE);
+	file = registry_read(application);
 	if (file && !registry_newer(row, file))
 		row = file;
 	else
 		registry_write(row);
-	checkpoint_adopt(row->application, row->history, saved);
-	LWLockRelease(siphon_shared->registry_lock);
+	checkpoint_adopt(application, row->history, saved);
+	LWLockRelease(registry_lock(application));
 	if (row != file)
 		ereport(LOG, (errmsg("siphon: the registry of application \"%s\" was taken from the table siphon_registry",
-							 row->application)));
+							 application)));
 	return row;
 }
 
@@ -225,9 +226,9 @@ mirror_open(App *for_app, Registry *registry)
 		}
 		else if (row)
 		{
-			LWLockAcquire(siphon_shared->registry_lock, LW_EXCLUSIVE);
+			LWLockAcquire(registry_lock(app->name), LW_EXCLUSIVE);
 			checkpoint_adopt(app->name, registry->history, &saved);
-			LWLockRelease(siphon_shared->registry_lock);
+			LWLockRelease(registry_lock(app->name));
 		}
 		if (row && saved.history == registry->history)
 			checkpoint = saved.number;
@@ -334,9 +335,9 @@ serve_registry(TimestampTz now)
 	if ((writes == writes_seen && version != 0) || now < next_write)
 		return;
 	/* Not in the middle of a change: what is not synced may not last. */
-	LWLockAcquire(siphon_shared->registry_lock, LW_SHARED);
+	LWLockAcquire(registry_lock(app->name), LW_SHARED);
 	registry = registry_read(app->name);
-	LWLockRelease(siphon_shared->registry_lock);
+	LWLockRelease(registry_lock(app->name));
 	if (registry && registry->version == version)
 		writes_seen = writes;
 	else if (registry)

@@ -35,10 +35,22 @@ registry_database_name(const Registry *registry)
 	return name ? name : registry->database_name;
 }
 
+static size_t
+share_of(const char *application)
+{
+	return XXH3_64bits(application, strlen(application)) % kRegistryShares;
+}
+
 pg_atomic_uint64 *
 registry_writes(const char *application)
 {
-	return &siphon_shared->registry_writes[XXH3_64bits(application, strlen(application)) % kWriteCounters];
+	return &siphon_shared->registry_writes[share_of(application)];
+}
+
+LWLock *
+registry_lock(const char *application)
+{
+	return siphon_shared->registry_locks[share_of(application)];
 }
 
 Registry *
@@ -46,10 +58,10 @@ registry_begin_change(const char *application)
 {
 	Registry *registry;
 
-	LWLockAcquire(siphon_shared->registry_lock, LW_EXCLUSIVE);
+	LWLockAcquire(registry_lock(application), LW_EXCLUSIVE);
 	registry = registry_read(application);
 	if (registry == nullptr)
-		LWLockRelease(siphon_shared->registry_lock);
+		LWLockRelease(registry_lock(application));
 	return registry;
 }
 
@@ -58,11 +70,11 @@ registry_begin_change_of(const char *application, Oid relid)
 {
 	const Registry *registry;
 
-	LWLockAcquire(siphon_shared->registry_lock, LW_EXCLUSIVE);
+	LWLockAcquire(registry_lock(application), LW_EXCLUSIVE);
 	registry = registry_look(application);
 	if (registry)
 		return registry_copy(registry, relid);
-	LWLockRelease(siphon_shared->registry_lock);
+	LWLockRelease(registry_lock(application));
 	return nullptr;
 }
 
@@ -70,22 +82,46 @@ void
 registry_end_change(Registry *registry)
 {
 	registry_write(registry);
-	LWLockRelease(siphon_shared->registry_lock);
+	LWLockRelease(registry_lock(registry->application));
 }
 
 void
-registry_leave_unchanged(void)
+registry_leave_unchanged(const Registry *registry)
 {
-	LWLockRelease(siphon_shared->registry_lock);
+	LWLockRelease(registry_lock(registry->application));
+}
+
+Datum
+registry_call(PGFunction function, FunctionCallInfo fcinfo)
+{
+	Datum result = static_cast<Datum>(0);
+
+	PG_TRY();
+	{
+		result = function(fcinfo);
+	}
+	PG_CATCH();
+	{
+		LWLockReleaseAll();
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	return result;
 }
 
 uint32
 registry_next_generation(Registry *registry)
 {
-	uint32 last = Max(registry->generation, siphon_shared->last_generation);
+	uint32 last = pg_atomic_read_u32(&siphon_shared->last_generation);
+	uint32 now = static_cast<uint32>(time(nullptr));
 
-	registry->generation = Max(last + 1, static_cast<uint32>(time(nullptr)));
-	return siphon_shared->last_generation = registry->generation;
+	do
+	{
+		registry->generation = Max(registry->generation, last) + 1;
+		registry->generation = Max(registry->generation, now);
+	}
+	while (!pg_atomic_compare_exchange_u32(&siphon_shared->last_generation, &last, registry->generation));
+	return registry->generation;
 }
 
 bool

@@ -160,8 +160,13 @@ extern const Registry *registry_look(const char *application);
 extern const char *registry_database_name(const Registry *registry);
 /* Counts changes of an application's file; it may count those of another one, too. */
 extern pg_atomic_uint64 *registry_writes(const char *application);
+/*
+ * Changes of an application's files; nobody takes two of these locks, as others' may be the same one. Waiting for it can't
+ * be interrupted, so nobody keeps it but for as long as the files take.
+ */
+extern LWLock *registry_lock(const char *application);
 
-/* Replaces the file. The caller holds siphon_shared->registry_lock exclusively. */
+/* Replaces the file. The caller holds registry_lock() exclusively. */
 extern void registry_write(Registry *registry);
 
 /*
@@ -173,7 +178,12 @@ extern Registry *registry_begin_change(const char *application);
 extern Registry *registry_begin_change_of(const char *application, Oid relid);
 extern void registry_end_change(Registry *registry);
 /* In place of the second: nothing has changed. */
-extern void registry_leave_unchanged(void);
+extern void registry_leave_unchanged(const Registry *registry);
+/*
+ * Calls an SQL function that changes registries. If it fails, locks are released before the error goes to the client, who
+ * may not read it: the transaction's end, where PostgreSQL does it, comes after that.
+ */
+extern Datum registry_call(PGFunction function, FunctionCallInfo fcinfo);
 
 /*
  * The next generation for one of its tables: greater than every one before, also when the table was removed, or the
@@ -234,7 +244,7 @@ extern void registry_slot_name(char *out, const char *application);
  */
 extern void registry_new_history(Registry *registry, bool take_over);
 
-/* Removes the file; a missing one is fine. The caller holds siphon_shared->registry_lock exclusively. */
+/* Removes the file; a missing one is fine. The caller holds registry_lock() exclusively. */
 extern void registry_remove(const char *application);
 
 /* Identifiers (char *) of all applications that have a file. */

@@ -85,7 +85,7 @@ enter(const char *application, List *renames, XLogRecPtr commit_lsn)
 		entered = lappend(entered, rename);
 	}
 	if (entered == NIL)
-		registry_leave_unchanged();
+		registry_leave_unchanged(registry);
 	else
 		registry_end_change(registry);
 	return entered;

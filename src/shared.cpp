@@ -16,7 +16,7 @@ void
 shared_request(void)
 {
 	RequestAddinShmemSpace(add_size(shared_size(), snapshots_size()));
-	RequestNamedLWLockTranche("siphon", 2);
+	RequestNamedLWLockTranche("siphon", 1 + kRegistryShares);
 }
 
 void
@@ -34,7 +34,9 @@ shared_startup(void)
 		for (auto &count : siphon_shared->registry_writes)
 			pg_atomic_init_u64(&count, 0);
 		siphon_shared->lock = &locks[0].lock;
-		siphon_shared->registry_lock = &locks[1].lock;
+		for (int i = 0; i < kRegistryShares; i++)
+			siphon_shared->registry_locks[i] = &locks[1 + i].lock;
+		pg_atomic_init_u32(&siphon_shared->last_generation, 0);
 		for (int i = 0; i < siphon_max_applications; i++)
 		{
 			App *app = &siphon_shared->apps[i];

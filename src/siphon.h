@@ -105,17 +105,17 @@ struct App
 	pg_atomic_uint64 figures[static_cast<int>(Figure::Count)];
 };
 
-/* More than there are applications, mostly. */
-constexpr int kWriteCounters = 64;
+/* Into so many are the applications divided by their names' hashes: more than there are applications, mostly. */
+constexpr int kRegistryShares = 64;
 
 struct Shared
 {
 	LWLock *lock;          /* the fields of this struct and of the applications */
-	LWLock *registry_lock; /* changes of registry files */
 	Latch *launcher_latch; /* NULL: no launcher runs */
-	pg_atomic_uint64 registry_writes[kWriteCounters]; /* see registry_writes() */
+	LWLock *registry_locks[kRegistryShares];           /* see registry_lock() */
+	pg_atomic_uint64 registry_writes[kRegistryShares]; /* see registry_writes() */
 	uint64 incarnations;
-	uint32 last_generation; /* the greatest that any table was given since the server's start; registry_lock's */
+	pg_atomic_uint32 last_generation; /* the greatest that any table was given since the server's start */
 	App apps[FLEXIBLE_ARRAY_MEMBER];
 };
 
