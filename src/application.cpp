@@ -17,36 +17,9 @@
 
 extern "C" {
 #include "catalog/pg_authid.h"
-#include "common/hashfn.h"
-#include "storage/lock.h"
 }
 
 static constexpr int kStopPatienceMs = 1000;
-static constexpr int kLauncherPatienceMs = 15 * 1000;
-
-static bool
-lock_application(const char *application, bool wait)
-{
-	LOCKTAG tag;
-	uint32 hash = DatumGetUInt32(
-		hash_any(reinterpret_cast<const unsigned char *>(application), static_cast<int>(strlen(application))));
-
-	/* An advisory lock, of a kind that SQL's advisory lock functions do not make. */
-	SET_LOCKTAG_ADVISORY(tag, InvalidOid, 0x73697068, hash, 3);
-	return LockAcquire(&tag, ExclusiveLock, false, !wait) != LOCKACQUIRE_NOT_AVAIL;
-}
-
-void
-application_lock(const char *application)
-{
-	lock_application(application, true);
-}
-
-bool
-application_try_lock(const char *application)
-{
-	return lock_application(application, false);
-}
 
 /*
  * Creates the slot with PostgreSQL's own function, as the superuser that the caller need not be: to be allowed
@@ -208,12 +181,6 @@ note_stopped(const char *application, bool stopped)
 	registry_end_change(registry);
 }
 
-const char *
-application_start_hint(const char *application)
-{
-	return psprintf("SELECT siphon_start_application(%s);", quote_literal_cstr(application));
-}
-
 void
 application_stop(const Registry *registry)
 {
@@ -237,18 +204,6 @@ application_stop(const Registry *registry)
 	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
 	app->stop = false;
 	LWLockRelease(siphon_shared->lock);
-}
-
-/* There has been no launcher for longer than its restart takes: nobody will do what we wait for. */
-static bool
-launcher_missing(TimestampTz since)
-{
-	bool running;
-
-	LWLockAcquire(siphon_shared->lock, LW_SHARED);
-	running = siphon_shared->launcher_latch != nullptr;
-	LWLockRelease(siphon_shared->lock);
-	return !running && TimestampDifferenceExceeds(since, GetCurrentTimestamp(), kLauncherPatienceMs);
 }
 
 /* Waits for the new application's decoder; ERROR with what stopped it if it does not come up. */
@@ -422,76 +377,4 @@ application_resync(const Registry *old, bool take_over)
 						   "generation says so to consumers."),
 				 errhint("SELECT siphon_resync_table('schema.table', '%s') brings the rows of one out.", application)));
 	await_streaming(application);
-}
-
-/* Caller holds siphon_shared->lock. Returns the version of the registry that it is to load. */
-static uint64
-tell_decoder(App *app)
-{
-	uint64 wanted = pg_atomic_add_fetch_u64(&app->registry_wanted, 1);
-
-	if (app->decoder_latch)
-		SetLatch(app->decoder_latch);
-	return wanted;
-}
-
-void
-application_tell(App *app)
-{
-	LWLockAcquire(siphon_shared->lock, LW_SHARED);
-	tell_decoder(app);
-	LWLockRelease(siphon_shared->lock);
-}
-
-bool
-application_notify(const char *application, char *reason)
-{
-	TimestampTz since = GetCurrentTimestamp();
-	App *app;
-	uint64 wanted = 0;
-	bool gone = false;
-	bool loaded = false;
-
-	reason[0] = '\0';
-	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
-	app = shared_find_or_add(application, MyDatabaseId);
-	if (app)
-		wanted = tell_decoder(app);
-	LWLockRelease(siphon_shared->lock);
-	if (app == nullptr)
-	{
-		strlcpy(reason, "siphon.max_applications are in use", kReasonLength);
-		return false;
-	}
-
-	ConditionVariablePrepareToSleep(&app->changed);
-	for (;;)
-	{
-		LWLockAcquire(siphon_shared->lock, LW_SHARED);
-		loaded = app->registry_loaded >= wanted;
-		gone = app->state != AppState::Streaming && app->state != AppState::Starting;
-		strlcpy(reason, app->reason, kReasonLength);
-		LWLockRelease(siphon_shared->lock);
-		if (loaded || gone)
-			break;
-		if (launcher_missing(since))
-		{
-			strlcpy(reason, "siphon's launcher does not run; see the server's log", kReasonLength);
-			break;
-		}
-		ConditionVariableTimedSleep(&app->changed, 1000, PG_WAIT_EXTENSION);
-	}
-	ConditionVariableCancelSleep();
-	return loaded;
-}
-
-void
-application_notify_or_warn(const char *application)
-{
-	char reason[kReasonLength];
-
-	if (!application_notify(application, reason))
-		ereport(WARNING,
-				(errmsg("the decoder of application \"%s\" does not run: %s", application, reason),
-				 errdetail("The change takes effect when it does."), errhint("SELECT * FROM siphon_applications;")));
 }

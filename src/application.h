@@ -5,12 +5,7 @@
 #ifndef SIPHON_APPLICATION_H
 #define SIPHON_APPLICATION_H
 
-#include "registry.h"
-
-/* Lets one backend at a time change an application, until the transaction ends. Interruptible. */
-extern void application_lock(const char *application);
-/* The same without waiting. False: somebody else does. */
-extern bool application_try_lock(const char *application);
+#include "notify.h"
 
 /*
  * Creates slot and registry file and waits for the decoder. ERROR, with nothing left behind, if it does not come up.
@@ -33,21 +28,7 @@ extern void application_resync(const Registry *registry, bool take_over);
  */
 extern void application_stop(const Registry *registry);
 extern void application_start(const Registry *registry);
-/* What siphon_applications says of one that is stopped. */
-constexpr char kStoppedReason[] = "siphon_stop_application() stopped it";
-extern const char *application_start_hint(const char *application);
-
 /* Stops the decoder, drops the slot, removes registry file and rings. */
 extern void application_drop(const Registry *registry);
-
-/* Tells the decoder, if it runs, that the registry changed. */
-extern void application_tell(App *app);
-/*
- * The same, and waits until it has taken the change. False if it does not run, with the reason in `reason`
- * (kReasonLength bytes): it will take the change when it starts. Callers keep no locks on catalogs: see passing_read.h.
- */
-extern bool application_notify(const char *application, char *reason);
-/* The same, for a person: what was asked for takes effect later if the decoder does not run, and a WARNING says so. */
-extern void application_notify_or_warn(const char *application);
 
 #endif

@@ -4,7 +4,6 @@
 #include "checks.h"
 
 #include "obstacles.h"
-#include "snapshot.h"
 
 extern "C" {
 #include "catalog/dependency.h"

@@ -16,7 +16,7 @@
 #include "package.h"
 #include "removals.h"
 #include "report.h"
-#include "retention.h"
+#include "retained_wal.h"
 #include "ring_output.h"
 #include "session.h"
 #include "slot_place.h"

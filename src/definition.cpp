@@ -66,7 +66,7 @@ publishes(const Table *table, AttrNumber attnum)
 {
 	const char *column = get_attname(table->relid, attnum, true);
 
-	return column && !registry_excludes(table->only_attributes, table->exclude_attributes, table->exclude_columns,
+	return column && !column_excluded(table->only_attributes, table->exclude_attributes, table->exclude_columns,
 										column, attnum);
 }
 
@@ -144,7 +144,7 @@ look_at_key(const ReorderBufferTXN *txn, const Table *table, Relation relation)
 	{
 		const char *column = get_attname(table->relid, static_cast<AttrNumber>(lfirst_int(lc)), true);
 
-		if (registry_excludes(table->only_attributes, table->exclude_attributes, table->exclude_columns,
+		if (column_excluded(table->only_attributes, table->exclude_attributes, table->exclude_columns,
 							  column ? column : "", lfirst_int(lc)))
 			return "had a key with columns that are excluded";
 	}

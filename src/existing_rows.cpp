@@ -104,23 +104,6 @@ existing_values(Relation relation)
 	return values;
 }
 
-List *
-copy_kept_values(const List *values)
-{
-	List *copies = NIL;
-	ListCell *lc;
-
-	foreach (lc, values)
-	{
-		RegistryValue *copy = static_cast<RegistryValue *>(palloc(sizeof(RegistryValue)));
-
-		*copy = *static_cast<RegistryValue *>(lfirst(lc));
-		copy->field = pstrdup(copy->field);
-		copies = lappend(copies, copy);
-	}
-	return copies;
-}
-
 static RegistryValue *
 kept_value(const List *values, int attnum)
 {

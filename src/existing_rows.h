@@ -40,9 +40,6 @@ extern ExistingValue *existing_values(Relation relation);
 /* Writes the value, if there is one, into a siphon.v1.Column. */
 extern void put_existing_rows(siphon::WireBuffer *out, Table *table, Column *column, Form_pg_attribute attribute);
 
-/* A copy of a list of RegistryValue *, in the current memory context. */
-extern List *copy_kept_values(const List *values);
-
 /*
  * Takes down the values that the transaction, which ends here, took out of the catalogs: in the rows of `relation`,
  * which is the table or a leaf of it. Returns why the rows have to come anew nevertheless, or NULL. `with_events`:

@@ -3,7 +3,7 @@
  */
 #include "follower.h"
 
-#include "application.h"
+#include "notify.h"
 #include "listing.h"
 #include "oid_hash.h"
 #include "publication.h"

@@ -2,7 +2,7 @@
  * The launcher: one background worker that keeps a decoder running for each application in the registry, on a
  * primary and on a hot standby, and starts it again after failures, later each time.
  */
-#include "application.h"
+#include "notify.h"
 #include "follower.h"
 #include "left_slots.h"
 #include "mirror.h"

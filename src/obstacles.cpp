@@ -17,6 +17,22 @@ extern "C" {
 #include "storage/lmgr.h"
 }
 
+bool
+column_excluded(const List *only_attributes, const List *exclude_attributes, const List *exclude_columns,
+				const char *column, int attnum)
+{
+	ListCell *lc;
+
+	if (only_attributes != NIL)
+		return !list_member_int(only_attributes, attnum);
+	if (list_member_int(exclude_attributes, attnum))
+		return true;
+	foreach (lc, exclude_columns)
+		if (strcmp(static_cast<char *>(lfirst(lc)), column) == 0)
+			return true;
+	return false;
+}
+
 static const Obstacle *
 make_obstacle(int code, const char *message, const char *detail, const char *hint)
 {
@@ -263,7 +279,7 @@ columns_obstacle(Relation relation, const List *only, const List *attributes, co
 	{
 		const char *column = get_attname(RelationGetRelid(relation), keys[i], false);
 
-		if (registry_excludes(only, attributes, names, column, keys[i]))
+		if (column_excluded(only, attributes, names, column, keys[i]))
 			return make_obstacle(
 				ERRCODE_INVALID_PARAMETER_VALUE,
 				psprintf("column \"%s\" of table \"%s\" can't be excluded, as it is part of the key", column,

@@ -13,7 +13,7 @@
 #ifndef SIPHON_OBSTACLES_H
 #define SIPHON_OBSTACLES_H
 
-#include "registry.h"
+#include "siphon.h"
 
 struct Obstacle
 {
@@ -41,5 +41,9 @@ extern void refuse(const Obstacle *obstacle);
  * holds the application's lock keeps nobody from the application for that.
  */
 extern Relation open_published(Oid relid, bool wait);
+
+/* Is a column left out, by what RegistryTable has of columns? */
+extern bool column_excluded(const List *only_attributes, const List *exclude_attributes, const List *exclude_columns,
+							const char *column, int attnum);
 
 #endif

@@ -193,22 +193,6 @@ registry_find(const Registry *registry, Oid relid)
 	return nullptr;
 }
 
-bool
-registry_excludes(const List *only_attributes, const List *exclude_attributes, const List *exclude_columns,
-				  const char *column, int attnum)
-{
-	ListCell *lc;
-
-	if (only_attributes != NIL)
-		return !list_member_int(only_attributes, attnum);
-	if (list_member_int(exclude_attributes, attnum))
-		return true;
-	foreach (lc, exclude_columns)
-		if (strcmp(static_cast<char *>(lfirst(lc)), column) == 0)
-			return true;
-	return false;
-}
-
 struct OidEntry
 {
 	Oid relid; /* hash key */

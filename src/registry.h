@@ -23,6 +23,9 @@
 
 #include "siphon.h"
 
+constexpr int kMaxPartitions = 1024;
+constexpr int kMaxSnapshotWorkers = 32;
+
 /* A name that a table had until the transaction of this commit record. */
 struct RegistryName
 {
@@ -216,6 +219,9 @@ extern RegistryChange registry_compare(const Registry *before, const Registry *n
  * *places: where each table is, made if it is NULL, and kept for the next change.
  */
 extern int registry_apply(Registry *registry, const RegistryChange *change, HTAB **places);
+extern bool same_names(const RegistryName *a, const RegistryName *b);
+/* A copy of a list of RegistryValue *, in the current memory context. */
+extern List *copy_kept_values(const List *values);
 /* For listing_same(): of lists of RegistryName * and of RegistryValue *. */
 extern bool registry_same_former(const void *a, const void *b);
 extern bool registry_same_value(const void *a, const void *b);
@@ -257,10 +263,6 @@ extern List *registry_list(void);
 extern const char *registry_slot_problem(const Registry *registry, bool *exists);
 
 extern RegistryTable *registry_find(const Registry *registry, Oid relid);
-
-/* Is a column left out, by what RegistryTable has of columns? */
-extern bool registry_excludes(const List *only_attributes, const List *exclude_attributes, const List *exclude_columns,
-							  const char *column, int attnum);
 
 /* For many to be found: the registry's tables by OID, in the current memory context; and one of them, or NULL. */
 extern HTAB *registry_by_oid(const Registry *registry);

@@ -4,10 +4,31 @@
  */
 #include "registry.h"
 
-#include "existing_rows.h"
 #include "listing.h"
 #include "oid_hash.h"
-#include "renames.h"
+
+bool
+same_names(const RegistryName *a, const RegistryName *b)
+{
+	return strcmp(a->schema, b->schema) == 0 && strcmp(a->name, b->name) == 0;
+}
+
+List *
+copy_kept_values(const List *values)
+{
+	List *copies = NIL;
+	ListCell *lc;
+
+	foreach (lc, values)
+	{
+		RegistryValue *copy = static_cast<RegistryValue *>(palloc(sizeof(RegistryValue)));
+
+		*copy = *static_cast<RegistryValue *>(lfirst(lc));
+		copy->field = pstrdup(copy->field);
+		copies = lappend(copies, copy);
+	}
+	return copies;
+}
 
 bool
 registry_same_former(const void *a, const void *b)

@@ -3,12 +3,6 @@
  */
 #include "renames.h"
 
-bool
-same_names(const RegistryName *a, const RegistryName *b)
-{
-	return strcmp(a->schema, b->schema) == 0 && strcmp(a->name, b->name) == 0;
-}
-
 RegistryName
 names_at(const Table *table, XLogRecPtr commit_lsn)
 {

@@ -15,8 +15,6 @@
 /* As the table is called in what this transaction did; `until`: and in all that commit up to there. */
 extern RegistryName names_at(const Table *table, XLogRecPtr commit_lsn);
 
-extern bool same_names(const RegistryName *a, const RegistryName *b);
-
 /* As a relation is called by the catalogs. */
 extern RegistryName names_in_catalogs(Relation relation);
 

@@ -3,7 +3,7 @@
  */
 #include "report.h"
 
-#include "retention.h"
+#include "retained_wal.h"
 #include "ring_output.h"
 #include "warnings.h"
 

@@ -5,34 +5,11 @@
  * application up, so that its stream ends and not the disk's space. That is written into the registry first, then
  * done: decoder and snapshots end, the slot is dropped. So whatever dies in between, the next launcher finishes it, and
  * no restart continues a stream that has a gap. siphon_resync_application() begins anew.
- *
- * Also what is said of a slot that was lost in another way.
  */
 #ifndef SIPHON_RETENTION_H
 #define SIPHON_RETENTION_H
 
-#include "registry.h"
-
-struct Retained
-{
-	XLogRecPtr restart;   /* WAL is kept from here on */
-	XLogRecPtr confirmed; /* what is before it was acknowledged */
-	uint64 bytes;         /* from restart to this server's newest WAL */
-};
-
-/* What the slot keeps. False: there is no usable slot of this name that is Siphon's and of this database. */
-extern bool retained_wal(const char *slot, Oid database, Retained *retained);
-
-/* The least number of bytes of WAL at which something ends a slot, or kNoFigure. */
-extern uint64 retained_wal_limit(void);
-
-/* That the application's slot keeps more than siphon.warn_retained_wal, or NULL; and what to do then. */
-extern const char *retention_warning(const Registry *registry);
-extern const char *const kRetentionHint;
-
-/* What to type when an application was given up, or its slot can't be used. */
-extern const char *resync_hint(const char *application);
-extern const char *lost_slot_hint(const Registry *registry);
+#include "retained_wal.h"
 
 /* What the launcher remembers of an application's slot. */
 struct Retention

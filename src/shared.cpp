@@ -2,7 +2,7 @@
  * The applications in shared memory: a fixed array, so that it never grows, made at server start. It holds
  * nothing durable (that is the registry's); it tells who runs and how it goes.
  */
-#include "snapshot.h"
+#include "siphon.h"
 
 Shared *siphon_shared = nullptr;
 
@@ -15,7 +15,7 @@ shared_size(void)
 void
 shared_request(void)
 {
-	RequestAddinShmemSpace(add_size(shared_size(), snapshots_size()));
+	RequestAddinShmemSpace(shared_size());
 	RequestNamedLWLockTranche("siphon", 1 + kRegistryShares);
 }
 
@@ -48,9 +48,6 @@ shared_startup(void)
 				pg_atomic_init_u64(&figure, 0);
 		}
 	}
-	siphon_snapshots = static_cast<SnapshotJob *>(ShmemInitStruct("siphon snapshots", snapshots_size(), &found));
-	if (!found)
-		snapshots_startup();
 	LWLockRelease(AddinShmemInitLock);
 }
 

@@ -9,6 +9,7 @@
 
 #include "ring.h"
 #include "ring_file.h"
+#include "snapshot.h"
 
 #include <climits>
 
@@ -43,6 +44,7 @@ shmem_request(void)
 	if (prev_shmem_request_hook)
 		prev_shmem_request_hook();
 	shared_request();
+	snapshots_request();
 }
 
 static void
@@ -51,6 +53,7 @@ shmem_startup(void)
 	if (prev_shmem_startup_hook)
 		prev_shmem_startup_hook();
 	shared_startup();
+	snapshots_startup();
 }
 
 static bool

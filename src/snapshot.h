@@ -29,9 +29,6 @@
 
 #include "registry.h"
 
-constexpr int kMaxPartitions = 1024;
-constexpr int kMaxSnapshotWorkers = 32;
-
 enum class SnapshotPhase : int { Preparing, Scanning, Moving, Done, Failed };
 
 /* One running snapshot, in shared memory. Guarded by siphon_shared->lock but for the atomics. */
@@ -69,7 +66,7 @@ struct SnapshotJob
 
 extern SnapshotJob *siphon_snapshots;
 
-extern Size snapshots_size(void);
+extern void snapshots_request(void);
 extern void snapshots_startup(void);
 
 /* The running snapshot of a table (InvalidOid: of any of the application), or NULL. Caller holds siphon_shared->lock.

@@ -3,7 +3,7 @@
  */
 #include "snapshot_process.h"
 
-#include "application.h"
+#include "notify.h"
 #include "partition_tree.h"
 #include "ring_output.h"
 #include "session.h"

@@ -22,17 +22,23 @@ static constexpr long kLookAgainMs = 1000;
 static constexpr int kCancelPatienceMs = 1000;
 static const char *const kNoWorker = "no background worker is free for its snapshot";
 
-Size
-snapshots_size(void)
+void
+snapshots_request(void)
 {
-	return mul_size(siphon_max_snapshots, sizeof(SnapshotJob));
+	RequestAddinShmemSpace(mul_size(siphon_max_snapshots, sizeof(SnapshotJob)));
 }
 
 void
 snapshots_startup(void)
 {
-	memset(static_cast<void *>(siphon_snapshots), 0, snapshots_size());
-	for (int i = 0; i < siphon_max_snapshots; i++)
+	Size size = mul_size(siphon_max_snapshots, sizeof(SnapshotJob));
+	bool found;
+
+	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+	siphon_snapshots = static_cast<SnapshotJob *>(ShmemInitStruct("siphon snapshots", size, &found));
+	if (!found)
+		memset(static_cast<void *>(siphon_snapshots), 0, size);
+	for (int i = 0; i < siphon_max_snapshots && !found; i++)
 	{
 		SnapshotJob *snapshot = &siphon_snapshots[i];
 
@@ -43,6 +49,7 @@ snapshots_startup(void)
 		for (auto &count : snapshot->row_counts)
 			pg_atomic_init_u64(&count, 0);
 	}
+	LWLockRelease(AddinShmemInitLock);
 }
 
 const char *

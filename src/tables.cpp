@@ -218,7 +218,7 @@ build_columns(Table *table, Relation relation, WireBuffer *wire_columns, ColumnD
 			offset = attribute->attlen > 0 ? column->offset + attribute->attlen : -1;
 		}
 		column_of[i + 1] = -1;
-		if (attribute->attisdropped || registry_excludes(table->only_attributes, table->exclude_attributes,
+		if (attribute->attisdropped || column_excluded(table->only_attributes, table->exclude_attributes,
 														 table->exclude_columns, NameStr(attribute->attname), i + 1))
 			continue;
 #if PG_VERSION_NUM >= 180000

@@ -6,7 +6,7 @@
 #include "checks.h"
 #include "publication.h"
 #include "report.h"
-#include "retention.h"
+#include "retained_wal.h"
 #include "signature.h"
 #include "snapshot.h"
 #include "warnings.h"
