@@ -68,16 +68,16 @@ override with_llvm = no
 PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)
 
-extension_objs = $(patsubst src/%.cpp,$(BUILDDIR)/extension/%.o,$(wildcard src/*.cpp))
+extension_objs = $(patsubst %.cpp,$(BUILDDIR)/extension/%.o,$(wildcard src/*.cpp src/*/*.cpp ring/*.cpp))
 EXTENSION_CXXFLAGS = -std=c++20 -fPIC -Wall -Wextra -Werror -Wno-unused-parameter \
 	-Wno-missing-field-initializers $(SANITIZE_EXTENSION)
 
 all: $(MODULES)$(DLSUFFIX) publisher
 
-$(BUILDDIR)/extension/%.o: src/%.cpp
+$(BUILDDIR)/extension/%.o: %.cpp
 	@mkdir -p $(@D)
 	$(say) "CXX  $<"
-	$(Q)$(CXX) $(CXXFLAGS) $(EXTENSION_CXXFLAGS) -I$(shell $(PG_CONFIG) --includedir-server) -MMD -MP -c -o $@ $<
+	$(Q)$(CXX) $(CXXFLAGS) $(EXTENSION_CXXFLAGS) -I. -Isrc -I$(shell $(PG_CONFIG) --includedir-server) -MMD -MP -c -o $@ $<
 
 $(MODULES)$(DLSUFFIX): $(extension_objs)
 	$(say) "LINK $@"
@@ -95,7 +95,7 @@ install: install-publisher
 
 .PHONY: format demo-here deb-here
 format:
-	clang-format -i src/*.cpp src/*.h publisher/*.cpp publisher/*.h test/*/*.cpp
+	git ls-files src ring publisher test | grep "\.\(cpp\|h\)$$" | xargs clang-format -i
 
 # Builds and installs, quietly if all goes well.
 build-quietly = @mkdir -p $(BUILDDIR); echo "building (a minute or two the first time; log: $(BUILDDIR)/build.log)"; \

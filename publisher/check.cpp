@@ -10,8 +10,8 @@
 
 #include <fmt/format.h>
 
-#include "../src/ring_fault.h"
-#include "../src/ring_file.h"
+#include "ring/ring_fault.h"
+#include "ring/ring_file.h"
 #include "check_findings.h"
 #include "check_nats.h"
 #include "health.h"

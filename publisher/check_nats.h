@@ -7,7 +7,7 @@
 
 #include <cstdint>
 
-#include "../src/checkpoint.h"
+#include "ring/checkpoint.h"
 #include "check_findings.h"
 #include "config.h"
 

@@ -12,7 +12,7 @@
 #include <yaml-cpp/yaml.h>
 #include <zstd.h>
 
-#include "../src/ring.h"
+#include "ring/ring.h"
 #include "config.h"
 #include "exit_codes.h"
 #include "version.h"

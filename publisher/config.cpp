@@ -7,7 +7,7 @@
 #include <functional>
 #include <stdexcept>
 
-#include "../src/ring.h"
+#include "ring/ring.h"
 #include "command_line.h"
 #include "compression.h"
 #include "exit_codes.h"

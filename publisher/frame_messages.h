@@ -10,7 +10,7 @@
 #include <string>
 #include <string_view>
 
-#include "../src/ring.h"
+#include "ring/ring.h"
 #include "compression.h"
 #include "parts.h"
 #include "stream/log.h"

@@ -33,7 +33,7 @@
 #include <string>
 #include <vector>
 
-#include "../src/ring.h"
+#include "ring/ring.h"
 #include "ledger.h"
 #include "log.h"
 #include "mover.h"

@@ -7,7 +7,7 @@
  *               place; the decoder's ring and the timeline that were published from last; and, while that ring may still
  *               bring what the stream has already, behind which places the logs hold it
  *
- * A decoder's ring says where it comes from (see src/origin.h). A history that is not the stream's may begin there if
+ * A decoder's ring says where it comes from (see ring/origin.h). A history that is not the stream's may begin there if
  * nothing of it was ever acknowledged, and the stream is its owner's, or taken over by explicit wish; one that is may go
  * on, if its decoder descends from the one that was published from last, and the server has not lost what was published in
  * a failover. Everything else is refused, because it would be a gap, or two servers at a time. Nothing is written before
@@ -22,8 +22,8 @@
 #include <optional>
 #include <string>
 
-#include "../src/origin.h"
-#include "../src/ring.h"
+#include "ring/origin.h"
+#include "ring/ring.h"
 #include "stream/stream.h"
 
 namespace siphon {

@@ -16,7 +16,7 @@
 #include <string>
 #include <vector>
 
-#include "../src/ring.h"
+#include "ring/ring.h"
 #include "stream/log.h"
 
 namespace siphon {

@@ -21,7 +21,7 @@ Q ?= @
 PUBLISHER_PACKAGES = libnats libmicrohttpd gnutls openssl spdlog yaml-cpp libzstd protobuf zlib
 PUBLISHER_CXXFLAGS ?= -O2 -g -fstack-protector-strong -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2
 PUBLISHER_LDFLAGS ?= -Wl,-z,relro,-z,now
-PUBLISHER_CPPFLAGS = -I$(SRCDIR)/publisher -I$(SRCDIR)/src -isystem $(BUILDDIR)/gen \
+PUBLISHER_CPPFLAGS = -I$(SRCDIR) -I$(SRCDIR)/publisher -isystem $(BUILDDIR)/gen \
 	$(shell pkg-config --cflags $(PUBLISHER_PACKAGES))
 PUBLISHER_LIBS = $(shell pkg-config --libs $(PUBLISHER_PACKAGES)) -pthread
 publisher_sanitize = $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-pointer) \
@@ -40,7 +40,7 @@ UNIT_PUBLISHER_SRCS = publisher/command_line.cpp publisher/compression.cpp publi
 	publisher/health.cpp publisher/metrics.cpp publisher/monitor.cpp publisher/publisher_settle.cpp publisher/publisher_status.cpp publisher/status_json.cpp \
 	publisher/traffic.cpp $(PUBLISHER_STREAM_SRCS) $(wildcard publisher/stream/memory/*.cpp)
 
-PUBLISHER_RING_SRCS = src/ring.cpp src/ring_file.cpp src/ring_access.cpp src/ring_fault.cpp
+PUBLISHER_RING_SRCS = $(wildcard ring/*.cpp)
 PUBLISHER_SRCS = publisher/main.cpp publisher/check.cpp publisher/check_nats.cpp publisher/check_replicas.cpp publisher/http_get.cpp publisher/command_line.cpp publisher/compression.cpp publisher/config.cpp publisher/cursor.cpp \
 	publisher/frame_messages.cpp publisher/hand_off.cpp publisher/hand_off_end.cpp publisher/hand_off_settle.cpp $(PUBLISHER_STREAM_SRCS) $(PUBLISHER_JETSTREAM_SRCS) \
 	publisher/ledger.cpp publisher/lineage.cpp publisher/log.cpp publisher/log_json.cpp publisher/log_limit.cpp publisher/mover.cpp publisher/nats_connection.cpp publisher/nats_login.cpp publisher/nkey.cpp publisher/secret_file.cpp \

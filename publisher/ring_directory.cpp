@@ -6,7 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "../src/ring_file.h"
+#include "ring/ring_file.h"
 
 namespace siphon {
 

@@ -5,7 +5,7 @@
 #include <chrono>
 #include <unistd.h>
 
-#include "../src/ring_fault.h"
+#include "ring/ring_fault.h"
 #include "log.h"
 
 namespace siphon {

@@ -8,8 +8,8 @@
 #include <memory>
 #include <string>
 
-#include "../src/ring.h"
-#include "../src/ring_file.h"
+#include "ring/ring.h"
+#include "ring/ring_file.h"
 #include "ring_directory.h"
 
 namespace siphon {

@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "../src/ring.h"
+#include "ring/ring.h"
 #include "traffic.h"
 
 namespace siphon {

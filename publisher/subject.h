@@ -10,7 +10,7 @@
 #include <string>
 #include <string_view>
 
-#include "../src/ring.h"
+#include "ring/ring.h"
 
 namespace siphon {
 

@@ -14,7 +14,7 @@
 #include <string>
 #include <string_view>
 
-#include "../src/ring.h"
+#include "ring/ring.h"
 
 namespace siphon {
 

@@ -5,11 +5,11 @@
  * demand, as when CREATE EXTENSION runs on a primary whose standby runs Siphon, it defines nothing and
  * starts nothing; the SQL functions then say what is missing.
  */
-#include "siphon.h"
+#include "server/siphon.h"
 
-#include "ring.h"
-#include "ring_file.h"
-#include "snapshot.h"
+#include "ring/ring.h"
+#include "ring/ring_file.h"
+#include "snapshot/snapshot.h"
 
 #include <climits>
 

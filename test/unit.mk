@@ -17,7 +17,7 @@ STRESS_SECONDS ?= 15
 FUZZ_SECONDS ?= 8
 
 unit_flags = -Isrc -I. $(UNIT_CXXFLAGS) -pthread
-unit_ring_srcs = src/ring.cpp src/ring_file.cpp src/ring_access.cpp src/ring_fault.cpp
+unit_ring_srcs = $(wildcard ring/*.cpp)
 ifeq ($(strip $(UNIT_PUBLISHER_SRCS)),)
 unit_srcs = $(unit_ring_srcs) $(sort $(wildcard test/unit/test_ring*.cpp))
 unit_test_srcs = $(unit_srcs)
@@ -38,7 +38,7 @@ unit_objs = $(addprefix $(BUILDDIR)/unit/,$(unit_test_srcs:.cpp=.o)) $(UNIT_PUBL
 unit_objs_tsan = $(addprefix $(BUILDDIR)/unit-tsan/,$(unit_srcs:.cpp=.o))
 unit_objs_asan = $(addprefix $(BUILDDIR)/unit-asan/,$(unit_srcs:.cpp=.o))
 stress_objs = $(addprefix $(BUILDDIR)/unit/,$(unit_ring_srcs:.cpp=.o) test/stress/ring_stress.o)
-fuzz_srcs_ring = src/ring.cpp
+fuzz_srcs_ring = ring/ring.cpp
 fuzz_srcs_stream = $(addprefix publisher/,stream/log.cpp stream/memory/memory_stream.cpp compression.cpp cursor.cpp datetime.cpp frame_messages.cpp log.cpp log_json.cpp log_limit.cpp mover.cpp \
 	package_assembler.cpp parts.cpp record_messages.cpp subject.cpp table_state.cpp tail_json.cpp)
 fuzz_srcs_config = $(addprefix publisher/,command_line.cpp compression.cpp config.cpp nats_login.cpp nkey.cpp secret_file.cpp subject.cpp)

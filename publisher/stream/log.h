@@ -22,7 +22,7 @@
 #include <string_view>
 #include <vector>
 
-#include "../src/ring.h"
+#include "ring/ring.h"
 
 namespace siphon {
 

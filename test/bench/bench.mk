@@ -1,7 +1,7 @@
 # The benchmarks, and the programs that they take. Included by the top-level Makefile.
 
-$(BUILDDIR)/ring-drain: test/bench/ring_drain.cpp src/ring.cpp src/ring_file.cpp src/ring_access.cpp src/ring.h src/ring_file.h
-	$(Q)$(CXX) -std=c++20 -O2 -g -Wall -Wextra -Werror -Isrc -o $@ $(filter %.cpp,$^)
+$(BUILDDIR)/ring-drain: test/bench/ring_drain.cpp ring/ring.cpp ring/ring_file.cpp ring/ring_access.cpp ring/ring.h ring/ring_file.h
+	$(Q)$(CXX) -std=c++20 -O2 -g -Wall -Wextra -Werror -I. -o $@ $(filter %.cpp,$^)
 
 # Found by dynamic_library_path, so that nothing is installed for it.
 $(BUILDDIR)/null_plugin$(DLSUFFIX): test/bench/null_plugin.c

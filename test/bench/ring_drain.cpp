@@ -6,8 +6,8 @@
  *
  * Waits for rings, follows them to new ones when they are replaced, and ends when it is killed.
  */
-#include "ring.h"
-#include "ring_file.h"
+#include "ring/ring.h"
+#include "ring/ring_file.h"
 
 #include <chrono>
 #include <cstdio>

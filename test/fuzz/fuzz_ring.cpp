@@ -8,7 +8,7 @@
  * scribbled, what is read must be what was written.
  */
 #include "fuzz.h"
-#include "ring.h"
+#include "ring/ring.h"
 
 #include <fuzzer/FuzzedDataProvider.h>
 

@@ -9,8 +9,8 @@
  *
  * The seed fixes sizes, contents and lags, but not when the kernel runs whom. Exit code 0: all was well.
  */
-#include "ring.h"
-#include "ring_file.h"
+#include "ring/ring.h"
+#include "ring/ring_file.h"
 
 #include <algorithm>
 #include <atomic>

@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "origin.h"
+#include "ring/origin.h"
 #include "ring_worker.h"
 #include "siphon.pb.h"
 #include "stream/memory/memory_stream.h"

@@ -4,8 +4,8 @@
 #ifndef SIPHON_RING_FILE_FIXTURE_H
 #define SIPHON_RING_FILE_FIXTURE_H
 
-#include "ring.h"
-#include "ring_file.h"
+#include "ring/ring.h"
+#include "ring/ring_file.h"
 
 #include <gtest/gtest.h>
 

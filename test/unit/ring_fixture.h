@@ -5,7 +5,7 @@
 #ifndef SIPHON_RING_FIXTURE_H
 #define SIPHON_RING_FIXTURE_H
 
-#include "ring.h"
+#include "ring/ring.h"
 
 #include <gtest/gtest.h>
 

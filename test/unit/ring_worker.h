@@ -9,8 +9,8 @@
 
 #include <gtest/gtest.h>
 
-#include "ring.h"
-#include "ring_file.h"
+#include "ring/ring.h"
+#include "ring/ring_file.h"
 
 namespace siphon {
 

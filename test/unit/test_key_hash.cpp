@@ -2,7 +2,7 @@
  * Test vectors of the key hash: they are part of the wire contract (proto/siphon.proto repeats them), because
  * consumers in other languages compute the same. Made with libxxhash's own XXH3_64bits.
  */
-#include "key_hash.h"
+#include "catalogs/key_hash.h"
 
 #include <gtest/gtest.h>
 

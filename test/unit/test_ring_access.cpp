@@ -1,7 +1,7 @@
 /*
  * Who may come at a ring's files: directories, links, locks, and a group of readers.
  */
-#include "ring_access.h"
+#include "ring/ring_access.h"
 #include "ring_file_fixture.h"
 
 #include <gtest/gtest.h>

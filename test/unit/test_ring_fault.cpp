@@ -1,7 +1,7 @@
 /*
  * What becomes of a worker whose ring file is cut short.
  */
-#include "ring_fault.h"
+#include "ring/ring_fault.h"
 #include "ring_file_fixture.h"
 
 #include <gtest/gtest.h>

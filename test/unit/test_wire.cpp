@@ -1,8 +1,8 @@
 /*
- * Holds the hot path's protobuf writer (src/wire.h) against protoc's generated classes: what one writes, the
+ * Holds the hot path's protobuf writer (src/server/wire.h) against protoc's generated classes: what one writes, the
  * other must read as it was meant. Field numbers, wire types and kinds can't drift apart unseen.
  */
-#include "wire.h"
+#include "server/wire.h"
 
 #include "siphon.pb.h"
 

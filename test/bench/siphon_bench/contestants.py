@@ -10,7 +10,7 @@ from .cluster import Session, run
 from .nats import URL, Nats
 from .processes import Meter, Process, processor_time, wait_until
 
-# Where the cursors stand in a ring's file: see RingHeader in src/ring.h.
+# Where the cursors stand in a ring's file: see RingHeader in ring/ring.h.
 WRITTEN_AT = 128
 # Of two, the one that was written last has the greater number, and has more acknowledged.
 ACKED_AT = (4096 + 64 + 8, 4096 + 64 + 72 + 8)

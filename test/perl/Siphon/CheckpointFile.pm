@@ -1,4 +1,4 @@
-# The file with an application's checkpoint, see src/checkpoint_file.cpp: two entries, of which the one with the greater
+# The file with an application's checkpoint, see src/registry/checkpoint_file.cpp: two entries, of which the one with the greater
 # number counts, if both are of the registry's history.
 package Siphon::CheckpointFile;
 

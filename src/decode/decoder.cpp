@@ -1,0 +1,545 @@
+/*
+ * The decoder's process: start-up, the loop over WAL records, and what is done in between.
+ *
+ * It decodes outside of a transaction, as walsender does, so that it pins no snapshot. An error ends the
+ * process: that is the one way out of logical decoding that leaves nothing behind, and the launcher starts it again.
+ */
+#include "decoder.h"
+
+#include "server/blame.h"
+#include "decoder_origin.h"
+#include "catalogs/earlier_rows.h"
+#include "encode/leaves.h"
+#include "registry/listing.h"
+#include "mirror.h"
+#include "outlet.h"
+#include "encode/package.h"
+#include "removals.h"
+#include "report.h"
+#include "registry/retained_wal.h"
+#include "server/ring_output.h"
+#include "server/session.h"
+#include "registry/slot_place.h"
+#include "standbys.h"
+#include "encode/table_settings.h"
+#include "warnings.h"
+#include "server/worker.h"
+
+bool decoder_running = false;
+
+static App *app;
+static uint64 registry_loaded;
+static MemoryContext registry_context;
+static XLogRecPtr decoded;         /* WAL up to here was decoded */
+static XLogRecPtr transaction_end; /* of the transaction whose changes are being handed out, or 0 */
+static XLogRecPtr last_commit;
+static TimestampTz last_commit_time;
+static XLogRecPtr watermark_sent;
+static TimestampTz pending_since; /* when the first event was added since the last flush, or 0 */
+static uint32 ticks;
+
+/* With siphon.flush_interval = 0 and WAL that is never drained, events still do not wait for longer than this. */
+static constexpr int kBusyFlushMs = 10;
+/* Nor for less than this while earlier ones are under way: packages of few events cost publisher and queue too much. */
+static constexpr int kGatherMs = 2;
+static constexpr long kIdleWaitMs = 500;
+
+/* True if that changed the registry. */
+static bool
+begin_tables_here(const Registry *registry)
+{
+	XLogRecPtr here = transaction_end ? transaction_end : decoded;
+	Registry *changed = nullptr;
+	ListCell *lc;
+
+	foreach (lc, tables_changed(registry))
+	{
+		const RegistryTable *table = static_cast<RegistryTable *>(lfirst(lc));
+
+		if (!phase_publishes(table->phase) || table->start >= here || table_known(table->relid, table->generation))
+			continue;
+		if (changed == nullptr)
+			changed = registry_copy(registry, InvalidOid);
+		registry_find(changed, table->relid)->start = here;
+	}
+	if (changed)
+		registry_write(changed);
+	return changed != nullptr;
+}
+
+/*
+ * Takes the registry's tables. One that is new to this process is published from where decoding stands,
+ * if that is later than the registry says: its earlier transactions were decoded without it, and must not come
+ * up after a restart either. So that is made durable before the caller of siphon_add_table() hears of it.
+ */
+static void
+load_registry(bool first)
+{
+	uint64 wanted = pg_atomic_read_u64(&app->registry_wanted);
+	MemoryContext caller = MemoryContextSwitchTo(registry_context);
+	const Registry *registry;
+
+	LWLockAcquire(registry_lock(app->name), LW_EXCLUSIVE);
+	registry = registry_look(app->name);
+	if (registry && !first && begin_tables_here(registry))
+		registry = registry_look(app->name);
+	if (registry == nullptr)
+		ereport(FATAL, (errmsg("siphon: application \"%s\" is gone", app->name)));
+	LWLockRelease(registry_lock(app->name));
+
+	tables_set(registry);
+	report_tables(registry);
+	if (removals_load(registry))
+		decoder_events_added();
+	MemoryContextSwitchTo(caller);
+	MemoryContextReset(registry_context);
+
+	/* So that what a call returns from is soon on the standbys too. */
+	mirror_serve(GetCurrentTimestamp());
+	registry_loaded = wanted;
+	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
+	app->registry_loaded = wanted;
+	LWLockRelease(siphon_shared->lock);
+	ConditionVariableBroadcast(&app->changed);
+}
+
+static void
+serve_removals(void)
+{
+	MemoryContext caller = MemoryContextSwitchTo(registry_context);
+
+	removals_serve(app->name);
+	if (removals_leave(app->name, figure_get(app, Figure::Confirmed)))
+		pg_atomic_fetch_add_u64(&app->registry_wanted, 1);
+	MemoryContextSwitchTo(caller);
+	MemoryContextReset(registry_context);
+}
+
+void
+decoder_serve(TimestampTz now)
+{
+	CHECK_FOR_INTERRUPTS();
+	if (*const_cast<volatile bool *>(&app->stop))
+	{
+		ereport(LOG, (errmsg("siphon: application \"%s\" stops: it is being dropped or resynchronized", app->name)));
+		proc_exit(0);
+	}
+	/* The launcher has said so in the log. */
+	if (*const_cast<volatile bool *>(&app->giving_up))
+		proc_exit(0);
+	if (ConfigReloadPending)
+	{
+		ConfigReloadPending = false;
+		ProcessConfigFile(PGC_SIGHUP);
+	}
+	serve_removals();
+	if (pg_atomic_read_u64(&app->registry_wanted) != registry_loaded)
+		load_registry(false);
+	origin_serve(app->name);
+	mirror_serve(now);
+	outlet_serve(now, pending_since == 0 && transaction_end == 0, decoded);
+}
+
+/* Writes out all packages, and the watermark of the last transaction that is complete in them. */
+static void
+flush(void)
+{
+	packages_write_all();
+	removals_write(decoded);
+	if (last_commit > watermark_sent)
+	{
+		outlet_watermark(last_commit, last_commit_time, decoded);
+		watermark_sent = last_commit;
+	}
+	pending_since = 0;
+}
+
+void
+decoder_tick(void)
+{
+	TimestampTz now;
+
+	if (likely((++ticks & 63) != 0))
+		return;
+	now = GetCurrentTimestamp();
+	decoder_serve(now);
+	if (pending_since && now - pending_since >= int64{1000} * Max(siphon_flush_interval_ms, kBusyFlushMs))
+		flush();
+}
+
+long
+decoder_write_due(TimestampTz now)
+{
+	decoder_serve(now);
+	if (pending_since)
+	{
+		int interval = outlet_busy() ? Max(siphon_flush_interval_ms, kGatherMs) : siphon_flush_interval_ms;
+		int64 left = pending_since + int64{1000} * interval - now;
+
+		if (left > 0)
+			return Min(static_cast<long>(left / 1000 + 1), kIdleWaitMs);
+		flush();
+	}
+	return kIdleWaitMs;
+}
+
+long
+decoder_drained(XLogRecPtr available)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	outlet_drained(now, available);
+	return decoder_write_due(now);
+}
+
+void
+decoder_transaction_begin(XLogRecPtr end)
+{
+	transaction_end = end;
+	report_transaction_begins();
+}
+
+void
+decoder_transaction_end(XLogRecPtr commit_lsn, TimestampTz commit_time, bool with_events)
+{
+	transaction_end = 0;
+	report_transaction_ends();
+	figure_add(app, Figure::Transactions, 1);
+	if (!with_events)
+		return;
+	last_commit = commit_lsn;
+	last_commit_time = commit_time;
+	decoder_events_added();
+}
+
+void
+decoder_events_added(void)
+{
+	if (pending_since == 0)
+		pending_since = GetCurrentTimestamp();
+}
+
+void
+decoder_message_added(XLogRecPtr lsn)
+{
+	last_commit = lsn;
+	decoder_events_added();
+}
+
+void
+decoder_load_registry_soon(void)
+{
+	pg_atomic_fetch_add_u64(&app->registry_wanted, 1);
+}
+
+const char *
+decoder_application(void)
+{
+	return app->name;
+}
+
+/*
+ * Consumers that have the table's rows get them anew. A snapshot that is under way may end, and what follows it is the
+ * next generation.
+ */
+void
+decoder_rows_changed(Oid relid, const char *what, bool resync)
+{
+	const char *name = listing_name(relid);
+	Registry *registry = registry_begin_change(app->name);
+	RegistryTable *table = registry ? registry_find(registry, relid) : nullptr;
+	bool anew = table && table->rows && resync && table->until == InvalidXLogRecPtr;
+
+	/* If it begins or began anew already, that may have been before this. */
+	if (anew)
+		listing_begin_anew(registry, table);
+	if (table)
+		copy_text(table->reason, what, sizeof(table->reason));
+	if (registry)
+	{
+		registry_end_change(registry);
+		report_tables(registry);
+	}
+	ereport(LOG,
+			(errmsg("siphon: table %s %s, which no event can express", name, what),
+			 anew ? errdetail("The table's rows are brought out anew.")
+				  : errhint("SELECT siphon_resync_table(%s, '%s') brings the table's rows out.",
+							quote_literal_cstr(name), app->name)));
+	if (anew)
+	{
+		pg_atomic_fetch_add_u64(&app->registry_wanted, 1);
+		load_registry(false);
+		shared_wake_launcher();
+	}
+}
+
+void
+decoder_obstructed(Oid relid, const Obstacle *obstacle)
+{
+	Registry *registry = registry_begin_change(app->name);
+	RegistryTable *table = registry ? registry_find(registry, relid) : nullptr;
+	char reason[sizeof(table->reason)];
+
+	copy_text(reason, psprintf("%s (%s)", obstacle->message, obstacle->hint), sizeof(reason));
+	/* It may be come upon again and again. */
+	if (table == nullptr || strcmp(table->reason, reason) == 0)
+	{
+		if (registry)
+			registry_leave_unchanged(registry);
+		return;
+	}
+	copy_text(table->reason, reason, sizeof(table->reason));
+	registry_end_change(registry);
+	report_tables(registry);
+	ereport(LOG, (errmsg("siphon: table %s is not published any more as it should be: %s",
+						 quote_qualified_identifier(table->schema, table->name), obstacle->message),
+				  obstacle->detail ? errdetail("%s", obstacle->detail) : 0, errhint("%s", obstacle->hint)));
+}
+
+/* Counts failures in a row of the same table in the same transaction. */
+static int
+count_failure(void)
+{
+	int failures;
+
+	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
+	if (app->failed_table != blame.relid || app->failed_at != transaction_end)
+		app->failures = 0;
+	app->failed_table = blame.relid;
+	app->failed_at = transaction_end;
+	failures = ++app->failures;
+	LWLockRelease(siphon_shared->lock);
+	return failures;
+}
+
+/*
+ * A value that its type can't print, as an extension's type may, would end each decoder that comes to it. So its table
+ * is published no further, and the others go on. The process ends all the same: nothing else cleans up behind an error.
+ */
+static void
+blame_table(const ErrorData *error)
+{
+	const char *reason = psprintf("a row can't be published: %s", blame_reason(error));
+	int failures = count_failure();
+	Registry *registry = registry_begin_change(app->name);
+	RegistryTable *table = registry ? registry_find(registry, blame.relid) : nullptr;
+	/* Unless its rows are to come anew already. */
+	bool stop = table && phase_publishes(table->phase) && failures >= blame_attempts(error);
+
+	if (stop)
+	{
+		listing_stop(registry, table, reason);
+		registry_end_change(registry);
+	}
+	else if (registry)
+		registry_leave_unchanged(registry);
+	if (table)
+		shared_set_state(app, AppState::Restarting,
+						 psprintf("table %s: %s", quote_qualified_identifier(table->schema, table->name), reason),
+						 nullptr);
+}
+
+/* An error that is no table's, as far as is known. The row that is being put together, PostgreSQL does not name. */
+static void
+note_error(const ErrorData *error)
+{
+	if (error->sqlerrcode != ERRCODE_OUT_OF_MEMORY)
+		shared_set_state(app, AppState::Restarting, error->message, error->hint);
+	else
+		shared_set_state(app, AppState::Restarting,
+						 psprintf("%s to decode %s %X/%X: %s", error->message,
+								  transaction_end ? "the transaction that ends at" : "WAL at",
+								  LSN_FORMAT_ARGS(transaction_end ? transaction_end : decoded),
+								  error->detail ? error->detail : ""),
+						 "Give the server more memory: decoding takes that of the largest row three times.");
+}
+
+/* Leaves the application to the launcher, with the state that the decoder set last. */
+static void
+detach(int, Datum)
+{
+	ring_output_unlock();
+	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
+	app->decoder_pid = 0;
+	app->decoder_latch = nullptr;
+	if (app->state == AppState::Streaming || app->state == AppState::Starting)
+	{
+		app->state = AppState::Restarting;
+		strlcpy(app->reason, "the decoder ended; see the server's log", sizeof(app->reason));
+		app->hint[0] = '\0';
+	}
+	if (siphon_shared->launcher_latch)
+		SetLatch(siphon_shared->launcher_latch);
+	LWLockRelease(siphon_shared->lock);
+	ConditionVariableBroadcast(&app->changed);
+}
+
+static void
+attach(int index)
+{
+	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
+	app = &siphon_shared->apps[index];
+	if (!app->in_use || app->stop || app->giving_up || app->state == AppState::GivenUp ||
+		app->state == AppState::Stopped || app->decoder_pid != 0)
+	{
+		LWLockRelease(siphon_shared->lock);
+		proc_exit(0);
+	}
+	app->decoder_pid = MyProcPid;
+	app->decoder_latch = MyLatch;
+	app->decoder_started = GetCurrentTimestamp();
+	app->state = AppState::Starting;
+	LWLockRelease(siphon_shared->lock);
+	/* After the callback that releases the slot, so that who waits for our end finds it free. */
+	on_shmem_exit(detach, 0);
+}
+
+/* Ends the process: the application is failed until somebody acts. */
+[[noreturn]] static void
+stop(const char *reason, const char *hint)
+{
+	shared_set_state(app, AppState::Failed, reason, hint);
+	ereport(LOG, (errmsg("siphon: application \"%s\" stopped: %s", app->name, reason), errhint("%s", hint)));
+	proc_exit(0);
+}
+
+/*
+ * A slot that is gone or invalid will not come back: that is a state to report, not a reason to try again.
+ */
+static void
+check_slot(const Registry *registry)
+{
+	bool exists;
+	const char *why = registry_slot_problem(registry, &exists);
+
+	if (why)
+		stop(psprintf("replication slot \"%s\" can't be used: %s", registry->slot, why), lost_slot_hint(registry));
+}
+
+/* Nor does what was committed while somebody else moved the slot. It is acquired. */
+static void
+check_slot_place(const Registry *registry)
+{
+	XLogRecPtr place = slot_place_load(app->name, registry->history);
+	XLogRecPtr confirmed = MyReplicationSlot->data.confirmed_flush;
+
+	if (place != InvalidXLogRecPtr && confirmed > place)
+		stop(psprintf(
+				 "replication slot \"%s\" was moved from %X/%X to %X/%X by somebody else, and what was committed in "
+				 "between is not published",
+				 registry->slot, LSN_FORMAT_ARGS(place), LSN_FORMAT_ARGS(confirmed)),
+			 resync_hint(app->name));
+}
+
+/*
+ * Called while a transaction is decoded that has nothing for the output plugin, such as the rewrite of a table: once in a
+ * hundred changes, which may take long, as those of the catalogs do that drop thousands of tables.
+ */
+static void
+update_progress(LogicalDecodingContext *, XLogRecPtr, TransactionId, bool)
+{
+	ticks |= 63; /* so that this one counts */
+	decoder_tick();
+}
+
+/* Outside of decoding catalogs are looked at in a transaction. */
+static void
+look_around(const Registry *registry)
+{
+	MemoryContext caller = CurrentMemoryContext;
+
+	StartTransactionCommand();
+	warnings_begin(registry);
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(caller);
+}
+
+static void
+decode(void)
+{
+	Registry *registry;
+	LogicalDecodingContext *context;
+	TimeLineID timeline = 0;
+
+	/* Before connecting: a database that was dropped took the slot with it, and that is a state to report too. */
+	registry = registry_read(app->name);
+	if (registry == nullptr)
+		proc_exit(0);
+	check_slot(registry);
+	session_connect(registry->database, "siphon decoder");
+	registry = mirror_open(app, registry);
+	standbys_init(app);
+	tables_init(app->name);
+	leaves_init();
+	packages_init(outlet_write);
+	load_registry(true);
+	look_around(registry);
+
+	siphon_slot_acquire(registry->slot);
+	/* Once more, now that nobody can put another in its place. */
+	check_slot(registry);
+	check_slot_place(registry);
+	outlet_open(app, registry->history);
+	CheckLogicalDecodingRequirements();
+	context =
+		CreateDecodingContext(InvalidXLogRecPtr, NIL, false, &wal_reader_routine, nullptr, nullptr, update_progress);
+	XLogBeginRead(context->reader, MyReplicationSlot->data.restart_lsn);
+	decoded = MyReplicationSlot->data.confirmed_flush;
+	shared_set_state(app, AppState::Streaming, nullptr, nullptr);
+	ereport(LOG, (errmsg("siphon: application \"%s\" is streaming from %X/%X", app->name, LSN_FORMAT_ARGS(decoded))));
+	origin_begin(app->name);
+
+	for (;;)
+	{
+		char *error = nullptr;
+		XLogRecord *record = XLogReadRecord(context->reader, &error);
+
+		if (error)
+			ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED), errmsg("could not read WAL: %s", error)));
+		if (record)
+		{
+			if (unlikely(context->reader->currTLI != timeline))
+			{
+				timeline = context->reader->currTLI;
+				flush();
+				origin_follow_timeline(app->name, timeline);
+			}
+			earlier_rows_follow(context->reader);
+			LogicalDecodingProcessRecord(context, context->reader);
+			/* Until decoding has come back to where it was, records are only read for their bookkeeping. */
+			decoded = Max(decoded, context->reader->EndRecPtr);
+		}
+		decoder_tick();
+	}
+}
+
+void
+siphon_decoder_main(Datum arg)
+{
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGTERM, die);
+	BackgroundWorkerUnblockSignals();
+	attach(DatumGetInt32(arg));
+	decoder_running = true;
+	worker_init(decoder_serve);
+	registry_context = AllocSetContextCreate(TopMemoryContext, "siphon registry", ALLOCSET_DEFAULT_SIZES);
+	MemoryContextSwitchTo(TopMemoryContext);
+
+	PG_TRY();
+	{
+		decode();
+	}
+	PG_CATCH();
+	{
+		ErrorData *error;
+
+		MemoryContextSwitchTo(TopMemoryContext);
+		error = CopyErrorData();
+		LWLockReleaseAll();
+		note_error(error);
+		if (blame_attempts(error) > 0)
+			blame_table(error);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+}

@@ -1,0 +1,199 @@
+/*
+ * What a transaction did to the definition of tables: see definition.h.
+ */
+#include "definition.h"
+
+#include "decoder.h"
+#include "encode/existing_rows.h"
+#include "catalogs/key.h"
+#include "encode/tables.h"
+#include "catalogs/type_changes.h"
+
+extern "C" {
+#include "catalog/partition.h"
+}
+
+List *
+tables_of(Oid relid)
+{
+	return lcons_oid(relid, get_rel_relispartition(relid) ? get_partition_ancestors(relid) : NIL);
+}
+
+List *
+published_above(Oid relid, XLogRecPtr commit_lsn)
+{
+	List *tables = NIL;
+	ListCell *lc;
+
+	foreach (lc, tables_of(relid))
+		if (table_published(lfirst_oid(lc)) && SearchSysCacheExists1(RELOID, ObjectIdGetDatum(lfirst_oid(lc))) &&
+			table_lookup(lfirst_oid(lc), commit_lsn))
+			tables = lappend_oid(tables, lfirst_oid(lc));
+	return tables;
+}
+
+void
+look_at_storage(const ReorderBufferTXN *txn, const List *touched, XLogRecPtr commit_lsn)
+{
+	ListCell *lc;
+	ListCell *lc2;
+
+	foreach (lc, touched)
+	{
+		Oid relid = lfirst_oid(lc);
+		List *tables = published_above(relid, commit_lsn);
+		const Obstacle *obstacle;
+
+		/* Partitioned tables have no rows of their own. */
+		if (tables == NIL || get_rel_relkind(relid) != RELKIND_RELATION)
+			continue;
+		obstacle = storage_obstacle(relid);
+		if (obstacle == nullptr && !was_unlogged(txn, relid))
+			continue;
+		foreach (lc2, tables)
+			if (obstacle)
+				decoder_obstructed(lfirst_oid(lc2), obstacle);
+			else
+				decoder_rows_changed(
+					lfirst_oid(lc2),
+					psprintf("has changes that are not in the WAL, as \"%s\" was unlogged", get_rel_name(relid)),
+					siphon_resync_rewritten);
+	}
+}
+
+static bool
+publishes(const Table *table, AttrNumber attnum)
+{
+	const char *column = get_attname(table->relid, attnum, true);
+
+	return column && !column_excluded(table->only_attributes, table->exclude_attributes, table->exclude_columns,
+										column, attnum);
+}
+
+static void
+on_type(const Table *table, AttrNumber attnum)
+{
+	decoder_rows_changed(
+		table->relid,
+		psprintf("has values of a type that was changed, in column \"%s\"", get_attname(table->relid, attnum, false)),
+		siphon_resync_rewritten);
+}
+
+/* Columns of a table, or of a leaf as such, that have other types. */
+static void
+look_at_column_types(const ReorderBufferTXN *txn, Oid relid, XLogRecPtr commit_lsn)
+{
+	Relation relation = RelationIdGetRelation(relid);
+	List *columns = relation ? retyped_columns(txn, relation) : NIL;
+	ListCell *lc;
+	ListCell *lc2;
+
+	if (relation)
+		RelationClose(relation);
+	foreach (lc, columns)
+		foreach (lc2, published_above(relid, commit_lsn))
+		{
+			const Table *table = table_find(lfirst_oid(lc2), commit_lsn);
+			AttrNumber attnum =
+				get_attnum(lfirst_oid(lc2), get_attname(relid, static_cast<AttrNumber>(lfirst_int(lc)), false));
+
+			if (table && publishes(table, attnum))
+				on_type(table, attnum);
+		}
+}
+
+void
+look_at_types(const ReorderBufferTXN *txn, const List *touched, XLogRecPtr commit_lsn)
+{
+	ListCell *lc;
+
+	foreach (lc, touched)
+		/* Partitioned tables have no rows of their own, whose types could be others. */
+		if (get_rel_relkind(lfirst_oid(lc)) == RELKIND_RELATION && published_above(lfirst_oid(lc), commit_lsn) != NIL)
+			look_at_column_types(txn, lfirst_oid(lc), commit_lsn);
+	foreach (lc, uses_of_changed_types(txn))
+	{
+		const TypeUse *use = static_cast<TypeUse *>(lfirst(lc));
+		const Table *table = table_find(use->relid, commit_lsn);
+
+		if (table && publishes(table, use->attnum))
+			on_type(table, use->attnum);
+	}
+}
+
+/*
+ * Rows of a divided table whose key is another now lie in other partitions; but that they do, no event says. Nor can
+ * one name the rows that were changed while the key had columns that are excluded.
+ */
+static const char *
+look_at_key(const ReorderBufferTXN *txn, const Table *table, Relation relation)
+{
+	List *before = key_before(txn, relation);
+	List *now = NIL;
+	int count;
+	int16 *attributes = key_attributes(relation, &count);
+	ListCell *lc;
+
+	for (int i = 0; i < count; i++)
+		now = lappend_int(now, attributes[i]);
+	if (equal(before, now))
+		return nullptr;
+	if (table->wanted_partitions > 1)
+		return "is divided by another key than before";
+	foreach (lc, before)
+	{
+		const char *column = get_attname(table->relid, static_cast<AttrNumber>(lfirst_int(lc)), true);
+
+		if (column_excluded(table->only_attributes, table->exclude_attributes, table->exclude_columns,
+							  column ? column : "", lfirst_int(lc)))
+			return "had a key with columns that are excluded";
+	}
+	return nullptr;
+}
+
+/* Of some columns packages don't say what existing rows have: it differs from leaf to leaf, or is large. */
+static const char *
+look_at_new_columns(const ReorderBufferTXN *txn, const Table *table, Relation relation)
+{
+	for (int i = 0; i < RelationGetDescr(relation)->natts; i++)
+	{
+		const ExistingValue *existing = &table->existing[i];
+
+		if (!(existing->differs || existing->large || existing->retyped) ||
+			!column_touched(txn, table->relid, static_cast<AttrNumber>(i + 1)))
+			continue;
+		/* Rows that came since have it. */
+		if (existing->large && !attributes_changed(txn, table->relid))
+			continue;
+		if (existing->large)
+			return "got a column with a large default";
+		return existing->differs ? "got a column whose values differ from partition to partition"
+								 : "got another type for a column whose default VACUUM FULL wrote into its rows";
+	}
+	return nullptr;
+}
+
+void
+look_at_definition(const ReorderBufferTXN *txn, const List *touched, Oid relid, Relation relation,
+				   XLogRecPtr commit_lsn)
+{
+	Table *table = table_lookup(relid, commit_lsn);
+	const char *what;
+	bool resync = siphon_resync_rewritten;
+
+	if (table == nullptr || !relation_touched(touched, relid))
+		return;
+	if (table->obstacle)
+	{
+		decoder_obstructed(relid, table->obstacle);
+		return;
+	}
+	what = look_at_key(txn, table, relation);
+	/* Without a key there is nothing to divide by: the next that it gets will be another. */
+	if (what)
+		resync = resync && table->nkeys > 0;
+	else
+		what = look_at_new_columns(txn, table, relation);
+	if (what)
+		decoder_rows_changed(relid, what, resync);
+}

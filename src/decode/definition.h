@@ -1,0 +1,28 @@
+/*
+ * What a transaction did to the definition of tables, where no event says what that means for their rows: they come
+ * anew, or the table says what is in the way. Called at the transaction's end, with the
+ * relations that it touched (touched_relations()) and its commit record's LSN; the
+ * catalogs are those of then. In a memory context that is soon reset.
+ */
+#ifndef SIPHON_DEFINITION_H
+#define SIPHON_DEFINITION_H
+
+#include "catalogs/catalog_changes.h"
+
+/* The tables of which a relation is, or is a part of. */
+extern List *tables_of(Oid relid);
+/* The published tables to which rows of a partitioned table, and that of which it is one, belong. */
+extern List *published_above(Oid relid, XLogRecPtr commit_lsn);
+
+/*
+ * Tables, or leaves, whose changes are not in the WAL from here on, or were not until now, or for a while: where no row
+ * is left, nothing else says so.
+ */
+extern void look_at_storage(const ReorderBufferTXN *txn, const List *touched, XLogRecPtr commit_lsn);
+/* Tables with values that are written otherwise now, without that a row was. */
+extern void look_at_types(const ReorderBufferTXN *txn, const List *touched, XLogRecPtr commit_lsn);
+/* A published table's key and columns, if the transaction touched it. */
+extern void look_at_definition(const ReorderBufferTXN *txn, const List *touched, Oid relid, Relation relation,
+							   XLogRecPtr commit_lsn);
+
+#endif

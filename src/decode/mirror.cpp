@@ -1,0 +1,609 @@
+/*
+ * The mirror of the registry: see mirror.h.
+ */
+#include "mirror.h"
+
+#include "mirror_checkpoint.h"
+#include "outlet.h"
+#include "server/passing_read.h"
+#include "server/session.h"
+#include "standbys.h"
+
+extern "C" {
+#include "catalog/pg_authid.h"
+#include "commands/extension.h"
+#include "storage/lmgr.h"
+#include "utils/catcache.h"
+#include "utils/snapmgr.h"
+}
+
+/*
+ * Many changes in a row, as of tables that are added one by one, do not each write a row as long as all of them: it is
+ * a megabyte per second at most.
+ */
+static constexpr int64 kMicrosecondsPerByte = 1;
+static constexpr int64 kCheckpointInterval = 5 * USECS_PER_SEC;
+
+static App *app;               /* the decoder's, or NULL if there is nothing to mirror */
+static MemoryContext context;  /* while the row is written */
+static uint64 writes_seen;     /* of registry_writes() */
+static TimestampTz next_write; /* not before */
+static uint64 version;         /* of the row */
+static XLogRecPtr position;    /* behind the row's commit */
+static bool confirmed = true;  /* the standbys have it */
+static bool complained;        /* that there is no table */
+static Oid mirror;             /* the table, as of when the row was written */
+static uint64 checkpoint;      /* number of the row's */
+static TimestampTz next_checkpoint;
+
+/* The table's OID, or InvalidOid. */
+static Oid
+mirror_table(void)
+{
+#if SIPHON_FAILOVER
+	Oid extension = get_extension_oid("siphon", true);
+
+	if (OidIsValid(extension))
+		return get_relname_relid("siphon_registry", get_extension_schema(extension));
+#endif
+	return InvalidOid;
+}
+
+/* The same, locked. DROP EXTENSION may commit before any look-up that follows, but for those behind the lock. */
+static Oid
+lock_mirror_table(LOCKMODE mode)
+{
+	Oid table = mirror_table();
+
+	if (OidIsValid(table))
+		LockRelationOid(table, mode);
+	return get_rel_name(table) ? table : InvalidOid;
+}
+
+/* Executes a statement about the table, in which %s is its name. The caller has it locked. */
+static void
+execute(Oid table, const char *statement, int count, Oid *types, Datum *values, int expected)
+{
+	const char *name = quote_qualified_identifier(get_namespace_name(get_rel_namespace(table)), get_rel_name(table));
+
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	if (SPI_execute_with_args(psprintf(statement, name), count, types, values, nullptr, expected == SPI_OK_SELECT, 0) !=
+		expected)
+		elog(ERROR, "could not access table %s", name);
+}
+
+/* The registry in the row of which `column` has this value, or NULL, and its checkpoint, if any. In a transaction. */
+static Registry *
+read_row(const char *column, const char *value, SavedCheckpoint *saved)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	Oid types[] = {TEXTOID};
+	Datum values[] = {CStringGetTextDatum(value)};
+	char *application = nullptr;
+	char *content = nullptr;
+	const char *text;
+	Oid table = lock_mirror_table(AccessShareLock);
+
+	*saved = {};
+	if (!OidIsValid(table))
+		return nullptr;
+	execute(table,
+			psprintf("SELECT application, content, %s FROM %%s WHERE %s OPERATOR(pg_catalog.=) $1",
+					 mirror_checkpoint_column(table), column),
+			1, types, values, SPI_OK_SELECT);
+	if (SPI_processed > 0)
+	{
+		text = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 3);
+		if (text)
+			checkpoint_from_text(text, saved);
+		application = MemoryContextStrdup(caller, SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1));
+		content = MemoryContextStrdup(caller, SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2));
+	}
+	SPI_finish();
+	return content ? registry_from_json("siphon_registry", application, content) : nullptr;
+}
+
+/* The same, in a transaction of its own. */
+static Registry *
+read_row_alone(const char *column, const char *value, SavedCheckpoint *saved)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	Registry *registry;
+
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	MemoryContextSwitchTo(caller);
+	registry = read_row(column, value, saved);
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(caller);
+	return registry;
+}
+
+/* In a transaction. False if there is none. */
+static bool
+delete_row(const char *application)
+{
+	Oid types[] = {TEXTOID};
+	Datum values[] = {CStringGetTextDatum(application)};
+	Oid table = lock_mirror_table(RowExclusiveLock);
+	bool deleted;
+
+	if (!OidIsValid(table))
+		return false;
+	execute(table, "DELETE FROM %s WHERE application OPERATOR(pg_catalog.=) $1", 1, types, values, SPI_OK_DELETE);
+	deleted = SPI_processed > 0;
+	SPI_finish();
+	return deleted;
+}
+
+/* Makes files of what the row has, unless they were changed since. Returns the registry that counts. */
+static Registry *
+adopt(Registry *row, const SavedCheckpoint *saved)
+{
+	const char *application = row->application;
+	Registry *file;
+
+	LWLockAcquire(registry_lock(application), LW_EXCLUSIVE);
+	file = registry_read(application);
+	if (file && !registry_newer(row, file))
+		row = file;
+	else
+		registry_write(row);
+	checkpoint_adopt(application, row->history, saved);
+	LWLockRelease(registry_lock(application));
+	if (row != file)
+		ereport(LOG, (errmsg("siphon: the registry of application \"%s\" was taken from the table siphon_registry",
+							 application)));
+	return row;
+}
+
+/* ---- the decoder ------------------------------------------------------------------------------------------------ */
+
+static bool
+slot_has_failover(const char *name)
+{
+	ReplicationSlot *slot;
+	bool failover;
+
+	LWLockAcquire(ReplicationSlotControlLock, LW_SHARED);
+	slot = SearchNamedReplicationSlot(name, false);
+	failover = slot && siphon_slot_failover(slot);
+	LWLockRelease(ReplicationSlotControlLock);
+	return failover;
+}
+
+/* The slot may have been altered since it was created, and is what counts. */
+static Registry *
+note_failover(Registry *registry, bool failover)
+{
+	Registry *changed = registry_begin_change(registry->application);
+
+	if (changed == nullptr)
+		return registry;
+	changed->failover = failover;
+	registry_end_change(changed);
+	if (!failover)
+	{
+		MemoryContext caller = CurrentMemoryContext;
+
+		StartTransactionCommand();
+		PushActiveSnapshot(GetTransactionSnapshot());
+		delete_row(changed->application);
+		PopActiveSnapshot();
+		CommitTransactionCommand();
+		MemoryContextSwitchTo(caller);
+	}
+	return changed;
+}
+
+Registry *
+mirror_open(App *for_app, Registry *registry)
+{
+	Registry *row;
+	SavedCheckpoint saved;
+	bool failover;
+
+	if (RecoveryInProgress())
+	{
+		pg_atomic_write_u64(&for_app->mirrored, PG_UINT64_MAX);
+		return registry;
+	}
+	failover = slot_has_failover(registry->slot);
+	pg_atomic_write_u64(&for_app->mirrored, failover ? 0 : PG_UINT64_MAX);
+	if (failover)
+	{
+		app = for_app;
+		context = AllocSetContextCreate(TopMemoryContext, "siphon mirror", ALLOCSET_DEFAULT_SIZES);
+		row = read_row_alone("application", app->name, &saved);
+		if (row && registry_newer(row, registry))
+		{
+			registry = adopt(row, &saved);
+			/* The launcher may have looked for snapshots in the file that was there. */
+			pg_atomic_fetch_add_u64(&app->registry_wanted, 1);
+			shared_wake_launcher();
+		}
+		else if (row)
+		{
+			LWLockAcquire(registry_lock(app->name), LW_EXCLUSIVE);
+			checkpoint_adopt(app->name, registry->history, &saved);
+			LWLockRelease(registry_lock(app->name));
+		}
+		if (row && saved.history == registry->history)
+			checkpoint = saved.number;
+	}
+	if (registry->failover != failover)
+		registry = note_failover(registry, failover);
+	return registry;
+}
+
+/*
+ * The transactions of a process that decodes do not count: nobody's snapshot has them as running, and VACUUM does not
+ * respect theirs. As one that writes must count, this says to others that we do not decode, until it is over.
+ */
+static void
+say_decoding(bool decoding)
+{
+	LWLockAcquire(ProcArrayLock, LW_EXCLUSIVE);
+	if (decoding)
+		MyProc->statusFlags |= PROC_IN_LOGICAL_DECODING;
+	else
+		MyProc->statusFlags &= ~PROC_IN_LOGICAL_DECODING;
+	ProcGlobal->statusFlags[MyProc->pgxactoff] = MyProc->statusFlags;
+	LWLockRelease(ProcArrayLock);
+}
+
+/*
+ * What was looked up is of now; decoding wants it as of then. Rows of catalogs are all forgotten, as nobody knows which
+ * they were. Of relations only the table was opened, of which nothing is decoded: descriptions of published tables, and
+ * of their relations, stay. For a list of thousands InvalidateSystemCaches() would have each built and looked at anew.
+ */
+static void
+forget_lookups(Oid table)
+{
+	ResetCatalogCaches();
+	if (OidIsValid(table))
+		RelationCacheInvalidateEntry(table);
+}
+
+/* False if it can't be done now. An error ends the decoder, as any does. */
+static bool
+write_row(const Registry *registry, const char *content)
+{
+	Oid types[] = {TEXTOID, TEXTOID, INT8OID, TEXTOID};
+	bool decoding = (MyProc->statusFlags & PROC_IN_LOGICAL_DECODING) != 0;
+	bool written = false;
+	Oid table;
+
+	say_decoding(false);
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	MemoryContextSwitchTo(context);
+	table = mirror_table();
+	if (!OidIsValid(table))
+	{
+		if (!complained)
+			ereport(LOG,
+					(errmsg("siphon: application \"%s\" can't go on after a failover: its database does not have the "
+							"table siphon_registry",
+							app->name),
+					 errhint("CREATE EXTENSION siphon; in database \"%s\".", registry->database_name)));
+		complained = true;
+		written = true;
+	}
+	/* Acknowledgements must be served while somebody has the table locked. Once we have, it may be gone: see above. */
+	else if (ConditionalLockRelationOid(table, RowExclusiveLock) && get_rel_name(table))
+	{
+		Datum values[] = {CStringGetTextDatum(registry->application), CStringGetTextDatum(registry->slot),
+						  Int64GetDatum(static_cast<int64>(registry->version)), CStringGetTextDatum(content)};
+
+		execute(table,
+				"INSERT INTO %s (application, slot_name, version, content) VALUES ($1, $2, $3, $4) "
+				"ON CONFLICT (application) DO UPDATE SET slot_name = excluded.slot_name, version = excluded.version, "
+				"content = excluded.content",
+				4, types, values, SPI_OK_INSERT);
+		SPI_finish();
+		complained = false;
+		written = true;
+	}
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	forget_lookups(table);
+	if (OidIsValid(table) && written)
+		position = XactLastCommitEnd;
+	mirror = table;
+	say_decoding(decoding);
+	return written;
+}
+
+static void
+note_confirmed(void)
+{
+	if (confirmed || !standbys_have(position))
+		return;
+	confirmed = true;
+	pg_atomic_write_u64(&app->mirrored, version);
+}
+
+static void
+serve_registry(TimestampTz now)
+{
+	uint64 writes = pg_atomic_read_u64(registry_writes(app->name));
+	Registry *registry;
+
+	if ((writes == writes_seen && version != 0) || now < next_write)
+		return;
+	/* Not in the middle of a change: what is not synced may not last. */
+	LWLockAcquire(registry_lock(app->name), LW_SHARED);
+	registry = registry_read(app->name);
+	LWLockRelease(registry_lock(app->name));
+	if (registry && registry->version == version)
+		writes_seen = writes;
+	else if (registry)
+	{
+		const char *content = registry_to_json(registry);
+
+		next_write = now + static_cast<int64>(strlen(content)) * kMicrosecondsPerByte;
+		if (write_row(registry, content))
+		{
+			writes_seen = writes;
+			version = registry->version;
+			confirmed = false;
+			note_confirmed();
+		}
+	}
+}
+
+static void
+serve_checkpoint(TimestampTz now)
+{
+	const SavedCheckpoint *saved = outlet_checkpoint();
+	bool decoding;
+
+	if (saved->number == checkpoint || now < next_checkpoint || !OidIsValid(mirror))
+		return;
+	next_checkpoint = now + kCheckpointInterval;
+	decoding = (MyProc->statusFlags & PROC_IN_LOGICAL_DECODING) != 0;
+	say_decoding(false);
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	MemoryContextSwitchTo(context);
+	if (mirror_write_checkpoint(mirror, app->name, saved))
+		checkpoint = saved->number;
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	say_decoding(decoding);
+}
+
+void
+mirror_serve(TimestampTz now)
+{
+	MemoryContext caller;
+
+	if (app == nullptr || MyReplicationSlot == nullptr)
+		return;
+	note_confirmed();
+	/* In a transaction, or in a message that belongs to none, catalogs are those of what is being decoded. */
+	if (IsTransactionState() || HistoricSnapshotActive())
+		return;
+	caller = MemoryContextSwitchTo(context);
+	serve_registry(now);
+	serve_checkpoint(now);
+	MemoryContextSwitchTo(caller);
+	MemoryContextReset(context);
+}
+
+XLogRecPtr
+mirror_position(void)
+{
+	return position;
+}
+
+/* ---- the launcher ----------------------------------------------------------------------------------------------- */
+
+static constexpr long kStandbyWaitMs = 1000; /* a promotion is noticed after this long */
+
+bool
+mirror_rests(const char *name, bool failover, const char **reason, const char **hint)
+{
+	ReplicationSlot *slot;
+	bool exists;
+	bool synced;
+
+	if (!RecoveryInProgress())
+		return false;
+	LWLockAcquire(ReplicationSlotControlLock, LW_SHARED);
+	slot = SearchNamedReplicationSlot(name, false);
+	exists = slot != nullptr;
+	synced = slot && siphon_slot_synced(slot);
+	LWLockRelease(ReplicationSlotControlLock);
+
+	*hint = nullptr;
+	if (synced)
+		*reason = "its slot is synchronized from the primary, which publishes it";
+	else if (exists)
+	{
+		*reason = "the primary publishes it, and a slot of this server itself keeps its slot from being synchronized";
+		*hint = psprintf("SELECT pg_drop_replication_slot('%s');", name);
+	}
+	else
+	{
+		*reason = "the primary publishes it, and its slot was not synchronized to this server yet";
+		*hint = "It takes sync_replication_slots = on, hot_standby_feedback = on, primary_slot_name, and a dbname in "
+				"primary_conninfo.";
+	}
+	return failover || synced;
+}
+
+/* A slot that came from the primary and is fit to go on from. Caller holds ReplicationSlotControlLock. */
+static bool
+came_over(const ReplicationSlot *slot)
+{
+	return slot->in_use && SlotIsLogical(slot) && siphon_slot_synced(slot) && siphon_slot_failover(slot) &&
+		   slot->data.persistency == RS_PERSISTENT && strcmp(NameStr(slot->data.plugin), "siphon") == 0 &&
+		   siphon_slot_invalidation(slot) == nullptr;
+}
+
+struct Try
+{
+	TimestampTz next; /* not before */
+	int count;
+};
+
+static bool
+has_file(List *applications, const char *slot)
+{
+	char name[NAMEDATALEN];
+	ListCell *lc;
+
+	foreach (lc, applications)
+	{
+		registry_slot_name(name, static_cast<char *>(lfirst(lc)));
+		if (strcmp(name, slot) == 0)
+			return true;
+	}
+	return false;
+}
+
+long
+mirror_restore(List *applications, long wait)
+{
+	static BackgroundWorkerHandle *handle; /* of the one worker at a time */
+	static Try *tries;                     /* of each slot */
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (!SIPHON_FAILOVER || (handle && worker_alive(handle)))
+		return wait;
+	if (handle)
+		pfree(handle);
+	handle = nullptr;
+	if (tries == nullptr)
+		tries = static_cast<Try *>(
+			MemoryContextAllocZero(TopMemoryContext, sizeof(Try) * static_cast<size_t>(Max(max_replication_slots, 1))));
+
+	for (int i = 0; i < max_replication_slots; i++)
+	{
+		char name[NAMEDATALEN];
+		bool found;
+
+		LWLockAcquire(ReplicationSlotControlLock, LW_SHARED);
+		found = came_over(&ReplicationSlotCtl->replication_slots[i]);
+		strlcpy(name, NameStr(ReplicationSlotCtl->replication_slots[i].data.name), sizeof(name));
+		LWLockRelease(ReplicationSlotControlLock);
+		if (!found || has_file(applications, name))
+		{
+			tries[i] = {};
+			continue;
+		}
+		if (RecoveryInProgress())
+			return Min(wait, kStandbyWaitMs);
+		if (tries[i].next > now)
+			continue;
+		/* It will hardly help to try again, and each time is a line in the log. */
+		tries[i].next = now + (int64{siphon_max_restart_delay_s} * USECS_PER_SEC << Min(tries[i].count++, 10));
+		handle = worker_start("mirror", name, i);
+		return wait;
+	}
+	return wait;
+}
+
+/* The worker that the launcher starts, as it is connected to no database itself. */
+void
+siphon_mirror_main(Datum arg)
+{
+	const ReplicationSlot *slot = &ReplicationSlotCtl->replication_slots[DatumGetInt32(arg)];
+	char name[NAMEDATALEN];
+	Oid database;
+	bool found;
+	Registry *row;
+	SavedCheckpoint saved;
+
+	pqsignal(SIGTERM, die);
+	BackgroundWorkerUnblockSignals();
+	LWLockAcquire(ReplicationSlotControlLock, LW_SHARED);
+	found = came_over(slot);
+	strlcpy(name, NameStr(slot->data.name), sizeof(name));
+	database = slot->data.database;
+	LWLockRelease(ReplicationSlotControlLock);
+	if (!found || RecoveryInProgress())
+		proc_exit(0);
+
+	session_connect(database, "siphon mirror");
+	row = read_row_alone("slot_name", name, &saved);
+	if (row && row->database == database)
+	{
+		adopt(row, &saved);
+		shared_wake_launcher();
+	}
+	else
+		ereport(LOG,
+				(errmsg("siphon: slot \"%s\" of the former primary has no registry in the table siphon_registry", name),
+				 errhint("SELECT pg_drop_replication_slot('%s'), then add the application's tables again with "
+						 "siphon_add_table().",
+						 name)));
+	proc_exit(0);
+}
+
+/* ---- SQL functions ---------------------------------------------------------------------------------------------- */
+
+/* The table is not the caller's to read: to be allowed to call siphon's functions is enough. */
+static Registry *
+read_row_as_superuser(const char *application, SavedCheckpoint *saved)
+{
+	PassingRead read;
+	Registry *registry;
+	Oid user;
+	int security;
+
+	GetUserIdAndSecContext(&user, &security);
+	SetUserIdAndSecContext(BOOTSTRAP_SUPERUSERID, security | SECURITY_LOCAL_USERID_CHANGE);
+	read = passing_read_begin();
+	registry = read_row("application", application, saved);
+	passing_read_end(&read);
+	SetUserIdAndSecContext(user, security);
+	return registry;
+}
+
+void
+mirror_refuse_on_standby(const char *application)
+{
+	SavedCheckpoint saved;
+	Registry *registry;
+
+	if (!RecoveryInProgress())
+		return;
+	registry = registry_read(application);
+	if (registry ? !registry->failover : read_row_as_superuser(application, &saved) == nullptr)
+		return;
+	ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					errmsg("application \"%s\" is published by the primary, and this is a standby", application),
+					errhint("Call the function on the primary, or choose another application identifier.")));
+}
+
+Registry *
+mirror_adopt(const char *application)
+{
+	SavedCheckpoint saved;
+	Registry *row = read_row_as_superuser(application, &saved);
+
+	return row && row->database == MyDatabaseId ? adopt(row, &saved) : nullptr;
+}
+
+bool
+mirror_forget(const char *application)
+{
+	SavedCheckpoint saved;
+	bool deleted;
+	Oid user;
+	int security;
+
+	/* A transaction that need not write stays one that did not. */
+	if (read_row_as_superuser(application, &saved) == nullptr)
+		return false;
+	GetUserIdAndSecContext(&user, &security);
+	SetUserIdAndSecContext(BOOTSTRAP_SUPERUSERID, security | SECURITY_LOCAL_USERID_CHANGE);
+	deleted = delete_row(application);
+	SetUserIdAndSecContext(user, security);
+	return deleted;
+}

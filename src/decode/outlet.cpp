@@ -1,0 +1,252 @@
+/*
+ * The outlet: see outlet.h.
+ */
+#include "outlet.h"
+
+#include "report.h"
+#include "server/ring_output.h"
+#include "registry/slot_place.h"
+#include "snapshot/snapshot.h"
+
+extern "C" {
+#include "replication/walreceiver.h"
+}
+
+/* "Everything up to `lsn` is confirmed once the ring is acked up to `ring`." */
+struct Milestone
+{
+	uint64 ring;
+	XLogRecPtr lsn;
+	TimestampTz commit_time;
+};
+
+static constexpr int kMilestones = 4096;
+static constexpr int64 kConfirmInterval = USECS_PER_SEC / 4;
+/* A disk that is slow to sync is not to take more than one in so many parts of the decoder's time. */
+static constexpr int64 kSyncShare = 20;
+static constexpr int64 kLongestConfirmInterval = 5 * USECS_PER_SEC;
+static constexpr int64 kHeartbeatInterval = USECS_PER_SEC / 2;
+
+static App *app;
+static Milestone milestones[kMilestones]; /* a circle; when full, the newest takes the place of the one before */
+static int first_milestone;
+static int nmilestones;
+static XLogRecPtr confirmable; /* acknowledged, but not yet confirmed */
+static XLogRecPtr confirmed;
+static TimestampTz next_confirm;
+static SavedCheckpoint durable;
+static TimestampTz last_heartbeat;
+static TimestampTz drained_at;  /* when there was no WAL left to decode, last */
+static TimestampTz acked_until; /* commit time of what was acknowledged last */
+static siphon::WireBuffer watermark;
+static uint64 origin_begins; /* the last origin record: its place in the ring */
+static uint64 origin_ends;
+
+void
+outlet_open(App *for_app, uint64 history)
+{
+	app = for_app;
+	checkpoint_load(app->name, history, &durable);
+	/* From here on whoever moves the slot is noticed. */
+	slot_place_save(app->name, history, MyReplicationSlot->data.confirmed_flush);
+	durable.history = history;
+	ring_output_open(app->name, "decoder", static_cast<uint64>(siphon_ring_size_kb) * 1024, history);
+	first_milestone = nmilestones = 0;
+	confirmable = confirmed = MyReplicationSlot->data.confirmed_flush;
+	next_confirm = last_heartbeat = 0;
+	watermark.data = static_cast<char *>(MemoryContextAlloc(TopMemoryContext, kApplicationLength + 64));
+	watermark.capacity = kApplicationLength + 64;
+	figure_set(app, Figure::RingSize, static_cast<uint64>(siphon_ring_size_kb) * 1024);
+	figure_set(app, Figure::RingUsed, 0);
+	figure_set(app, Figure::Confirmed, confirmed);
+}
+
+const SavedCheckpoint *
+outlet_checkpoint(void)
+{
+	return &durable;
+}
+
+bool
+outlet_busy(void)
+{
+	return ring_output_acked() < ring_output_written();
+}
+
+/* Moves past the milestones that are acknowledged. Returns the ring's acked position. */
+static uint64
+take_acks(void)
+{
+	uint64 acked = ring_output_acked();
+
+	while (nmilestones > 0 && milestones[first_milestone].ring <= acked)
+	{
+		confirmable = milestones[first_milestone].lsn;
+		acked_until = milestones[first_milestone].commit_time;
+		first_milestone = (first_milestone + 1) % kMilestones;
+		nmilestones--;
+	}
+	return acked;
+}
+
+/*
+ * On a standby WAL can be there that is not replayed, for as long as somebody likes. What was received by a moment is
+ * decoded by that moment's figures once all of it is replayed; what was not received nobody knows here.
+ */
+void
+outlet_drained(TimestampTz now, XLogRecPtr available)
+{
+	static XLogRecPtr received;
+	static TimestampTz received_at;
+
+	if (!RecoveryInProgress())
+	{
+		drained_at = now;
+		return;
+	}
+	if (!WalRcvStreaming())
+	{
+		received = InvalidXLogRecPtr;
+		drained_at = Max(drained_at, GetLatestXTime());
+		return;
+	}
+	if (received != InvalidXLogRecPtr && received > available)
+		return;
+	if (received != InvalidXLogRecPtr)
+		drained_at = Max(drained_at, received_at);
+	received = received_wal();
+	received_at = now;
+	if (received <= available)
+	{
+		received = InvalidXLogRecPtr;
+		drained_at = now;
+	}
+}
+
+/* How old the oldest transaction is, or may be, that is not acknowledged: microseconds, or kNoFigure. */
+static uint64
+lag(TimestampTz now)
+{
+	TimestampTz since = nmilestones > 0 ? milestones[first_milestone].commit_time : Max(drained_at, acked_until);
+
+	if (since == 0)
+		return siphon::kNoFigure;
+	return now > since ? static_cast<uint64>(now - since) : 0;
+}
+
+static void
+heartbeat(TimestampTz now, uint64 acked, XLogRecPtr decoded)
+{
+	ring_output_heartbeat(now);
+	figure_set(app, Figure::RingUsed, ring_output_written() - acked);
+	figure_set(app, Figure::PublisherPid, ring_output_publisher_pid());
+	figure_set(app, Figure::PublisherSeen, ring_output_publisher_heartbeat());
+	report_progress(app, decoded, confirmed, lag(now));
+	last_heartbeat = now;
+}
+
+/* Nothing of value is in the ring: an origin holds no events, and may wait for a publisher for as long as it likes. */
+static bool
+nothing_written(uint64 acked)
+{
+	uint64 written = ring_output_written();
+
+	return acked == written || (written == origin_ends && acked >= origin_begins);
+}
+
+/*
+ * Also while the slot has nothing to be confirmed to: rows of snapshots are acknowledged then, and may be lost.
+ * Where nothing was acknowledged in this ring yet, what is durable still holds.
+ */
+static void
+save_checkpoint(void)
+{
+	const siphon::Checkpoint *checkpoint = ring_output_checkpoint();
+
+	if (*checkpoint == durable.checkpoint || *checkpoint == siphon::Checkpoint{})
+		return;
+	durable.checkpoint = *checkpoint;
+	checkpoint_save(app->name, &durable);
+}
+
+void
+outlet_serve(TimestampTz now, bool idle, XLogRecPtr decoded)
+{
+	uint64 acked = take_acks();
+	uint64 began;
+	int64 took;
+
+	if (now - last_heartbeat >= kHeartbeatInterval)
+		heartbeat(now, acked, decoded);
+	if (now < next_confirm)
+		return;
+	if (idle && nmilestones == 0 && nothing_written(acked) && decoded > confirmable)
+		confirmable = decoded;
+	figure_set(app, Figure::Decoded, decoded);
+	began = monotonic_nanoseconds();
+	save_checkpoint();
+	/* It may fsync, and on 15 and 16 it would take a position that goes back. */
+	if (confirmable > confirmed)
+	{
+		slot_place_save(app->name, durable.history, confirmable);
+		LogicalConfirmReceivedLocation(confirmable);
+		confirmed = confirmable;
+		figure_set(app, Figure::Confirmed, confirmed);
+	}
+	took = static_cast<int64>(monotonic_nanoseconds() - began) / 1000;
+	next_confirm = now + Min(Max(kConfirmInterval, kSyncShare * took), kLongestConfirmInterval);
+}
+
+void
+outlet_write(const siphon::RecordInfo &info, const siphon::WireBuffer *payload, TimestampTz commit_time)
+{
+	ring_output_write(info, payload);
+	if (info.events == 0)
+		return;
+	if (info.kind == siphon::FrameKind::Held)
+		snapshot_count_held(app, info.table, info.events);
+	figure_add(app, Figure::Packages, 1);
+	figure_add(app, Figure::Events, info.events);
+	figure_add(app, Figure::Bytes, payload->size);
+	for (int i = 0; i < siphon::kCountedOperations; i++)
+		figure_add(app, Figure::Operations + i, info.operations[i]);
+	figure_set(app, Figure::LastEvent, static_cast<uint64>(commit_time));
+}
+
+void
+outlet_origin(const siphon::Origin *origin)
+{
+	siphon::RecordInfo info = {};
+	siphon::WireBuffer payload = {};
+
+	payload.data = const_cast<char *>(reinterpret_cast<const char *>(origin));
+	payload.size = payload.capacity = sizeof(*origin);
+	info.kind = siphon::FrameKind::Origin;
+	origin_begins = ring_output_written();
+	ring_output_write(info, &payload);
+	origin_ends = ring_output_written();
+}
+
+void
+outlet_watermark(XLogRecPtr commit_lsn, TimestampTz commit_time, XLogRecPtr decoded)
+{
+	siphon::RecordInfo info = {};
+	int last;
+
+	watermark.size = 0;
+	siphon::Wire wire(&watermark);
+	wire.string_field(siphon::field::kWatermarkApplication, app->name);
+	wire.fixed64_field(siphon::field::kWatermarkLsn, commit_lsn);
+	if (commit_time != 0)
+		wire.sint_field(siphon::field::kWatermarkTimestamp, unix_microseconds(commit_time));
+	wire.commit();
+	info.kind = siphon::FrameKind::Watermark;
+	info.first = info.last = siphon::Position{commit_lsn, 0};
+	outlet_write(info, &watermark, commit_time);
+
+	take_acks();
+	if (nmilestones < kMilestones)
+		nmilestones++;
+	last = (first_milestone + nmilestones - 1) % kMilestones;
+	milestones[last] = Milestone{ring_output_written(), decoded, commit_time ? commit_time : GetCurrentTimestamp()};
+}

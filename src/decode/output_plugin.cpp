@@ -1,0 +1,282 @@
+/*
+ * The output plugin: what PostgreSQL's logical decoding calls for each transaction and change. It numbers the
+ * changes, leaves out what is not published, and hands the rest to the encoder.
+ *
+ * It works in Siphon's own decoder alone. A slot can be created by any backend (that calls startup_cb too),
+ * but who tries to read one through SQL or a replication connection is refused.
+ */
+#include "server/blame.h"
+#include "decoder.h"
+#include "definition.h"
+#include "encode/encoder.h"
+#include "message.h"
+#include "server/oid_hash.h"
+#include "report.h"
+#include "encode/tables.h"
+#include "transaction_end.h"
+
+extern "C" {
+#include "access/rmgr.h"
+#include "catalog/partition.h"
+#include "replication/origin.h"
+}
+
+static Decoded decoded;
+
+static void
+on_startup(LogicalDecodingContext *, OutputPluginOptions *options, bool is_init)
+{
+	MemoryContext caller;
+
+	options->output_type = OUTPUT_PLUGIN_BINARY_OUTPUT;
+	/* They are not published; that there are some tells that the table is not what it was. */
+	options->receive_rewrites = true;
+	if (is_init)
+		return;
+	if (!decoder_running)
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("output plugin \"siphon\" can only be used by siphon's own decoder"),
+						errhint("Publish tables with siphon_add_table() and read them from NATS JetStream.")));
+	caller = MemoryContextSwitchTo(TopMemoryContext);
+	buffer_init(&decoded.transaction.wire, 128);
+	decoded.transaction_context = AllocSetContextCreate(TopMemoryContext, "siphon transaction", ALLOCSET_SMALL_SIZES);
+	decoded.change_context = AllocSetContextCreate(TopMemoryContext, "siphon change", ALLOCSET_DEFAULT_SIZES);
+	MemoryContextSwitchTo(caller);
+	encoder_init();
+}
+
+/* PostgreSQL has put the origin's time in its place; the commit record, which is being read, has it still. */
+static TimestampTz
+commit_time_here(XLogReaderState *reader, const ReorderBufferTXN *txn)
+{
+	uint8 kind = XLogRecGetInfo(reader) & XLOG_XACT_OPMASK;
+
+	if (txn->origin_id == InvalidRepOriginId || XLogRecGetRmid(reader) != RM_XACT_ID ||
+		(kind != XLOG_XACT_COMMIT && kind != XLOG_XACT_COMMIT_PREPARED))
+		return txn->xact_time.commit_time;
+	return reinterpret_cast<const xl_xact_commit *>(XLogRecGetData(reader))->xact_time;
+}
+
+/* NULL: there is none. One that is gone by now, or was made by the transaction itself, has its number alone. */
+static const char *
+origin_name(RepOriginId origin)
+{
+	char *name;
+
+	if (origin == InvalidRepOriginId)
+		return nullptr;
+	return replorigin_by_oid(origin, true, &name) ? name : psprintf("#%u", origin);
+}
+
+static void
+on_begin(LogicalDecodingContext *context, ReorderBufferTXN *txn)
+{
+	MemoryContext caller;
+
+	decoded.transaction.commit_lsn = txn->final_lsn;
+	decoded.transaction.commit_time = commit_time_here(context->reader, txn);
+	decoded.transaction.origin_time = txn->xact_time.commit_time;
+	decoded.transaction.xid = txn->xid;
+	decoded.ordinal = 0;
+	decoded.rewritten = InvalidOid;
+	decoded.written_apart = nullptr;
+	decoded.last_apart = InvalidOid;
+	decoded.touched = decoded.dropped = NIL;
+	MemoryContextReset(decoded.transaction_context);
+	decoded.with_events = false;
+	caller = MemoryContextSwitchTo(decoded.transaction_context);
+	decoded.transaction.origin = origin_name(txn->origin_id);
+	encode_transaction(&decoded.transaction);
+	MemoryContextSwitchTo(caller);
+	decoder_transaction_begin(txn->end_lsn);
+}
+
+static void
+on_commit(LogicalDecodingContext *context, ReorderBufferTXN *txn, XLogRecPtr)
+{
+	look_at_definitions(&decoded, context->reorder, txn);
+	decoder_transaction_end(txn->final_lsn, decoded.transaction.commit_time, decoded.with_events);
+}
+
+/* Does the row before a change name it, for consumers? */
+static inline bool
+names_rows(const Table *table, const Leaf *leaf)
+{
+	return (leaf ? leaf->full : table->full) || (table->nkeys > 0 && (leaf == nullptr || leaf->identity));
+}
+
+static void
+on_nameless(Table *table, const Leaf *leaf, Relation relation)
+{
+	table->nameless = true;
+	if (table->obstacle)
+		decoder_obstructed(table->relid, table->obstacle);
+	else
+		decoder_rows_changed(table->relid,
+							 psprintf("has a change of a row that nothing names, as %s has no replica identity",
+									  leaf ? psprintf("partition \"%s\"", RelationGetRelationName(relation)) : "it"),
+							 false);
+}
+
+static void
+publish(Table *table, const Leaf *leaf, Relation relation, ReorderBufferChange *change)
+{
+	if (table == nullptr)
+		return;
+	events_added(&decoded);
+	if (unlikely(change->action != REORDER_BUFFER_CHANGE_INSERT && !table->nameless && !names_rows(table, leaf)))
+		on_nameless(table, leaf, relation);
+	report_encode_begins();
+	encode_change(table, leaf, change->action, relation, siphon_change_tuple(change->data.tp.oldtuple),
+				  siphon_change_tuple(change->data.tp.newtuple), decoded.transaction, decoded.ordinal);
+	report_encode_ends();
+}
+
+/* The transaction wrote rows of a table which a table that it attaches this one to does not have. */
+static void
+note_written_apart(Oid relid)
+{
+	if (relid == decoded.last_apart)
+		return;
+	decoded.last_apart = relid;
+	if (decoded.written_apart == nullptr)
+		decoded.written_apart = oid_hash_make<Oid>("siphon written apart", decoded.transaction_context);
+	oid_hash_enter<Oid>(decoded.written_apart, relid);
+}
+
+/* ALTER TABLE has written a row of the table anew: a type has changed, or a column was added that is not constant. */
+static void
+on_rewrite(Oid relid)
+{
+	MemoryContext old;
+	ListCell *lc;
+
+	if (relid == decoded.rewritten)
+		return;
+	decoded.rewritten = relid;
+	/* All rows are the transaction's now, and nothing tells which were there before. */
+	note_written_apart(relid);
+	old = MemoryContextSwitchTo(decoded.change_context);
+	foreach (lc, tables_of(relid))
+		if (table_lookup(lfirst_oid(lc), decoded.transaction.commit_lsn))
+			decoder_rows_changed(lfirst_oid(lc), "was rewritten by ALTER TABLE", siphon_resync_rewritten);
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(decoded.change_context);
+}
+
+static void
+on_change(LogicalDecodingContext *, ReorderBufferTXN *txn, Relation relation, ReorderBufferChange *change)
+{
+	MemoryContext old;
+	List *leaves = NIL;
+
+	decoder_tick();
+	if (unlikely(OidIsValid(relation->rd_rel->relrewrite)))
+	{
+		on_rewrite(relation->rd_rel->relrewrite);
+		return;
+	}
+	decoded.ordinal++;
+	old = MemoryContextSwitchTo(decoded.change_context);
+	publish(table_lookup(RelationGetRelid(relation), decoded.transaction.commit_lsn), nullptr, relation, change);
+	if (relation->rd_rel->relispartition)
+	{
+		ListCell *lc;
+
+		leaves = leaf_lookup(relation);
+		foreach (lc, leaves)
+		{
+			const Leaf *leaf = static_cast<Leaf *>(lfirst(lc));
+
+			publish(table_lookup(leaf->root, decoded.transaction.commit_lsn), leaf, relation, change);
+		}
+	}
+	if (unlikely(leaves == NIL && rbtxn_has_catalog_changes(txn) && change->action != REORDER_BUFFER_CHANGE_DELETE))
+		note_written_apart(RelationGetRelid(relation));
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(decoded.change_context);
+}
+
+/* The tables of which these are parts and which are not themselves among them. */
+static List *
+partly_truncated(int nrelations, Relation relations[])
+{
+	List *truncated = NIL;
+	List *partly = NIL;
+	ListCell *lc;
+
+	for (int i = 0; i < nrelations; i++)
+		truncated = lappend_oid(truncated, RelationGetRelid(relations[i]));
+	for (int i = 0; i < nrelations; i++)
+		if (relations[i]->rd_rel->relispartition)
+			foreach (lc, get_partition_ancestors(RelationGetRelid(relations[i])))
+				partly = list_append_unique_oid(partly, lfirst_oid(lc));
+	return list_difference_oid(partly, truncated);
+}
+
+static void
+on_truncate(LogicalDecodingContext *, ReorderBufferTXN *, int nrelations, Relation relations[], ReorderBufferChange *)
+{
+	MemoryContext old = MemoryContextSwitchTo(decoded.change_context);
+	ListCell *lc;
+
+	decoded.ordinal++;
+	for (int i = 0; i < nrelations; i++)
+	{
+		Table *table = table_lookup(RelationGetRelid(relations[i]), decoded.transaction.commit_lsn);
+
+		if (table == nullptr)
+			continue;
+		events_added(&decoded);
+		encode_truncate(table, decoded.transaction, decoded.ordinal);
+	}
+	foreach (lc, partly_truncated(nrelations, relations))
+		if (table_lookup(lfirst_oid(lc), decoded.transaction.commit_lsn))
+			decoder_rows_changed(lfirst_oid(lc), "was truncated in part", true);
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(decoded.change_context);
+}
+
+/*
+ * One that is not transactional comes when its record is read, which no commit record is: so its record's LSN is a
+ * position between those of the transactions around it, and the same however often it is decoded. The LSN that PostgreSQL
+ * gives with it is that of the record's end, where the commit record of a transaction may begin.
+ */
+static void
+on_message(LogicalDecodingContext *context, ReorderBufferTXN *, XLogRecPtr, bool transactional, const char *prefix,
+		   Size length, const char *content)
+{
+	XLogRecPtr lsn = context->reader->ReadRecPtr;
+	MemoryContext old;
+
+	if (transactional)
+		decoder_tick();
+	if (!message_is_ours(prefix))
+		return;
+	old = MemoryContextSwitchTo(decoded.change_context);
+	if (!transactional)
+	{
+		if (message_write(decoder_application(), prefix, content, length, nullptr, {lsn, 0}))
+			decoder_message_added(lsn);
+	}
+	else
+	{
+		decoded.ordinal++;
+		if (message_write(decoder_application(), prefix, content, length, &decoded.transaction,
+						  {decoded.transaction.commit_lsn, decoded.ordinal}))
+			events_added(&decoded);
+	}
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(decoded.change_context);
+}
+
+void
+_PG_output_plugin_init(OutputPluginCallbacks *callbacks)
+{
+	callbacks->startup_cb = on_startup;
+	callbacks->begin_cb = on_begin;
+	callbacks->change_cb = on_change;
+	callbacks->truncate_cb = on_truncate;
+	callbacks->message_cb = on_message;
+	callbacks->commit_cb = on_commit;
+}

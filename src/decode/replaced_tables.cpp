@@ -1,0 +1,104 @@
+/*
+ * Tables that were made again: see replaced_tables.h.
+ */
+#include "replaced_tables.h"
+
+#include "encode/tables.h"
+
+struct Dropped
+{
+	Oid relid;
+	RegistryName name;
+	Oid another; /* that has its name, or InvalidOid */
+};
+
+/* Where more are dropped than that, somebody does it at a large scale, and will not take them for published. */
+static constexpr int kNoted = 100;
+
+static List *dropped; /* of Dropped *, in TopMemoryContext */
+
+static Dropped *
+find(Oid relid)
+{
+	ListCell *lc;
+
+	foreach (lc, dropped)
+	{
+		Dropped *table = static_cast<Dropped *>(lfirst(lc));
+
+		if (table->relid == relid)
+			return table;
+	}
+	return nullptr;
+}
+
+void
+replaced_tables_note(Oid relid, const RegistryName &name)
+{
+	MemoryContext caller = MemoryContextSwitchTo(TopMemoryContext);
+	Dropped *table = find(relid);
+
+	if (table == nullptr && list_length(dropped) < kNoted)
+	{
+		table = static_cast<Dropped *>(palloc0(sizeof(Dropped)));
+		table->relid = relid;
+		table->name = name;
+		dropped = lappend(dropped, table);
+	}
+	MemoryContextSwitchTo(caller);
+}
+
+void
+replaced_tables_begin(const Registry *registry)
+{
+	ListCell *lc;
+
+	foreach (lc, registry->tables)
+	{
+		const RegistryTable *table = static_cast<RegistryTable *>(lfirst(lc));
+		RegistryName name = {};
+
+		if (SearchSysCacheExists1(RELOID, ObjectIdGetDatum(table->relid)))
+			continue;
+		strlcpy(name.schema, table->schema, sizeof(name.schema));
+		strlcpy(name.name, table->name, sizeof(name.name));
+		replaced_tables_note(table->relid, name);
+	}
+}
+
+void
+replaced_tables_look(void)
+{
+	ListCell *lc;
+
+	foreach (lc, dropped)
+	{
+		Dropped *table = static_cast<Dropped *>(lfirst(lc));
+		Oid schema = get_namespace_oid(table->name.schema, true);
+		Oid another = OidIsValid(schema) ? get_relname_relid(table->name.name, schema) : InvalidOid;
+		char kind = OidIsValid(another) ? get_rel_relkind(another) : '\0';
+
+		table->another = kind == RELKIND_RELATION || kind == RELKIND_PARTITIONED_TABLE ? another : InvalidOid;
+	}
+}
+
+bool
+replaced_tables_any(void)
+{
+	bool any = false;
+	ListCell *lc;
+
+	foreach (lc, dropped)
+	{
+		Dropped *table = static_cast<Dropped *>(lfirst(lc));
+
+		if (table_listed(table->relid))
+		{
+			any |= OidIsValid(table->another) && !table_listed(table->another);
+			continue;
+		}
+		dropped = foreach_delete_current(dropped, lc);
+		pfree(table);
+	}
+	return any;
+}

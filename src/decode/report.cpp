@@ -1,0 +1,158 @@
+/*
+ * The report: see report.h.
+ */
+#include "report.h"
+
+#include "registry/retained_wal.h"
+#include "server/ring_output.h"
+#include "warnings.h"
+
+extern "C" {
+#include "access/transam.h"
+#include "replication/walreceiver.h"
+}
+
+using siphon::RingDuration;
+using siphon::RingFigure;
+
+/* A stretch of time without the waits for the ring that lie in it. */
+struct Stretch
+{
+	uint64 begins; /* 0: it is not measured */
+	uint64 waited;
+};
+
+static Stretch transaction;
+static Stretch encoding;
+static uint32 encodings;
+
+static void
+begin(Stretch *stretch)
+{
+	stretch->begins = monotonic_nanoseconds();
+	stretch->waited = ring_output_waited();
+}
+
+static void
+end(Stretch *stretch, RingDuration duration)
+{
+	uint64 elapsed = monotonic_nanoseconds() - stretch->begins;
+	uint64 waited = ring_output_waited() - stretch->waited;
+
+	stretch->begins = 0;
+	ring_output_duration(duration, elapsed > waited ? elapsed - waited : 0);
+}
+
+void
+report_transaction_begins(void)
+{
+	begin(&transaction);
+}
+
+void
+report_transaction_ends(void)
+{
+	if (transaction.begins != 0)
+		end(&transaction, RingDuration::Decode);
+}
+
+void
+report_encode_begins(void)
+{
+	if (unlikely(encodings++ % kEncodeSample == 0))
+		begin(&encoding);
+}
+
+void
+report_encode_ends(void)
+{
+	if (unlikely(encoding.begins != 0))
+		end(&encoding, RingDuration::Encode);
+}
+
+static uint64 tables;
+static uint64 waiting;
+static uint64 failed;
+
+void
+report_tables(const Registry *registry)
+{
+	ListCell *lc;
+
+	tables = waiting = failed = 0;
+	foreach (lc, registry->tables)
+	{
+		const RegistryTable *table = static_cast<RegistryTable *>(lfirst(lc));
+
+		tables++;
+		if (table->phase == Phase::Stopped || (table->phase == Phase::Streaming && table->reason[0]))
+			failed++;
+		else if (table->phase != Phase::Streaming)
+			waiting++;
+	}
+}
+
+/* Durations and the publisher's figures, which the ring has. */
+static void
+tell_shared(App *app)
+{
+	static uint64 told[static_cast<int>(RingDuration::Count)][2];
+
+	for (int i = 0; i < static_cast<int>(RingDuration::Count); i++)
+	{
+		const siphon::DurationCounts *durations = ring_output_durations(static_cast<RingDuration>(i));
+		uint64 now[2] = {0, durations->sum_ns};
+
+		for (uint64 count : durations->counts)
+			now[0] += count;
+		/* Of this process; what the decoders before it told stays. */
+		for (int j = 0; j < 2; j++)
+		{
+			figure_add(app, Figure::Durations + (2 * i + j), now[j] - told[i][j]);
+			told[i][j] = now[j];
+		}
+	}
+	for (int i = 0; i < static_cast<int>(siphon::PublisherFigure::Count); i++)
+		figure_set(app, Figure::Publisher + i, ring_output_publisher_figure(static_cast<siphon::PublisherFigure>(i)));
+}
+
+XLogRecPtr
+received_wal(void)
+{
+	XLogRecPtr newest = siphon_newest_wal();
+
+	return RecoveryInProgress() ? Max(newest, GetWalRcvFlushRecPtr(nullptr, nullptr)) : newest;
+}
+
+/* How many transactions have begun since the oldest one of which the slot keeps rows of catalogs that are dead since. */
+static uint64
+catalog_age(void)
+{
+	FullTransactionId next = ReadNextFullTransactionId();
+	TransactionId oldest = MyReplicationSlot->data.catalog_xmin;
+
+	return TransactionIdIsNormal(oldest) ? XidFromFullTransactionId(next) - oldest : 0;
+}
+
+void
+report_progress(App *app, XLogRecPtr decoded, XLogRecPtr confirmed, uint64 lag)
+{
+	XLogRecPtr newest = siphon_newest_wal();
+	XLogRecPtr restart = MyReplicationSlot->data.restart_lsn;
+
+	ring_output_figure(RingFigure::Transactions, figure_get(app, Figure::Transactions));
+	ring_output_figure(RingFigure::Restarts, figure_get(app, Figure::Restarts));
+	ring_output_figure(RingFigure::Tables, tables);
+	ring_output_figure(RingFigure::TablesWaiting, waiting);
+	ring_output_figure(RingFigure::TablesFailed, failed);
+	ring_output_figure(RingFigure::Newest, received_wal());
+	ring_output_figure(RingFigure::Decoded, decoded);
+	ring_output_figure(RingFigure::Confirmed, confirmed);
+	ring_output_figure(RingFigure::Retained, newest > restart ? newest - restart : 0);
+	ring_output_figure(RingFigure::RetainedLimit, retained_wal_limit());
+	ring_output_figure(RingFigure::LagTime, lag);
+	ring_output_figure(RingFigure::CatalogAge, catalog_age());
+	ring_output_figure(RingFigure::Warnings, warnings_now(app));
+	figure_set(app, Figure::Lag, lag);
+	tell_shared(app);
+}

@@ -1,0 +1,92 @@
+/*
+ * Waiting for standbys: see standbys.h.
+ */
+#include "standbys.h"
+
+#include "server/worker.h"
+
+static App *app;
+
+void
+standbys_init(App *for_app)
+{
+	app = for_app;
+}
+
+#if SIPHON_FAILOVER
+
+static constexpr int64 kQuietly = USECS_PER_SEC;
+static constexpr long kServeMs = 500;
+static constexpr int64 kLogInterval = 60 * USECS_PER_SEC;
+
+bool
+standbys_have(XLogRecPtr lsn)
+{
+	return !MyReplicationSlot->data.failover || StandbySlotsHaveCaughtup(lsn, DEBUG1);
+}
+
+static void
+tell(XLogRecPtr lsn, TimestampTz now)
+{
+	static TimestampTz logged;
+	char *reason = psprintf("it waits until the standbys of synchronized_standby_slots (%s) have WAL up to %X/%X",
+								  GetConfigOption("synchronized_standby_slots", false, false), LSN_FORMAT_ARGS(lsn));
+
+	shared_set_state(app, AppState::Streaming, reason,
+					 "Start the standbys, or take those that are gone out of synchronized_standby_slots.");
+	if (logged == 0 || now - logged >= kLogInterval)
+	{
+		logged = now;
+		ereport(LOG, (errmsg("siphon: application \"%s\": %s", app->name, reason)));
+		/* If a slot is missing, invalid or not in use, PostgreSQL says so itself. */
+		StandbySlotsHaveCaughtup(lsn, WARNING);
+	}
+	pfree(reason);
+}
+
+void
+standbys_await(XLogRecPtr lsn, long (*meanwhile)(TimestampTz now))
+{
+	TimestampTz since = 0;
+	bool told = false;
+
+	while (!standbys_have(lsn))
+	{
+		TimestampTz now = GetCurrentTimestamp();
+		long timeout = kServeMs;
+
+		if (meanwhile)
+			timeout = meanwhile(now);
+		else
+			worker_serve(now);
+
+		if (since == 0)
+			since = now;
+		if (!told && now - since > kQuietly)
+		{
+			told = true;
+			tell(lsn, now);
+		}
+		ConditionVariablePrepareToSleep(&WalSndCtl->wal_confirm_rcv_cv);
+		if (!standbys_have(lsn))
+			worker_wait(Wait::Standbys, timeout);
+		ConditionVariableCancelSleep();
+	}
+	if (told)
+		shared_set_state(app, AppState::Streaming, nullptr, nullptr);
+}
+
+#else
+
+bool
+standbys_have(XLogRecPtr)
+{
+	return true;
+}
+
+void
+standbys_await(XLogRecPtr, long (*)(TimestampTz))
+{
+}
+
+#endif

@@ -1,0 +1,371 @@
+/*
+ * What a transaction did to definitions, told at its end: see transaction_end.h.
+ */
+#include "transaction_end.h"
+
+#include "server/blame.h"
+#include "catalogs/catalog_changes.h"
+#include "decoder.h"
+#include "definition.h"
+#include "catalogs/earlier_rows.h"
+#include "encode/existing_rows.h"
+#include "encode/leaves.h"
+#include "server/oid_hash.h"
+#include "encode/package.h"
+#include "catalogs/partition_tree.h"
+#include "encode/renames.h"
+#include "replaced_tables.h"
+#include "snapshot/snapshot.h"
+#include "encode/tables.h"
+#include "warnings.h"
+
+/* A table that the transaction made has no rows but those that were handed out: no need to look, nor to lock it. */
+static bool
+had_rows(const Decoded *decoded, const ReorderBuffer *reorder, const ReorderBufferTXN *txn, Oid relid)
+{
+	return (decoded->written_apart && oid_hash_find<Oid>(decoded->written_apart, relid)) ||
+		   (!relation_made(txn, relid) && earlier_rows(reorder, relid));
+}
+
+/* A table has become a partition. It is empty, mostly, as each month's new one is; if not, its rows have no events. */
+static void
+on_attach(const Decoded *decoded, const ReorderBuffer *reorder, const ReorderBufferTXN *txn,
+		  const PartitionChange *change)
+{
+	List *tables = published_above(change->parent, decoded->transaction.commit_lsn);
+	Relation relation;
+	const Obstacle *obstacle = nullptr;
+	const char *what = nullptr;
+	bool readable = true;
+	ListCell *lc;
+
+	if (tables == NIL || (relation = RelationIdGetRelation(change->relid)) == nullptr)
+		return;
+	if (change->again)
+		what = psprintf("lost partition \"%s\" and got it back", RelationGetRelationName(relation));
+	foreach (lc, leaves_of(relation, nullptr))
+	{
+		/* A foreign table's rows are not here, and no snapshot could bring them. */
+		if (get_rel_relkind(lfirst_oid(lc)) != RELKIND_RELATION)
+			readable = false;
+		else if (obstacle == nullptr && (obstacle = storage_obstacle(lfirst_oid(lc))) != nullptr)
+			continue;
+		else if (what || !had_rows(decoded, reorder, txn, lfirst_oid(lc)))
+			continue;
+		what = psprintf("got partition \"%s\" with rows%s", RelationGetRelationName(relation),
+						readable ? "" : " of a foreign server");
+	}
+	RelationClose(relation);
+	foreach (lc, tables)
+		if (obstacle)
+			decoder_obstructed(lfirst_oid(lc), obstacle);
+		else if (what)
+			decoder_rows_changed(lfirst_oid(lc), what, readable && siphon_resync_rewritten);
+}
+
+/* A partition has left, or was dropped. Often an old one goes to an archive: what that means, consumers say. */
+static void
+on_detach(Decoded *decoded, const ReorderBufferTXN *txn, const PartitionChange *change)
+{
+	ListCell *table;
+	ListCell *above;
+
+	/* It counts whether or not the table is published, as all changes do. */
+	decoded->ordinal++;
+	foreach (table, published_above(change->parent, decoded->transaction.commit_lsn))
+	{
+		char *name;
+		char *bound;
+		List *bounds;
+		Table *published;
+
+		blame_begin(lfirst_oid(table));
+		partition_before(txn, change->relid, &name, &bound);
+		bounds = list_make1(bound);
+		foreach (above, tables_of(change->parent))
+		{
+			char *ignored;
+
+			if (lfirst_oid(above) == lfirst_oid(table))
+				break;
+			partition_before(txn, lfirst_oid(above), &ignored, &bound);
+			bounds = lcons(bound, bounds);
+		}
+		blame_end();
+		events_added(decoded);
+		published = table_lookup(lfirst_oid(table), decoded->transaction.commit_lsn);
+		if (published)
+			encode_detach(published, decoded->transaction, decoded->ordinal, name, bounds);
+		if (siphon_resync_detached)
+			decoder_rows_changed(lfirst_oid(table), psprintf("lost partition %s", name), true);
+	}
+}
+
+/* Has each relation that the transaction touched looked at, in a memory context that is reset behind it. */
+static void
+each_touched(Decoded *decoded, const ReorderBuffer *reorder, const ReorderBufferTXN *txn,
+			 void (*look)(Decoded *, const ReorderBuffer *, const ReorderBufferTXN *, Oid relid))
+{
+	ListCell *lc;
+
+	foreach (lc, decoded->touched)
+	{
+		MemoryContext old;
+
+		decoder_tick();
+		old = MemoryContextSwitchTo(decoded->change_context);
+		look(decoded, reorder, txn, lfirst_oid(lc));
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(decoded->change_context);
+	}
+}
+
+static void
+look_at_partitions(Decoded *decoded, const ReorderBuffer *reorder, const ReorderBufferTXN *txn, Oid relid)
+{
+	ListCell *lc;
+
+	foreach (lc, partition_changes(txn, relid))
+	{
+		const PartitionChange *change = static_cast<PartitionChange *>(lfirst(lc));
+
+		/* In plain inheritance, children are tables of their own; and indexes have partitions, too. */
+		if (get_rel_relkind(change->parent) != RELKIND_PARTITIONED_TABLE)
+			continue;
+		if (change->attached)
+			on_attach(decoded, reorder, txn, change);
+		else
+			on_detach(decoded, txn, change);
+	}
+}
+
+static void
+look_at_rows(Decoded *decoded, const ReorderBufferTXN *txn)
+{
+	MemoryContext old = MemoryContextSwitchTo(decoded->change_context);
+
+	look_at_storage(txn, decoded->touched, decoded->transaction.commit_lsn);
+	look_at_types(txn, decoded->touched, decoded->transaction.commit_lsn);
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(decoded->change_context);
+}
+
+/* What the transaction wrote into rows and took out of the catalogs, consumers may not have heard of. */
+static void
+look_at_rewritten(Decoded *decoded, const ReorderBuffer *, const ReorderBufferTXN *txn, Oid relid)
+{
+	ListCell *lc;
+
+	foreach (lc, tables_of(relid))
+	{
+		Table *table = table_find(lfirst_oid(lc), decoded->transaction.commit_lsn);
+		Relation relation = table ? RelationIdGetRelation(relid) : nullptr;
+		const char *what;
+
+		if (relation == nullptr)
+			continue;
+		/* Of ALTER TABLE more is to be said, and was. */
+		what = keep_existing_values(decoder_application(), txn, table, relation,
+									decoded->with_events && relid != decoded->rewritten);
+		RelationClose(relation);
+		if (what)
+			decoder_rows_changed(table->relid, what, siphon_resync_rewritten);
+	}
+}
+
+/* Of a table that consumers have heard of they are told, also while its rows are to come anew, or it was stopped. */
+static void
+tell_of_drop(Decoded *decoded, Table *table)
+{
+	MemoryContext caller = MemoryContextSwitchTo(decoded->transaction_context);
+
+	decoded->dropped = lappend(decoded->dropped, table);
+	MemoryContextSwitchTo(caller);
+	replaced_tables_note(table->relid, names_at(table, decoded->transaction.commit_lsn));
+	if (table->generation == 0)
+		return;
+	table->told_at = decoded->transaction.commit_lsn;
+	events_added(decoded);
+	/* All that one transaction drops have one ordinal: their order is not the same each time it is decoded. */
+	encode_drop(table, decoded->transaction, decoded->ordinal + 1);
+	package_write_end(table, decoded->transaction.commit_lsn);
+}
+
+/* What comes of these OIDs from here on is not of those tables. In one change: a schema may go with thousands. */
+static void
+enter_dropped(const Decoded *decoded)
+{
+	Registry *registry = decoded->dropped ? registry_begin_change(decoder_application()) : nullptr;
+	HTAB *by_oid;
+	bool leaves = false;
+	ListCell *lc;
+
+	if (registry == nullptr)
+		return;
+	by_oid = registry_by_oid(registry);
+	foreach (lc, decoded->dropped)
+	{
+		Table *table = static_cast<Table *>(lfirst(lc));
+		RegistryTable *listed = registry_find_by_oid(by_oid, table->relid);
+
+		table->until = Min(table->until, decoded->transaction.commit_lsn + 1);
+		if (listed == nullptr)
+			continue;
+		listed->until = table->until;
+		listed->dropped = true;
+		leaves |= registry_leaves(listed);
+	}
+	registry_end_change(registry);
+	if (leaves)
+		decoder_load_registry_soon();
+}
+
+/* Told in whatever phase the table is, as a drop is. The ordinal is that of a DROP for the same reason. */
+static void
+tell_of_rename(Decoded *decoded, Table *table)
+{
+	RegistryName before = names_at(table, decoded->transaction.commit_lsn);
+	RegistryName after = names_at(table, decoded->transaction.commit_lsn + 1);
+	Table *former = table_under_name(table, &before);
+
+	table->told_at = decoded->transaction.commit_lsn;
+	events_added(decoded);
+	encode_rename(former, &after, decoded->transaction, decoded->ordinal + 1);
+	package_write_end(former, decoded->transaction.commit_lsn);
+	/* The rows that are being brought out go with the name under which they are. */
+	if (table->kind != siphon::FrameKind::Held)
+		return;
+	decoder_rows_changed(table->relid, "was renamed while its rows were brought out", true);
+	snapshot_ask_to_end(decoder_application(), table->relid, GetCurrentTimestamp());
+}
+
+/* Of a table that was changed, at the end of the transaction. True if it renamed the table. */
+static bool
+look_at_changed_table(Decoded *decoded, const ReorderBufferTXN *txn, Table *table)
+{
+	/* Somebody else's change of now may have brought it up once more. */
+	bool told = table->told_at == decoded->transaction.commit_lsn;
+	Relation relation = RelationIdGetRelation(table->relid);
+	bool renamed = relation && !told && table->generation != 0 && table_includes(table, decoded->transaction.commit_lsn) &&
+				   renamed_at(table, decoded->transaction.commit_lsn);
+
+	/* First its name: where it takes that its rows come anew, it is not published for a while. */
+	if (renamed)
+		tell_of_rename(decoded, table);
+	if (relation)
+	{
+		look_at_definition(txn, decoded->touched, table->relid, relation, decoded->transaction.commit_lsn);
+		RelationClose(relation);
+	}
+	else if (!told && relation_touched(decoded->touched, table->relid) && decoded->transaction.commit_lsn < table->until)
+		tell_of_drop(decoded, table);
+	return renamed;
+}
+
+/*
+ * All tables that PostgreSQL says were changed, since this was called last. What has another name now is entered in the
+ * registry: a schema that is renamed may have thousands of tables.
+ */
+static List *
+take_changed_tables(Decoded *decoded)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	List *changed = NIL;
+	List *renames = NIL;
+	Table *table;
+
+	while ((table = tables_next_changed()) != nullptr)
+	{
+		Relation relation;
+
+		decoder_tick();
+		MemoryContextSwitchTo(decoded->transaction_context);
+		changed = lappend(changed, table);
+		relation = RelationIdGetRelation(table->relid);
+		if (relation)
+			table_note_schema(table, RelationGetNamespace(relation));
+		if (relation && table->told_at != decoded->transaction.commit_lsn && table->generation != 0 &&
+			table_includes(table, decoded->transaction.commit_lsn))
+		{
+			Rename *rename = static_cast<Rename *>(palloc(sizeof(Rename)));
+
+			*rename = {table, names_in_catalogs(relation)};
+			renames = lappend(renames, rename);
+		}
+		if (relation)
+			RelationClose(relation);
+		MemoryContextSwitchTo(caller);
+	}
+	MemoryContextSwitchTo(decoded->change_context);
+	renames_enter(decoder_application(), renames, decoded->transaction.commit_lsn);
+	MemoryContextSwitchTo(caller);
+	MemoryContextReset(decoded->change_context);
+	return changed;
+}
+
+/*
+ * Tables whose definition the transaction has changed: so that consumers hear of it now, and not with the next change
+ * of a row. The catalogs are still those of its end.
+ */
+static void
+look_at_changed_tables(Decoded *decoded, const ReorderBufferTXN *txn)
+{
+	MemoryContext old = CurrentMemoryContext;
+	List *renamed = NIL;
+	List *changed;
+	ListCell *lc;
+
+	while ((changed = take_changed_tables(decoded)) != NIL)
+		foreach (lc, changed)
+		{
+			Table *table = static_cast<Table *>(lfirst(lc));
+			bool renames;
+
+			decoder_tick();
+			MemoryContextSwitchTo(decoded->change_context);
+			renames = table->listed && look_at_changed_table(decoded, txn, table);
+			MemoryContextReset(decoded->change_context);
+			MemoryContextSwitchTo(decoded->transaction_context);
+			if (renames)
+				renamed = lappend_oid(renamed, table->relid);
+			MemoryContextSwitchTo(old);
+		}
+	/* Their schemas, once all names that end here have ended: one table may have got another's. */
+	foreach (lc, renamed)
+	{
+		decoder_tick();
+		MemoryContextSwitchTo(decoded->change_context);
+		table_lookup(lfirst_oid(lc), decoded->transaction.commit_lsn + 1);
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(decoded->change_context);
+	}
+	MemoryContextSwitchTo(decoded->change_context);
+	enter_dropped(decoded);
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(decoded->change_context);
+}
+
+void
+look_at_definitions(Decoded *decoded, const ReorderBuffer *reorder, const ReorderBufferTXN *txn)
+{
+	if (txn->ninvalidations > 0)
+	{
+		MemoryContext old = MemoryContextSwitchTo(decoded->transaction_context);
+
+		decoded->touched = touched_relations(txn);
+		MemoryContextSwitchTo(old);
+		each_touched(decoded, reorder, txn, look_at_rewritten);
+		each_touched(decoded, reorder, txn, look_at_partitions);
+		look_at_rows(decoded, txn);
+		leaves_forget_dropped(decoded->touched);
+	}
+	look_at_changed_tables(decoded, txn);
+	if (txn->ninvalidations > 0)
+	{
+		MemoryContext old = MemoryContextSwitchTo(decoded->change_context);
+
+		warnings_look();
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(decoded->change_context);
+	}
+}

@@ -1,0 +1,42 @@
+/*
+ * What a transaction did to definitions, told at its end, while the catalogs are those of then: by events where there are
+ * such, else the tables' rows come anew or the table says what is in the way. In this order:
+ *
+ *   rewritten    values that stood in the catalogs alone are in the rows now: taken down (existing_rows.h)
+ *   partitions   one came, with rows or without, or left (DETACH)
+ *   storage      changes of rows are not in the WAL (definition.h)
+ *   types        values are written otherwise, and no row was (definition.h)
+ *   names        RENAME, DROP; what a name's table says ends before another has that name
+ *   definition   the key, the columns (definition.h)
+ */
+#ifndef SIPHON_TRANSACTION_END_H
+#define SIPHON_TRANSACTION_END_H
+
+#include "decoder.h"
+#include "encode/encoder.h"
+
+/* The transaction of which changes are being handed out. */
+struct Decoded
+{
+	Transaction transaction;
+	uint64 ordinal; /* of the change that was handed out last */
+	bool with_events;
+	Oid rewritten;       /* the relation of which the transaction rewrote a row last */
+	HTAB *written_apart; /* relations of which it wrote rows that are no published table's, or all anew; or NULL */
+	Oid last_apart;      /* the last of them */
+	List *touched;       /* at its end, the relations that it changed: see touched_relations() */
+	List *dropped;       /* Table *: those that it dropped */
+	MemoryContext transaction_context;
+	MemoryContext change_context;
+};
+
+static inline void
+events_added(Decoded *decoded)
+{
+	decoded->with_events = true;
+	decoder_events_added();
+}
+
+extern void look_at_definitions(Decoded *decoded, const ReorderBuffer *reorder, const ReorderBufferTXN *txn);
+
+#endif

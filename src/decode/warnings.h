@@ -1,0 +1,26 @@
+/*
+ * What is wrong around a decoder that works: it goes on, and yet an operator would rather know. The decoder looks twice
+ * a second, at what this server knows by itself; the views and, through the ring, the publisher tell people.
+ */
+#ifndef SIPHON_WARNINGS_H
+#define SIPHON_WARNINGS_H
+
+#include "registry/registry.h"
+
+/*
+ * RingWarnings, each a bit. Called by the decoder, which has its slot. Sets the application's figure, and logs what lasts
+ * for ten seconds.
+ */
+extern uint64 warnings_now(App *app);
+
+/*
+ * What only the catalogs say. Called when the decoder starts, in a transaction, and by the output plugin where a transaction
+ * has changed catalogs.
+ */
+extern void warnings_begin(const Registry *registry);
+extern void warnings_look(void);
+
+/* The gravest of them as a reason for people, and its hint; NULL: there is none. */
+extern const char *warning_reason(uint64 warnings, const char **hint);
+
+#endif

@@ -1,0 +1,89 @@
+/*
+ * What the decoder knows of a published table: its columns and how to encode them, its key, and the start
+ * that all its packages share. Built from the catalogs as they were at the change being decoded, and
+ * thrown away when PostgreSQL says that the relation or a type changed.
+ */
+#ifndef SIPHON_TABLE_H
+#define SIPHON_TABLE_H
+
+#include "server/buffer.h"
+#include "registry/registry.h"
+#include "ring/ring.h"
+#include "catalogs/type_map.h"
+
+struct ExistingValue;
+struct Obstacle;
+struct Package;
+
+struct Column
+{
+	int attnum; /* from 0, index into deformed tuples */
+	bool key;
+	bool padded; /* character(n): trailing spaces make no difference */
+	int offset;  /* with fixed_natts of the table: where tuples without nulls have it */
+	TypeMapping type;
+};
+
+struct Table
+{
+	Oid relid; /* hash key */
+
+	bool changed; /* PostgreSQL said that the relation has, since tables_next_changed() */
+	slist_node changed_node;
+	XLogRecPtr told_at; /* commit of the last transaction of which consumers were told that it dropped or renamed it */
+
+	/* As its packages call it now, and so do those of all transactions that commit up to there. See renames.h. */
+	RegistryName called;
+
+	/* What the registry says. */
+	bool listed;
+	bool published; /* as far as it has come, its changes are */
+	RegistryName listed_names;
+	List *former_names; /* of RegistryName *, in settings_context */
+	XLogRecPtr start;
+	XLogRecPtr until;
+	siphon::FrameKind kind; /* of the frames that carry its packages */
+	uint32 generation;
+	siphon::GenerationStart generation_start;
+	int wanted_partitions;
+	List *exclude_columns;    /* of char *, in settings_context */
+	List *exclude_attributes; /* of int, likewise */
+	List *only_attributes;    /* of int, likewise; if there are any, they alone count */
+	List *kept_values;        /* of RegistryValue *, likewise */
+	MemoryContext settings_context;
+
+	/* What the catalogs say; rebuilt when not valid, or when a type has changed since. In context, but for the packages. */
+	bool valid;
+	uint64 types_epoch;
+	siphon::FrameKind header_kind; /* kind and generation that header was made for */
+	uint32 header_generation;
+	bool leafless;            /* it is known to be no partitioned table */
+	bool full;                /* REPLICA IDENTITY FULL: old rows are whole */
+	const Obstacle *obstacle; /* that of its columns; if there is one, it has no key */
+	bool nameless;            /* a change that nothing names was reported */
+	int ncolumns;
+	Column *columns;
+	int nkeys;
+	int fixed_natts;  /* attributes of which tuples without nulls have all columns in one place each; 0: they don't */
+	int *key_columns; /* indexes into columns, in the order of the key's index */
+	uint64 fingerprint;
+	uint32 namespace_hash;     /* of its schema, in invalidations; 0: not known yet */
+	List *type_hashes;         /* of int: likewise, of the schemas of its columns' types */
+	uint64 schema_hash;        /* of the schema that was written last */
+	siphon::WireBuffer header; /* the fields of a Package that all packages of the table share */
+	char *route;               /* schema, NUL, table, in UTF-8: for the ring's frames */
+	int route_length;
+	MemoryContext context;
+
+	/* By attribute. Not with each change of a type: a table may have thousands of leaves. */
+	bool existing_valid;
+	ExistingValue *existing;
+	size_t existing_bytes; /* of those that were looked at */
+	MemoryContext existing_context;
+
+	int partitions;
+	Package **packages; /* the open package of each partition, or NULL */
+	int npackages;
+};
+
+#endif

@@ -1,0 +1,16 @@
+/*
+ * Slots of applications that are not here: pg_upgrade takes slots along (from 17 on), but not what is in the data directory
+ * beside PostgreSQL's own files, and somebody may have removed a registry. Such a slot keeps WAL, and nobody will ever read it.
+ */
+#ifndef SIPHON_LEFT_SLOTS_H
+#define SIPHON_LEFT_SLOTS_H
+
+#include "server/siphon.h"
+
+/*
+ * The launcher's: logs each of them once. `applications` (char *) are those that there are. Returns when to look again, in
+ * ms, not more than `wait`.
+ */
+extern long left_slots_tell(List *applications, long wait);
+
+#endif

@@ -1,0 +1,428 @@
+/*
+ * A worker's ring: see ring_output.h.
+ */
+#include "ring_output.h"
+
+#include "ring/ring_fault.h"
+#include "ring/ring_file.h"
+#include "worker.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+using siphon::RingWriter;
+
+static RingWriter ring;
+static siphon::RingMapping mapping;
+static char application[kApplicationLength];
+static char ring_name[NAMEDATALEN];
+static int lock = -1;
+static int own_bell = -1;
+static int publisher_bell = -1;
+static bool opened;
+static uint64 waited;             /* nanoseconds, for space */
+static TimestampTz files_checked; /* when we looked last whether they are there */
+
+static constexpr long kWaitMs = 500;
+static constexpr int64 kCheckInterval = USECS_PER_SEC / 2;
+/* As much of another server's data directory as is shown. */
+static constexpr int kHolderLength = 256;
+
+/* Says in our lock whose it is, for the one who finds it taken. If that fails he is told less. */
+static void
+sign_lock(void)
+{
+	if (ftruncate(lock, 0) != 0 || pwrite(lock, DataDir, strlen(DataDir), 0) < 0)
+		ereport(DEBUG1, (errcode_for_file_access(), errmsg_internal("could not write into a ring's lock: %m")));
+}
+
+/* The data directory of the server that holds our ring's lock; "" if it does not say. */
+static void
+read_holder(char *holder)
+{
+	char file[NAMEDATALEN + 8];
+	char path[siphon::kRingPathMax];
+	ssize_t length = 0;
+	int fd;
+
+	snprintf(file, sizeof(file), "%s.lock", ring_name);
+	fd = siphon::ring_path(path, siphon_ring_directory, application, file)
+			 ? open(path, O_RDONLY | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC)
+			 : -1;
+	if (fd >= 0)
+	{
+		length = read(fd, holder, kHolderLength - 1);
+		close(fd);
+	}
+	holder[length > 0 ? length : 0] = '\0';
+	/* Anything may be in there. */
+	for (char *c = holder; *c; c++)
+		if (*c < ' ' || *c > '~')
+			*c = '?';
+}
+
+[[noreturn]] static void
+in_use(void)
+{
+	char holder[kHolderLength];
+
+	read_holder(holder);
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_IN_USE),
+			 holder[0]
+				 ? errmsg("the rings of application \"%s\" in \"%s\" are in use by the server with data directory \"%s\"",
+						  application, siphon_ring_directory, holder)
+				 : errmsg("the rings of application \"%s\" in \"%s\" are in use by another server", application,
+						  siphon_ring_directory),
+			 errhint("Give each server a directory of its own: ALTER SYSTEM SET siphon.ring_directory, then restart.")));
+}
+
+static void
+ring_error(int error, const char *what)
+{
+	errno = error;
+	if (error == EWOULDBLOCK)
+		in_use();
+	if (error == EPERM)
+		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+						errmsg("ring directory \"%s\" belongs to somebody else, or others may write to it",
+							   siphon_ring_directory),
+						siphon_ring_group[0] == '\0'
+							? errhint("It must belong to the server's user and have mode 0700: chmod 700 \"%s\".",
+									  siphon_ring_directory)
+							: errhint("It must be of group %s and nobody else's: chgrp -R %s \"%s\"; chmod -R o= \"%s\".",
+									  siphon_ring_group, siphon_ring_group, siphon_ring_directory,
+									  siphon_ring_directory)));
+	ereport(ERROR,
+			(errcode_for_file_access(),
+			 errmsg("could not %s in ring directory \"%s\": %m", what, siphon_ring_directory),
+			 error == ENOSPC
+				 ? errhint("Make the file system larger, or siphon.ring_size (now %d kB) smaller with ALTER SYSTEM.",
+						   siphon_ring_size_kb)
+				 : 0));
+}
+
+/* Without the group that was asked for, what is made would be for nobody whom it is for. */
+static void
+check_group(void)
+{
+	if (siphon_ring_group_error == ENOENT)
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
+						errmsg("group \"%s\" of siphon.ring_group does not exist", siphon_ring_group),
+						errhint("ALTER SYSTEM SET siphon.ring_group, or groupadd \"%s\"; then restart the server.",
+								siphon_ring_group)));
+	if (siphon_ring_group_error != 0)
+		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+						errmsg("the server's user is no member of group \"%s\" of siphon.ring_group", siphon_ring_group),
+						errhint("usermod --append --groups \"%s\" postgres, if that is the server's user; then restart the "
+								"server.",
+								siphon_ring_group)));
+}
+
+void
+ring_output_open(const char *for_application, const char *name, uint64 capacity, uint64 history)
+{
+	uint64 epoch;
+	char file[NAMEDATALEN + 8];
+	int error;
+
+	strlcpy(application, for_application, sizeof(application));
+	strlcpy(ring_name, name, sizeof(ring_name));
+	check_group();
+	snprintf(file, sizeof(file), "%s.lock", name);
+	error = siphon::ring_lock(siphon_ring_directory, application, file, &lock);
+	if (error)
+		ring_error(error, "take a ring's lock");
+	sign_lock();
+	snprintf(file, sizeof(file), "%s.bell", name);
+	error = siphon::bell_open(siphon_ring_directory, application, file, &own_bell);
+	if (error == 0)
+		error = siphon::bell_open(siphon_ring_directory, application, "publisher.bell", &publisher_bell);
+	if (error)
+		ring_error(error, "open the bells");
+	error =
+		siphon::ring_file_create(siphon_ring_directory, application, name, siphon::ring_file_size(capacity), &mapping);
+	if (error)
+		ring_error(error, "create a ring");
+	siphon::ring_fault_guard(mapping.memory, mapping.size);
+	if (!pg_strong_random(&epoch, sizeof(epoch)))
+		elog(ERROR, "could not generate a random ring epoch");
+	ring.create(mapping.memory, capacity, epoch, application, static_cast<uint32>(MyProcPid), history);
+	error = siphon::ring_file_publish(siphon_ring_directory, application, name);
+	if (error)
+		ring_error(error, "publish a ring");
+	siphon::bell_ring(publisher_bell);
+	worker_listen(own_bell);
+	opened = true;
+}
+
+void
+ring_output_remove(void)
+{
+	int error;
+
+	ring.close();
+	ring_output_unlock();
+	error = siphon::ring_file_remove(siphon_ring_directory, application, ring_name);
+	if (error != 0 && error != EWOULDBLOCK)
+		ring_error(error, "remove a ring");
+	siphon::bell_ring(publisher_bell);
+	worker_unlisten();
+	opened = false;
+	close(own_bell);
+	close(publisher_bell);
+	siphon::ring_fault_release(mapping.memory);
+	siphon::ring_file_close(&mapping);
+}
+
+void
+ring_output_unlock(void)
+{
+	if (opened)
+	{
+		ring.set_figure(siphon::RingFigure::Ended, 1);
+		siphon::bell_ring(publisher_bell);
+	}
+	if (lock >= 0)
+		close(lock);
+	lock = -1;
+}
+
+static void
+truncated(void)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_IO_ERROR),
+			 errmsg("the ring of application \"%s\" was truncated by another process", application),
+			 errhint("See who writes to \"%s\"; the worker starts again with a new ring.", siphon_ring_directory)));
+}
+
+/*
+ * Without its files a ring is nobody's: a publisher does not find it, nothing wakes us, and another server may take its
+ * name. So whichever is gone, all of them are made anew.
+ */
+static void
+check_files(void)
+{
+	struct
+	{
+		const char *ring;
+		const char *ending;
+		int fd;
+	} files[] = {{ring_name, "ring", mapping.fd},
+				 {ring_name, "lock", lock},
+				 {ring_name, "bell", own_bell},
+				 {"publisher", "bell", publisher_bell}};
+
+	for (const auto &file : files)
+	{
+		char name[NAMEDATALEN + 8];
+		char path[siphon::kRingPathMax];
+
+		snprintf(name, sizeof(name), "%s.%s", file.ring, file.ending);
+		if (!siphon::ring_path(path, siphon_ring_directory, application, name) ||
+			!siphon::ring_file_replaced(path, file.fd))
+			continue;
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_FILE), errmsg("\"%s\" was removed by another process", path),
+						errhint("See who removes files from \"%s\"; the worker starts again with a new ring.",
+								siphon_ring_directory)));
+	}
+}
+
+/* The other side may do as it likes; what it did to the ring ends this worker, and its next start makes a new one. */
+static void
+check_ring(void)
+{
+	if (siphon::ring_fault_seen())
+		truncated();
+	if (ring.refused())
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("the publisher found the ring of application \"%s\" damaged", application),
+				 errhint("See who writes to \"%s\"; the worker starts again with a new ring.", siphon_ring_directory)));
+	if (ring.violations() > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("an impossible position was written into the ring of application \"%s\"", application),
+				 errhint("See who writes to \"%s\"; the worker starts again with a new ring.", siphon_ring_directory)));
+}
+
+uint64
+ring_output_acked(void)
+{
+	uint64 acked = ring.acked();
+
+	check_ring();
+	return acked;
+}
+
+const siphon::Checkpoint *
+ring_output_checkpoint(void)
+{
+	return &ring.checkpoint();
+}
+
+uint64
+ring_output_written(void)
+{
+	return ring.written();
+}
+
+uint64
+ring_output_epoch(void)
+{
+	return ring.epoch();
+}
+
+uint32
+ring_output_frame_size(void)
+{
+	return ring.max_frame_payload() - siphon::kRouteMax;
+}
+
+void
+ring_output_heartbeat(TimestampTz now)
+{
+	if (now - files_checked >= kCheckInterval)
+	{
+		files_checked = now;
+		/* A worker that waits for space touches nothing, and a publisher that met the end can't tell it by the mapping. */
+		if (siphon::ring_file_cut(&mapping))
+			truncated();
+		check_files();
+	}
+	ring.heartbeat(static_cast<uint64>(unix_microseconds(now)));
+}
+
+uint32
+ring_output_publisher_pid(void)
+{
+	return ring.publisher_pid();
+}
+
+uint64
+ring_output_publisher_heartbeat(void)
+{
+	return ring.publisher_heartbeat();
+}
+
+uint64
+ring_output_publisher_figure(siphon::PublisherFigure figure)
+{
+	return ring.publisher_figure(figure);
+}
+
+void
+ring_output_figure(siphon::RingFigure figure, uint64 value)
+{
+	ring.set_figure(figure, value);
+}
+
+void
+ring_output_duration(siphon::RingDuration duration, uint64 ns)
+{
+	ring.add_duration(duration, ns);
+}
+
+const siphon::DurationCounts *
+ring_output_durations(siphon::RingDuration duration)
+{
+	return &ring.durations(duration);
+}
+
+uint64
+ring_output_waited(void)
+{
+	return waited;
+}
+
+static void
+note_wait(uint64 since)
+{
+	uint64 wait = monotonic_nanoseconds() - since;
+
+	waited += wait;
+	ring.add_duration(siphon::RingDuration::RingWait, wait);
+}
+
+bool
+ring_output_has_room(void)
+{
+	/* Two packages: one that is nearly full, and what comes behind it. */
+	uint64 needed = 2 * uint64{ring.max_frame_payload()};
+
+	return ring.capacity() - (ring.written() - ring_output_acked()) >= needed;
+}
+
+void
+ring_output_await_room(void)
+{
+	uint64 since = monotonic_nanoseconds();
+
+	if (ring_output_has_room())
+		return;
+	while (!ring_output_has_room())
+	{
+		ring.set_asleep(true);
+		if (!ring_output_has_room())
+			worker_wait(Wait::RingSpace, kWaitMs);
+		ring.set_asleep(false);
+		worker_serve(GetCurrentTimestamp());
+	}
+	note_wait(since);
+}
+
+static int64
+write_waiting(const siphon::RecordInfo &info, const siphon::WireBuffer *payload, uint32 offset)
+{
+	uint32 length = static_cast<uint32>(payload->size);
+	int64 written;
+	uint64 full_since = 0;
+
+	while ((written = ring.write(info, payload->data, length, offset)) < 0)
+	{
+		if (written < -1)
+			elog(ERROR, "a record does not keep the ring's rules");
+		if (full_since == 0)
+			full_since = monotonic_nanoseconds();
+		/* Say that we sleep, look once more, and only then sleep: an ack in between rings the bell. */
+		ring.set_asleep(true);
+		written = ring.write(info, payload->data, length, offset);
+		if (written < 0)
+			worker_wait(Wait::RingSpace, kWaitMs);
+		ring.set_asleep(false);
+		if (written >= 0)
+			break;
+		worker_serve(GetCurrentTimestamp());
+		check_ring();
+	}
+	if (unlikely(full_since != 0))
+		note_wait(full_since);
+	if (ring.publisher_sleeps())
+		siphon::bell_ring(publisher_bell);
+	return written;
+}
+
+void
+ring_output_write(const siphon::RecordInfo &info, const siphon::WireBuffer *payload)
+{
+	size_t offset = 0;
+
+	do
+		offset += static_cast<size_t>(write_waiting(info, payload, static_cast<uint32>(offset)));
+	while (offset < payload->size);
+	check_ring();
+}
+
+void
+ring_output_flush(void)
+{
+	while (ring_output_acked() < ring.written())
+	{
+		ring.set_asleep(true);
+		if (ring_output_acked() < ring.written())
+			worker_wait(Wait::Acknowledgement, kWaitMs);
+		ring.set_asleep(false);
+		worker_serve(GetCurrentTimestamp());
+	}
+}

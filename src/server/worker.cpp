@@ -1,0 +1,72 @@
+/*
+ * What all workers do while they wait: see worker.h.
+ */
+#include "worker.h"
+
+#include "ring/ring_file.h"
+
+static WorkerServe serve;
+static WaitEventSet *wait_set;
+static int bell = -1;
+
+void
+worker_init(WorkerServe with)
+{
+	serve = with;
+}
+
+void
+worker_serve(TimestampTz now)
+{
+	serve(now);
+}
+
+void
+worker_listen(int for_bell)
+{
+	bell = for_bell;
+#if PG_VERSION_NUM >= 170000
+	wait_set = CreateWaitEventSet(nullptr, 3);
+#else
+	wait_set = CreateWaitEventSet(TopMemoryContext, 3);
+#endif
+	AddWaitEventToSet(wait_set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, nullptr);
+	AddWaitEventToSet(wait_set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, nullptr, nullptr);
+	AddWaitEventToSet(wait_set, WL_SOCKET_READABLE, bell, nullptr, nullptr);
+}
+
+void
+worker_unlisten(void)
+{
+	FreeWaitEventSet(wait_set);
+	wait_set = nullptr;
+}
+
+static uint32
+wait_event(Wait wait)
+{
+#if PG_VERSION_NUM >= 170000
+	static const char *const names[] = {"SiphonDecoderMain", "SiphonRingSpace", "SiphonAcknowledgement",
+										"SiphonSnapshot", "SiphonStandbys"};
+	static uint32 events[5];
+	int i = static_cast<int>(wait);
+
+	if (events[i] == 0)
+		events[i] = WaitEventExtensionNew(names[i]);
+	return events[i];
+#else
+	(void) wait;
+	return PG_WAIT_EXTENSION;
+#endif
+}
+
+void
+worker_wait(Wait wait, long timeout_ms)
+{
+	WaitEvent events[2];
+
+	WaitEventSetWait(wait_set, timeout_ms, events, 2, wait_event(wait));
+	ResetLatch(MyLatch);
+	siphon::bell_drain(bell);
+	CHECK_FOR_INTERRUPTS();
+}
