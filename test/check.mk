@@ -22,7 +22,7 @@ check_version = $(shell $(PG_CONFIG) --version)
 check_jobs = $(if $(findstring -j,$(MAKEFLAGS)),,-j$(shell nproc))
 check_path = PATH="$(bindir):$(PREFIX)/bin:$$PATH"
 
-check_program_unit = unit-tests
+check_program_unit = unit-tests bench-programs
 check_program_tsan = unit-tests-tsan
 check_program_asan = unit-tests-asan
 check_program_stress = ring-stress

@@ -1,6 +1,6 @@
 # The benchmarks, and the programs that they take. Included by the top-level Makefile.
 
-$(BUILDDIR)/ring-drain: test/bench/ring_drain.cpp ring/ring.cpp ring/ring_file.cpp ring/ring_access.cpp ring/ring.h ring/ring_file.h
+$(BUILDDIR)/ring-drain: test/bench/ring_drain.cpp $(wildcard ring/*.cpp ring/*.h)
 	$(Q)$(CXX) -std=c++20 -O2 -g -Wall -Wextra -Werror -I. -o $@ $(filter %.cpp,$^)
 
 # Found by dynamic_library_path, so that nothing is installed for it.
@@ -15,6 +15,10 @@ $(BUILDDIR)/message-delay: test/bench/message_delay.cpp test/bench/nats_session.
 
 $(BUILDDIR)/publish-chain: test/bench/publish_chain.cpp test/bench/nats_session.h $(bench_tail_objects) | $(SIPHON_PB)
 	$(Q)$(CXX) -std=c++20 -O2 -g -Wall -Wextra -Werror $(PUBLISHER_CPPFLAGS) -o $@ $(filter %.cpp %.o,$^) $(PUBLISHER_LIBS)
+
+# That they can be built is looked at by make check.
+.PHONY: bench-programs
+bench-programs: $(addprefix $(BUILDDIR)/,ring-drain message-delay publish-chain null_plugin$(DLSUFFIX))
 
 .PHONY: bench-here bench-instructions-here bench-snapshot-here bench-chain-here bench-start-here bench-states-here
 bench-here:

@@ -101,7 +101,9 @@ look_around()
 		Source *source = sources[i];
 
 		source->reader.heartbeat(now_us());
-		if (!siphon::ring_file_replaced(&source->mapping))
+		std::string path = std::string(directory) + "/" + application + "/" + source->name + ".ring";
+
+		if (!siphon::ring_file_replaced(path.c_str(), source->mapping.fd))
 		{
 			i++;
 			continue;
