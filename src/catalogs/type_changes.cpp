@@ -4,6 +4,7 @@
 #include "type_changes.h"
 
 #include "catalog_changes.h"
+#include "decoder.h"
 #include "type_map.h"
 
 extern "C" {
@@ -47,14 +48,16 @@ add_renamed_enums(List *types, const ReorderBufferTXN *txn)
 
 /* Types of rows that have other attributes than before; how these are called is not in a value. */
 static List *
-add_changed_rows(List *types, const ReorderBufferTXN *txn)
+add_changed_rows(List *types, const ReorderBufferTXN *txn, const List *touched)
 {
 	ListCell *lc;
 
-	foreach (lc, touched_relations(txn))
+	foreach (lc, touched)
 	{
-		Oid type = get_rel_type_id(lfirst_oid(lc));
+		Oid type;
 
+		decoder_tick();
+		type = get_rel_type_id(lfirst_oid(lc));
 		if (OidIsValid(type) && attributes_changed(txn, lfirst_oid(lc)))
 			types = list_append_unique_oid(types, type);
 	}
@@ -95,13 +98,16 @@ follow(Oid type, List **types, List **uses)
 }
 
 List *
-uses_of_changed_types(const ReorderBufferTXN *txn)
+uses_of_changed_types(const ReorderBufferTXN *txn, const List *touched)
 {
-	List *types = add_changed_rows(add_renamed_enums(NIL, txn), txn);
+	List *types = add_changed_rows(add_renamed_enums(NIL, txn), txn, touched);
 	List *uses = NIL;
 
 	for (int i = 0; i < list_length(types); i++)
+	{
+		decoder_tick();
 		follow(list_nth_oid(types, i), &types, &uses);
+	}
 	return uses;
 }
 

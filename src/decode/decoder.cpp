@@ -37,6 +37,7 @@ static TimestampTz last_commit_time;
 static XLogRecPtr watermark_sent;
 static TimestampTz pending_since; /* when the first event was added since the last flush, or 0 */
 static uint32 ticks;
+static bool forgetting; /* a transaction has ended, and PostgreSQL forgets what it has changed in catalogs */
 
 /* With siphon.flush_interval = 0 and WAL that is never drained, events still do not wait for longer than this. */
 static constexpr int kBusyFlushMs = 10;
@@ -159,6 +160,7 @@ decoder_tick(void)
 {
 	TimestampTz now;
 
+	forgetting = false;
 	if (likely((++ticks & 63) != 0))
 		return;
 	now = GetCurrentTimestamp();
@@ -203,6 +205,7 @@ void
 decoder_transaction_end(XLogRecPtr commit_lsn, TimestampTz commit_time, bool with_events)
 {
 	transaction_end = 0;
+	forgetting = true;
 	report_transaction_ends();
 	figure_add(app, Figure::Transactions, 1);
 	if (!with_events)
@@ -442,6 +445,23 @@ update_progress(LogicalDecodingContext *, XLogRecPtr, TransactionId, bool)
 	decoder_tick();
 }
 
+/*
+ * Behind a transaction PostgreSQL walks over all relations whose changes were decoded, for each relation that the
+ * transaction changed: where a schema of thousands of tables was dropped, for a second or more. The catalogs can't be
+ * read there, so that interrupts and acknowledgements are served, and no more.
+ */
+static void
+answer_while_forgetting(Datum, Oid)
+{
+	if (!forgetting || (++ticks & 63) != 0)
+		return;
+	/* Behind an error PostgreSQL forgets once more. */
+	forgetting = false;
+	CHECK_FOR_INTERRUPTS();
+	outlet_serve(GetCurrentTimestamp(), false, decoded);
+	forgetting = true;
+}
+
 /* Outside of decoding catalogs are looked at in a transaction. */
 static void
 look_around(const Registry *registry)
@@ -471,6 +491,7 @@ decode(void)
 	standbys_init(app);
 	tables_init(app->name);
 	leaves_init();
+	CacheRegisterRelcacheCallback(answer_while_forgetting, 0);
 	packages_init(outlet_write);
 	load_registry(true);
 	look_around(registry);

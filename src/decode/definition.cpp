@@ -33,32 +33,26 @@ published_above(Oid relid, XLogRecPtr commit_lsn)
 }
 
 void
-look_at_storage(const ReorderBufferTXN *txn, const List *touched, XLogRecPtr commit_lsn)
+look_at_storage(const ReorderBufferTXN *txn, Oid relid, XLogRecPtr commit_lsn)
 {
+	List *tables = published_above(relid, commit_lsn);
+	const Obstacle *obstacle;
 	ListCell *lc;
-	ListCell *lc2;
 
-	foreach (lc, touched)
-	{
-		Oid relid = lfirst_oid(lc);
-		List *tables = published_above(relid, commit_lsn);
-		const Obstacle *obstacle;
-
-		/* Partitioned tables have no rows of their own. */
-		if (tables == NIL || get_rel_relkind(relid) != RELKIND_RELATION)
-			continue;
-		obstacle = storage_obstacle(relid);
-		if (obstacle == nullptr && !was_unlogged(txn, relid))
-			continue;
-		foreach (lc2, tables)
-			if (obstacle)
-				decoder_obstructed(lfirst_oid(lc2), obstacle);
-			else
-				decoder_rows_changed(
-					lfirst_oid(lc2),
-					psprintf("has changes that are not in the WAL, as \"%s\" was unlogged", get_rel_name(relid)),
-					siphon_resync_rewritten);
-	}
+	/* Partitioned tables have no rows of their own. */
+	if (tables == NIL || get_rel_relkind(relid) != RELKIND_RELATION)
+		return;
+	obstacle = storage_obstacle(relid);
+	if (obstacle == nullptr && !was_unlogged(txn, relid))
+		return;
+	foreach (lc, tables)
+		if (obstacle)
+			decoder_obstructed(lfirst_oid(lc), obstacle);
+		else
+			decoder_rows_changed(
+				lfirst_oid(lc),
+				psprintf("has changes that are not in the WAL, as \"%s\" was unlogged", get_rel_name(relid)),
+				siphon_resync_rewritten);
 }
 
 static bool
@@ -79,15 +73,19 @@ on_type(const Table *table, AttrNumber attnum)
 		siphon_resync_rewritten);
 }
 
-/* Columns of a table, or of a leaf as such, that have other types. */
-static void
+void
 look_at_column_types(const ReorderBufferTXN *txn, Oid relid, XLogRecPtr commit_lsn)
 {
-	Relation relation = RelationIdGetRelation(relid);
-	List *columns = relation ? retyped_columns(txn, relation) : NIL;
+	Relation relation;
+	List *columns;
 	ListCell *lc;
 	ListCell *lc2;
 
+	/* Partitioned tables have no rows of their own, whose types could be others. */
+	if (get_rel_relkind(relid) != RELKIND_RELATION || published_above(relid, commit_lsn) == NIL)
+		return;
+	relation = RelationIdGetRelation(relid);
+	columns = relation ? retyped_columns(txn, relation) : NIL;
 	if (relation)
 		RelationClose(relation);
 	foreach (lc, columns)
@@ -107,11 +105,7 @@ look_at_types(const ReorderBufferTXN *txn, const List *touched, XLogRecPtr commi
 {
 	ListCell *lc;
 
-	foreach (lc, touched)
-		/* Partitioned tables have no rows of their own, whose types could be others. */
-		if (get_rel_relkind(lfirst_oid(lc)) == RELKIND_RELATION && published_above(lfirst_oid(lc), commit_lsn) != NIL)
-			look_at_column_types(txn, lfirst_oid(lc), commit_lsn);
-	foreach (lc, uses_of_changed_types(txn))
+	foreach (lc, uses_of_changed_types(txn, touched))
 	{
 		const TypeUse *use = static_cast<TypeUse *>(lfirst(lc));
 		const Table *table = table_find(use->relid, commit_lsn);

@@ -2,7 +2,8 @@
  * What a transaction did to the definition of tables, where no event says what that means for their rows: they come
  * anew, or the table says what is in the way. Called at the transaction's end, with the
  * relations that it touched (touched_relations()) and its commit record's LSN; the
- * catalogs are those of then. In a memory context that is soon reset.
+ * catalogs are those of then. In a memory context that is soon reset. A transaction may touch a hundred thousand
+ * relations: the caller ticks between those that are looked at one by one, and who looks at all of them does.
  */
 #ifndef SIPHON_DEFINITION_H
 #define SIPHON_DEFINITION_H
@@ -15,10 +16,12 @@ extern List *tables_of(Oid relid);
 extern List *published_above(Oid relid, XLogRecPtr commit_lsn);
 
 /*
- * Tables, or leaves, whose changes are not in the WAL from here on, or were not until now, or for a while: where no row
+ * A table, or a leaf, whose changes are not in the WAL from here on, or were not until now, or for a while: where no row
  * is left, nothing else says so.
  */
-extern void look_at_storage(const ReorderBufferTXN *txn, const List *touched, XLogRecPtr commit_lsn);
+extern void look_at_storage(const ReorderBufferTXN *txn, Oid relid, XLogRecPtr commit_lsn);
+/* Columns of a table, or of a leaf as such, that have other types. */
+extern void look_at_column_types(const ReorderBufferTXN *txn, Oid relid, XLogRecPtr commit_lsn);
 /* Tables with values that are written otherwise now, without that a row was. */
 extern void look_at_types(const ReorderBufferTXN *txn, const List *touched, XLogRecPtr commit_lsn);
 /* A published table's key and columns, if the transaction touched it. */

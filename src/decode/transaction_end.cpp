@@ -140,14 +140,15 @@ look_at_partitions(Decoded *decoded, const ReorderBuffer *reorder, const Reorder
 }
 
 static void
-look_at_rows(Decoded *decoded, const ReorderBufferTXN *txn)
+look_at_storage_of(Decoded *decoded, const ReorderBuffer *, const ReorderBufferTXN *txn, Oid relid)
 {
-	MemoryContext old = MemoryContextSwitchTo(decoded->change_context);
+	look_at_storage(txn, relid, decoded->transaction.commit_lsn);
+}
 
-	look_at_storage(txn, decoded->touched, decoded->transaction.commit_lsn);
-	look_at_types(txn, decoded->touched, decoded->transaction.commit_lsn);
-	MemoryContextSwitchTo(old);
-	MemoryContextReset(decoded->change_context);
+static void
+look_at_columns_of(Decoded *decoded, const ReorderBuffer *, const ReorderBufferTXN *txn, Oid relid)
+{
+	look_at_column_types(txn, relid, decoded->transaction.commit_lsn);
 }
 
 /* What the transaction wrote into rows and took out of the catalogs, consumers may not have heard of. */
@@ -356,7 +357,12 @@ look_at_definitions(Decoded *decoded, const ReorderBuffer *reorder, const Reorde
 		MemoryContextSwitchTo(old);
 		each_touched(decoded, reorder, txn, look_at_rewritten);
 		each_touched(decoded, reorder, txn, look_at_partitions);
-		look_at_rows(decoded, txn);
+		each_touched(decoded, reorder, txn, look_at_storage_of);
+		each_touched(decoded, reorder, txn, look_at_columns_of);
+		MemoryContextSwitchTo(decoded->change_context);
+		look_at_types(txn, decoded->touched, decoded->transaction.commit_lsn);
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(decoded->change_context);
 		leaves_forget_dropped(decoded->touched);
 	}
 	look_at_changed_tables(decoded, txn);
