@@ -80,9 +80,10 @@ type_mapping(Oid type, TypeMapping *mapping)
 	get_typlenbyvalalign(base, &mapping->length, &mapping->by_value, &mapping->align);
 	getTypeOutputInfo(base, &output, &varlena);
 	mapping->type = base;
-	mapping->output = {};
-	mapping->output.fn_oid = output;
-	mapping->output.fn_mcxt = CurrentMemoryContext;
+	/* Apart: most values need none, and what all need is to lie close together. */
+	mapping->output = static_cast<FmgrInfo *>(palloc0(sizeof(FmgrInfo)));
+	mapping->output->fn_oid = output;
+	mapping->output->fn_mcxt = CurrentMemoryContext;
 	mapping->element = nullptr;
 	if (mapping->encoding == Encoding::List)
 	{
@@ -94,7 +95,7 @@ type_mapping(Oid type, TypeMapping *mapping)
 FmgrInfo *
 type_output(TypeMapping *mapping)
 {
-	FmgrInfo *output = &mapping->output;
+	FmgrInfo *output = mapping->output;
 
 	if (unlikely(output->fn_addr == nullptr))
 	{
@@ -115,7 +116,7 @@ mapped_alike(const TypeMapping *a, const TypeMapping *b)
 		return false;
 	if (a->encoding == Encoding::List)
 		return mapped_alike(a->element, b->element);
-	return a->encoding != Encoding::Output || a->output.fn_oid == b->output.fn_oid;
+	return a->encoding != Encoding::Output || a->output->fn_oid == b->output->fn_oid;
 }
 
 bool

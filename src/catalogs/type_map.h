@@ -41,7 +41,7 @@ struct TypeMapping
 	char align;
 	int16 length;
 	Oid type;             /* without domains */
-	FmgrInfo output;      /* see type_output() */
+	FmgrInfo *output;     /* see type_output() */
 	TypeMapping *element; /* List: its elements' */
 };
 

@@ -13,24 +13,25 @@
 using siphon::Wire;
 using siphon::WireBuffer;
 
+/* What each event changes stands first, see table.h. */
 struct Package
 {
-	dlist_node node;
-	Table *table;
-	int partition;
 	WireBuffer bytes;
+	size_t length_bytes; /* that the length of the last event took */
 	uint32 events;
 	uint32 operations[siphon::kCountedOperations];
-	siphon::Position first;
+	int partition;
 	siphon::Position last;
-	TimestampTz first_commit;
 	TimestampTz last_commit;
-	size_t length_bytes; /* that the length of the last event took */
-	size_t event_at;     /* where the event that is being written starts */
+
+	Table *table;
+	dlist_node node;
+	siphon::Position first;
+	TimestampTz first_commit;
 };
 
 /* Of thousands of tables most have few events at a time; and so small a buffer, the memory context gives again. */
-static constexpr size_t kFirstCapacity = 2 * 1024;
+static constexpr size_t kFirstCapacity = 512;
 /* Around an event: tag and length. */
 static constexpr size_t kEventOverhead = 1 + 10;
 static constexpr int kSpareBuffers = 8;
@@ -38,6 +39,7 @@ static constexpr int kSpareBuffers = 8;
 static MemoryContext packages_context;
 static dlist_head open_packages; /* oldest first */
 static size_t open_bytes;        /* capacity of all open packages */
+static size_t event_at;          /* where in its package the event that is being written starts */
 static WireBuffer spare[kSpareBuffers];
 static int nspare;
 
@@ -199,7 +201,7 @@ package_begin_event(Table *table, int partition, size_t bound, siphon::Position 
 	wire.tag(siphon::field::kEvents, protozero::pbf_wire_type::length_delimited);
 	wire.commit();
 	package->bytes.size += package->length_bytes;
-	package->event_at = package->bytes.size;
+	event_at = package->bytes.size;
 	return &package->bytes;
 }
 
@@ -209,9 +211,9 @@ package_end_event(Table *table, int partition, siphon::Operation operation, siph
 {
 	Package *package = table->packages[partition];
 	WireBuffer *bytes = &package->bytes;
-	size_t length = bytes->size - package->event_at;
+	size_t length = bytes->size - event_at;
 	size_t length_bytes = static_cast<size_t>(protozero::length_of_varint(length));
-	char *event = bytes->data + package->event_at;
+	char *event = bytes->data + event_at;
 
 	if (length_bytes != package->length_bytes)
 	{

@@ -24,24 +24,42 @@ struct Column
 	TypeMapping type;
 };
 
+/*
+ * What each change needs stands first, in two cache lines: when thousands of tables are written in turn, each line and
+ * each page of memory that a change touches is a miss.
+ */
 struct Table
 {
 	Oid relid; /* hash key */
+
+	/* With each change. */
+	bool published; /* as far as the registry has come, its changes are */
+	bool valid;     /* what the catalogs say is; it is rebuilt if not, or when a type has changed since */
+	bool full;      /* REPLICA IDENTITY FULL: old rows are whole */
+	bool nameless;  /* a change that nothing names was reported */
+	uint64 types_epoch;
+	XLogRecPtr start; /* published from there on, and before until */
+	XLogRecPtr until;
+	Package **packages; /* the open package of each partition, or NULL */
+	int partitions;
+	int npackages;
+	Column *columns;
+	int *key_columns; /* indexes into columns, in the order of the key's index */
+	int ncolumns;
+	int nkeys;
+	int fixed_natts; /* attributes of which tuples without nulls have all columns in one place each; 0: they don't */
+
+	/* As its packages call it now, and so do those of all transactions that commit up to there. See renames.h. */
+	RegistryName called;
 
 	bool changed; /* PostgreSQL said that the relation has, since tables_next_changed() */
 	slist_node changed_node;
 	XLogRecPtr told_at; /* commit of the last transaction of which consumers were told that it dropped or renamed it */
 
-	/* As its packages call it now, and so do those of all transactions that commit up to there. See renames.h. */
-	RegistryName called;
-
 	/* What the registry says. */
 	bool listed;
-	bool published; /* as far as it has come, its changes are */
 	RegistryName listed_names;
-	List *former_names; /* of RegistryName *, in settings_context */
-	XLogRecPtr start;
-	XLogRecPtr until;
+	List *former_names;     /* of RegistryName *, in settings_context */
 	siphon::FrameKind kind; /* of the frames that carry its packages */
 	uint32 generation;
 	siphon::GenerationStart generation_start;
@@ -52,20 +70,11 @@ struct Table
 	List *kept_values;        /* of RegistryValue *, likewise */
 	MemoryContext settings_context;
 
-	/* What the catalogs say; rebuilt when not valid, or when a type has changed since. In context, but for the packages. */
-	bool valid;
-	uint64 types_epoch;
+	/* What the catalogs say. In context, as key_columns is. */
 	siphon::FrameKind header_kind; /* kind and generation that header was made for */
 	uint32 header_generation;
 	bool leafless;            /* it is known to be no partitioned table */
-	bool full;                /* REPLICA IDENTITY FULL: old rows are whole */
 	const Obstacle *obstacle; /* that of its columns; if there is one, it has no key */
-	bool nameless;            /* a change that nothing names was reported */
-	int ncolumns;
-	Column *columns;
-	int nkeys;
-	int fixed_natts;  /* attributes of which tuples without nulls have all columns in one place each; 0: they don't */
-	int *key_columns; /* indexes into columns, in the order of the key's index */
 	uint64 fingerprint;
 	uint32 namespace_hash;     /* of its schema, in invalidations; 0: not known yet */
 	List *type_hashes;         /* of int: likewise, of the schemas of its columns' types */
@@ -80,10 +89,6 @@ struct Table
 	ExistingValue *existing;
 	size_t existing_bytes; /* of those that were looked at */
 	MemoryContext existing_context;
-
-	int partitions;
-	Package **packages; /* the open package of each partition, or NULL */
-	int npackages;
 };
 
 #endif

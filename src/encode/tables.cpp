@@ -201,7 +201,9 @@ build_columns(Table *table, Relation relation, WireBuffer *wire_columns, ColumnD
 		columns_obstacle(relation, table->only_attributes, table->exclude_attributes, table->exclude_columns);
 	if (table->obstacle)
 		nkeys = 0;
-	table->columns = static_cast<Column *>(palloc0(sizeof(Column) * static_cast<size_t>(Max(desc->natts, 1))));
+	/* Close to those of other tables, and not among what is looked at once. */
+	table->columns = static_cast<Column *>(
+		MemoryContextAllocZero(tables_context, sizeof(Column) * static_cast<size_t>(Max(desc->natts, 1))));
 	table->ncolumns = 0;
 	table->fixed_natts = 0;
 	table->fingerprint = 0;
@@ -333,6 +335,19 @@ look_at_existing_rows(Table *table, Relation relation)
 	MemoryContextSwitchTo(caller);
 }
 
+/* What was built of it. */
+static void
+forget_context(Table *table)
+{
+	if (table->columns)
+		pfree(table->columns);
+	if (table->context)
+		MemoryContextDelete(table->context);
+	table->columns = nullptr;
+	table->key_columns = nullptr;
+	table->context = nullptr;
+}
+
 void
 table_note_schema(Table *table, Oid schema)
 {
@@ -384,8 +399,7 @@ build(Table *table, Relation relation, XLogRecPtr lsn)
 		memcmp(table->header.data, fresh.header.data, fresh.header.size) != 0)
 		packages_write_all();
 	make_places(table);
-	if (table->context)
-		MemoryContextDelete(table->context);
+	forget_context(table);
 	table->full = fresh.full;
 	table->obstacle = fresh.obstacle;
 	table->nameless = false;
@@ -452,11 +466,8 @@ table_forget_columns(Table *table, const RegistryName *name, siphon::FrameKind k
 	caller = MemoryContextSwitchTo(context);
 	build_header(table, name, &none);
 	MemoryContextSwitchTo(caller);
-	if (table->context)
-		MemoryContextDelete(table->context);
+	forget_context(table);
 	table->context = context;
-	table->columns = nullptr;
-	table->key_columns = nullptr;
 }
 
 Table *
