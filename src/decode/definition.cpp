@@ -7,7 +7,7 @@
 #include "encode/existing_rows.h"
 #include "catalogs/key.h"
 #include "encode/tables.h"
-#include "catalogs/type_changes.h"
+#include "type_changes.h"
 
 extern "C" {
 #include "catalog/partition.h"

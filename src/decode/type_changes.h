@@ -15,8 +15,10 @@ struct TypeUse
 	AttrNumber attnum;
 };
 
-/* Of TypeUse *: columns of tables, of whatever sort, in which values of types stand that the transaction changed so;
- * `touched`: the relations that it touched. Ticks. */
+/*
+ * Of TypeUse *: columns of tables, of whatever sort, in which values of types stand that the transaction changed so;
+ * `touched`: the relations that it touched. Ticks.
+ */
 extern List *uses_of_changed_types(const ReorderBufferTXN *txn, const List *touched);
 
 /* Numbers of columns of the relation that got another type so, and that are written otherwise. */

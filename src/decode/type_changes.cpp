@@ -3,9 +3,9 @@
  */
 #include "type_changes.h"
 
-#include "catalog_changes.h"
+#include "catalogs/catalog_changes.h"
 #include "decoder.h"
-#include "type_map.h"
+#include "catalogs/type_map.h"
 
 extern "C" {
 #include "catalog/indexing.h"
