@@ -94,11 +94,17 @@ for my $theme (sort keys %theme)
 		like($dom, qr{public\.issues</td>.*?data-label="inserts">[\d.]+ ?k?<}s, "$name: a table and its figures");
 		like($dom, qr{public\.&lt;img src=x}, "$name: a name that would be HTML");
 		like($dom, qr{public\.big</td>.*?>snapshot<div class="bar"><i style="width:[\d.]+%"}s, "$name: a snapshot's bar");
-		like($dom, qr{public\.big</td>.*?>held for [\d.]+ (?:s|min)<}s, "$name: since when changes are held");
-		like($dom, qr{siphon_main</td><td data-label="keeps">all</td><td data-label="messages">[\d.]+ ?k?</td>}, "$name: a stream");
-		like($dom, qr{siphon_main_held</td>.*?data-label="copies">1<}s, "$name: that of held changes");
+		like($dom, qr{public\.big</td>.*?>changes held for [\d.]+ (?:s|min)<}s, "$name: since when changes are held");
+		like($dom, qr{siphon_main</td><td data-label="retention">unlimited</td><td data-label="messages">[\d.]+ ?k?</td>}, "$name: a stream");
+		like($dom, qr{siphon_main_held</td>.*?data-label="replicas">1<}s, "$name: that of held changes");
 		like($dom, qr{<path[^>]* d="M[\d.]+ [\d.]+L}, "$name: a plot has a line");
+		like($dom, qr{<b>decoder</b><span class="big">running<}, "$name: the decoder's state");
 		like($dom, qr{<b>JetStream</b><span class="big">connected<}, "$name: the flow's end");
+		like($dom, qr{>\Q$_\E: [\d.]+ (?:B|kB|MB|ns|µs|ms|s)?<}, "$name: $_")
+		  for 'retained WAL', 'WAL to decode', 'encode time p50', 'publish-to-ack p50';
+		like($dom, qr{>WAL limit: none<}, "$name: the WAL limit");
+		like($dom, qr{<figcaption>\Q$_\E: <b>[^<]*\d[^<]*</b> \(max [^<]*\d[^<]*\)<}, "$name: $_")
+		  for 'commit-to-ack latency (p50, p99)', 'replication lag (time)', 'replication lag (WAL bytes)', 'ring usage (%)';
 	}
 }
 
@@ -106,6 +112,7 @@ $nats->kill9;
 wait_until('it is noticed', sub { $publisher->get('/readyz')->{status} == 503 });
 my $dom = look('status-trouble', $publisher->url, '1280,1150');
 like($dom, qr{>not ready<}, 'trouble: it says so');
+like($dom, qr{<b>JetStream</b><span class="big">disconnected<}, 'trouble: where');
 like($dom, qr{there is no connection to NATS.*<code>See that nats-server runs}s, 'trouble: what is wrong and what to do');
 is($publisher->stop, 0, 'the publisher stops, whoever looks');
 
