@@ -3,46 +3,13 @@
 use strict;
 use warnings FATAL => 'all';
 
-use File::Path ();
-use IPC::Run ();
 use PostgreSQL::Test::Utils;
 use Siphon;
+use Siphon::Browser qw(has_browser browse);
 use Test::More;
 use Time::HiRes qw(sleep);
 
-my ($chromium) = grep { -x } map { "$_/chromium" } split /:/, $ENV{PATH};
-plan skip_all => 'chromium is not installed' unless $chromium;
-
-my $shots = "$PostgreSQL::Test::Utils::log_path/../screenshots";
-File::Path::make_path($shots);
-
-# What the page has become after some seconds, and a picture of it.
-sub look
-{
-	my ($name, $url, $size, @options) = @_;
-	my $home = PostgreSQL::Test::Utils::tempdir();
-	my ($dom, $log) = ('', '');
-
-	unlink "$shots/$name.png";
-	local $ENV{HOME} = $home;
-	for my $what ("--screenshot=$shots/$name.png", '--dump-dom')
-	{
-		my $run = IPC::Run::start(
-			[
-				$chromium, qw(--headless --no-sandbox --disable-gpu --disable-dev-shm-usage --hide-scrollbars
-				  --disable-background-networking --no-first-run --virtual-time-budget=7000 --enable-logging=stderr),
-				"--user-data-dir=$home/profile", "--window-size=$size", @options, $what, "$url/"
-			],
-			'<', \undef, '>', \$dom, '2>', \$log,
-			IPC::Run::timeout($PostgreSQL::Test::Utils::timeout_default));
-		ok($run->finish, "$name: chromium ends well ($what)") or diag($log);
-	}
-	cmp_ok(-s "$shots/$name.png" // 0, '>', 10000, "$name: a screenshot");
-	# But for what the browser says of pages of its own.
-	my @said = grep { /CONSOLE|Refused|Uncaught/ && !m{source: chrome://} } split /\n/, $log;
-	is_deeply(\@said, [], "$name: the browser's console is empty");
-	return $dom;
-}
+plan skip_all => 'chromium is not installed' unless has_browser();
 
 my $node = siphon_node('primary');
 my $nats = siphon_nats();
@@ -87,7 +54,7 @@ for my $theme (sort keys %theme)
 	for my $size ([ 'wide', '1280,1150' ], [ 'phone', '500,2700' ])
 	{
 		my $name = "status-$size->[0]-$theme";
-		my $dom = look($name, $publisher->url, $size->[1], @{ $theme{$theme} });
+		my $dom = browse($name, $publisher->url . '/', size => $size->[1], arguments => $theme{$theme});
 
 		like($dom, qr{<title>Siphon main</title>}, "$name: no script from a table's name");
 		like($dom, qr{class="state (?:good|warn)"[^>]*>replicating<}, "$name: it replicates");
@@ -110,7 +77,7 @@ for my $theme (sort keys %theme)
 
 $nats->kill9;
 wait_until('it is noticed', sub { $publisher->get('/readyz')->{status} == 503 });
-my $dom = look('status-trouble', $publisher->url, '1280,1150');
+my $dom = browse('status-trouble', $publisher->url . '/');
 like($dom, qr{>not ready<}, 'trouble: it says so');
 like($dom, qr{<b>JetStream</b><span class="big">disconnected<}, 'trouble: where');
 like($dom, qr{there is no connection to NATS.*<code>See that nats-server runs}s, 'trouble: what is wrong and what to do');
