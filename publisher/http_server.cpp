@@ -10,6 +10,7 @@
 #include "http_text.h"
 #include "log.h"
 #include "metrics.h"
+#include "ring_directory.h"
 #include "secret_file.h"
 #include "status_json.h"
 
@@ -133,8 +134,9 @@ HttpServer::HttpServer(const Config &config, const Monitor *monitor)
 											  [table_metrics = config.table_metrics](const Status &status) {
 												  return metrics_text(status, Monitor::Clock::now(), table_metrics);
 											  });
-	auto json = std::make_shared<HttpText>(kJson, [monitor](const Status &status) {
-		return status_json(status, Monitor::Clock::now(), monitor->started());
+	auto json = std::make_shared<HttpText>(kJson, [monitor, directory = config.ring_directory](const Status &status) {
+		return status_json(status, Monitor::Clock::now(), monitor->started(),
+						   list_other_applications(directory, status.application));
 	});
 	auto slow = [=](const HttpRequest &request) {
 		return (request.path == "/metrics" ? metrics : json)->answer(request, monitor->status());
@@ -166,8 +168,9 @@ HttpServer::HttpServer(const Config &config, const Monitor *monitor)
 					 "next start, "
 					 "so give each one a place of its own with --http-listen",
 					 config.http_listen);
-	spdlog::info("metrics and status are at {}://{}:{}/", access.certificate.empty() ? "http" : "https",
-				 host.find(':') == std::string::npos ? host : "[" + host + "]", port->port());
+	url_ = fmt::format("{}://{}:{}/", access.certificate.empty() ? "http" : "https",
+					   host.find(':') == std::string::npos ? host : "[" + host + "]", port->port());
+	spdlog::info("metrics and status are at {}", url_);
 	port_ = std::move(port);
 }
 

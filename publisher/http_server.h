@@ -6,6 +6,7 @@
 #define SIPHON_HTTP_SERVER_H
 
 #include <memory>
+#include <string>
 
 #include "config.h"
 #include "monitor.h"
@@ -23,11 +24,15 @@ public:
 	 */
 	HttpServer(const Config &config, const Monitor *monitor);
 	~HttpServer();
+	/* Of the page; empty: nothing listens. */
+	const std::string &url() const { return url_; }
+
 	HttpServer(const HttpServer &) = delete;
 	HttpServer &operator=(const HttpServer &) = delete;
 
 private:
 	std::unique_ptr<HttpPort> port_; /* nullptr: nothing listens */
+	std::string url_;
 };
 
 } // namespace siphon

@@ -1,8 +1,11 @@
 /* See ring_directory.h. */
 #include "ring_directory.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <dirent.h>
+#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -41,6 +44,7 @@ RingDirectory::RingDirectory(const std::string &directory, const std::string &ap
 
 RingDirectory::~RingDirectory()
 {
+	announce("");
 	close(bell_);
 	close(lock_);
 }
@@ -120,6 +124,7 @@ RingDirectory::renew()
 	{
 		close(lock_);
 		lock();
+		announce(url_);
 	}
 	close(bell_);
 	bell_ = -1;
@@ -127,9 +132,69 @@ RingDirectory::renew()
 }
 
 void
+RingDirectory::announce(const std::string &url)
+{
+	url_ = url;
+	/* For users who look at the page alone: where it can't be written, there is no link. */
+	[[maybe_unused]] bool written = ftruncate(lock_, 0) == 0 && pwrite(lock_, url.data(), url.size(), 0) >= 0;
+}
+
+void
 RingDirectory::drain_bell()
 {
 	bell_drain(bell_);
+}
+
+/* More than a server has, and a bound to what a page shows. */
+static constexpr size_t kApplicationsMax = 100;
+
+/* What the publisher in this directory announced; empty if it did not. */
+static std::string
+announced_url(int parent)
+{
+	char text[200];
+	struct stat status;
+	ssize_t length = 0;
+	int fd = openat(parent, "publisher.lock", O_RDONLY | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC);
+
+	if (fd < 0)
+		return "";
+	if (fstat(fd, &status) == 0 && S_ISREG(status.st_mode))
+		length = read(fd, text, sizeof(text));
+	close(fd);
+
+	std::string url(text, static_cast<size_t>(std::max<ssize_t>(length, 0)));
+
+	return url.starts_with("http://") || url.starts_with("https://") ? url : "";
+}
+
+std::vector<OtherApplication>
+list_other_applications(const std::string &directory, const std::string &application)
+{
+	std::vector<OtherApplication> found;
+	DIR *entries = opendir(directory.c_str());
+
+	while (const dirent *entry = entries != nullptr ? readdir(entries) : nullptr)
+	{
+		struct stat ring;
+		int fd;
+
+		if (entry->d_name[0] == '.' || entry->d_name == application || found.size() == kApplicationsMax)
+			continue;
+		fd = openat(dirfd(entries), entry->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+		if (fd < 0)
+			continue;
+
+		std::string url = announced_url(fd);
+
+		if (!url.empty() || fstatat(fd, "decoder.ring", &ring, AT_SYMLINK_NOFOLLOW) == 0)
+			found.push_back({entry->d_name, url});
+		close(fd);
+	}
+	if (entries != nullptr)
+		closedir(entries);
+	std::sort(found.begin(), found.end(), [](const auto &a, const auto &b) { return a.name < b.name; });
+	return found;
 }
 
 } // namespace siphon

@@ -7,6 +7,7 @@
 
 #include <set>
 #include <string>
+#include <vector>
 
 #include "exit_codes.h"
 
@@ -35,6 +36,9 @@ public:
 	 */
 	void renew();
 
+	/* Tells other publishers of the same ring directory, by our lock file, where this one has its status page; "": nowhere. */
+	void announce(const std::string &url);
+
 	/* To poll() for input. */
 	int bell() const { return bell_; }
 	void drain_bell();
@@ -51,9 +55,20 @@ private:
 
 	std::string directory_;
 	std::string application_;
+	std::string url_; /* as announced */
 	int lock_ = -1;
 	int bell_ = -1;
 };
+
+/* An application whose rings are in the same directory. */
+struct OtherApplication
+{
+	std::string name;
+	std::string url; /* of its publisher's status page, which may have died since; empty: not known */
+};
+
+/* By name. Whoever may write to the directory may have written what they say. Never waits, never throws. */
+std::vector<OtherApplication> list_other_applications(const std::string &directory, const std::string &application);
 
 } // namespace siphon
 

@@ -206,8 +206,19 @@ holding_json(const Status &status)
 	return json;
 }
 
+static Json
+others_json(const std::vector<OtherApplication> &others)
+{
+	Json json = Json::array();
+
+	for (const OtherApplication &other : others)
+		json.push_back({{"application", other.name}, {"url", other.url.empty() ? Json() : Json(other.url)}});
+	return json;
+}
+
 std::string
-status_json(const Status &status, Status::Clock::time_point now, Status::Clock::time_point started)
+status_json(const Status &status, Status::Clock::time_point now, Status::Clock::time_point started,
+			const std::vector<OtherApplication> &others)
 {
 	std::vector<Problem> problems = find_problems(status, now);
 	bool ready = std::none_of(problems.begin(), problems.end(), [](const Problem &problem) { return problem.unready; });
@@ -248,7 +259,8 @@ status_json(const Status &status, Status::Clock::time_point now, Status::Clock::
 				 {"commit_to_ack_seconds", quantiles(status.totals.commit_to_ack)},
 				 {"decoder", decoder_json(status.decoder(), age)},
 				 {"rings", rings_json(status)},
-				 {"tables", tables_json(status)}});
+				 {"tables", tables_json(status)},
+				 {"other_applications", others_json(others)}});
 }
 
 std::string

@@ -9,11 +9,13 @@
 #include <vector>
 
 #include "monitor.h"
+#include "ring_directory.h"
 #include "status.h"
 
 namespace siphon {
 
-std::string status_json(const Status &status, Status::Clock::time_point now, Status::Clock::time_point started);
+std::string status_json(const Status &status, Status::Clock::time_point now, Status::Clock::time_point started,
+						const std::vector<OtherApplication> &others = {});
 std::string history_json(const std::vector<Sample> &samples);
 
 } // namespace siphon

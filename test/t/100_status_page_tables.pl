@@ -22,6 +22,18 @@ my $answer = $publisher->get('/');
 my $policy = $answer->{headers}{'content-security-policy'};
 like($policy, qr/^default-src 'none';/, 'the page has a policy');
 
+# Of two other applications in the same ring directory one has a publisher, and one has none.
+my $other = Siphon::Publisher->new(
+	name => 'other', application => 'crm.eu', ring_directory => "$directory/rings", nats_url => "file:$directory/files")->start;
+my $other_url = $other->url . '/';
+mkdir "$directory/rings/$_", 0700 or die $! for '<b>', 'empty';
+write_file("$directory/rings/<b>/decoder.ring", '');
+is_deeply(
+	$publisher->status->{other_applications},
+	[ { application => '<b>', url => undef }, { application => 'crm.eu', url => $other_url } ],
+	'/status names other applications');
+is_deeply([ map { $_->{application} } @{ $other->status->{other_applications} } ], [ '<b>', 'main' ], 'the other publisher does so too');
+
 my $status = $publisher->status;
 $status->{ready} = JSON::PP::true;
 $status->{problems} = [];
@@ -65,6 +77,8 @@ const choose = state => { $('state-filter').value = state; $('state-filter').dis
   try {
     for (let i = 0; i < 100 && !rows().length; i++) await wait(20);
     said.start = seen();
+    said.applications = $('applications').textContent;
+    said.links = [...document.querySelectorAll('#applications a')].map(a => a.href);
     said.counts = $('counts').textContent;
     said.states = [...$('state-filter').options].map(option => option.textContent);
     $('next').click(); said.second = seen();
@@ -111,6 +125,8 @@ like($said->{start}{shown}, qr/^1–50 of 2001 tables$/, 'how many there are');
 is($said->{start}{sort}, 'state ascending', 'the order is told');
 ok($said->{start}{previous} && !$said->{start}{next}, 'the first page has a next one');
 like($said->{start}{first}, qr/catch-up\s+changes held for 95\.0 s, 7 messages to catch up/, 'one without events is there');
+is($said->{applications}, 'Other applications of this server: <b> (no status page)crm.eu', 'other applications are named');
+is_deeply($said->{links}, [$other_url], 'and their pages linked');
 like($said->{counts}, qr/has 2005 tables: 2 need a resync, 3 wait for a snapshot or have one/, 'what the decoder knows');
 is_deeply($said->{states}, [ 'any (2001)', 'catch-up (2)', 'snapshot (1)', 'streaming (1998)' ], 'how many are in which state');
 like($said->{second}{shown}, qr/^51–100 of/, 'the second page');
@@ -136,6 +152,8 @@ is($said->{field}, 't_', 'and fills in the field');
 is($said->{wrong}{sort}, 'state ascending', 'a wrong address is the default one');
 like($said->{beyond}{shown}, qr/^2001–2001 of 2001/, 'there is a last page');
 ok($said->{kept}, 'what is the same stays');
+is($other->stop, 0, 'the other publisher stops');
+wait_until('it has no page any more', sub { @{ $publisher->status->{other_applications} } == 1 });
 is($publisher->stop, 0, 'the publisher stops');
 
 done_testing();
