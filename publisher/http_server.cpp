@@ -66,7 +66,13 @@ quick_answer(const std::string &path, const Monitor &monitor)
 		return HttpAnswer{ready ? 200 : 503, kText, text};
 	}
 	if (path == "/history")
-		return HttpAnswer{200, kJson, history_json(monitor.history())};
+	{
+		auto started = std::chrono::system_clock::now() - (now - monitor.started());
+
+		return HttpAnswer{200, kJson,
+						  history_json(monitor.history(), std::chrono::system_clock::to_time_t(
+															  std::chrono::time_point_cast<std::chrono::seconds>(started)))};
+	}
 	if (path == "/")
 		/* All that it needs is in it. */
 		return HttpAnswer{

@@ -264,7 +264,7 @@ status_json(const Status &status, Status::Clock::time_point now, Status::Clock::
 }
 
 std::string
-history_json(const std::vector<Sample> &samples)
+history_json(const std::vector<Sample> &samples, int64_t started)
 {
 	Json points = Json::array();
 
@@ -279,7 +279,10 @@ history_json(const std::vector<Sample> &samples)
 						  {"ring_used", sample.ring_used},
 						  {"latency_p50", sample.latency_p50},
 						  {"latency_p99", sample.latency_p99}});
-	return text({{"interval_seconds", Monitor::kInterval.count()}, {"samples", points}});
+	return text({{"interval_seconds", Monitor::kInterval.count()},
+				 {"kept_seconds", Monitor::kInterval.count() * static_cast<int64_t>(Monitor::kSamples)},
+				 {"started_at", started},
+				 {"samples", points}});
 }
 
 } // namespace siphon

@@ -16,7 +16,8 @@ namespace siphon {
 
 std::string status_json(const Status &status, Status::Clock::time_point now, Status::Clock::time_point started,
 						const std::vector<OtherApplication> &others = {});
-std::string history_json(const std::vector<Sample> &samples);
+/* `started`: when the publisher was, seconds since 1970; what was before is not known. */
+std::string history_json(const std::vector<Sample> &samples, int64_t started);
 
 } // namespace siphon
 

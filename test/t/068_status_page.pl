@@ -64,13 +64,13 @@ for my $theme (sort keys %theme)
 		like($dom, qr{public\.big</td>.*?>changes held for [\d.]+ (?:s|min)<}s, "$name: since when changes are held");
 		like($dom, qr{siphon_main</td><td data-label="retention">unlimited</td><td data-label="messages">[\d.]+ ?k?</td>}, "$name: a stream");
 		like($dom, qr{siphon_main_held</td>.*?data-label="replicas">1<}s, "$name: that of held changes");
-		like($dom, qr{<path[^>]* d="M[\d.]+ [\d.]+L}, "$name: a plot has a line");
+		like($dom, qr{<path[^>]* d="M[\d.]+ [\d.]+h0L}, "$name: a plot has a line");
 		like($dom, qr{<b>decoder</b><span class="big">running<}, "$name: the decoder's state");
 		like($dom, qr{<b>JetStream</b><span class="big">connected<}, "$name: the flow's end");
-		like($dom, qr{>\Q$_\E: [\d.]+ (?:B|kB|MB|ns|µs|ms|s)?<}, "$name: $_")
+		like($dom, qr{>\Q$_\E: <span class="value">[\d.]+ (?:B|kB|MB|ns|µs|ms|s)<}, "$name: $_")
 		  for 'retained WAL', 'WAL to decode', 'encode time p50', 'publish-to-ack p50';
-		like($dom, qr{>WAL limit: none<}, "$name: the WAL limit");
-		like($dom, qr{<figcaption>\Q$_\E: <b>[^<]*\d[^<]*</b> \(max [^<]*\d[^<]*\)<}, "$name: $_")
+		like($dom, qr{>WAL limit: <span class="value">none<}, "$name: the WAL limit");
+		like($dom, qr{<figcaption>\Q$_\E: <b class="one">[^<]+</b>(?:, <b class="two">[^<]+</b>)? \(max [^<]*\d[^<]*\)<}, "$name: $_")
 		  for 'commit-to-ack latency (p50, p99)', 'replication lag (time)', 'replication lag (WAL bytes)', 'ring usage (%)';
 	}
 }

@@ -7,12 +7,13 @@ use warnings FATAL => 'all';
 use Exporter 'import';
 use File::Path ();
 use IO::Socket::INET;
+use JSON::PP;
 use IPC::Run ();
 use POSIX ();
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-our @EXPORT_OK = qw(has_browser browse serve_pages stop_serving);
+our @EXPORT_OK = qw(has_browser browse ask_page);
 
 my ($chromium) = grep { -x } map { "$_/chromium" } split /:/, $ENV{PATH};
 my @servers;
@@ -49,6 +50,25 @@ sub browse
 	my @said = grep { /CONSOLE|Refused|Uncaught/ && !m{source: chrome://} } split /\n/, $log;
 	is_deeply(\@said, [], "$name: the browser's console is empty");
 	return $dom;
+}
+
+# Shows a page, as HTTP::Tiny got it, which asks for these paths, each with what is its answer in JSON, and runs a script in it. That
+# is the body of an asynchronous function which fills the object `said`; returns that. Options of browse() come in a hash.
+sub ask_page
+{
+	my ($name, $page, $answers, $script, %options) = @_;
+	my $probe = "<script>(async () => { const said = {}; try { $script } catch (error) { said.error = error.stack } "
+	  . "document.body.append(Object.assign(document.createElement('pre'), {id: 'said', textContent: JSON.stringify(said)})) })()</script>";
+	my $policy = $page->{headers}{'content-security-policy'} // die 'the page has no policy';
+	my $url = serve_pages(
+		'/' => [ "Content-Type: text/html; charset=utf-8\r\nContent-Security-Policy: $policy\r\n", $page->{content} =~ s{</body>}{$probe</body>}r ],
+		map { ("/$_" => [ "Content-Type: application/json\r\n", encode_json($answers->{$_}) ]) } keys %$answers);
+	my ($said) = browse($name, "$url/", picture => 0, %options) =~ m{<pre id="said">(.*?)</pre>}s;
+
+	stop_serving();
+	$said = decode_json(($said // '{"error":"it did not end"}') =~ s/&lt;/</gr =~ s/&gt;/>/gr =~ s/&amp;/&/gr);
+	is($said->{error}, undef, "$name: the script ends") or die "$name: " . $said->{error};
+	return $said;
 }
 
 # Serves pages, by their paths: [headers, content]. Returns the URL in front of the paths.
