@@ -143,7 +143,7 @@ look_at_server(const Status &status, Findings *findings)
 	std::vector<Problem> problems = find_problems(status, status.at);
 
 	for (const Problem &problem : problems)
-		findings->wrong(problem.what, problem.hint);
+		findings->wrong(problem.what, problem.hint + (problem.command.empty() ? "" : " " + problem.command));
 	if (!problems.empty())
 		return;
 

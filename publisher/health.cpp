@@ -3,6 +3,8 @@
 
 #include <fmt/format.h>
 
+#include "subject.h"
+
 namespace siphon {
 
 /* A worker gives a sign of life twice a second; siphon_applications waits for a publisher's as long. */
@@ -53,34 +55,56 @@ ask_tables(const Status &status)
 					   status.application);
 }
 
+/* As the packages and deploy/systemd name the unit. */
+static std::string
+show_log(const Status &status)
+{
+	return fmt::format("journalctl -u siphon-publisher@{} -n 50", status.application);
+}
+
 static void
 look_at_queue(const Status &status, Status::Clock::time_point now, std::vector<Problem> *problems)
 {
-	auto add = [&](const char *code, const std::string &what, const char *nats_hint, const char *files_hint) {
-		problems->push_back({code, what, status.files ? files_hint : nats_hint, true});
+	auto add = [&](const char *code, const std::string &what, const std::string &hint, const std::string &command) {
+		problems->push_back({code, what, hint, command, true});
 	};
+	bool files = status.files;
 
-	if (status.starting)
-		add("starting",
-			status.files ? "the publisher has not opened its stream yet: " + status.queue
-						 : "the publisher has not connected to NATS yet: " + status.queue,
-			"See that nats-server runs there, and lets this user in.", "See the publisher's log.");
+	if (status.starting && files)
+		add("starting", "the publisher has not opened its stream yet: " + status.queue,
+			"See the publisher's log for the reason.", show_log(status));
+	else if (status.starting)
+		add("starting", "the publisher has not connected to NATS yet: " + status.queue,
+			"Check that nats-server runs there and accepts this user; the publisher connects by itself.",
+			"systemctl status nats-server");
 	/* A directory is always there to be asked. */
+	else if (!status.connected && files)
+		add("nats_disconnected", "the stream cannot be written: " + status.queue,
+			"See the publisher's log for the reason.", show_log(status));
 	else if (!status.connected)
 		add("nats_disconnected", "there is no connection to NATS, for " + status.queue,
-			"See that nats-server runs there; the publisher goes on by itself.", "See the publisher's log.");
+			"Check that nats-server runs and can be reached from here; the publisher reconnects by itself.",
+			"systemctl status nats-server");
+	else if (!status.refusal.empty() && files)
+		add("refused", fmt::format("{} rejected a message: {}; publishing is paused", status.queue, status.refusal),
+			"Make room on the disk; files that all consumers have read can be removed. The publisher continues by itself.",
+			"df -h");
 	else if (!status.refusal.empty())
-		add("refused", fmt::format("{} takes no messages: {}", status.queue, status.refusal),
-			"nats stream info; then make room, or its limits larger (--stream-max-bytes with --update-stream).",
-			"df; then make room: files that were read can go. The publisher goes on by itself.");
+		add("refused", fmt::format("{} rejected a message: {}; publishing is paused", status.queue, status.refusal),
+			"See which limit of the stream is reached. Make room, or start the publisher with a greater "
+			"--stream-max-bytes and --update-stream.",
+			"nats stream info " + stream_name(status.application));
 	else if (!status.resuming.step.empty() && now - status.resuming.since > kResumingSlow)
 		add("resuming", resuming_text(status, now),
-			"Nothing: the publisher goes on by itself. If it stays so, nats server report jetstream.",
-			"Nothing: the publisher goes on by itself. If it stays so, see its log.");
+			files ? "The publisher continues by itself. If it does not, see its log."
+				  : "The publisher continues by itself. If it does not, see whether the stream has a leader.",
+			files ? show_log(status) : "nats server report jetstream");
 	else if (!status.settled && !status.waiting_for.empty() && status.decoder() != nullptr)
 		add("unsettled", "waiting for " + status.waiting_for,
-			"nats server report jetstream; the publisher goes on by itself.",
-			"See that the directory is there, and that this user may write to it; the publisher goes on by itself.");
+			files ? "Check that the directory exists and that the publisher's user may write to it; the publisher "
+					"continues by itself."
+				  : "See whether the stream has a leader; the publisher continues by itself.",
+			files ? show_log(status) : "nats server report jetstream");
 }
 
 static void
@@ -91,20 +115,18 @@ look_at_decoder(const Status &status, double age, std::vector<Problem> *problems
 	if (status.starting)
 		return;
 	if (decoder == nullptr)
-	{
 		problems->push_back({"no_ring", fmt::format("there is no decoder of application \"{}\" in {}",
 													status.application, status.ring_directory),
-							 "See that the server runs, with this siphon.ring_directory; then " + ask_server(status),
-							 true});
-		return;
-	}
-	if (decoder->figure(RingFigure::Ended) != 0)
-		problems->push_back({"decoder_ended", "the decoder has ended, and its slot may be lost", ask_server(status),
-							 true});
+							 "Check that the server runs, with this siphon.ring_directory, and run this query there.",
+							 ask_server(status), true});
+	else if (decoder->figure(RingFigure::Ended) != 0)
+		problems->push_back({"decoder_ended", "the decoder has stopped, and its slot may be lost",
+							 "Run this query on the server: it says why, and what to do.", ask_server(status), true});
 	else if (decoder->silence + age > kSilence)
-		problems->push_back({"decoder_silent", fmt::format("the decoder gave no sign of life for {:.0f} s",
+		problems->push_back({"decoder_silent", fmt::format("no heartbeat from the decoder for {:.0f} s",
 														   decoder->silence + age),
-							 "See that the server runs; then " + ask_server(status), true});
+							 "Check that the server runs, and run this query there: it says why, and what to do.",
+							 ask_server(status), true});
 }
 
 static void
@@ -120,15 +142,14 @@ look_at_tables(const Status &status, std::vector<Problem> *problems)
 	uint64_t failed = decoder->figure(RingFigure::TablesFailed);
 
 	if (tables == 0)
-		problems->push_back({"no_table", "no table is published",
+		problems->push_back({"no_table", "no table is published", "Add a table.",
 							 fmt::format("SELECT siphon_add_table('public.some_table', '{}');", status.application),
 							 true});
-	else if (failed >= tables)
-		problems->push_back({"tables_failed", fmt::format("none of {} tables is published as it should be", tables),
-							 ask_tables(status), true});
 	else if (failed > 0)
-		problems->push_back({"tables_failed", fmt::format("{} of {} tables need to be brought out anew", failed, tables),
-							 ask_tables(status), false});
+		problems->push_back({"tables_failed", fmt::format("{} of {} tables need a resync", failed, tables),
+							 "Run this query to see which, and why. Then take a new snapshot of each with "
+							 "siphon_resync_table().",
+							 ask_tables(status), failed >= tables});
 }
 
 /* What the server knows of its surroundings; siphon_applications has each as a reason, with its hint. */
@@ -141,26 +162,33 @@ look_at_warnings(const Status &status, std::vector<Problem> *problems)
 		return;
 
 	uint64_t warnings = decoder->figure(RingFigure::Warnings);
-	auto add = [&](RingWarning warning, const char *code, const char *what, const char *hint, bool unready = false) {
+	auto add = [&](RingWarning warning, const char *code, const char *what, const char *hint, const char *command,
+				   bool unready = false) {
 		if (warnings & static_cast<uint64_t>(warning))
-			problems->push_back({code, what, hint, unready});
+			problems->push_back({code, what, hint, command, unready});
 	};
 
 	add(RingWarning::ReplayPaused, "replay_paused", "replay of WAL is paused on the standby that decodes",
-		"SELECT pg_wal_replay_resume();", true);
+		"Resume replay on that standby.", "SELECT pg_wal_replay_resume();", true);
 	add(RingWarning::NoReceiver, "no_wal_receiver", "the standby that decodes is not connected to a primary",
-		"See that the primary runs, and what the server's log says of primary_conninfo.");
+		"Check that the primary runs. The standby's log says why it cannot connect with these settings.",
+		"SHOW primary_conninfo;");
 	add(RingWarning::NoStandbySlot, "no_standby_slot", "no standby has the slot ready, so a failover would lose it",
-		"On the standby: sync_replication_slots = on, hot_standby_feedback = on, primary_slot_name, and a dbname in "
-		"primary_conninfo.");
+		"On the standby, set sync_replication_slots = on and hot_standby_feedback = on, primary_slot_name, and a dbname "
+		"in primary_conninfo. This query shows what is set.",
+		"SELECT name, setting FROM pg_settings WHERE name IN ('sync_replication_slots', 'hot_standby_feedback', "
+		"'primary_slot_name', 'primary_conninfo');");
 	add(RingWarning::NoExtension, "no_extension",
-		"the database does not have the extension any more, but the slot, which keeps WAL, and its decoder are there",
-		"CREATE EXTENSION siphon, on the primary; and if it is not wanted, then siphon_drop_application().");
+		"the database does not have the extension any more, but the slot, which retains WAL, and its decoder are there",
+		"Create the extension on the primary. If the application is not wanted any more, drop it then with "
+		"siphon_drop_application().",
+		"CREATE EXTENSION siphon;");
 	add(RingWarning::TableReplaced, "table_replaced",
 		"a listed table was dropped, and another table has its name, which is not published",
-		"SELECT * FROM siphon_tables WHERE state = 'dropped'; says which, and what to type.");
+		"Run this query to see which table, and what to do.", "SELECT * FROM siphon_tables WHERE state = 'dropped';");
 	add(RingWarning::ReplayDelayed, "replay_delayed",
 		"the standby that decodes replays WAL with recovery_min_apply_delay, and so decodes it as much later",
+		"Remove the delay on that standby if changes are to come earlier.",
 		"ALTER SYSTEM SET recovery_min_apply_delay = 0; SELECT pg_reload_conf();");
 }
 
@@ -177,8 +205,9 @@ look_at_replicas(const StreamStatus &stream, std::vector<Problem> *problems)
 			behind += (behind.empty() ? "" : ", ") + replica.name + (replica.offline ? " (offline)" : "");
 	if (!behind.empty())
 		problems->push_back({"replica_behind",
-							 fmt::format("copies of stream {} are not up to date: {}", stream.name, behind),
-							 fmt::format("nats stream info {}; see that nats-server runs there.", stream.name), false});
+							 fmt::format("replicas of stream {} are not current: {}", stream.name, behind),
+							 "Check that nats-server runs there, and see whether they catch up.",
+							 "nats stream info " + stream.name, false});
 }
 
 static void
@@ -193,9 +222,11 @@ look_at_wal(const Status &status, std::vector<Problem> *problems)
 	double retained = static_cast<double>(decoder->figure(RingFigure::Retained));
 
 	if (limit > 0 && retained > kRetainedPart * limit)
-		problems->push_back({"retained_wal", fmt::format("the slot keeps {:.0f} MB of WAL, and is lost beyond {:.0f} MB",
+		problems->push_back({"retained_wal", fmt::format("the slot retains {:.0f} MB of WAL, and is lost beyond {:.0f} MB",
 														 retained / 1048576, limit / 1048576),
-							 "See why nothing is acknowledged; SHOW siphon.max_retained_wal; SHOW max_slot_wal_keep_size;",
+							 "Find out why nothing is acknowledged. While the disk has room, these limits can be raised.",
+							 "SELECT name, setting, unit FROM pg_settings WHERE name IN ('siphon.max_retained_wal', "
+							 "'max_slot_wal_keep_size');",
 							 false});
 }
 
@@ -206,16 +237,16 @@ find_problems(const Status &status, Status::Clock::time_point now)
 	double age = std::chrono::duration<double>(now - status.at).count();
 
 	if (!status.starting && status.resuming.step.empty() && now - status.at > kLoopSlow)
-		problems.push_back({"loop_stalled", fmt::format("the publisher's loop has stood still for {:.0f} s", age),
-							"If it stays so, restart the publisher: it goes on where it was.", true});
+		problems.push_back({"loop_stalled", fmt::format("the publisher's loop has not run for {:.0f} s", age),
+							"If it stays so, restart the publisher: it continues where it was.",
+							fmt::format("systemctl restart siphon-publisher@{}", status.application), true});
 	look_at_queue(status, now, &problems);
 	look_at_decoder(status, status.starting ? 0 : age, &problems);
 	look_at_tables(status, &problems);
 	if (status.stalled > kStalled)
-		problems.push_back({"stalled", fmt::format("nothing was acknowledged for {:.0f} s, although {} messages are "
-												   "under way or wait",
+		problems.push_back({"stalled", fmt::format("no acknowledgement for {:.0f} s with {} messages in flight or waiting",
 												   status.stalled, status.in_flight),
-							"See the publisher's log.", true});
+							"See the publisher's log for the reason.", show_log(status), true});
 	look_at_wal(status, &problems);
 	look_at_warnings(status, &problems);
 	look_at_replicas(status.stream, &problems);

@@ -15,8 +15,9 @@ struct Problem
 {
 	const char *code; /* for programs; never changes its meaning */
 	std::string what;
-	std::string hint; /* what to type, or where to look */
-	bool unready;     /* nothing is replicated because of it */
+	std::string hint; /* what to do: full sentences */
+	std::string command; /* to type, in a shell or in psql; empty: there is none */
+	bool unready; /* nothing is replicated because of it */
 };
 
 /* What is wrong, the gravest first. */

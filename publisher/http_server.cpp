@@ -34,6 +34,8 @@ readiness_text(const std::vector<Problem> &problems, bool *ready)
 	{
 		*ready = *ready && !problem.unready;
 		text += (problem.unready ? "not ready: " : "warning: ") + problem.what + "\n  " + problem.hint + "\n";
+		if (!problem.command.empty())
+			text += "  " + problem.command + "\n";
 	}
 	return (*ready ? "ready\n" : "") + text;
 }

@@ -60,21 +60,21 @@ Publisher::step_name() const
 	switch (step_)
 	{
 		case Step::Look:
-			return "looks for the end of the stream";
+			return "finding the end of the stream";
 		case Step::Owner:
-			return "asks whose the stream is";
+			return "reading who owns the stream";
 		case Step::Source:
-			return "compares the stream with what the server says";
+			return "comparing the stream with the server";
 		case Step::Claim:
-			return "claims the application";
+			return "claiming the application";
 		case Step::States:
-			return "reads the states of the tables";
+			return "reading the states of tables";
 		case Step::Fence:
-			return "keeps out what others may have sent";
+			return "fencing off other publishers";
 		case Step::Tails:
-			return "reads what the stream has of what comes again";
+			return "reading the end of the stream";
 		case Step::Tables:
-			return "asks for the last held changes";
+			return "reading the last held changes";
 	}
 	return "";
 }

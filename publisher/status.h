@@ -55,7 +55,7 @@ struct Incidents
 /* A step of resuming: while it lasts nothing is published, and yet the publisher does not hang. */
 struct ResumingStatus
 {
-	std::string step; /* what it does, as "reads what lies behind the checkpoint"; empty: it does not resume */
+	std::string step; /* what it does, as "reading the end of the stream"; empty: it does not resume */
 	std::chrono::steady_clock::time_point since;
 	uint64_t done = 0;  /* messages that were read of what may come once more */
 	uint64_t total = 0; /* that there are; 0: not known */

@@ -61,6 +61,7 @@ problems_json(const std::vector<Problem> &problems)
 		json.push_back({{"code", problem.code},
 						{"what", problem.what},
 						{"hint", problem.hint},
+						{"command", problem.command.empty() ? Json() : Json(problem.command)},
 						{"unready", problem.unready}});
 	return json;
 }

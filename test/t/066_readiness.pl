@@ -41,6 +41,7 @@ sub not_ready
 		});
 	like($answer->{content}, qr/^not ready: .*$what/m, "$name: why");
 	like($answer->{content}, $hint, "$name: what to type");
+	like($answer->{content}, qr/\A(?:(?:not ready|warning): .*\n  [A-Z].*\.\n  \S.*\n)+\z/, "$name: a sentence and a command, a line each");
 	is($publisher->get('/healthz')->{status}, 200, "$name: alive all the same");
 	my $status = $publisher->status;
 	ok(!$status->{ready}, "$name: /status says so, too");
@@ -70,31 +71,31 @@ my $client = Siphon::NatsClient->new($nats->url);
 my $config = $nats->stream->{config};
 $client->api('STREAM.UPDATE.siphon_main', { %$config, max_bytes => $limit, discard => 'new' });
 $node->safe_psql('postgres', "INSERT INTO issues VALUES (1, 'one')");
-not_ready('a stream that is full', 'refused', qr/takes no messages/, qr/--stream-max-bytes/);
+not_ready('a stream that is full', 'refused', qr/rejected a message/, qr/--stream-max-bytes/);
 $client->api('STREAM.UPDATE.siphon_main', { %$config, max_bytes => -1 });
 ready('a stream with room');
 
 # The one table has changes that name no row.
 $node->safe_psql('postgres', "ALTER TABLE issues REPLICA IDENTITY NOTHING; UPDATE issues SET title = 'nameless'");
-not_ready('no table as it should be', 'tables_failed', qr/none of 1 tables/, qr/FROM siphon_tables/);
+not_ready('no table as it should be', 'tables_failed', qr/1 of 1 tables need a resync/, qr/FROM siphon_tables/);
 $node->safe_psql('postgres', 'ALTER TABLE issues REPLICA IDENTITY DEFAULT; SELECT siphon_resync_table(\'issues\')');
 ready('a table that was brought out anew');
 
 # The server goes away, and comes back.
 $node->stop('fast');
-not_ready('a server that was stopped', 'decoder_ended', qr/the decoder has ended/, qr/FROM siphon_applications/);
+not_ready('a server that was stopped', 'decoder_ended', qr/the decoder has stopped/, qr/FROM siphon_applications/);
 $node->start;
 ready('a server that is back');
 
 # It dies without a word.
 $node->stop('immediate');
-not_ready('a server that died', 'decoder_silent', qr/no sign of life for \d+ s/, qr/See that the server runs/);
+not_ready('a server that died', 'decoder_silent', qr/no heartbeat from the decoder for \d+ s/, qr/Check that the server runs/);
 
 # And when it is back, its slot is not.
 PostgreSQL::Test::Utils::system_or_bail('rm', '-rf', $node->data_dir . '/pg_replslot/siphon_main');
 $node->start;
 wait_for_state($node, 'failed');
-not_ready('a slot that is lost', 'decoder_silent', qr/no sign of life/, qr/SELECT state, reason, hint FROM/);
+not_ready('a slot that is lost', 'decoder_silent', qr/no heartbeat/, qr/SELECT state, reason, hint FROM/);
 $node->safe_psql('postgres', 'SELECT siphon_resync_application()');
 ready('an application that began anew');
 

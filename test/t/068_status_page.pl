@@ -80,7 +80,7 @@ wait_until('it is noticed', sub { $publisher->get('/readyz')->{status} == 503 })
 my $dom = browse('status-trouble', $publisher->url . '/');
 like($dom, qr{>not ready<}, 'trouble: it says so');
 like($dom, qr{<b>JetStream</b><span class="big">disconnected<}, 'trouble: where');
-like($dom, qr{there is no connection to NATS.*<code>See that nats-server runs}s, 'trouble: what is wrong and what to do');
+like($dom, qr{there is no connection to NATS.*Check that nats-server runs.*</div><code[^>]*>systemctl status nats-server</code>}s, 'trouble: what is wrong and what to do');
 is($publisher->stop, 0, 'the publisher stops, whoever looks');
 
 done_testing();

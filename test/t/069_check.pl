@@ -108,7 +108,7 @@ $client->api('STREAM.CREATE.siphon_main', { map { $_ => $config->{$_} } qw(name 
 check('another stream', 1, qr/^wrong  stream siphon_main is another one than that to which messages were acknowledged/m);
 $nats->kill9;
 $node->stop('fast');
-check('nobody there', 1, qr/^wrong  the decoder has ended/m, qr/^wrong  NATS at \S+: .*\n.*--nats-url/m);
+check('nobody there', 1, qr/^wrong  the decoder has stopped/m, qr/^wrong  NATS at \S+: .*\n.*--nats-url/m);
 
 # What is in force.
 write_file("$PostgreSQL::Test::Utils::tmp_check/siphon.yaml", "application: shop.eu\nmax_in_flight: 7\n");

@@ -96,7 +96,7 @@ $primary->safe_psql('postgres', q{SELECT pg_drop_replication_slot('siphon_left_b
 wait_for_state($primary, 'streaming');
 $primary->safe_psql('postgres', 'DROP EXTENSION siphon');
 wait_until('the extension is missed', sub { problem('no_extension') });
-like($publisher->get('/readyz')->{content}, qr/^ready\n(.*\n)*warning: the database does not have the extension any more.*\n  CREATE EXTENSION siphon/, 'so is how to end what it left');
+like($publisher->get('/readyz')->{content}, qr/^ready\n(.*\n)*warning: the database does not have the extension any more.*\n.*\n  CREATE EXTENSION siphon;/, 'so is how to end what it left');
 $primary->safe_psql('postgres', 'CREATE EXTENSION siphon');
 wait_until('the extension is there', sub { !problem('no_extension') });
 
@@ -115,7 +115,7 @@ if ($failover)
 	reason($primary, 'main', qr/no standby has its slot ready/, qr/sync_replication_slots = on/, 'a standby that synchronizes no slots');
 	my $ready = $publisher->get('/readyz');
 	is($ready->{status}, 200, 'changes are replicated');
-	like($ready->{content}, qr/^ready\nwarning: no standby has the slot ready.*\n  On the standby: sync_replication_slots/, 'and /readyz names it');
+	like($ready->{content}, qr/^ready\nwarning: no standby has the slot ready.*\n  On the standby, set sync_replication_slots/, 'and /readyz names it');
 	ok((grep { $_->{code} eq 'no_standby_slot' && !$_->{unready} } @{ $publisher->status->{problems} }), 'so does /status');
 	like(check($primary, 'main'), qr/^wrong  no standby has the slot ready/m, 'so does the check');
 	$standby->safe_psql('postgres', $_) for 'ALTER SYSTEM SET sync_replication_slots = on', 'SELECT pg_reload_conf()';
@@ -141,7 +141,7 @@ wait_until('a lag that grows', sub { lag($standby, 'copy') > 2 });
 cmp_ok(application($standby, 'copy')->{lag_bytes}, '>', 0, 'paused replay: there is WAL that is not acknowledged');
 my $answer = $second->get('/readyz');
 is($answer->{status}, 503, 'paused replay: nothing is replicated');
-like($answer->{content}, qr/^not ready: replay of WAL is paused.*\n  SELECT pg_wal_replay_resume/, 'paused replay: /readyz says why');
+like($answer->{content}, qr/^not ready: replay of WAL is paused.*\n.*\n  SELECT pg_wal_replay_resume/, 'paused replay: /readyz says why');
 $standby->safe_psql('postgres', 'SELECT pg_wal_replay_resume()');
 wait_until('it is over', sub { !defined application($standby, 'copy')->{reason} && $second->get('/readyz')->{status} == 200 });
 wait_until('the lag is gone', sub { my $lag = lag($standby, 'copy'); $lag >= 0 && $lag < 1 });

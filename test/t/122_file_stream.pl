@@ -77,8 +77,8 @@ wait_until('the publisher says that there is no room', sub { $publisher->log =~ 
 wait_until('the publisher waits for room', sub { $publisher->log =~ /waiting for directory \S+ to take messages \(File too large\)/ });
 is(scalar(grep { $_->{table} eq 'u' } @{ replay($files) }), 0, 'nothing of it is there');
 my $readiness;
-wait_until('the publisher is not ready', sub { $readiness = $publisher->get('/readyz')->{content}; $readiness =~ /takes no messages/ });
-like($readiness, qr/directory \S+ takes no messages: File too large\n.*make room/, 'readiness says what to do');
+wait_until('the publisher is not ready', sub { $readiness = $publisher->get('/readyz')->{content}; $readiness =~ /rejected a message/ });
+like($readiness, qr/directory \S+ rejected a message: File too large; publishing is paused\n  Make room/, 'readiness says what to do');
 unlike($readiness, qr/nats/i, 'and names what is there, not NATS');
 system_or_bail('prlimit', '--pid', $publisher->{pid}, '--fsize=unlimited');
 wait_confirmed($node);

@@ -46,7 +46,9 @@ codes(const Status &status, Status::Clock::time_point now)
 	for (const Problem &problem : find_problems(status, now))
 	{
 		EXPECT_FALSE(problem.what.empty());
-		EXPECT_FALSE(problem.hint.empty());
+		/* Full sentences, and what to type by itself. */
+		EXPECT_TRUE(std::isupper(problem.hint.front()) && problem.hint.back() == '.') << problem.hint;
+		EXPECT_FALSE(problem.command.empty()) << problem.code;
 		codes.push_back((problem.unready ? "" : "only ") + std::string(problem.code));
 	}
 	return codes;
@@ -143,7 +145,7 @@ TEST(Health, NamesNatsWhereItIsNatsAlone)
 		std::vector<Problem> problems = find_problems(status, now);
 
 		EXPECT_EQ(codes(status, now), Codes{code});
-		return problems.empty() ? "" : problems[0].what + "; " + problems[0].hint;
+		return problems.empty() ? "" : problems[0].what + "; " + problems[0].hint + "; " + problems[0].command;
 	};
 	auto both = [&](const std::string &code, const std::string &nats, auto change) {
 		EXPECT_NE(text(false, code, change).find(nats), std::string::npos) << text(false, code, change);
@@ -198,7 +200,7 @@ TEST(Health, NamesCopiesThatAreBehind)
 	status.stream.known = true;
 	status.stream.name = "siphon_main";
 	EXPECT_EQ(codes(status, now), Codes{"only replica_behind"});
-	EXPECT_NE(find_problems(status, now)[0].what.find("siphon_main are not up to date: n1 (offline)"),
+	EXPECT_NE(find_problems(status, now)[0].what.find("siphon_main are not current: n1 (offline)"),
 			  std::string::npos);
 	status.stream.followers = {{"n1", true, false, 0}, {"n2", true, false, 0}};
 	EXPECT_EQ(codes(status, now), Codes{});
