@@ -60,7 +60,7 @@ for my $theme (sort keys %theme)
 		like($dom, qr{class="state (?:good|warn)"[^>]*>replicating<}, "$name: it replicates");
 		like($dom, qr{public\.issues</td>.*?data-label="inserts">[\d.]+ ?k?<}s, "$name: a table and its figures");
 		like($dom, qr{public\.&lt;img src=x}, "$name: a name that would be HTML");
-		like($dom, qr{public\.big</td>.*?>snapshot<div class="bar"><i style="width:[\d.]+%"}s, "$name: a snapshot's bar");
+		like($dom, qr{public\.big</td>.*?>snapshot<div class="bar"[^>]*><i style="width:[\d.]+%"}s, "$name: a snapshot's bar");
 		like($dom, qr{public\.big</td>.*?>changes held for [\d.]+ (?:s|min)<}s, "$name: since when changes are held");
 		like($dom, qr{siphon_main</td><td data-label="retention">unlimited</td><td data-label="messages">[\d.]+ ?k?</td>}, "$name: a stream");
 		like($dom, qr{siphon_main_held</td>.*?data-label="replicas">1<}s, "$name: that of held changes");

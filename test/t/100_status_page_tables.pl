@@ -67,7 +67,7 @@ const rows = () => [...document.querySelectorAll('#tables tr')];
 const names = () => rows().map(row => row.cells[0].textContent);
 const seen = () => ({names: names(), shown: $('shown').textContent, hash: location.hash, first: rows().length ? rows()[0].innerText : '',
   sort: [...document.querySelectorAll('#sort th')].filter(th => th.ariaSort !== 'none').map(th => th.textContent + ' ' + th.ariaSort).join(),
-  previous: $('previous').disabled, next: $('next').disabled});
+  previous: $('previous').ariaDisabled === 'true', next: $('next').ariaDisabled === 'true'});
 const header = name => [...document.querySelectorAll('#sort button')].find(button => button.textContent === name);
 const filter = text => { $('name').value = text; $('name').dispatchEvent(new Event('input')); };
 const choose = state => { $('state-filter').value = state; $('state-filter').dispatchEvent(new Event('change')); };
