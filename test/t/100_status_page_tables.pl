@@ -5,6 +5,7 @@ use warnings FATAL => 'all';
 use utf8;
 
 use JSON::PP;
+use POSIX ();
 use PostgreSQL::Test::Utils;
 use Siphon;
 use Siphon::Browser qw(has_browser ask_page);
@@ -31,6 +32,11 @@ is_deeply(
 	$publisher->status->{other_applications},
 	[ { application => '<b>', url => undef }, { application => 'crm.eu', url => $other_url } ],
 	'/status names other applications');
+# What is no address, and what would keep who reads it, is none.
+write_file("$directory/rings/<b>/publisher.lock", 'javascript:alert(1)');
+POSIX::mkfifo("$directory/rings/empty/publisher.lock", 0600) or die $!;
+symlink "$directory/rings/main", "$directory/rings/link" or die $!;
+is_deeply([ map { $_->{url} } @{ $publisher->status->{other_applications} } ], [ undef, $other_url ], 'and takes no other addresses');
 is_deeply([ map { $_->{application} } @{ $other->status->{other_applications} } ], [ '<b>', 'main' ], 'the other publisher does so too');
 
 my $status = $publisher->status;
