@@ -159,6 +159,14 @@ HandOff::held_behind(const TableFrame &table) const
 }
 
 bool
+HandOff::holds(const TableFrame &table) const
+{
+	const Entry *entry = find(table);
+
+	return entry != nullptr && entry->state.holds();
+}
+
+bool
 HandOff::stale(const TableFrame &table) const
 {
 	const Entry *entry = find(table);

@@ -10,8 +10,8 @@
  *              sends the table back to moving, where such changes are sorted out.
  *
  *   removed    the table is published no more, or has another name. What was held is purged, and so are its rows, if they
- *              are not complete; what is left of g is dropped. A table that was dropped comes to be removed in front of
- *              its DROP, which follows what its moving has to move.
+ *              are not complete; what is left of g is dropped. A table that was dropped comes to be removed behind its
+ *              DROP if it streamed, otherwise in front of it, as the DROP follows what its moving has to move.
  *
  * A new phase is durable before anything follows from it. Frames of generations before g are dropped. Where a table's
  * changes go - directly, or held - changes only when all of its messages that are under way are stored: so a publisher that
@@ -94,6 +94,8 @@ public:
 	void held_stored(uint64_t token, Place place);
 	/* The table's changes are held, and those behind this place are still to be moved. nullopt: they are not held. */
 	std::optional<Place> held_behind(const TableFrame &table) const;
+	/* What comes under the table's name, of whichever table, is held. */
+	bool holds(const TableFrame &table) const;
 	/* The frame is of a generation that is over, or of a table that does not have the name any more. */
 	bool stale(const TableFrame &table) const;
 
@@ -107,6 +109,8 @@ public:
 	/* The table is not published any more; or not under this name, as it has another one. Repeated until they are true. */
 	bool removed(const TableFrame &table, Clock::time_point now);
 	bool left(const TableFrame &table, Clock::time_point now);
+	/* Its DROP is stored. Likewise. */
+	bool dropped(const TableFrame &table, Clock::time_point now);
 
 	/*
 	 * Moves on. holding: a message to a held subject is prepared, or the rest of a record on one is to come; or the decoder's
@@ -164,6 +168,7 @@ private:
 	bool begin_without_snapshot(Entry *entry, const TableFrame &table, Clock::time_point now);
 	Route route_drop(const TableFrame &table, Clock::time_point now);
 	bool end(Entry *entry, const TableFrame &table, Clock::time_point now, bool lives_on);
+	bool end_name(const TableFrame &table, Clock::time_point now, bool lives_on);
 	bool purge_events(const TableState &state, Place before, std::string *why);
 	bool remove(Entry *entry, const TableFrame &table, uint64_t since, Clock::time_point now, bool lives_on);
 	bool begin_moving(Entry *entry, TableState state, Clock::time_point now);

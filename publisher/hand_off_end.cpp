@@ -33,6 +33,9 @@ HandOff::route_drop(const TableFrame &table, Clock::time_point now)
 		return Route::Events;
 	if (own ? entry->state.generation > table.generation : stale(table))
 		return Route::Drop;
+	/* What streams has nothing to come to an end before. Of what has no state, a snapshot may be about to begin. */
+	if (own && entry->state.generation == table.generation && entry->state.phase == TablePhase::Streaming && !entry->ending)
+		return Route::Events;
 	return end(entry, table, now, false) ? Route::Events : Route::Wait;
 }
 
@@ -50,6 +53,7 @@ HandOff::end(Entry *entry, const TableFrame &table, Clock::time_point now, bool 
 	{
 		entry = &entries_[entry_key(table.schema, table.table)];
 		entry->state.phase = TablePhase::Removed;
+		entry->last_token = ledger_.next_token() - 1;
 	}
 	return remove(entry, table, table.lsn + 1, now, lives_on);
 }
@@ -77,11 +81,14 @@ HandOff::remove(Entry *entry, const TableFrame &table, uint64_t since, Clock::ti
 	Place last = ledger_.end(Target::Log).place;
 	std::string why;
 
-	/* From here on nothing of it is taken up. What is under way could arrive behind the purge. */
+	/*
+	 * From here on nothing of it is taken up. What is under way of its rows could arrive behind the purge; and of what
+	 * streams, a publisher that reads the ring again would leave it out.
+	 */
 	if (!entry->ending)
 	{
 		entry->ending = true;
-		entry->ends_behind = ledger_.next_token() - 1;
+		entry->ends_behind = state.holds() ? ledger_.next_token() - 1 : entry->last_token;
 	}
 	if (ledger_.stored_token() < entry->ends_behind || now < retry_at_)
 		return false;
@@ -95,7 +102,6 @@ HandOff::remove(Entry *entry, const TableFrame &table, uint64_t since, Clock::ti
 	state.since = since;
 	state.shared = state.shared || lives_on;
 	state.phase = TablePhase::Removed;
-	state.behind = ledger_.end(Target::Spill).place;
 	if (!save(entry, state, now))
 		return false;
 	entry->ending = false;
@@ -120,9 +126,9 @@ HandOff::purge_leftover(Entry *entry, Clock::time_point now)
 	note_activity(entry);
 }
 
-/* Rows that are not complete never will be: they come anew, under the other name. */
+/* Unless that has happened, or another table has the name by now. */
 bool
-HandOff::left(const TableFrame &table, Clock::time_point now)
+HandOff::end_name(const TableFrame &table, Clock::time_point now, bool lives_on)
 {
 	Entry *entry = find(table);
 
@@ -132,7 +138,20 @@ HandOff::left(const TableFrame &table, Clock::time_point now)
 	if (entry != nullptr && entry->state.oid == table.oid &&
 		(entry->state.phase == TablePhase::Removed || entry->state.generation != table.generation))
 		return true;
-	return end(entry, table, now, true);
+	return end(entry, table, now, lives_on);
+}
+
+/* Rows that are not complete never will be: they come anew, under the other name. */
+bool
+HandOff::left(const TableFrame &table, Clock::time_point now)
+{
+	return end_name(table, now, true);
+}
+
+bool
+HandOff::dropped(const TableFrame &table, Clock::time_point now)
+{
+	return end_name(table, now, false);
 }
 
 } // namespace siphon

@@ -109,13 +109,10 @@ Published::has_watermark(uint64_t commit_lsn) const
 }
 
 void
-Published::passed(uint64_t commit_lsn)
+Published::passed()
 {
-	if (active_ && commit_lsn >= newest_.lsn)
-	{
-		subjects_.clear();
-		active_ = false;
-	}
+	subjects_.clear();
+	active_ = false;
 }
 
 } // namespace siphon

@@ -49,8 +49,10 @@ public:
 	std::optional<Position> messages_upto(std::string_view prefix) const;
 	/* The stream has a watermark at or beyond this commit. */
 	bool has_watermark(uint64_t commit_lsn) const;
-	/* All events up to this commit have been dealt with. */
-	void passed(uint64_t commit_lsn);
+	/* Nothing of what follows this commit is in the stream. */
+	bool beyond(uint64_t commit_lsn) const { return active_ && commit_lsn >= newest_.lsn; }
+	/* All up to such a commit has been dealt with, and is not read again. */
+	void passed();
 
 	/* The greatest position that add() has seen. */
 	const Position &newest() const { return newest_; }

@@ -36,6 +36,7 @@ Publisher::Publisher(const Config &config, RingDirectory *directory, Stream *str
 	  hand_off_(subject_root(config.subject_prefix, config.application), config.compression_level, stream, &ledger_),
 	  lineage_(config.application, config.take_over, config.max_in_flight, stream),
 	  published_(subject_root(config.subject_prefix, config.application)),
+	  writes_(&hand_off_, &ledger_, stream),
 	  feed_context_{subject_root(config.subject_prefix, config.application),
 					config.compression_level,
 					stream,
@@ -43,7 +44,8 @@ Publisher::Publisher(const Config &config, RingDirectory *directory, Stream *str
 					&hand_off_,
 					&lineage_,
 					&published_,
-					&traffic_},
+					&traffic_,
+					&writes_},
 	  guard_(config.application)
 {
 }

@@ -28,6 +28,7 @@
 #include "published.h"
 #include "ring_directory.h"
 #include "ring_feed.h"
+#include "state_writes.h"
 #include "stream/stream.h"
 #include "stream_guard.h"
 #include "traffic.h"
@@ -114,6 +115,7 @@ private:
 	Lineage lineage_;
 	Published published_;
 	Traffic traffic_;
+	StateWrites writes_;
 	RingFeed::Context feed_context_;
 	Feeds feeds_; /* by name: "decoder" comes before "snapshot-..." */
 	uint32_t feeds_made_ = 0;

@@ -36,7 +36,7 @@ UNIT_PUBLISHER_SRCS = publisher/command_line.cpp publisher/compression.cpp publi
 	publisher/frame_messages.cpp publisher/hand_off.cpp publisher/hand_off_end.cpp publisher/hand_off_settle.cpp publisher/ledger.cpp publisher/lineage.cpp publisher/log.cpp publisher/log_json.cpp publisher/log_limit.cpp publisher/mover.cpp publisher/nats_login.cpp publisher/nkey.cpp publisher/secret_file.cpp \
 	publisher/package_assembler.cpp publisher/parts.cpp publisher/progress.cpp publisher/published.cpp publisher/publisher.cpp \
 	publisher/record_messages.cpp publisher/ring_directory.cpp publisher/ring_feed.cpp publisher/ring_feed_markers.cpp publisher/ring_feed_packages.cpp publisher/ring_source.cpp \
-	publisher/stream_guard.cpp publisher/subject.cpp publisher/table_schema.cpp publisher/table_state.cpp publisher/tail_json.cpp publisher/wakeup.cpp \
+	publisher/state_writes.cpp publisher/stream_guard.cpp publisher/subject.cpp publisher/table_schema.cpp publisher/table_state.cpp publisher/tail_json.cpp publisher/wakeup.cpp \
 	publisher/health.cpp publisher/metrics.cpp publisher/monitor.cpp publisher/publisher_settle.cpp publisher/publisher_status.cpp publisher/status_json.cpp \
 	publisher/traffic.cpp $(PUBLISHER_STREAM_SRCS) $(wildcard publisher/stream/memory/*.cpp)
 
@@ -46,7 +46,7 @@ PUBLISHER_SRCS = publisher/main.cpp publisher/check.cpp publisher/check_nats.cpp
 	publisher/ledger.cpp publisher/lineage.cpp publisher/log.cpp publisher/log_json.cpp publisher/log_limit.cpp publisher/mover.cpp publisher/nats_connection.cpp publisher/nats_login.cpp publisher/nkey.cpp publisher/secret_file.cpp \
 	publisher/package_assembler.cpp publisher/parts.cpp publisher/progress.cpp publisher/published.cpp publisher/publisher.cpp \
 	publisher/record_messages.cpp publisher/ring_directory.cpp publisher/ring_feed.cpp publisher/ring_feed_markers.cpp publisher/ring_feed_packages.cpp publisher/ring_source.cpp \
-	publisher/stream_guard.cpp publisher/subject.cpp \
+	publisher/state_writes.cpp publisher/stream_guard.cpp publisher/subject.cpp \
 	publisher/table_schema.cpp publisher/table_state.cpp publisher/wakeup.cpp publisher/traffic.cpp \
 	publisher/health.cpp publisher/http_port.cpp publisher/http_server.cpp publisher/http_text.cpp publisher/metrics.cpp publisher/monitor.cpp \
 	publisher/publisher_settle.cpp publisher/publisher_status.cpp \

@@ -14,7 +14,7 @@ RingFeed::RingFeed(const std::string &name, uint32_t number, std::unique_ptr<Rin
 	: Source(name, number, name != kDecoderRing), ring_(std::move(ring)), root_(context.subject_root),
 	  stream_(*context.stream), ledger_(*context.ledger), hand_off_(*context.hand_off), lineage_(*context.lineage),
 	  published_(*context.published), traffic_(*context.traffic), frame_messages_(context.subject_root, context.compression_level),
-	  record_(context.compression_level), schemas_(&context.stream->states())
+	  record_(context.compression_level), writes_(*context.writes)
 {
 }
 
@@ -77,7 +77,11 @@ RingFeed::resume(const Cursor *log, const Cursor *spill)
 	record_total_ = 0;
 	last_token_ = marker_first_token_ = marker_last_token_ = 0;
 	marker_first_ = kNoPlace;
-	previous_end_ = ring_->reader().acked();
+	previous_end_ = stored_end_ = ring_->reader().acked();
+	if (decodes())
+		writes_.clear();
+	beyond_ = 0;
+	dropped_ = 0;
 	/* Where all that was published is stored, and ends within a record, the rest may be still to come. */
 	if (built_end_ != ring_->reader().acked())
 		set_closed();
@@ -196,6 +200,11 @@ RingFeed::prepare()
 bool
 RingFeed::prepare_frames()
 {
+	if (decodes() && !writes_.empty())
+	{
+		writes_.step(HandOff::Clock::now());
+		acknowledge();
+	}
 	if (active() && bulk() && hand_off_.stale(table()))
 		abandon();
 	if (active())
@@ -263,10 +272,18 @@ RingFeed::admit()
 			corrupt();
 	}
 
+	StateWrites::Turn turn = StateWrites::Turn::Now;
+
+	if (!writes_.empty() && kind() != FrameKind::Watermark && kind() != FrameKind::Origin)
+		turn = writes_.turn(table(), HandOff::Clock::now());
+	if (turn == StateWrites::Turn::Later)
+		return false;
 	switch (kind())
 	{
 		case FrameKind::Schema:
-			return admit_schema();
+			return admit_schema(turn == StateWrites::Turn::Never);
+		case FrameKind::Removed:
+			return admit_end(&HandOff::removed);
 		case FrameKind::SnapshotBegin:
 		case FrameKind::SnapshotEnd:
 			/* Of a marker all frames are needed. */
@@ -290,8 +307,6 @@ RingFeed::admit()
 			return admit_watermark();
 		case FrameKind::Origin:
 			return admit_origin();
-		case FrameKind::Removed:
-			return admit_end(&HandOff::removed);
 		case FrameKind::Message:
 			return admit_message();
 		default:
@@ -323,15 +338,19 @@ RingFeed::gather()
 }
 
 /*
- * Puts the table's schema into the bucket before anything that follows is published. Written a second time, after a
- * restart, it does no harm. Like a marker, it is passed when all its frames are.
+ * Puts the table's schema into the bucket before anything of it that follows is published, unless the table's end is on its
+ * way there. Written a second time, after a restart, it does no harm. Like a marker, it is passed when all its frames are.
  */
 bool
-RingFeed::admit_schema()
+RingFeed::admit_schema(bool over)
 {
 	check_fits("schema");
-	if (frame_.header.record_length == 0)
-		return admit_end(&HandOff::left);
+	if (frame_.header.record_length == 0 && !over)
+		return admit_end(frame_.header.table == dropped_ ? &HandOff::dropped : &HandOff::left);
+	if (!writes_.room())
+		return false;
+	if (frame_.first_of_record())
+		record_begin_ = previous_end_;
 	if (!gather())
 		return true;
 
@@ -339,29 +358,27 @@ RingFeed::admit_schema()
 
 	if (!json)
 		corrupt();
-	if (!hand_off_.stale(table()) && !schemas_.write(schema_, table_, *json, stream_.log().body_limit(), HandOff::Clock::now()))
-	{
-		/* This frame comes once more. */
-		marker_.resize(frame_.header.record_offset);
-		return false;
-	}
+	if (!over && !hand_off_.stale(table()))
+		writes_.enter_schema(table(), std::move(*json), record_begin_);
 	marker_.clear();
 	skip();
 	return true;
 }
 
 /*
- * The table, or its name, ends here: everything of it is in the stream first, and its schema goes last. Who reads what
- * came of it needs the schema up to the end.
+ * The table, or its name, ends here, once everything of it is in the stream. While changes are held, others wait for that:
+ * what comes of the table under another name must not come in front of them.
  */
 bool
-RingFeed::admit_end(bool (HandOff::*end)(const TableFrame &, HandOff::Clock::time_point))
+RingFeed::admit_end(StateWrites::End end)
 {
-	HandOff::Clock::time_point now = HandOff::Clock::now();
-
-	if (ledger_.stored_token() < last_token_ || !(hand_off_.*end)(table(), now) ||
-		!schemas_.erase(schema_, table_, frame_.header.table, frame_.header.generation, now))
+	if (!writes_.room())
 		return false;
+	if (hand_off_.holds(table()) &&
+		(ledger_.stored_token() < last_token_ || !(hand_off_.*end)(table(), HandOff::Clock::now())))
+		return false;
+	writes_.end_table(table(), end, last_token_, previous_end_);
+	dropped_ = 0;
 	skip();
 	return true;
 }
@@ -393,7 +410,8 @@ RingFeed::admit_watermark()
 
 	bool known = published_.has_watermark(header.last.lsn);
 
-	published_.passed(header.last.lsn);
+	if (beyond_ == 0 && published_.beyond(header.last.lsn))
+		beyond_ = frame_.end;
 	if (known && resume == nullptr)
 	{
 		skip();
@@ -518,7 +536,23 @@ RingFeed::acked(const Ledger::Ack &ack, const Checkpoint &checkpoint)
 	if (ack.frame_end == 0)
 		return;
 	ring_->reader().set_checkpoint(checkpoint);
-	ring_->ack(ack.frame_end);
+	stored_end_ = ack.frame_end;
+	acknowledge();
+}
+
+/* What is behind a write that is not done may have to be read again. */
+void
+RingFeed::acknowledge()
+{
+	uint64_t end = decodes() && !writes_.empty() ? std::min(stored_end_, writes_.position()) : stored_end_;
+
+	if (end > ring_->reader().acked())
+		ring_->ack(end);
+	if (beyond_ != 0 && ring_->reader().acked() >= beyond_)
+	{
+		published_.passed();
+		beyond_ = 0;
+	}
 }
 
 } // namespace siphon

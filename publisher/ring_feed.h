@@ -1,7 +1,8 @@
 /*
  * A ring as a source of messages: reads its frames, asks where each goes, and acknowledges them. After settling it
  * passes over what the stream has already. Behind a marker nothing is read until the marker has had its effect,
- * and only then is it acknowledged.
+ * and only then is it acknowledged. What has an effect on the state store alone is acknowledged then, too, but others
+ * do not wait for it.
  */
 #ifndef SIPHON_RING_FEED_H
 #define SIPHON_RING_FEED_H
@@ -19,7 +20,7 @@
 #include "record_messages.h"
 #include "ring_source.h"
 #include "source.h"
-#include "table_schema.h"
+#include "state_writes.h"
 
 namespace siphon {
 
@@ -36,6 +37,7 @@ public:
 		Lineage *lineage;
 		Published *published;
 		Traffic *traffic;
+		StateWrites *writes; /* of the decoder's ring */
 	};
 
 	RingFeed(const std::string &name, uint32_t number, std::unique_ptr<RingSource> ring, const Context &context);
@@ -55,8 +57,11 @@ public:
 	{
 		return kind() == FrameKind::Origin && (have_frame_ || record_.active() || marker_waits_);
 	}
-	/* A message to a held subject is prepared, or the stream has a part of a record and the rest is to come. */
-	bool holding() const { return open() || (active() && held_); }
+	/*
+	 * A message to a held subject is prepared, or the stream has a part of a record and the rest is to come; or what is
+	 * stored may be read again.
+	 */
+	bool holding() const { return open() || (active() && held_) || !writes_.empty(); }
 	/* It is not read yet up to where the logs have it. */
 	bool resuming() const { return resume_[0] || resume_[1]; }
 
@@ -94,6 +99,7 @@ private:
 
 	bool active() const { return frame_messages_.active() || record_.active(); }
 	FrameKind kind() const { return static_cast<FrameKind>(frame_.header.kind); }
+	bool decodes() const { return !bulk(); }
 	bool marker() const
 	{
 		return kind() == FrameKind::SnapshotBegin || kind() == FrameKind::SnapshotEnd || kind() == FrameKind::Origin;
@@ -108,14 +114,15 @@ private:
 	bool admit_marker();
 	void check_fits(const char *what) const;
 	bool gather();
-	bool admit_schema();
-	bool admit_end(bool (HandOff::*end)(const TableFrame &, HandOff::Clock::time_point));
+	bool admit_schema(bool over);
+	bool admit_end(StateWrites::End end);
 	bool admit_watermark();
 	bool admit_origin();
 	void take_origin();
 	bool finish_origin();
 	bool admit_rest(const Position &upto);
 	void skip();
+	void acknowledge();
 	void resume_record(const Cursor &cursor);
 	bool start_marker();
 	bool finish_marker();
@@ -153,7 +160,9 @@ private:
 	Origin origin_{};
 	HandOff::Clock::time_point origin_retry_{};
 	WaitNotice origin_notice_;
-	TableSchemas schemas_;
+	StateWrites &writes_;
+	uint64_t stored_end_ = 0; /* the ledger says that the ring may be acknowledged up to here */
+	uint64_t beyond_ = 0;     /* behind a watermark that is beyond what the stream had of earlier rings; 0: there was none */
 	std::string marker_; /* of a marker or a schema: payload, as far as its frames were read */
 	Visibility marker_snapshot_;
 	bool marker_waits_ = false; /* all published, waits for its effect */
@@ -163,6 +172,8 @@ private:
 	uint64_t last_token_ = 0; /* of the last message; 0: none since the last resume() */
 	Position newest_{0, 0};
 	uint64_t previous_end_ = 0; /* behind the frame before frame_ */
+	uint64_t record_begin_ = 0; /* behind the record before the one that is gathered */
+	uint32_t dropped_ = 0;      /* of this table a DROP was read, and not yet its end; 0: of none */
 	uint64_t built_end_ = 0;    /* behind the last frame of which all messages were built */
 	bool peeked_ = false; /* frame_ was read by peek_origin() */
 

@@ -33,6 +33,10 @@ RingFeed::admit_package()
 {
 	const FrameHeader &header = frame_.header;
 	std::optional<Position> upto;
+
+	if (kind() == FrameKind::Dropped)
+		dropped_ = header.table;
+
 	std::optional<Place> held_behind = hand_off_.held_behind(table());
 
 	/* Where it went to before, that is where it would go now. */

@@ -68,17 +68,29 @@ is_of(const std::string &entry, uint32_t oid, uint32_t generation)
 }
 
 bool
-TableSchemas::erase(std::string_view schema, std::string_view table, uint32_t oid, uint32_t generation,
-					Clock::time_point now)
+TableSchemas::find(std::string_view schema, std::string_view table, uint32_t oid, uint32_t generation, bool *own,
+				   Clock::time_point now)
 {
-	std::string key = schema_key(schema, table);
 	std::optional<std::string> entry;
 	std::string why;
 
 	if (now < retry_)
 		return false;
-	if (!states_.get(key, false, &entry, &why) ||
-		(entry && is_of(*entry, oid, generation) && !states_.erase(key, &why)))
+	if (!states_.get(schema_key(schema, table), false, &entry, &why))
+		return not_now(why, now);
+	*own = entry && is_of(*entry, oid, generation);
+	notice_.over();
+	return true;
+}
+
+bool
+TableSchemas::erase(std::string_view schema, std::string_view table, Clock::time_point now)
+{
+	std::string why;
+
+	if (now < retry_)
+		return false;
+	if (!states_.erase(schema_key(schema, table), &why))
 		return not_now(why, now);
 	notice_.over();
 	return true;

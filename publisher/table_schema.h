@@ -28,12 +28,14 @@ public:
 
 	explicit TableSchemas(StateStore *states) : states_(*states) {}
 
-	/* These two are repeated until they are true. */
+	/* These three are repeated until they are true. */
 	/* body_limit: more bytes than these the state store does not take; then there is a warning instead. */
 	bool write(std::string_view schema, std::string_view table, const std::string &json, size_t body_limit,
 			   Clock::time_point now);
-	/* Unless the entry is of another table by now, or of a later generation. */
-	bool erase(std::string_view schema, std::string_view table, uint32_t oid, uint32_t generation, Clock::time_point now);
+	/* own: there is an entry, and not of another table by now, or of a later generation. */
+	bool find(std::string_view schema, std::string_view table, uint32_t oid, uint32_t generation, bool *own,
+			  Clock::time_point now);
+	bool erase(std::string_view schema, std::string_view table, Clock::time_point now);
 
 private:
 	bool not_now(const std::string &why, Clock::time_point now);

@@ -7,6 +7,7 @@
 #ifndef SIPHON_STREAM_STATE_STORE_H
 #define SIPHON_STREAM_STATE_STORE_H
 
+#include <cstdint>
 #include <map>
 #include <optional>
 #include <string>
@@ -32,6 +33,8 @@ public:
 	virtual bool erase(const std::string &key, std::string *why) = 0;
 	/* Erases all entries of tables, see is_table_key(). False: not yet. */
 	virtual bool erase_tables(std::string *why) = 0;
+	/* Is another number when an answer has come since, so that a call that had none may have it now. */
+	virtual uint64_t answers() const = 0;
 };
 
 } // namespace siphon

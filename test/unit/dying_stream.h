@@ -146,10 +146,12 @@ public:
 	{
 		return fate_.answers(why) && fate_.done(states_.erase_tables(why));
 	}
+	uint64_t answers() const override { return ++answers_; }
 
 private:
 	Fate &fate_;
 	StateStore &states_;
+	mutable uint64_t answers_ = 0;
 };
 
 class DyingStream : public Stream

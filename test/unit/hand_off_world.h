@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -123,6 +124,8 @@ public:
 	uint32_t generation() const { return generation_; }
 	static uint64_t lsn(uint32_t transaction) { return 0x1000 * (transaction + 1); }
 	const Visibility &snapshot() const { return snapshot_; }
+	/* By name, the OID of the last other table that had it and lost it. */
+	const std::map<std::string, uint32_t> &ended() const { return ended_; }
 	/* All that was decoded since the table's changes are held, of the last generation. */
 	const std::vector<Change> &changes() const { return changes_; }
 	/* All logical messages, as positions and contents. */
@@ -270,6 +273,21 @@ private:
 		phase_ = Phase::Dropped;
 	}
 
+	/* Another table, of which nothing is left but that its schema was known, and that it loses its name. */
+	void write_end(uint32_t transaction)
+	{
+		std::string name = "gone" + std::to_string(transaction % 3);
+		uint32_t oid = 20000 + transaction;
+		Position position{lsn(transaction), 0};
+		v1::TableSchema schema;
+
+		schema.set_oid(oid);
+		schema.set_generation(1);
+		decoder_->add({FrameKind::Schema, 0, 1, 0, position, position, schema.SerializeAsString(), 0, oid, name});
+		decoder_->add({FrameKind::Schema, 0, 1, 0, position, position, "", 0, oid, name});
+		ended_[name] = oid;
+	}
+
 	/* On every partition's subject. With luck the table is also taken off the list, as by siphon_remove_table(). */
 	void write_drop()
 	{
@@ -358,6 +376,8 @@ private:
 			if (dice_.percent(20))
 				messages_[transaction_].push_back({position, noise(dice_.percent(10) ? 20000 : dice_.below(500))});
 		}
+		if (dice_.percent(25))
+			ends_.insert(transaction_);
 		transaction_++;
 	}
 
@@ -415,6 +435,11 @@ private:
 		packages_kind_ = kind;
 		packages_generation_ = generation_;
 		write_messages();
+		if (ends_.contains(next_))
+		{
+			write_packages();
+			write_end(next_);
+		}
 		for (const auto &[change, text] : history_[next_])
 		{
 			v1::Package &package = packages_[change.partition];
@@ -479,6 +504,8 @@ private:
 	std::vector<uint64_t> epochs_;
 	std::map<uint32_t, std::vector<std::pair<Change, std::string>>> history_; /* by transaction */
 	std::map<uint32_t, std::vector<std::pair<Position, std::string>>> messages_;
+	std::set<uint32_t> ends_; /* transactions in which another table loses its name */
+	std::map<std::string, uint32_t> ended_;
 	uint32_t next_ = 0;                                                       /* to be decoded */
 	uint32_t next_confirmed_ = 0;
 	Checkpoint checkpoint_{};

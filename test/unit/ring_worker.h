@@ -44,13 +44,15 @@ public:
 		Position last;
 		std::string payload;
 		uint32_t mark = 0; /* what confirmed() returns when the record is acknowledged */
+		uint32_t oid = 16384;
+		std::string name = "t"; /* of the table, in schema public */
 	};
 	void add(Record record) { records_.push_back(std::move(record)); }
 
 	/* Writes a frame, if there is one and room for it. True: all is written. */
 	bool step()
 	{
-		static const std::string table("public\0t", 8);
+		static const std::string schema("public\0", 7);
 		static const std::string prefix("\0siphon", 7);
 
 		if (next_ == records_.size())
@@ -58,8 +60,8 @@ public:
 
 		const Record &record = records_[next_];
 		bool routed = record.kind != FrameKind::Watermark && record.kind != FrameKind::Origin;
-		const std::string &route = record.kind == FrameKind::Message ? prefix : table;
-		RecordInfo info{record.kind,       routed ? 16384u : 0u, record.partition,
+		std::string route = record.kind == FrameKind::Message ? prefix : schema + record.name;
+		RecordInfo info{record.kind,       routed ? record.oid : 0u, record.partition,
 						record.generation, record.events,        record.first,
 						record.last,       route.data(),         static_cast<uint16_t>(routed ? route.size() : 0)};
 		int64_t written =

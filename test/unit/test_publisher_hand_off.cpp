@@ -282,6 +282,14 @@ check(Backend *backend, const World &world)
 
 	ASSERT_TRUE(read_messages(messages) == world.messages());
 	ASSERT_EQ(backend->states().contains("public.t.schema"), !world.dropped());
+	for (const auto &[name, oid] : world.ended())
+	{
+		std::optional<TableState> state = TableState::parse(backend->states().at("public." + name));
+
+		ASSERT_EQ(state->phase, TablePhase::Removed);
+		ASSERT_EQ(state->oid, oid);
+		ASSERT_FALSE(backend->states().contains("public." + name + ".schema"));
+	}
 	if (world.cut_short())
 	{
 		check_cut_short(messages, world, backend->purges());

@@ -240,6 +240,7 @@ private:
 		bool renew(const std::string &key, const std::string &value, std::string *why) override { return put(key, value, why); }
 		bool erase(const std::string &key, std::string *why) override { return states_.erase(key, why); }
 		bool erase_tables(std::string *why) override { return states_.erase_tables(why); }
+		uint64_t answers() const override { return states_.answers(); }
 
 	private:
 		MemoryStates &states_;
@@ -497,10 +498,11 @@ TEST_F(PublishedTest, KnowsTheLastPositions)
 	EXPECT_TRUE(published.has_watermark(0x2000));
 	EXPECT_FALSE(published.has_watermark(0x2001));
 
-	published.passed(0x2fff);
-	EXPECT_TRUE(published.active());
-	published.passed(0x3000);
+	EXPECT_FALSE(published.beyond(0x2fff));
+	EXPECT_TRUE(published.beyond(0x3000));
+	published.passed();
 	EXPECT_FALSE(published.active());
+	EXPECT_FALSE(published.beyond(0x3000));
 }
 
 /* A message that was broken off is not there, and where it has the ordinal 0, nothing of its LSN is. */

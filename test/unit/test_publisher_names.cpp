@@ -89,6 +89,34 @@ TEST_F(NamesTest, DroppedTablesNameIsTaken)
 	EXPECT_EQ(route(kNew, 20, FrameKind::Dropped, 0x2300), HandOff::Route::Events);
 }
 
+/*
+ * What streams ends behind its DROP, for which nothing has to be made durable before. What was published of a table that is
+ * gone nobody needs once the next one begins; what was published of one that lives on, its readers do.
+ */
+TEST_F(NamesTest, StreamingTableEndsBehindItsDrop)
+{
+	begin(kNew, 20, 0x500);
+	ASSERT_TRUE(hand_off.removed(frame(kNew, 20, FrameKind::Removed, 0x600), now));
+	for (bool lives_on : {false, true})
+	{
+		uint64_t lsn = lives_on ? 0x8000 : 0x1000;
+
+		EXPECT_EQ(route(kOld, 30, FrameKind::Changes, lsn), HandOff::Route::Events);
+		publish("siphon.main.events.public.t.0");
+		publish("siphon.main.watermark");
+		stream.delay_percent = 100;
+		EXPECT_EQ(route(kOld, 30, FrameKind::Dropped, lsn + 0x1000), HandOff::Route::Events);
+		EXPECT_FALSE(hand_off.dropped(frame(kOld, 30, FrameKind::Schema, lsn + 0x1000), now));
+		stream.delay_percent = 0;
+		EXPECT_TRUE(lives_on ? hand_off.left(frame(kOld, 30, FrameKind::Schema, lsn + 0x1000), now)
+							 : hand_off.dropped(frame(kOld, 30, FrameKind::Schema, lsn + 0x1000), now));
+		EXPECT_TRUE(hand_off.stale(frame(kOld, 30, FrameKind::Changes, lsn + 0x900)));
+		begin(kNew, 40, lsn + 0x2000);
+		EXPECT_EQ(count("siphon.main.events.public.t.0"), lives_on ? 1u : 0u);
+		ASSERT_TRUE(hand_off.removed(frame(kNew, 40, FrameKind::Removed, lsn + 0x3000), now));
+	}
+}
+
 /* What ends a table ends nothing of the one that has its name by then. */
 TEST_F(NamesTest, EndsConcernTheirTableAlone)
 {

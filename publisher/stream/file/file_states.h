@@ -30,6 +30,8 @@ public:
 	bool renew(const std::string &key, const std::string &value, std::string *why) override { return put(key, value, why); }
 	bool erase(const std::string &key, std::string *why) override;
 	bool erase_tables(std::string *why) override;
+	/* There is nothing to wait for. */
+	uint64_t answers() const override { return 0; }
 
 private:
 	bool usable(std::string *why);

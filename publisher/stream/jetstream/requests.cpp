@@ -195,6 +195,7 @@ Requests::enter(const char *token, natsMsg *message)
 		if (std::to_string(pending.token) != token || pending.reply)
 			continue;
 		pending.reply = read_api_reply(message);
+		answers_.fetch_add(1);
 		return;
 	}
 }

@@ -11,6 +11,7 @@
 #ifndef SIPHON_STREAM_JETSTREAM_REQUESTS_H
 #define SIPHON_STREAM_JETSTREAM_REQUESTS_H
 
+#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <map>
@@ -98,6 +99,8 @@ public:
 	std::optional<ApiReply> put(const std::string &subject, const std::string &body, uint64_t last_on_subject,
 								const char *operation = nullptr);
 	const std::string &api_prefix() const { return api_prefix_; }
+	/* How many have come. */
+	uint64_t answers() const { return answers_.load(); }
 
 	/* Of another thread: the answer to the request whose reply subject ended so. */
 	void enter(const char *token, natsMsg *message);
@@ -123,6 +126,7 @@ private:
 	std::mutex mutex_;
 	std::map<std::string, Pending> pending_;
 	uint64_t last_token_ = 0;
+	std::atomic<uint64_t> answers_{0};
 };
 
 } // namespace siphon

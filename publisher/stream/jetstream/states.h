@@ -27,6 +27,7 @@ public:
 	bool renew(const std::string &key, const std::string &value, std::string *why) override;
 	bool erase(const std::string &key, std::string *why) override;
 	bool erase_tables(std::string *why) override;
+	uint64_t answers() const override { return requests_.answers(); }
 
 private:
 	/* What this process saw of a key last. */

@@ -502,7 +502,7 @@ bool
 MemoryStates::write_seen(const std::string &key, const std::optional<std::string> &value, bool again, std::string *why)
 {
 	why->clear();
-	last_write_ = {key, seen_[key], value};
+	last_writes_[key] = {key, seen_[key], value};
 	if (!asked())
 		return false;
 
@@ -513,7 +513,7 @@ MemoryStates::write_seen(const std::string &key, const std::optional<std::string
 	if (entry.value != value || entry.revision == 0 || again)
 		entry = {++revision, value};
 	seen_[key] = entry.revision;
-	last_write_.reset();
+	last_writes_.erase(key);
 	stream_.trouble();
 	return true;
 }
@@ -551,9 +551,12 @@ MemoryStates::erase_tables(std::string *why)
 void
 MemoryStates::begin_anew()
 {
-	if (last_write_ && stream_.dice.percent(50))
-		late_.push_back(*last_write_);
-	last_write_.reset();
+	for (const auto &[key, write] : last_writes_)
+	{
+		if (stream_.dice.percent(50))
+			late_.push_back(write);
+	}
+	last_writes_.clear();
 	seen_.clear();
 }
 
