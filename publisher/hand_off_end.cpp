@@ -34,7 +34,8 @@ HandOff::route_drop(const TableFrame &table, Clock::time_point now)
 	if (own ? entry->state.generation > table.generation : stale(table))
 		return Route::Drop;
 	/* What streams has nothing to come to an end before. Of what has no state, a snapshot may be about to begin. */
-	if (own && entry->state.generation == table.generation && entry->state.phase == TablePhase::Streaming && !entry->ending)
+	if (own && entry->state.generation == table.generation && entry->state.phase == TablePhase::Streaming &&
+		!entry->ending)
 		return Route::Events;
 	return end(entry, table, now, false) ? Route::Events : Route::Wait;
 }

@@ -274,7 +274,9 @@ RingFeed::admit()
 
 	StateWrites::Turn turn = StateWrites::Turn::Now;
 
-	if (!writes_.empty() && kind() != FrameKind::Watermark && kind() != FrameKind::Origin)
+	/* Rows must not wait: what the stream has a part of is to be known before others follow, see Publisher. */
+	if (!writes_.empty() && (decodes() ? kind() != FrameKind::Watermark && kind() != FrameKind::Origin
+									   : kind() == FrameKind::SnapshotBegin))
 		turn = writes_.turn(table(), HandOff::Clock::now());
 	if (turn == StateWrites::Turn::Later)
 		return false;
@@ -338,8 +340,9 @@ RingFeed::gather()
 }
 
 /*
- * Puts the table's schema into the bucket before anything of it that follows is published, unless the table's end is on its
- * way there. Written a second time, after a restart, it does no harm. Like a marker, it is passed when all its frames are.
+ * Puts the table's schema into the bucket before anything of it that follows is published, unless the table's end is on
+ * its way there (`over`). Written a second time, after a restart, it does no harm. Like a marker, it is passed when all its
+ * frames are.
  */
 bool
 RingFeed::admit_schema(bool over)
@@ -366,8 +369,8 @@ RingFeed::admit_schema(bool over)
 }
 
 /*
- * The table, or its name, ends here, once everything of it is in the stream. While changes are held, others wait for that:
- * what comes of the table under another name must not come in front of them.
+ * The table, or its name, ends here, once everything of it is in the stream. While changes are held, others wait for
+ * that: what comes of the table under another name must not come in front of them.
  */
 bool
 RingFeed::admit_end(StateWrites::End end)

@@ -162,7 +162,7 @@ private:
 	WaitNotice origin_notice_;
 	StateWrites &writes_;
 	uint64_t stored_end_ = 0; /* the ledger says that the ring may be acknowledged up to here */
-	uint64_t beyond_ = 0;     /* behind a watermark that is beyond what the stream had of earlier rings; 0: there was none */
+	uint64_t beyond_ = 0;     /* behind a watermark beyond all that the stream had of earlier rings; 0: none was read */
 	std::string marker_; /* of a marker or a schema: payload, as far as its frames were read */
 	Visibility marker_snapshot_;
 	bool marker_waits_ = false; /* all published, waits for its effect */

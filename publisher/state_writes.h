@@ -1,9 +1,9 @@
 /*
  * What frames of the decoder's ring do to the state store and to nothing else: the schema of a table is entered, or a
- * table, or its name, ends. Each takes some answers, so a few are under way at once, and frames of other tables are taken
- * up meanwhile: a schema of thousands of tables may be renamed. Frames of the same name wait, also those in other rings.
- * The decoder's ring is acknowledged up to the first frame whose write is not done, so the next publisher reads that one
- * again, and what follows it, which it finds in the logs.
+ * table, or its name, ends. Each takes some answers, so a few are under way at once, and frames of other tables are
+ * taken up meanwhile: a schema of thousands of tables may be renamed. Frames of the same name wait, and a snapshot under
+ * it does not begin. The ring is acknowledged up to the first frame whose write is not done, so the next publisher reads
+ * that one again, and what follows it, which it finds in the logs.
  */
 #ifndef SIPHON_STATE_WRITES_H
 #define SIPHON_STATE_WRITES_H

@@ -44,6 +44,7 @@ struct Trouble
 	uint32_t restarts = 0;      /* of the decoder */
 	uint32_t before = 0;        /* steps in which the decoder's ring is of a history that is over */
 	bool drop = false;          /* of the table */
+	bool slow_ends = false;     /* of other tables; in memory alone */
 };
 
 /* A stream with its trouble, whatever it is made of. */
@@ -72,6 +73,7 @@ public:
 	{
 		stream_.crash_percent = trouble.crash_percent;
 		stream_.breaks_left = trouble.breaks;
+		stream_.slow_keys = trouble.slow_ends ? "public.gone" : "";
 		stream_.live = std::move(live);
 	}
 
@@ -446,6 +448,17 @@ TEST_P(HandOffTest, HistoryBeginsBehindSnapshotAndPublisherDies)
 TEST_P(HandOffTest, AllTogether)
 {
 	run_some(3, {.crash_percent = 6, .breaks = 3, .failures = 2, .restarts = 4});
+}
+
+/* What is published meanwhile is not acknowledged, and read again. */
+TEST_P(HandOffTest, EndsTakeLongAndPublisherDies)
+{
+	run_some(3, {.crash_percent = 6, .slow_ends = true});
+}
+
+TEST_P(HandOffTest, EndsTakeLongAndAllElse)
+{
+	run_some(3, {.crash_percent = 6, .breaks = 3, .failures = 2, .restarts = 4, .slow_ends = true});
 }
 
 TEST_P(HandOffTest, TableIsDropped)

@@ -439,7 +439,7 @@ MemoryLog::health(std::string *why)
 /* ---- the states ---------------------------------------------------------------------------------------------------- */
 
 bool
-MemoryStates::asked()
+MemoryStates::asked(const std::string &key)
 {
 	if (!late_.empty() && stream_.dice.percent(30))
 	{
@@ -450,7 +450,9 @@ MemoryStates::asked()
 			entries[write.key] = {++revision, write.value};
 		late_.pop_front();
 	}
-	if (stream_.dice.percent(stream_.delay_percent))
+	bool slow = !stream_.slow_keys.empty() && key.starts_with(stream_.slow_keys);
+
+	if (stream_.dice.percent(slow ? 92 : stream_.delay_percent))
 	{
 		stream_.notify();
 		return false;
@@ -476,7 +478,7 @@ std::optional<std::map<std::string, std::string>>
 MemoryStates::load(std::string *why)
 {
 	why->clear();
-	if (!asked())
+	if (!asked(""))
 		return std::nullopt;
 	seen_.clear();
 	for (const auto &[key, entry] : entries)
@@ -490,7 +492,7 @@ MemoryStates::get(const std::string &key, bool adopt, std::optional<std::string>
 	auto entry = entries.find(key);
 
 	why->clear();
-	if (!asked())
+	if (!asked(key))
 		return false;
 	*value = entry == entries.end() ? std::nullopt : entry->second.value;
 	if (adopt)
@@ -503,7 +505,7 @@ MemoryStates::write_seen(const std::string &key, const std::optional<std::string
 {
 	why->clear();
 	last_writes_[key] = {key, seen_[key], value};
-	if (!asked())
+	if (!asked(key))
 		return false;
 
 	Entry &entry = entries[key];

@@ -146,7 +146,7 @@ public:
 
 private:
 	bool write_seen(const std::string &key, const std::optional<std::string> &value, bool again, std::string *why);
-	bool asked();
+	bool asked(const std::string &key);
 
 	MemoryStream &stream_;
 	std::map<std::string, uint64_t> seen_;
@@ -186,6 +186,7 @@ public:
 	std::function<void()> live = [] {};    /* called while the publisher waits */
 	uint32_t crash_percent = 0;            /* how often the publisher dies when it asks for something */
 	uint32_t delay_percent = 50;           /* how often an answer takes longer */
+	std::string slow_keys;                 /* answers about keys that begin so take much longer; empty: none do */
 	uint32_t breaks_left = 0;              /* of the connection */
 	uint32_t limit = 300;                  /* of a body */
 
