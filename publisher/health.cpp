@@ -87,7 +87,8 @@ look_at_queue(const Status &status, Status::Clock::time_point now, std::vector<P
 			"systemctl status nats-server");
 	else if (!status.refusal.empty() && files)
 		add("refused", fmt::format("{} rejected a message: {}; publishing is paused", status.queue, status.refusal),
-			"Make room on the disk; files that all consumers have read can be removed. The publisher continues by itself.",
+			"Make room on the disk; files that all consumers have read can be removed. The publisher continues by "
+			"itself.",
 			"df -h");
 	else if (!status.refusal.empty())
 		add("refused", fmt::format("{} rejected a message: {}; publishing is paused", status.queue, status.refusal),
@@ -115,16 +116,17 @@ look_at_decoder(const Status &status, double age, std::vector<Problem> *problems
 	if (status.starting)
 		return;
 	if (decoder == nullptr)
-		problems->push_back({"no_ring", fmt::format("there is no decoder of application \"{}\" in {}",
-													status.application, status.ring_directory),
-							 "Check that the server runs, with this siphon.ring_directory, and run this query there.",
-							 ask_server(status), true});
+		problems->push_back(
+			{"no_ring",
+			 fmt::format("there is no decoder of application \"{}\" in {}", status.application, status.ring_directory),
+			 "Check that the server runs, with this siphon.ring_directory, and run this query there.",
+			 ask_server(status), true});
 	else if (decoder->figure(RingFigure::Ended) != 0)
 		problems->push_back({"decoder_ended", "the decoder has stopped, and its slot may be lost",
 							 "Run this query on the server: it says why, and what to do.", ask_server(status), true});
 	else if (decoder->silence + age > kSilence)
-		problems->push_back({"decoder_silent", fmt::format("no heartbeat from the decoder for {:.0f} s",
-														   decoder->silence + age),
+		problems->push_back({"decoder_silent",
+							 fmt::format("no heartbeat from the decoder for {:.0f} s", decoder->silence + age),
 							 "Check that the server runs, and run this query there: it says why, and what to do.",
 							 ask_server(status), true});
 }
@@ -174,7 +176,8 @@ look_at_warnings(const Status &status, std::vector<Problem> *problems)
 		"Check that the primary runs. The standby's log says why it cannot connect with these settings.",
 		"SHOW primary_conninfo;");
 	add(RingWarning::NoStandbySlot, "no_standby_slot", "no standby has the slot ready, so a failover would lose it",
-		"On the standby, set sync_replication_slots = on and hot_standby_feedback = on, primary_slot_name, and a dbname "
+		"On the standby, set sync_replication_slots = on and hot_standby_feedback = on, primary_slot_name, and a "
+		"dbname "
 		"in primary_conninfo. This query shows what is set.",
 		"SELECT name, setting FROM pg_settings WHERE name IN ('sync_replication_slots', 'hot_standby_feedback', "
 		"'primary_slot_name', 'primary_conninfo');");
@@ -222,12 +225,14 @@ look_at_wal(const Status &status, std::vector<Problem> *problems)
 	double retained = static_cast<double>(decoder->figure(RingFigure::Retained));
 
 	if (limit > 0 && retained > kRetainedPart * limit)
-		problems->push_back({"retained_wal", fmt::format("the slot retains {:.0f} MB of WAL, and is lost beyond {:.0f} MB",
-														 retained / 1048576, limit / 1048576),
-							 "Find out why nothing is acknowledged. While the disk has room, these limits can be raised.",
-							 "SELECT name, setting, unit FROM pg_settings WHERE name IN ('siphon.max_retained_wal', "
-							 "'max_slot_wal_keep_size');",
-							 false});
+		problems->push_back(
+			{"retained_wal",
+			 fmt::format("the slot retains {:.0f} MB of WAL, and is lost beyond {:.0f} MB", retained / 1048576,
+						 limit / 1048576),
+			 "Find out why nothing is acknowledged. While the disk has room, these limits can be raised.",
+			 "SELECT name, setting, unit FROM pg_settings WHERE name IN ('siphon.max_retained_wal', "
+			 "'max_slot_wal_keep_size');",
+			 false});
 }
 
 std::vector<Problem>
@@ -244,8 +249,9 @@ find_problems(const Status &status, Status::Clock::time_point now)
 	look_at_decoder(status, status.starting ? 0 : age, &problems);
 	look_at_tables(status, &problems);
 	if (status.stalled > kStalled)
-		problems.push_back({"stalled", fmt::format("no acknowledgement for {:.0f} s with {} messages in flight or waiting",
-												   status.stalled, status.in_flight),
+		problems.push_back({"stalled",
+							fmt::format("no acknowledgement for {:.0f} s with {} messages in flight or waiting",
+										status.stalled, status.in_flight),
 							"See the publisher's log for the reason.", show_log(status), true});
 	look_at_wal(status, &problems);
 	look_at_warnings(status, &problems);
