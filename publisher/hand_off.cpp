@@ -228,6 +228,8 @@ HandOff::begin_without_snapshot(Entry *entry, const TableFrame &table, Clock::ti
 
 	if (state.oid != table.oid)
 		state.since = table.lsn;
+	state.schema = table.schema;
+	state.table = table.table;
 	state.oid = table.oid;
 	state.generation = table.generation;
 	state.phase = TablePhase::Streaming;

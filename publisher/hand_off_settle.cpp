@@ -81,6 +81,8 @@ HandOff::settle(const Cursors &cursors, std::string *why)
 	if (!known)
 		return false;
 	settle_anew();
+	/* Of a table that had no state, the end was under way; it comes again, and what is read again before it needs none. */
+	std::erase_if(entries_, [](const auto &entry) { return entry.second.state.oid == 0; });
 	for (auto &[key, entry] : entries_)
 	{
 		entry.closing = false;

@@ -14,7 +14,7 @@ RingFeed::RingFeed(const std::string &name, uint32_t number, std::unique_ptr<Rin
 	: Source(name, number, name != kDecoderRing), ring_(std::move(ring)), root_(context.subject_root),
 	  stream_(*context.stream), ledger_(*context.ledger), hand_off_(*context.hand_off), lineage_(*context.lineage),
 	  published_(*context.published), traffic_(*context.traffic), frame_messages_(context.subject_root, context.compression_level),
-	  record_(context.compression_level), writes_(*context.writes)
+	  record_(context.compression_level), writes_(*context.writes), schemas_(&context.stream->states())
 {
 }
 
@@ -276,10 +276,13 @@ RingFeed::admit()
 
 	/* Rows must not wait: what the stream has a part of is to be known before others follow, see Publisher. */
 	if (!writes_.empty() && (decodes() ? kind() != FrameKind::Watermark && kind() != FrameKind::Origin
-									   : kind() == FrameKind::SnapshotBegin))
+									   : (kind() == FrameKind::SnapshotBegin || kind() == FrameKind::Schema) &&
+											 !passed(Target::Log)))
 		turn = writes_.turn(table(), HandOff::Clock::now());
 	if (turn == StateWrites::Turn::Later)
 		return false;
+	if (frame_.header.table != dropped_)
+		dropped_ = 0;
 	switch (kind())
 	{
 		case FrameKind::Schema:
@@ -342,7 +345,7 @@ RingFeed::gather()
 /*
  * Puts the table's schema into the bucket before anything of it that follows is published, unless the table's end is on
  * its way there (`over`). Written a second time, after a restart, it does no harm. Like a marker, it is passed when all its
- * frames are.
+ * frames are. What follows it in a snapshot's ring is of the same table, and waits.
  */
 bool
 RingFeed::admit_schema(bool over)
@@ -362,7 +365,16 @@ RingFeed::admit_schema(bool over)
 	if (!json)
 		corrupt();
 	if (!over && !hand_off_.stale(table()))
-		writes_.enter_schema(table(), std::move(*json), record_begin_);
+	{
+		if (decodes())
+			writes_.enter_schema(table(), std::move(*json), record_begin_);
+		else if (!schemas_.write(schema_, table_, *json, stream_.log().body_limit(), HandOff::Clock::now()))
+		{
+			/* This frame comes once more. */
+			marker_.resize(frame_.header.record_offset);
+			return false;
+		}
+	}
 	marker_.clear();
 	skip();
 	return true;
@@ -380,7 +392,7 @@ RingFeed::admit_end(StateWrites::End end)
 	if (hand_off_.holds(table()) &&
 		(ledger_.stored_token() < last_token_ || !(hand_off_.*end)(table(), HandOff::Clock::now())))
 		return false;
-	writes_.end_table(table(), end, last_token_, previous_end_);
+	writes_.end_table(table(), end, last_token_, dropped_ != 0 ? drop_begin_ : previous_end_);
 	dropped_ = 0;
 	skip();
 	return true;
@@ -547,8 +559,12 @@ RingFeed::acked(const Ledger::Ack &ack, const Checkpoint &checkpoint)
 void
 RingFeed::acknowledge()
 {
-	uint64_t end = decodes() && !writes_.empty() ? std::min(stored_end_, writes_.position()) : stored_end_;
+	uint64_t end = stored_end_;
 
+	if (decodes() && !writes_.empty())
+		end = std::min(end, writes_.position());
+	if (dropped_ != 0)
+		end = std::min(end, drop_begin_);
 	if (end > ring_->reader().acked())
 		ring_->ack(end);
 	if (beyond_ != 0 && ring_->reader().acked() >= beyond_)

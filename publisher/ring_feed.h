@@ -21,6 +21,7 @@
 #include "ring_source.h"
 #include "source.h"
 #include "state_writes.h"
+#include "table_schema.h"
 
 namespace siphon {
 
@@ -161,6 +162,7 @@ private:
 	HandOff::Clock::time_point origin_retry_{};
 	WaitNotice origin_notice_;
 	StateWrites &writes_;
+	TableSchemas schemas_; /* for a snapshot's ring */
 	uint64_t stored_end_ = 0; /* the ledger says that the ring may be acknowledged up to here */
 	uint64_t beyond_ = 0;     /* behind a watermark beyond all that the stream had of earlier rings; 0: none was read */
 	std::string marker_; /* of a marker or a schema: payload, as far as its frames were read */
@@ -173,7 +175,12 @@ private:
 	Position newest_{0, 0};
 	uint64_t previous_end_ = 0; /* behind the frame before frame_ */
 	uint64_t record_begin_ = 0; /* behind the record before the one that is gathered */
-	uint32_t dropped_ = 0;      /* of this table a DROP was read, and not yet its end; 0: of none */
+	/*
+	 * Of this table a DROP was read, and not yet its end; 0: of none. The ring is not acknowledged beyond drop_begin_
+	 * until the end is entered and done: whoever reads the end again has to know what it follows.
+	 */
+	uint32_t dropped_ = 0;
+	uint64_t drop_begin_ = 0;
 	uint64_t built_end_ = 0;    /* behind the last frame of which all messages were built */
 	bool peeked_ = false; /* frame_ was read by peek_origin() */
 

@@ -34,8 +34,11 @@ RingFeed::admit_package()
 	const FrameHeader &header = frame_.header;
 	std::optional<Position> upto;
 
-	if (kind() == FrameKind::Dropped)
+	if (kind() == FrameKind::Dropped && dropped_ == 0)
+	{
 		dropped_ = header.table;
+		drop_begin_ = previous_end_;
+	}
 
 	std::optional<Place> held_behind = hand_off_.held_behind(table());
 

@@ -169,8 +169,9 @@ private:
 		v1::SnapshotBegin marker;
 
 		generation_++;
-		if (before_left_ == 0)
-			write_schema();
+		/* The decoder comes to it with its first change. */
+		if (before_left_ == 0 && dice_.percent(50))
+			write_schema(decoder_.get());
 		changes_.clear();
 		generation_starts_ = transaction_;
 		name(&marker);
@@ -178,6 +179,7 @@ private:
 		for (int i = 0; i < 30; i++)
 			marker.add_columns()->set_name("column " + std::to_string(dice_.below(1000000)));
 		leader_ = std::make_unique<Worker>(directory_, "snapshot-16384-0", generation_ * 100, kHistory);
+		write_schema(leader_.get());
 		leader_->add({FrameKind::SnapshotBegin, kPartitions, generation_, 0, {}, {}, marker.SerializeAsString()});
 		phase_ = Phase::Begin;
 	}
@@ -188,6 +190,7 @@ private:
 		{
 			scanners_.push_back(std::make_unique<Worker>(directory_, "snapshot-16384-" + std::to_string(i),
 														 generation_ * 100 + i, kHistory));
+			write_schema(scanners_.back().get());
 			for (uint32_t row = i - 1; row < kRows; row += 2)
 			{
 				v1::Package package;
@@ -325,17 +328,17 @@ private:
 		epochs_.push_back(0x1000 + epochs_.size());
 		write_origin(kHistory, epochs_.back());
 		if (generation_ > 0)
-			write_schema();
+			write_schema(decoder_.get());
 	}
 
-	/* As every decoder does when it comes to a table, or to a generation of it, for the first time. */
-	void write_schema()
+	/* As every process does when it comes to a table, or to a generation of it, for the first time. */
+	void write_schema(Worker *worker)
 	{
 		v1::TableSchema schema;
 
 		schema.set_oid(16384);
 		schema.set_generation(generation_);
-		decoder_->add({FrameKind::Schema, 0, generation_, 0, {}, {}, schema.SerializeAsString()});
+		worker->add({FrameKind::Schema, 0, generation_, 0, {}, {}, schema.SerializeAsString()});
 	}
 
 	void write_origin(uint64_t history, uint64_t epoch)

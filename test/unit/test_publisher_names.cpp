@@ -143,6 +143,22 @@ TEST_F(NamesTest, TableGetsItsNameBack)
 	EXPECT_EQ(route(kOld, 30, FrameKind::Changes, 0x4100), HandOff::Route::Events);
 }
 
+/* The end of a table that had no state was under way when the publisher lost its stream: it reads the table's changes again. */
+TEST_F(NamesTest, EndOfTableWithoutStateIsUnderWay)
+{
+	std::string why;
+
+	stream.delay_percent = 100;
+	EXPECT_FALSE(hand_off.left(frame(kOld, 30, FrameKind::Schema, 0x2000), now));
+	stream.delay_percent = 0;
+	while (!hand_off.settle({}, &why))
+		ASSERT_EQ(why, "");
+	EXPECT_EQ(route(kOld, 30, FrameKind::Changes, 0x1000), HandOff::Route::Events);
+	EXPECT_FALSE(stream.states().values().contains("."));
+	ASSERT_TRUE(hand_off.left(frame(kOld, 30, FrameKind::Schema, 0x2000), now));
+	EXPECT_TRUE(hand_off.stale(frame(kOld, 30, FrameKind::Changes, 0x1000)));
+}
+
 /* Rows that were cut short leave the stream, unless what another table left behind is among them. */
 TEST_F(NamesTest, RenameCutsSnapshotShort)
 {

@@ -6,6 +6,7 @@ use strict;
 use warnings FATAL => 'all';
 
 use List::Util ();
+use Errno;
 use IO::Socket::INET;
 use JSON::PP;
 use MIME::Base64;
@@ -21,7 +22,11 @@ sub new
 {
 	my ($class, $url, %options) = @_;
 	my ($address) = $url =~ m{^nats://([^/]+)$} or die "not a URL of NATS: $url";
-	my $socket = IO::Socket::INET->new(PeerAddr => $address) or die "$address: $!";
+	my $socket;
+
+	# The end of a child may interrupt it.
+	do { $socket = IO::Socket::INET->new(PeerAddr => $address) } until $socket || !$!{EINTR};
+	die "$address: $!" unless $socket;
 	my $self = bless { socket => $socket, requests => 0 }, $class;
 
 	$socket->autoflush(0);
