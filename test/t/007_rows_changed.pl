@@ -5,6 +5,7 @@ use warnings FATAL => 'all';
 
 use PostgreSQL::Test::Utils;
 use Siphon;
+use Siphon::Snapshot;
 use Test::More;
 
 my $node = siphon_node('primary');
@@ -370,9 +371,10 @@ $node->safe_psql(
 	ALTER TABLE remote_0 REPLICA IDENTITY FULL;
 	SELECT siphon_add_table('remote', snapshot => false)});
 wait_for_table($node, 'remote');
-# It waits for its turn behind one that stands still.
+# It waits for its turn behind one that stands still: that of a process that begins with this rate.
 $node->append_conf('postgresql.conf', 'siphon.snapshot_rate = 1kB');
 $node->reload;
+wait_until('no leader waits for a next table', sub { !snapshot_pids($node) });
 $node->safe_psql('postgres', "SELECT siphon_resync_table('scanned')");
 wait_for_table($node, 'scanned', 'snapshot');
 $offset = -s $node->logfile;
