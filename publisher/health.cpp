@@ -177,8 +177,7 @@ look_at_warnings(const Status &status, std::vector<Problem> *problems)
 		"SHOW primary_conninfo;");
 	add(RingWarning::NoStandbySlot, "no_standby_slot", "no standby has the slot ready, so a failover would lose it",
 		"On the standby, set sync_replication_slots = on and hot_standby_feedback = on, primary_slot_name, and a "
-		"dbname "
-		"in primary_conninfo. This query shows what is set.",
+		"dbname in primary_conninfo. This query shows what is set.",
 		"SELECT name, setting FROM pg_settings WHERE name IN ('sync_replication_slots', 'hot_standby_feedback', "
 		"'primary_slot_name', 'primary_conninfo');");
 	add(RingWarning::NoExtension, "no_extension",

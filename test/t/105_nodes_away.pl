@@ -13,15 +13,8 @@ use Test::More;
 
 my $node = siphon_node('primary');
 my $nats = Siphon::NatsCluster->new->start;
-my $leader = $nats->meta_leader;
 # Without the one that leads all, nobody has an answer for whoever asks.
-my ($streams, $buckets) = grep { $_ != $leader } $nats->nodes;
-
-make_streams(
-	$node, $nats,
-	log => { placement => { tags => [ $streams->{name} ] } },
-	held => { placement => { tags => [ $streams->{name} ] } },
-	bucket => { placement => { tags => [ $buckets->{name} ] } });
+my ($leader, $streams, $buckets) = make_streams_apart($node, $nats);
 
 # It stays with the server that stays.
 my $publisher = siphon_publisher($node, $nats, nats_url => $leader->url);

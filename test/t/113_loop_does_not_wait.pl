@@ -22,14 +22,7 @@ my $UNDER_WAY = 0.7;
 
 my $node = siphon_node('primary', conf => "siphon.flush_interval = 1ms\nsiphon.ring_size = 4MB");
 my $nats = Siphon::NatsCluster->new->start;
-my $leader = $nats->meta_leader;
-my ($streams, $buckets) = grep { $_ != $leader } $nats->nodes;
-
-make_streams(
-	$node, $nats,
-	log => { placement => { tags => [ $streams->{name} ] } },
-	held => { placement => { tags => [ $streams->{name} ] } },
-	bucket => { placement => { tags => [ $buckets->{name} ] } });
+my ($leader, $streams, $buckets) = make_streams_apart($node, $nats);
 
 my $DRAIN = 1;
 my $proxy = Siphon::Proxy->new(to => $leader->url)->start;

@@ -15,14 +15,7 @@ use Test::More;
 
 my $node = siphon_node('primary', conf => 'siphon.flush_interval = 1ms');
 my $nats = Siphon::NatsCluster->new->start;
-my $leader = $nats->meta_leader;
-my ($streams, $buckets) = grep { $_ != $leader } $nats->nodes;
-
-make_streams(
-	$node, $nats,
-	log => { placement => { tags => [ $streams->{name} ] } },
-	held => { placement => { tags => [ $streams->{name} ] } },
-	bucket => { placement => { tags => [ $buckets->{name} ] } });
+my ($leader, $streams, $buckets) = make_streams_apart($node, $nats);
 
 my $publisher = siphon_publisher($node, $nats, nats_url => $leader->url);
 my $client = Siphon::NatsClient->new($leader->url);

@@ -14,7 +14,7 @@ use Test::More;
 use Time::HiRes qw(sleep time);
 
 our @EXPORT = qw(api stream_of outcome ends_and_advises stays_up is_confirmed is_held snapshot_ended since_last_message make_streams
-  is_replayed_from processor_time);
+  make_streams_apart is_replayed_from processor_time);
 
 # How long is waited for what should happen at once. What fails is to fail soon.
 my $SOON = 30;
@@ -149,6 +149,22 @@ sub make_streams
 }
 
 # Test: messages that a subscriber of core NATS has got, in this order, make the tables. A server that is there for nothing
+# The same in a cluster of three, on one node each: the streams, and the bucket. Returns the node that leads the cluster, that of
+# the streams, and that of the bucket.
+sub make_streams_apart
+{
+	my ($node, $nats) = @_;
+	my $leader = $nats->meta_leader;
+	my ($streams, $bucket) = grep { $_ != $leader } $nats->nodes;
+
+	make_streams(
+		$node, $nats,
+		log => { placement => { tags => [ $streams->{name} ] } },
+		held => { placement => { tags => [ $streams->{name} ] } },
+		bucket => { placement => { tags => [ $bucket->{name} ] } });
+	return ($leader, $streams, $bucket);
+}
+
 # else gets them as the stream.
 my $copies;
 
