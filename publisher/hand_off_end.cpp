@@ -6,14 +6,19 @@
 
 namespace siphon {
 
-/* Ends what there still is of another table under the name, which has lost it. To be repeated until it is true. */
+/*
+ * Ends what there still is of another table under the name, which has lost it. To be repeated until it is true. The other
+ * table's last event is stored by then: a publisher that finds the name taken leaves out what the ring brings of it.
+ */
 bool
 HandOff::take_name(const TableFrame &table, Clock::time_point now)
 {
 	Entry *entry = find(table);
 
-	if (entry == nullptr || entry->state.oid == table.oid || entry->state.phase == TablePhase::Removed)
+	if (entry == nullptr || entry->state.oid == table.oid)
 		return true;
+	if (entry->state.phase == TablePhase::Removed)
+		return acknowledged(*entry);
 
 	TableFrame other = table;
 
@@ -109,7 +114,7 @@ HandOff::remove(Entry *entry, const TableFrame &table, uint64_t since, Clock::ti
 	entry->leftover = incomplete ? last : kNoPlace;
 	retire(entry);
 	note_activity(entry);
-	spdlog::info("table {}.{} is not published under this name any more", state.schema, state.table);
+	spdlog::info("table {}.{} is no longer published under this name", state.schema, state.table);
 	return true;
 }
 

@@ -104,4 +104,30 @@ TEST_F(LateStatesTest, NothingIsHeldMeanwhile)
 	EXPECT_EQ(route(&first, 0x2000), HandOff::Route::Events);
 }
 
+/*
+ * A table without a state ends, and another gets its name. Should the publisher die before the DROP is stored, the next one
+ * must publish it, so the state store may not say yet that the name is the other table's.
+ */
+TEST_F(LateStatesTest, ANameIsTakenBehindTheEventThatEndsItsFormerTable)
+{
+	TableFrame other{"public", "t", 16400, 31, FrameKind::SnapshotBegin, 0x3000};
+	TableFrame drop = frame(FrameKind::Dropped, 0x2000);
+
+	ASSERT_EQ(first.route(drop, true, {0x2000, 1}, true, now), HandOff::Route::Events);
+
+	uint64_t token = ledger.next_token();
+
+	ledger.add(100, 1, 0, false, Target::Log, 1, now);
+	first.sent(drop, Target::Log, token);
+	EXPECT_FALSE(first.begin(other, now));
+	other.kind = FrameKind::Changes;
+	EXPECT_EQ(first.route(other, true, {0x3000, 1}, true, now), HandOff::Route::Wait);
+	EXPECT_EQ(TableState::parse(*stream.states().entries[kKey].value)->oid, 16384u);
+
+	ledger.stored(token, 1);
+	other.kind = FrameKind::SnapshotBegin;
+	EXPECT_TRUE(first.begin(other, now));
+	EXPECT_EQ(TableState::parse(*stream.states().entries[kKey].value)->oid, 16400u);
+}
+
 } // namespace
