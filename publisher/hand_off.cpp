@@ -391,7 +391,7 @@ HandOff::ended(const TableFrame &table, const Visibility &snapshot, Clock::time_
 
 	state.snapshot = snapshot;
 	if (begin_moving(entry, state, now))
-		spdlog::info("snapshot {} of table {}.{} is complete, its held changes are moved behind it", table.generation,
+		spdlog::info("snapshot {} of table {}.{} is complete; its held changes are published now", table.generation,
 					 table.schema, table.table);
 	return false;
 }
@@ -413,7 +413,7 @@ HandOff::finish_moving(Entry *entry, Clock::time_point now)
 		return;
 	retire(entry);
 	entry->closing = false;
-	spdlog::info("table {}.{} streams", state.schema, state.table);
+	spdlog::info("table {}.{} is streaming", state.schema, state.table);
 }
 
 /* What is held by no table any more leaves the spill. */

@@ -19,14 +19,13 @@ HandOff::load(const std::map<std::string, std::string> &values)
 
 		if (!state)
 		{
-			spdlog::warn("the state of table {} in the state store can't be read, and is ignored: {}", key, value);
+			spdlog::warn("ignored the state of table {} in the state store, which cannot be read: {}", key, value);
 			continue;
 		}
 		if (state->former_layout)
 			throw Fatal(ExitCode::StreamRefused,
 						"changes of table " + state->schema + "." + state->table +
-							" are held by a publisher of a former release, which is to finish that: run that release "
-							"until SELECT * FROM siphon_snapshot_progress shows nothing, then this one");
+							" are held by a publisher of an earlier release: run that release until SELECT * FROM siphon_snapshot_progress shows nothing, then this one");
 		set_state(&entries_[entry_key(state->schema, state->table)], *state);
 	}
 }

@@ -84,7 +84,7 @@ Lineage::read_record(const std::optional<std::string> &text)
 	catch (const std::exception &error)
 	{
 		throw Fatal(ExitCode::StreamRefused, "entry \"" + std::string(kOriginKey) + "\" of the state store of " +
-												 stream_.describe() + " can't be read (" + error.what() +
+												 stream_.describe() + " cannot be read (" + error.what() +
 												 "): delete it; " + resync_advice(application_));
 	}
 }
@@ -151,7 +151,7 @@ Lineage::refresh(std::string *why)
 
 	if (!publisher)
 		throw Fatal(ExitCode::StreamRefused, "the state store of " + stream_.describe() +
-												 " was emptied by somebody; " + resync_advice(application_));
+												 " was emptied; " + resync_advice(application_));
 	if (instance != instance_)
 	{
 		std::string host = publisher_member(publisher, "host", "?");
@@ -160,7 +160,7 @@ Lineage::refresh(std::string *why)
 		throw Fatal(ExitCode::Replaced,
 					"another publisher has taken over application " + application_ +
 						(instance.empty() ? "" : " (process " + std::to_string(pid) + " on host " + host + ")") +
-						"; this one ends");
+						"; this one exits");
 	}
 	read_record(origin);
 	return true;

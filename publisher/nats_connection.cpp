@@ -140,7 +140,7 @@ NatsConnection::NatsConnection(const std::string &url, const NatsLogin &login, c
 
 			if (!attempt)
 			{
-				spdlog::info("stopped before NATS at {} had answered", servers_);
+				spdlog::info("stopped before NATS at {} answered", servers_);
 				spdlog::shutdown();
 				_exit(static_cast<int>(ExitCode::Clean));
 			}
@@ -167,7 +167,7 @@ NatsConnection::NatsConnection(const std::string &url, const NatsLogin &login, c
 		for (int64_t slept = 0; slept < kReconnectWaitMs && stop_requests->load() == 0; slept += kStopLook.count())
 			nats_Sleep(kStopLook.count());
 		if (stop_requests->load() > 0)
-			throw Fatal(ExitCode::Clean, "stopped before NATS at " + servers_ + " had answered");
+			throw Fatal(ExitCode::Clean, "stopped before NATS at " + servers_ + " answered");
 	}
 	if (!welcome)
 		for (const std::string &warning : login_warnings(login, url))
@@ -235,7 +235,7 @@ NatsConnection::on_disconnected(natsConnection *, void *self)
 
 	connection->interruptions_.fetch_add(1);
 	if (!connection->closing_.load())
-		spdlog::warn("lost the connection to NATS at {}; publishing pauses until it is back", connection->servers_);
+		spdlog::warn("disconnected from NATS at {}; publishing is paused", connection->servers_);
 	connection->wakeup_->notify();
 }
 

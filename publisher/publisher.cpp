@@ -191,17 +191,16 @@ Publisher::drop_replaced()
 		incidents_.corrupt += feed->second->refused() ? 1 : 0;
 		if (feed->first == kDecoderRing)
 		{
-			spdlog::info("the decoder has left ring {:016x}; the {} bytes in it that were not published yet are "
-						 "dropped, the next one decodes them again",
-						 reader.epoch(), unread);
+			spdlog::info("decoder replaced ring {:016x}; {} unpublished bytes will be decoded again", reader.epoch(),
+						 unread);
 			unattached_since_ = now_;
 			greeted_ = false;
 		}
 		else if (unread > 0)
-			spdlog::info("ring {} is gone with {} bytes that were not published; its snapshot starts over", feed->first,
+			spdlog::info("ring {} was removed with {} unpublished bytes; its snapshot starts again", feed->first,
 						 unread);
 		else
-			spdlog::debug("ring {} is gone, all of it was read", feed->first);
+			spdlog::debug("ring {} was removed after all of it was read", feed->first);
 		feed = feeds_.erase(feed);
 	}
 }
@@ -230,7 +229,7 @@ Publisher::attach_new()
 		/* One that was there when we started is resumed by settling; nobody can have published from a later one. */
 		feed->resume(nullptr, nullptr);
 		if (settled_)
-			spdlog::info("publishing ring {} {:016x} too", name, feed->ring().reader().epoch());
+			spdlog::info("attached ring {} ({:016x})", name, feed->ring().reader().epoch());
 		feeds_[name] = std::move(feed);
 		incidents_.attached++;
 	}
@@ -257,7 +256,7 @@ Publisher::await_decoder()
 
 	if (config_.attach_timeout.count() > 0 && now_ - unattached_since_ >= config_.attach_timeout)
 		throw Fatal(ExitCode::AttachTimeout, "no ring at " + path + " within the attach timeout");
-	ring_notice_.waiting("the decoder of application " + config_.application + " to make " + path, now_);
+	ring_notice_.waiting("the decoder of application " + config_.application + " to create " + path, now_);
 	next_look_ = now_ + kAwait;
 }
 
@@ -266,7 +265,7 @@ Publisher::note_refusal(const std::string &text)
 {
 	incidents_.refusals++;
 	if (text != refusal_)
-		spdlog::warn("{} takes no messages: {}; publishing pauses until it does", stream_.describe(), text);
+		spdlog::warn("{} rejected a message: {}; publishing is paused", stream_.describe(), text);
 	refusal_ = text;
 }
 
@@ -320,7 +319,7 @@ Publisher::collect()
 		return;
 	if (proven() && !refused && !refusal_.empty())
 	{
-		spdlog::info("{} takes messages again", stream_.describe());
+		spdlog::info("{} accepts messages again", stream_.describe());
 		refusal_.clear();
 	}
 	if (ledger_.broken())
@@ -329,7 +328,7 @@ Publisher::collect()
 		unsettle(seconds(0));
 	else if (!ledger_.empty() && now_ - ledger_.oldest() >= kAnswerTimeout)
 	{
-		spdlog::warn("{} has not answered for {} s", stream_.describe(), kAnswerTimeout.count());
+		spdlog::warn("no answer from {} for {} s", stream_.describe(), kAnswerTimeout.count());
 		greeted_ = false;
 		incidents_.timeouts++;
 		unsettle(seconds(0));
@@ -532,9 +531,9 @@ Publisher::drain()
 		collect();
 	}
 	if (ledger_.empty())
-		spdlog::info("stopped; all that was published is acknowledged");
+		spdlog::info("stopped; everything that was published is acknowledged");
 	else
-		spdlog::info("stopped; {} messages under way were not acknowledged, the next start finds out about them",
+		spdlog::info("stopped with {} messages in flight; the next start finds out which of them were stored",
 					 ledger_.messages());
 }
 

@@ -206,7 +206,7 @@ Publisher::is_left_over(RingFeed *feed, std::string *why)
 	if (feed->accepted() ? !lineage_.left(ring.history(), feed->epoch())
 						 : (origin = feed->peek_origin()) == nullptr || !lineage_.left_behind(*origin))
 		return false;
-	*why = "the decoder to make another ring than " + feed->ring().path() + ", which is left from before: " +
+	*why = "the decoder to create another ring than " + feed->ring().path() + ", which is left from before: " +
 		   stream_.describe() + " went on without it";
 	return true;
 }
@@ -364,7 +364,7 @@ Publisher::check_lost(Log *log, const std::string &what, std::string *why)
 		lost_since_ = now_;
 	if (now_ - lost_since_ >= kLostPatience)
 		throw Fatal(ExitCode::StreamRefused, log->describe() + what + "; " + resync_advice(config_.application));
-	*why = log->describe() + ", which seems to have lost messages, to have them again";
+	*why = log->describe() + ", which seems to have lost messages, to recover them";
 	return false;
 }
 
@@ -508,10 +508,10 @@ Publisher::resume()
 		const RingReader &reader = feed->ring().reader();
 
 		if (waited || !greeted_)
-			spdlog::info("publishing ring {:016x} from position {} on to {}, behind sequence {}", reader.epoch(),
+			spdlog::info("publishing ring {:016x} from ring offset {} to {}, after sequence {}", reader.epoch(),
 						 reader.acked(), stream_.describe(), log_end_.place);
 		else
-			spdlog::debug("settled: {} ends at sequence {}, ring {} is acknowledged up to {}", stream_.describe(),
+			spdlog::debug("resumed: {} ends at sequence {}, ring {} is acknowledged up to {}", stream_.describe(),
 						  log_end_.place, name, reader.acked());
 	}
 	greeted_ = true;

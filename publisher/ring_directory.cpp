@@ -20,9 +20,9 @@ use_ring_group(const std::string &group)
 	int error = ring_group_find(group.c_str(), &id);
 
 	if (error == ENOENT)
-		throw Fatal(ExitCode::Usage, "--ring-group: there is no group " + group);
+		throw Fatal(ExitCode::Usage, "--ring-group: group " + group + " does not exist");
 	if (error != 0)
-		throw Fatal(ExitCode::Usage, "--ring-group: the user that this runs as is no member of group " + group);
+		throw Fatal(ExitCode::Usage, "--ring-group: the user of the publisher is not a member of group " + group);
 	ring_group_use(id);
 }
 

@@ -35,7 +35,7 @@ RingFeed::check_intact() const
 void
 RingFeed::refuse(const std::string &what)
 {
-	spdlog::error("{} {}; nothing from there on was published, and its worker is asked for another ring", ring_->path(),
+	spdlog::error("{} {}; nothing after that was published, and a new ring was requested from its worker", ring_->path(),
 				  what);
 	refused_ = true;
 	have_frame_ = false;
@@ -326,7 +326,7 @@ RingFeed::check_fits(const char *what) const
 	if (frame_.header.record_length > ring_->reader().capacity() / 2)
 		throw Fatal(ExitCode::RingRefused, ring_->path() + " is too small for a " + what + " of " +
 											   std::to_string(frame_.header.record_length) +
-											   " bytes: make siphon.ring_size larger");
+											   " bytes: increase siphon.ring_size");
 }
 
 /* Adds a frame to the record in memory. True: it is complete. */

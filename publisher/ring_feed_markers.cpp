@@ -97,7 +97,7 @@ RingFeed::finish_origin()
 	}
 	origin_notice_.over();
 	if (begins)
-		spdlog::info("history {} of application {} begins behind {}", format_lsn(origin_.history),
+		spdlog::info("history {} of application {} starts after sequence {}", format_lsn(origin_.history),
 					 ring_->reader().application(), end);
 	return true;
 }
@@ -115,7 +115,7 @@ RingFeed::admit_marker()
 	if (hand_off_.stale(table()))
 	{
 		if (frame_.last_of_record())
-			spdlog::info("left out a marker of snapshot {} of table {}.{}, which is over", header.generation, schema_,
+			spdlog::info("skipped a marker of snapshot {} of table {}.{}, which is over", header.generation, schema_,
 						 table_);
 		skip();
 		marker_.clear();

@@ -39,7 +39,7 @@ RingSource::attach(const RingDirectory &directory, const std::string &ring)
 		throw directory.error(error);
 	if (!mapped)
 	{
-		spdlog::error("{} is corrupt: its header has impossible values; its worker is asked for another",
+		spdlog::error("{} is corrupt: its header has invalid values; a new ring was requested from its worker",
 					  source->path_);
 		bell_ring(source->worker_bell_);
 		return nullptr;
@@ -84,8 +84,8 @@ RingSource::map(const RingDirectory &directory, const std::string &ring)
 				refused_ = true;
 				return false;
 			}
-			throw Fatal(ExitCode::RingRefused, path_ + " is corrupt: its header has impossible values; the server "
-													   "makes another when its decoder starts again");
+			throw Fatal(ExitCode::RingRefused, path_ + " is corrupt: its header has invalid values; the server "
+													   "creates another one when its decoder restarts");
 	}
 	if (directory.application() != reader_.application())
 		throw Fatal(ExitCode::RingRefused, path_ + " belongs to application \"" + reader_.application() + "\"");

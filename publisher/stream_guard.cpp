@@ -21,10 +21,10 @@ has_as_much(const LogHealth &now, const LogHealth &limits)
 std::string
 StreamGuard::emptied(const std::string &name, const LogHealth &health) const
 {
-	return name + " was emptied by somebody: " +
-		   (health.first == kNoPlace ? "nothing of what stood there is left"
-									 : "what stood before sequence " + std::to_string(health.first) + " is gone") +
-		   ", and who had not read it can't any more; " + resync_advice(application_);
+	return name + " was emptied: " +
+		   (health.first == kNoPlace ? "none of its messages is left"
+									 : "its messages before sequence " + std::to_string(health.first) + " were removed") +
+		   ", and consumers that had not read them cannot any more; " + resync_advice(application_);
 }
 
 std::string
@@ -68,8 +68,7 @@ StreamGuard::check_spill(const std::string &name, const LogHealth &health, std::
 		return;
 	if (health.removed == 0 && (*lowest == kNoPlace || (health.first != kNoPlace && health.first <= *lowest)))
 		return;
-	throw Fatal(ExitCode::StreamRefused, name + " has lost changes that waited for the end of a snapshot: somebody took "
-												"messages away; " +
+	throw Fatal(ExitCode::StreamRefused, name + " has lost held changes: messages were removed; " +
 											 resync_advice(application_));
 }
 

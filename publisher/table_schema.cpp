@@ -50,7 +50,7 @@ TableSchemas::write(std::string_view schema, std::string_view table, const std::
 	if (now < retry_)
 		return false;
 	if (json.size() > body_limit)
-		spdlog::warn("the schema of table {}.{} is not in the key-value bucket: {} bytes are more than a message may have",
+		spdlog::warn("the schema of table {}.{} is not in the key-value bucket: {} bytes exceed the maximum size of a message",
 					 schema, table, json.size());
 	else if (!states_.put(schema_key(schema, table), json, &why))
 		return not_now(why, now);

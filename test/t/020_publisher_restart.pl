@@ -62,7 +62,7 @@ $node->safe_psql('postgres', "INSERT INTO t (v) SELECT 'while away' FROM generat
 $publisher->start;
 wait_confirmed($node);
 is_replica(replay($nats), $node, 't', ['id'], 'what was written meanwhile comes afterwards');
-like($publisher->log, qr/publishing ring [0-9a-f]+ from position \d+ on to stream siphon_main at 127\.0\.0\.1:/,
+like($publisher->log, qr/publishing ring [0-9a-f]+ from ring offset \d+ to stream siphon_main at 127\.0\.0\.1:/,
 	'the log tells where the publisher goes on');
 
 done_testing();

@@ -33,7 +33,7 @@ positions_increase($events, 'nothing is there twice after nats-server was killed
 is_replica($events, $node, 't', ['id'], 'nothing is missing');
 cmp_ok($kills, '>', 3, 'nats-server was killed under load');
 my $log = $publisher->log;
-my $lost = () = $log =~ /lost the connection to NATS/g;
+my $lost = () = $log =~ /disconnected from NATS/g;
 cmp_ok($lost, '<=', $kills, 'one line for each time that the connection was lost, not for each attempt');
 cmp_ok($lost, '>', 0, 'and there is such a line');
 
@@ -83,7 +83,7 @@ is(application($node)->{restarts}, 0, 'the decoder went on by itself');
 # The publisher stops while NATS is away, within its drain timeout.
 $nats->kill9;
 $node->safe_psql('postgres', "INSERT INTO t (v) VALUES ('nobody there')");
-wait_until('the publisher has noticed', sub { $publisher->log =~ /lost the connection to NATS[^\n]*\n(?!.*connected to NATS)/s });
+wait_until('the publisher has noticed', sub { $publisher->log =~ /disconnected from NATS[^\n]*\n(?!.*connected to NATS)/s });
 $since = time;
 is($publisher->stop, 0, 'the publisher stops cleanly while NATS is away');
 cmp_ok(time - $since, '<', 15, 'within its drain timeout');

@@ -104,7 +104,7 @@ scribble($kData + $file->acked % (1 << 20) + 300, "\xa5" x 64);
 kill 'CONT', $publisher->{pid};
 $node->wait_for_log($damaged, $offset);
 wait_confirmed($node);
-like($publisher->log, qr/error: \S+decoder.ring is corrupt behind position \d+; nothing from there on was published, and its worker is asked for another ring/,
+like($publisher->log, qr/error: \S+decoder.ring is corrupt behind position \d+; nothing after that was published, and a new ring was requested from its worker/,
 	'the publisher says what it found, and goes on with another ring');
 ok($publisher->running, 'without being started again');
 is_replica(replay($nats), $node, 't', ['id'], 'and nothing is missing');

@@ -102,7 +102,7 @@ my $sizes = $good;
 substr($sizes, 32, 8, pack 'Q', 12345);
 write_file($ring, $sizes);
 $publisher->start;
-wait_until('the ring is refused', sub { $publisher->log =~ /decoder.ring is corrupt: its header has impossible values; its worker is asked for another/ });
+wait_until('the ring is refused', sub { $publisher->log =~ /decoder.ring is corrupt: its header has invalid values; a new ring was requested from its worker/ });
 is($publisher->stop, 0, 'a ring with impossible sizes: another is asked for');
 write_file($ring, 'short');
 refused('a ring that is too short', 5, qr/decoder.ring is too short to be a ring/);

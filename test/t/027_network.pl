@@ -45,7 +45,7 @@ sub exactly_once
 # How often the publisher has found out what the stream has.
 sub settlings
 {
-	return scalar(() = $publisher->log =~ /(?:ends at|behind) sequence [1-9]/g);
+	return scalar(() = $publisher->log =~ /(?:ends at|after) sequence [1-9]/g);
 }
 
 # Does something, waits until the publisher has settled once more than it had, and moves on.
@@ -107,7 +107,7 @@ my $since = time;
 settles_after(
 	sub {
 		$proxy->stall('down');
-		wait_until('the publisher misses answers', sub { $publisher->log =~ /has not answered for 10 s|lost the connection(?!.*settled)/s });
+		wait_until('the publisher misses answers', sub { $publisher->log =~ /no answer from [^\n]* for 10 s|disconnected from NATS(?!.*resumed)/s });
 		$proxy->pass;
 	});
 note(sprintf 'the publisher waited for %.1f s', time - $since);

@@ -62,7 +62,7 @@ for my $kill (0, 1)
 	publishing();
 	kill 'STOP', $nats->{pid};
 	wait_until('the publisher misses answers',
-		sub { $publisher->log =~ /(?:has not answered for 10 s|lost the connection)(?!.*behind sequence)/s });
+		sub { $publisher->log =~ /(?:no answer from [^\n]* for 10 s|disconnected from NATS)(?!.*after sequence)/s });
 	if ($kill)
 	{
 		$publisher->kill9;

@@ -17,7 +17,7 @@ add_table($node, 'issues');
 $node->safe_psql('postgres', "INSERT INTO issues VALUES (1, 'a very private title')");
 wait_confirmed($node);
 $nats->kill9;
-wait_until('the lost connection is logged', sub { $publisher->log =~ /lost the connection to NATS/ });
+wait_until('the lost connection is logged', sub { $publisher->log =~ /disconnected from NATS/ });
 $nats->start;
 $node->safe_psql('postgres', "INSERT INTO issues VALUES (2, 'a very private title')");
 wait_confirmed($node);
@@ -35,7 +35,7 @@ is_deeply([ grep { $_->{application} ne 'main' || $_->{time} !~ /^20\d\d-\d\d-\d
 	[], 'whose it is, and when');
 my %levels = map { $_->{level} => 1 } @lines;
 is_deeply([ grep { !/^(?:debug|info|warning|error)$/ } keys %levels ], [], 'levels have the names of --log-level');
-ok((grep { $_->{message} eq 'stopped; all that was published is acknowledged' } @lines), 'messages are those for people');
+ok((grep { $_->{message} eq 'stopped; everything that was published is acknowledged' } @lines), 'messages are those for people');
 unlike($publisher->log, qr/private/, 'nothing of rows, even with debug');
 
 done_testing();

@@ -82,7 +82,7 @@ wait_for_state($node, 'streaming');
 is((stat "$directory/main/decoder.ring")[2] & 0777, 0600, 'a new ring is for the server\'s user alone');
 
 # The publisher's option.
-for my $case ([ 'nosuchgroup', qr/--ring-group: there is no group nosuchgroup/ ], [ 'tty', qr/--ring-group: .* no member of group tty/ ])
+for my $case ([ 'nosuchgroup', qr/--ring-group: group nosuchgroup does not exist/ ], [ 'tty', qr/--ring-group: .* not a member of group tty/ ])
 {
 	my ($name, $pattern) = @$case;
 	my (undef, $stderr) = PostgreSQL::Test::Utils::run_command(

@@ -57,7 +57,7 @@ for my $case ([ 'of a server that was stopped', $stopped ], [ 'that nothing was 
 	$publisher->start;
 	wait_until("a ring $what: the publisher says what it waits for",
 		sub { die $publisher->log unless $publisher->running; $publisher->log =~ /waiting for/ });
-	like($publisher->log, qr/ info: waiting for the decoder to make another ring than \Q$ring\E, which is left from before: stream siphon_main at \S+ went on without it/,
+	like($publisher->log, qr/ info: waiting for the decoder to create another ring than \Q$ring\E, which is left from before: stream siphon_main at \S+ went on without it/,
 		"a ring $what: it is left from before");
 	unlike($publisher->log, qr/ (?:error|warning): /, "a ring $what: nothing is wrong");
 	is($publisher->metrics->{siphon_rings_corrupt_total}, 0, "a ring $what: nor damaged");

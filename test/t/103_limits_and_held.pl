@@ -135,7 +135,7 @@ wait_until('changes are held', sub { $held->() >= 10 });
 # Room for what comes meanwhile, as the update itself may take away what is too much, and not for the rows.
 limit(max_bytes => $nats->stream->{state}{bytes} + 20_000, discard => 'new');
 fast_scans($node);
-wait_until('the stream is full', sub { $publisher->log =~ /takes no messages: maximum bytes exceeded/ });
+wait_until('the stream is full', sub { $publisher->log =~ /rejected a message: maximum bytes exceeded/ });
 
 # It is the snapshot's rows that fill it. Changes are held elsewhere.
 sub stream_of_subjects

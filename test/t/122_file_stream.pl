@@ -56,7 +56,7 @@ note("the publisher was killed $killed times");
 is_replayed($files, $node, ['t', 'u'], 'each event is there once, behind the rows', counter => 'v');
 positions_increase(replay($files), 'nothing is there twice');
 cmp_ok($killed, '>', 2, 'the publisher was killed under load');
-like($publisher->log, qr/publishing ring [0-9a-f]+ from position \d+ on to directory \S+\/stream\/main\/?.*, behind sequence \d+/,
+like($publisher->log, qr/publishing ring [0-9a-f]+ from ring offset \d+ to directory \S+\/stream\/main\/?.*, after sequence \d+/,
 	'the log tells where the publisher goes on');
 
 # ---- what can be wrong with the directory ---------------------------------------------------------------------------
@@ -73,7 +73,7 @@ like($second->log, qr/another publisher writes to directory \S+\/main: it holds 
 my ($segment) = reverse $files->segments;
 system_or_bail('prlimit', '--pid', $publisher->{pid}, '--fsize=' . (-s $segment) . ':unlimited');
 $node->safe_psql('postgres', 'INSERT INTO u SELECT g FROM generate_series(1, 100) g');
-wait_until('the publisher says that there is no room', sub { $publisher->log =~ /takes no messages: File too large; publishing pauses until it does/ });
+wait_until('the publisher says that there is no room', sub { $publisher->log =~ /rejected a message: File too large; publishing is paused/ });
 wait_until('the publisher waits for room', sub { $publisher->log =~ /waiting for directory \S+ to take messages \(File too large\)/ });
 is(scalar(grep { $_->{table} eq 'u' } @{ replay($files) }), 0, 'nothing of it is there');
 my $readiness;
@@ -108,7 +108,7 @@ append_to_file($segment, 'rec1 and no more');
 $node->safe_psql('postgres', 'INSERT INTO u VALUES (102)');
 $publisher->start;
 wait_confirmed($node);
-like($publisher->log, qr/cutting 16 bytes off \Q$segment\E behind message \d+/, 'a torn record is cut off');
+like($publisher->log, qr/truncating 16 bytes of \Q$segment\E after message \d+/, 'a torn record is cut off');
 is_replayed($files, $node, ['t', 'u'], 'and nothing else', counter => 'v');
 is($publisher->stop, 0, 'the publisher stops cleanly');
 

@@ -196,7 +196,7 @@ TEST_F(LineageTest, RefusesAnEntryThatIsNone)
 		  R"({"history": "xyz", "since": 1, "epoch": "1", "timeline": 1, "drops": false})"})
 	{
 		stream.states().write("origin", text);
-		EXPECT_NE(refusal([&] { lineage.refresh(&why); }).find("can't be read"), std::string::npos) << text;
+		EXPECT_NE(refusal([&] { lineage.refresh(&why); }).find("cannot be read"), std::string::npos) << text;
 	}
 }
 
@@ -347,7 +347,7 @@ TEST_F(StreamGuardTest, NoticesAnEmptiedLog)
 	health.last = 100;
 	EXPECT_EQ(log(health, 5), "");
 	health.first = 11;
-	EXPECT_NE(log(health, 5).find("was emptied by somebody"), std::string::npos);
+	EXPECT_NE(log(health, 5).find("was emptied"), std::string::npos);
 	health.first = kNoPlace;
 	EXPECT_NE(log(health, 5).find("SELECT siphon_resync_application('main')"), std::string::npos);
 }
@@ -409,7 +409,7 @@ TEST_F(StreamGuardTest, LooksBackAtAStart)
 	auto look_back = [&] { return guard.look_back("the log", health, 1000); };
 
 	health.bytes_limit = 1000;
-	EXPECT_NE(look_back().find("was emptied by somebody"), std::string::npos);
+	EXPECT_NE(look_back().find("was emptied"), std::string::npos);
 	health.bytes = 900;
 	EXPECT_EQ(look_back(), "");
 	health.bytes = health.bytes_limit = 0;
@@ -436,7 +436,7 @@ TEST_F(StreamGuardTest, MissesNothingThatIsHeld)
 	health.last = 20;
 	EXPECT_EQ(spill(std::nullopt), "");
 	EXPECT_EQ(spill(7), "");
-	EXPECT_NE(spill(6).find("has lost changes that waited"), std::string::npos);
+	EXPECT_NE(spill(6).find("has lost held changes"), std::string::npos);
 	health.removed = 1;
 	EXPECT_NE(spill(7), "");
 	EXPECT_EQ(spill(std::nullopt), "");

@@ -149,7 +149,7 @@ FileLog::recover_segment(Place first, std::string *why)
 
 	if (whole < size)
 	{
-		spdlog::warn("cutting {} bytes off {}/{} behind message {}: they are no whole message, or may not be on the disk",
+		spdlog::warn("truncating {} bytes of {}/{} after message {}: an incomplete message, or one that may not be durable",
 					 size - whole, path_, name, end_.place);
 		if (ftruncate(fd.get(), static_cast<off_t>(whole)) != 0)
 			return not_yet("be written to", errno, why);

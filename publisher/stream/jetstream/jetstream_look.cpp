@@ -62,7 +62,7 @@ JetStreamLog::prepare(std::string *why)
 		{
 			std::string created = member(reply->content, "created", std::string());
 
-			spdlog::info("made stream {} for {}", plan_.name, config["subjects"].dump());
+			spdlog::info("created stream {} for {}", plan_.name, config["subjects"].dump());
 			config_ = object_member(reply->content, "config");
 			end_.identity = created.empty() ? 0 : message_hash(created);
 			missing_ = false;
@@ -71,7 +71,7 @@ JetStreamLog::prepare(std::string *why)
 			return true;
 		}
 		if (reply && reply->final_error())
-			throw Fatal(ExitCode::StreamRefused, "JetStream does not make stream " + plan_.name + ": " + reply->error);
+			throw Fatal(ExitCode::StreamRefused, "JetStream refused to create stream " + plan_.name + ": " + reply->error);
 		return not_yet(reply, "be made", why);
 	}
 	if (change_)
@@ -79,7 +79,7 @@ JetStreamLog::prepare(std::string *why)
 		reply = requests_.ask("STREAM.UPDATE." + plan_.name, change_->config);
 		if (reply && reply->final_error())
 			throw Fatal(ExitCode::StreamRefused,
-						"JetStream does not change stream " + plan_.name + " (" + change_->what + "): " + reply->error);
+						"JetStream refused to change stream " + plan_.name + " (" + change_->what + "): " + reply->error);
 		if (!reply || !reply->ok())
 			return not_yet(reply, "change", why);
 		spdlog::info("changed stream {}: {}", plan_.name, change_->what);

@@ -162,7 +162,7 @@ check_keeps_all(const StreamPlan &plan, const json &config)
 	{
 		if (member(config, key, int64_t{0}) > 0)
 			throw Fatal(ExitCode::StreamRefused, "stream " + plan.name + " has " + key + " " + show(key, config[key]) +
-													 ", and so may lose changes that wait for the end of a snapshot: "
+													 ", and so may lose held changes: "
 													 "nats stream edit " +
 													 plan.name + " " + option);
 	}

@@ -39,10 +39,10 @@ JetStreamStates::make(std::string *why)
 	std::optional<ApiReply> reply = requests_.ask("STREAM.CREATE." + stream_, config);
 
 	if (reply && reply->final_error())
-		throw Fatal(ExitCode::StreamRefused, "JetStream does not give key-value bucket " + bucket_ + ": " + reply->error);
+		throw Fatal(ExitCode::StreamRefused, "JetStream refused access to key-value bucket " + bucket_ + ": " + reply->error);
 	if (!reply || !reply->ok())
 		return not_yet(reply, "be made", why);
-	spdlog::info("made key-value bucket {}", bucket_);
+	spdlog::info("created key-value bucket {}", bucket_);
 	open_ = true;
 	return true;
 }
@@ -176,7 +176,7 @@ JetStreamStates::settle_conflict(const std::string &key, uint64_t wanted, std::s
 
 	if (now.value != wanted && !tried_[key].contains(now.value))
 		throw Fatal(ExitCode::Replaced, "another publisher has written key " + key + " of key-value bucket " + bucket_ +
-											", and so has taken over; this one ends");
+											", and so has taken over; this one exits");
 	seen_[key] = now;
 	conflicts_.erase(key);
 	return true;
