@@ -6,7 +6,7 @@ use warnings FATAL => 'all';
 use List::Util qw(first shuffle);
 use PostgreSQL::Test::Utils;
 use Siphon;
-use Siphon::Gapless;
+use Siphon::SequenceReplay;
 use Siphon::NatsClient;
 use Test::More;
 
@@ -221,7 +221,7 @@ sub watermark
 sub gapless
 {
 	my ($name, $lost, $doubled, $differences, @lines) = @_;
-	my $replay = Siphon::Gapless->new(connect => $node->connstr('postgres'), tables => ['public.ledger'], gapless => 'public.ledger');
+	my $replay = Siphon::SequenceReplay->new(connect => $node->connstr('postgres'), tables => ['public.ledger'], gapless => 'public.ledger');
 
 	$replay->take($_) for @lines;
 	is("$replay->{lost} $replay->{doubled} $replay->{differences}", "$lost $doubled $differences", "$name: lost, doubled, differences")

@@ -10,7 +10,7 @@ use Siphon;
 use Siphon::Archive;
 use Siphon::Broker;
 use Siphon::Faults;
-use Siphon::Ordeal qw(one_of between);
+use Siphon::RandomizedTest qw(one_of between);
 
 # Longer than the time, in seconds, for which a server remembers the ids of messages.
 my $LONG = 3;

@@ -19,8 +19,8 @@ use warnings FATAL => 'all';
 
 use PostgreSQL::Test::Utils;
 use Siphon;
-use Siphon::Load;
-use Siphon::Ordeal qw(one_of between);
+use Siphon::TortureWorkload;
+use Siphon::RandomizedTest qw(one_of between);
 use Time::HiRes qw(sleep time);
 
 sub all

@@ -8,13 +8,13 @@ package Siphon::Soak;
 use strict;
 use warnings FATAL => 'all';
 
-use parent 'Siphon::Ordeal';
+use parent 'Siphon::RandomizedTest';
 
 use List::Util qw(max shuffle);
 use PostgreSQL::Test::Utils;
 use Siphon;
 use Siphon::NatsClient;
-use Siphon::Ordeal qw(one_of between);
+use Siphon::RandomizedTest qw(one_of between);
 use Test::More;
 use Time::HiRes qw(sleep time);
 

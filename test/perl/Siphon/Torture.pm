@@ -13,7 +13,7 @@ package Siphon::Torture;
 use strict;
 use warnings FATAL => 'all';
 
-use parent qw(Siphon::Ordeal Siphon::TortureFigures);
+use parent qw(Siphon::RandomizedTest Siphon::TortureFigures);
 
 use Digest::MD5 qw(md5);
 use IPC::Run ();
@@ -23,10 +23,10 @@ use Siphon;
 use Siphon::ClusterFaults;
 use Siphon::Failover;
 use Siphon::Faults;
-use Siphon::Gapless;
-use Siphon::Load;
+use Siphon::SequenceReplay;
+use Siphon::TortureWorkload;
 use Siphon::NatsCluster;
-use Siphon::Ordeal qw(one_of between);
+use Siphon::RandomizedTest qw(one_of between);
 use Siphon::Proxy;
 use Test::More;
 use Time::HiRes qw(sleep time);
@@ -284,7 +284,7 @@ sub check
 
 	my $row = application($self->{node}, $self->{application});
 	my $where = "leg $self->{legs} (SEED=$self->{leg_seed})";
-	my $replay = Siphon::Gapless->new(
+	my $replay = Siphon::SequenceReplay->new(
 		connect => $self->{primary}->connstr('postgres'),
 		tables => [ map { "public.$_->{name}" } @TABLES ],
 		directory => PostgreSQL::Test::Utils::tempdir(),

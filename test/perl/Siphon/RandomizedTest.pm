@@ -1,5 +1,5 @@
 # What long random trials share: a seed, chance, a diary, and servers that may be away when they are asked.
-package Siphon::Ordeal;
+package Siphon::RandomizedTest;
 
 use strict;
 use warnings FATAL => 'all';

@@ -1,11 +1,11 @@
 # What Siphon::Torture's writers write, and what more is under way when a fault strikes.
-package Siphon::Load;
+package Siphon::TortureWorkload;
 
 use strict;
 use warnings FATAL => 'all';
 
 use Exporter 'import';
-use Siphon::Ordeal qw(one_of);
+use Siphon::RandomizedTest qw(one_of);
 
 our @EXPORT = qw(@TABLES @ANEW $ROWS %SCRIPTS @COMPANY);
 

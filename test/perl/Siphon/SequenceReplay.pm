@@ -1,7 +1,7 @@
 # The replay checker, for a stream with a table in which each writer counts: columns writer and n, of which n grows by
 # one from row to row. So it is known of each row how many are lost before it, or that it is one too many. Watermarks are
 # read too: what they speak for must be behind them.
-package Siphon::Gapless;
+package Siphon::SequenceReplay;
 
 use strict;
 use warnings FATAL => 'all';
