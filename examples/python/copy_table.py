@@ -9,7 +9,7 @@ again: nothing is missing then, and nothing is applied twice.
     sqlite3 issues.sqlite 'SELECT row FROM rows'
 
 It keeps its own progress, and needs no acknowledgements of JetStream's. Where it can't go on with a correct copy, it ends with
-a line that says why, and has applied nothing of the message: a newer version of it, or a table whose rows come anew, goes on
+a line that says why, and has applied nothing of the message: a newer version of it, or a resync of the table, goes on
 from there.
 """
 
@@ -112,7 +112,7 @@ class Copy:
         )
 
     def begin_stream(self, created):
-        """Up to which message it was read. In one that was made anew, generations and positions say what is new."""
+        """Up to which message it was read. In one that was made again, generations and positions say what is new."""
         sequence, known = self.database.execute("SELECT sequence, created FROM stream").fetchone()
         if known == created:
             return sequence
@@ -150,7 +150,7 @@ class Copy:
             return  # left over from a snapshot that failed
         package = siphon.Package.FromString(body) if kind in ("snapshot", "changes") else None
         if generation > mine:
-            # The copy begins anew: with a snapshot's rows, or without any where the table was added so.
+            # The copy starts again: with a snapshot's rows, or without any where the table was added so.
             if kind != "snapshot-begin":
                 self._check_start(kind, generation, package)
             self.database.execute("DELETE FROM rows WHERE partition = ?", (partition,))
