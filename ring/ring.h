@@ -222,7 +222,7 @@ public:
 	 * caller repeats with offset + result until offset == length; a record of length 0 takes one frame.
 	 * All frames of a record but the last carry the same number of payload bytes. -2 is a mistake of
 	 * the caller (kind Padding, route too long, offset not before the end): waiting won't mend it.
-	 * The frame is visible to the reader at return; ring the publisher's bell if publisher_sleeps().
+	 * The frame is visible to the reader at return; ring the publisher's doorbell if publisher_sleeps().
 	 */
 	int64_t write(const RecordInfo &info, const void *payload, uint32_t length, uint32_t offset);
 
@@ -244,7 +244,7 @@ public:
 	/* The publisher has found the ring damaged, and waits for another. */
 	bool refused() const;
 
-	/* True once after the publisher said it goes to sleep: the caller must ring its bell. */
+	/* True once after the publisher said it goes to sleep: the caller must ring its doorbell. */
 	bool publisher_sleeps();
 
 	/* Announce sleep (then check once more before sleeping) and end it. */
@@ -313,7 +313,7 @@ class RingReader
 public:
 	/*
 	 * Attaches to `size` mapped bytes and starts reading at acked. *version is the ring's, for messages (0: none
-	 * was found). Ring the worker's bell once after this: a publisher before us may have died between
+	 * was found). Ring the worker's doorbell once after this: a publisher before us may have died between
 	 * worker_sleeps(), which clears the flag, and the ringing.
 	 */
 	AttachResult attach(void *memory, size_t size, uint32_t *version);
@@ -334,9 +334,10 @@ public:
 	void set_checkpoint(const Checkpoint &checkpoint) { checkpoint_ = checkpoint; }
 	const Checkpoint &checkpoint() const { return checkpoint_; }
 
-	/* Moves acked to a position that is the end of a frame already read. Ring the worker's bell if worker_sleeps(). */
+	/* Moves acked to a position that is the end of a frame already read. Ring the worker's doorbell if worker_sleeps().
+	 */
 	void ack(uint64_t position);
-	/* Asks the worker for another ring, as this one is damaged. Ring its bell. */
+	/* Asks the worker for another ring, as this one is damaged. Ring its doorbell. */
 	void refuse();
 	/* Goes back to reading at acked. */
 	void rewind();

@@ -3,8 +3,9 @@
  *
  * /dev/shm belongs to everybody, so every step goes through a descriptor of the directory that was
  * checked (it is ours, nobody else may write to it), follows no symbolic link, and checks what it opened.
- * Members of the group may do as they like in there, and so whatever they make is taken for what it claims to be only as
- * far as that is harmless: locks, bells that are drained a little at a time, and a mapping that is not trusted anyway.
+ * Members of the group may do as they like in there, and so whatever they make is taken for what it claims to be only
+ * as far as that is harmless: locks, doorbells that are drained a little at a time, and a mapping that is not trusted
+ * anyway.
  */
 #include "ring_access.h"
 

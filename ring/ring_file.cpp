@@ -1,6 +1,6 @@
 /*
- * Ring files, bells and locks: see ring_file.h. Each step goes through a descriptor of the directory that was checked, see
- * ring_access.cpp.
+ * Ring files, doorbells and locks: see ring_file.h. Each step goes through a descriptor of the directory that was
+ * checked, see ring_access.cpp.
  */
 #include "ring_file.h"
 
@@ -22,14 +22,14 @@ namespace siphon {
 /* Endings of all files that can lie in an application's directory. */
 static constexpr char kRingEnding[] = ".ring";
 static constexpr char kNewEnding[] = ".ring.new";
-static constexpr char kBellEnding[] = ".bell";
+static constexpr char kDoorbellEnding[] = ".bell";
 static constexpr char kLockEnding[] = ".lock";
-static constexpr const char *kEndings[] = {kRingEnding, kNewEnding, kBellEnding, kLockEnding};
+static constexpr const char *kEndings[] = {kRingEnding, kNewEnding, kDoorbellEnding, kLockEnding};
 
 /* Longest file name in an application's directory. */
 static constexpr size_t kNameMax = 256;
 
-/* What is read from a bell at once, and how often: together the default size of a pipe. */
+/* What is read from a doorbell at once, and how often: together the default size of a pipe. */
 static constexpr size_t kDrainSize = 4096;
 static constexpr int kDrainLimit = 16;
 
@@ -385,7 +385,7 @@ ring_lock(const char *directory, const char *application, const char *file, int 
 }
 
 int
-bell_open(const char *directory, const char *application, const char *file, int *fd)
+doorbell_open(const char *directory, const char *application, const char *file, int *fd)
 {
 	int parent;
 	struct stat status;
@@ -421,14 +421,14 @@ bell_open(const char *directory, const char *application, const char *file, int 
 }
 
 void
-bell_ring(int fd)
+doorbell_ring(int fd)
 {
-	/* A full pipe is a bell that rings already; any other failure the sleeper's timeout makes good. */
+	/* A full pipe is a doorbell that rings already; any other failure the sleeper's timeout makes good. */
 	[[maybe_unused]] ssize_t written = write(fd, "", 1);
 }
 
 void
-bell_drain(int fd)
+doorbell_drain(int fd)
 {
 	char buffer[kDrainSize];
 

@@ -13,10 +13,10 @@
  * All of it is for the server's user alone (directories 0700, files 0600), or, with a group, for its members too (2770,
  * 0660), so that the publisher can be another user. Never for everybody.
  *
- * A ring belongs to who holds its lock, and nobody else replaces or removes it. The lock file says whose it is, for people:
- * the server's data directory.
+ * A ring belongs to who holds its lock, and nobody else replaces or removes it. The lock file says whose it is, for
+ * people: the server's data directory.
  *
- * Bells are FIFOs because a backend waits on its latch and a file descriptor at once and can't wait on
+ * Doorbells are FIFOs because a backend waits on its latch and a file descriptor at once and can't wait on
  * a futex; they work across containers that share the directory. Locks are flock()s: a death releases them.
  * Like ring.h this includes nothing of PostgreSQL, throws nothing; errors are errno values.
  */
@@ -57,8 +57,8 @@ int ring_file_create(const char *directory, const char *application, const char 
 /* Worker: renames the temporary file over <ring>.ring. 0 or errno. */
 int ring_file_publish(const char *directory, const char *application, const char *ring);
 /*
- * Worker: takes <ring>.ring and its bell and lock away again; missing ones are fine. 0 or errno; EWOULDBLOCK, and nothing
- * is touched, if somebody holds the lock, be it the caller.
+ * Worker: takes <ring>.ring and its doorbell and lock away again; missing ones are fine. 0 or errno; EWOULDBLOCK, and
+ * nothing is touched, if somebody holds the lock, be it the caller.
  */
 int ring_file_remove(const char *directory, const char *application, const char *ring);
 
@@ -78,15 +78,15 @@ void ring_file_close(RingMapping *mapping);
 
 /*
  * Either: takes the lock file `file` ("decoder.lock", "publisher.lock"), creating it. 0 with *fd, EWOULDBLOCK if held.
- * Like bell_open() it makes the directories, so that either side may come first.
+ * Like doorbell_open() it makes the directories, so that either side may come first.
  */
 int ring_lock(const char *directory, const char *application, const char *file, int *fd);
 
 /* Either: opens the FIFO `file` for both ends, creating it if missing; non-blocking. 0 with *fd, or errno. */
-int bell_open(const char *directory, const char *application, const char *file, int *fd);
-void bell_ring(int fd);
+int doorbell_open(const char *directory, const char *application, const char *file, int *fd);
+void doorbell_ring(int fd);
 /* Empties what was rung so far. Bounded work, whatever the other side does. */
-void bell_drain(int fd);
+void doorbell_drain(int fd);
 
 /*
  * Removes an application's files and its directory; missing ones are fine. 0 or errno. What belongs to a lock that

@@ -17,8 +17,8 @@ static siphon::RingMapping mapping;
 static char application[kApplicationLength];
 static char ring_name[NAMEDATALEN];
 static int lock = -1;
-static int own_bell = -1;
-static int publisher_bell = -1;
+static int own_doorbell = -1;
+static int publisher_doorbell = -1;
 static bool opened;
 static uint64 waited;             /* nanoseconds, for space */
 static TimestampTz files_checked; /* when we looked last whether they are there */
@@ -135,9 +135,9 @@ ring_output_open(const char *for_application, const char *name, uint64 capacity,
 		ring_error(error, "take a ring's lock");
 	sign_lock();
 	snprintf(file, sizeof(file), "%s.bell", name);
-	error = siphon::bell_open(siphon_ring_directory, application, file, &own_bell);
+	error = siphon::doorbell_open(siphon_ring_directory, application, file, &own_doorbell);
 	if (error == 0)
-		error = siphon::bell_open(siphon_ring_directory, application, "publisher.bell", &publisher_bell);
+		error = siphon::doorbell_open(siphon_ring_directory, application, "publisher.bell", &publisher_doorbell);
 	if (error)
 		ring_error(error, "open the bells");
 	error =
@@ -151,8 +151,8 @@ ring_output_open(const char *for_application, const char *name, uint64 capacity,
 	error = siphon::ring_file_publish(siphon_ring_directory, application, name);
 	if (error)
 		ring_error(error, "publish a ring");
-	siphon::bell_ring(publisher_bell);
-	worker_listen(own_bell);
+	siphon::doorbell_ring(publisher_doorbell);
+	worker_watch_doorbell(own_doorbell);
 	opened = true;
 }
 
@@ -166,11 +166,11 @@ ring_output_remove(void)
 	error = siphon::ring_file_remove(siphon_ring_directory, application, ring_name);
 	if (error != 0 && error != EWOULDBLOCK)
 		ring_error(error, "remove a ring");
-	siphon::bell_ring(publisher_bell);
-	worker_unlisten();
+	siphon::doorbell_ring(publisher_doorbell);
+	worker_unwatch_doorbell();
 	opened = false;
-	close(own_bell);
-	close(publisher_bell);
+	close(own_doorbell);
+	close(publisher_doorbell);
 	siphon::ring_fault_release(mapping.memory);
 	siphon::ring_file_close(&mapping);
 }
@@ -181,7 +181,7 @@ ring_output_unlock(void)
 	if (opened)
 	{
 		ring.set_figure(siphon::RingFigure::Ended, 1);
-		siphon::bell_ring(publisher_bell);
+		siphon::doorbell_ring(publisher_doorbell);
 	}
 	if (lock >= 0)
 		close(lock);
@@ -211,8 +211,8 @@ check_files(void)
 		int fd;
 	} files[] = {{ring_name, "ring", mapping.fd},
 				 {ring_name, "lock", lock},
-				 {ring_name, "bell", own_bell},
-				 {"publisher", "bell", publisher_bell}};
+				 {ring_name, "bell", own_doorbell},
+				 {"publisher", "bell", publisher_doorbell}};
 
 	for (const auto &file : files)
 	{
@@ -385,7 +385,7 @@ write_waiting(const siphon::RecordInfo &info, const siphon::WireBuffer *payload,
 			elog(ERROR, "a record does not keep the ring's rules");
 		if (full_since == 0)
 			full_since = monotonic_nanoseconds();
-		/* Say that we sleep, look once more, and only then sleep: an ack in between rings the bell. */
+		/* Say that we sleep, look once more, and only then sleep: an ack in between rings the doorbell. */
 		ring.set_asleep(true);
 		written = ring.write(info, payload->data, length, offset);
 		if (written < 0)
@@ -399,7 +399,7 @@ write_waiting(const siphon::RecordInfo &info, const siphon::WireBuffer *payload,
 	if (unlikely(full_since != 0))
 		note_wait(full_since);
 	if (ring.publisher_sleeps())
-		siphon::bell_ring(publisher_bell);
+		siphon::doorbell_ring(publisher_doorbell);
 	return written;
 }
 

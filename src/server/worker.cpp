@@ -7,7 +7,7 @@
 
 static WorkerServe serve;
 static WaitEventSet *wait_set;
-static int bell = -1;
+static int doorbell = -1;
 
 void
 worker_init(WorkerServe with)
@@ -22,9 +22,9 @@ worker_serve(TimestampTz now)
 }
 
 void
-worker_listen(int for_bell)
+worker_watch_doorbell(int for_doorbell)
 {
-	bell = for_bell;
+	doorbell = for_doorbell;
 #if PG_VERSION_NUM >= 170000
 	wait_set = CreateWaitEventSet(nullptr, 3);
 #else
@@ -32,11 +32,11 @@ worker_listen(int for_bell)
 #endif
 	AddWaitEventToSet(wait_set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, nullptr);
 	AddWaitEventToSet(wait_set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, nullptr, nullptr);
-	AddWaitEventToSet(wait_set, WL_SOCKET_READABLE, bell, nullptr, nullptr);
+	AddWaitEventToSet(wait_set, WL_SOCKET_READABLE, doorbell, nullptr, nullptr);
 }
 
 void
-worker_unlisten(void)
+worker_unwatch_doorbell(void)
 {
 	FreeWaitEventSet(wait_set);
 	wait_set = nullptr;
@@ -67,6 +67,6 @@ worker_wait(Wait wait, long timeout_ms)
 
 	WaitEventSetWait(wait_set, timeout_ms, events, 2, wait_event(wait));
 	ResetLatch(MyLatch);
-	siphon::bell_drain(bell);
+	siphon::doorbell_drain(doorbell);
 	CHECK_FOR_INTERRUPTS();
 }

@@ -17,11 +17,12 @@ extern void worker_serve(TimestampTz now);
 /* Why a worker waits; shown in pg_stat_activity. */
 enum class Wait { Wal, RingSpace, Acknowledgement, Snapshot, Standbys };
 
-/* From here on the worker wakes when this bell is rung; until the second is called, before the bell is closed. */
-extern void worker_listen(int bell);
-extern void worker_unlisten(void);
+/* From here on the worker wakes when this doorbell is rung; until the second is called, before the doorbell is closed.
+ */
+extern void worker_watch_doorbell(int doorbell);
+extern void worker_unwatch_doorbell(void);
 /*
- * Sleeps until the latch, the publisher's bell, a condition variable that was prepared, or the time-out in
+ * Sleeps until the latch, the publisher's doorbell, a condition variable that was prepared, or the time-out in
  * milliseconds. Callers check their condition in a loop.
  */
 extern void worker_wait(Wait wait, long timeout_ms);

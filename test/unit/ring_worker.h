@@ -24,12 +24,12 @@ public:
 				  0);
 		writer_.create(mapping_.memory, kRingMinimum, epoch, "main", 1, history);
 		EXPECT_EQ(ring_file_publish(directory.c_str(), "main", name.c_str()), 0);
-		EXPECT_EQ(bell_open(directory.c_str(), "main", "publisher.bell", &bell_), 0);
-		bell_ring(bell_);
+		EXPECT_EQ(doorbell_open(directory.c_str(), "main", "publisher.bell", &bell_), 0);
+		doorbell_ring(bell_);
 	}
 	~Worker()
 	{
-		bell_ring(bell_);
+		doorbell_ring(bell_);
 		close(bell_);
 		ring_file_close(&mapping_);
 	}
@@ -79,7 +79,7 @@ public:
 				marks_.push_back({writer_.written(), record.mark});
 		}
 		if (writer_.publisher_sleeps())
-			bell_ring(bell_);
+			doorbell_ring(bell_);
 		return next_ == records_.size();
 	}
 
