@@ -187,7 +187,7 @@ is_abandoned(const RingReader &ring)
 	auto now = std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::system_clock::now().time_since_epoch());
 	uint64_t heartbeat = ring.worker_heartbeat();
 
-	return ring.figure(RingFigure::Ended) != 0 ||
+	return ring.metric(RingMetric::Ended) != 0 ||
 		   (heartbeat != 0 && heartbeat + kSilence.count() < static_cast<uint64_t>(now.count()));
 }
 

@@ -293,9 +293,9 @@ RingWriter::heartbeat(uint64_t now_us)
 }
 
 void
-RingWriter::set_figure(RingFigure figure, uint64_t value)
+RingWriter::set_metric(RingMetric metric, uint64_t value)
 {
-	header_->figures.values[static_cast<uint32_t>(figure)].store(value, std::memory_order_relaxed);
+	header_->metrics.values[static_cast<uint32_t>(metric)].store(value, std::memory_order_relaxed);
 }
 
 void
@@ -305,8 +305,8 @@ RingWriter::add_duration(RingDuration duration, uint64_t ns)
 	uint32_t bucket = DurationCounts::bucket(ns);
 
 	durations_[i].add(ns);
-	header_->figures.durations[i].counts[bucket].store(durations_[i].counts[bucket], std::memory_order_relaxed);
-	header_->figures.durations[i].sum_ns.store(durations_[i].sum_ns, std::memory_order_relaxed);
+	header_->metrics.durations[i].counts[bucket].store(durations_[i].counts[bucket], std::memory_order_relaxed);
+	header_->metrics.durations[i].sum_ns.store(durations_[i].sum_ns, std::memory_order_relaxed);
 }
 
 void
@@ -328,9 +328,9 @@ RingWriter::publisher_heartbeat() const
 }
 
 uint64_t
-RingWriter::publisher_figure(PublisherFigure figure) const
+RingWriter::publisher_metric(PublisherMetric metric) const
 {
-	return header_->publisher_figures[static_cast<uint32_t>(figure)].load(std::memory_order_relaxed);
+	return header_->publisher_metrics[static_cast<uint32_t>(metric)].load(std::memory_order_relaxed);
 }
 
 /* What the worker may have written, given what the publisher has freed. */
@@ -576,9 +576,9 @@ RingReader::heartbeat(uint64_t now_us)
 }
 
 void
-RingReader::set_figure(PublisherFigure figure, uint64_t value)
+RingReader::set_metric(PublisherMetric metric, uint64_t value)
 {
-	header_->publisher_figures[static_cast<uint32_t>(figure)].store(value, std::memory_order_relaxed);
+	header_->publisher_metrics[static_cast<uint32_t>(metric)].store(value, std::memory_order_relaxed);
 }
 
 uint64_t
@@ -588,15 +588,15 @@ RingReader::worker_heartbeat() const
 }
 
 uint64_t
-RingReader::figure(RingFigure figure) const
+RingReader::metric(RingMetric metric) const
 {
-	return header_->figures.values[static_cast<uint32_t>(figure)].load(std::memory_order_relaxed);
+	return header_->metrics.values[static_cast<uint32_t>(metric)].load(std::memory_order_relaxed);
 }
 
 DurationCounts
 RingReader::durations(RingDuration duration) const
 {
-	const auto &shared = header_->figures.durations[static_cast<uint32_t>(duration)];
+	const auto &shared = header_->metrics.durations[static_cast<uint32_t>(duration)];
 	DurationCounts counts = {};
 
 	for (uint32_t i = 0; i < kDurationBuckets; i++)

@@ -39,7 +39,7 @@
 #include <cstdint>
 
 #include "checkpoint.h"
-#include "ring_figures.h"
+#include "ring_metrics.h"
 
 namespace siphon {
 
@@ -161,7 +161,7 @@ struct RingHeader
 	alignas(64) std::atomic<uint32_t> worker_asleep;
 	std::atomic<uint32_t> closed;           /* 1: the worker is gone, a new ring will replace this one */
 	std::atomic<uint64_t> worker_heartbeat; /* microseconds since 1970 */
-	alignas(64) RingFigures figures;
+	alignas(64) RingMetrics metrics;
 
 	alignas(kRingPage) std::atomic<uint64_t> read;
 	alignas(64) SharedAcknowledgement acknowledgements[2];
@@ -169,7 +169,7 @@ struct RingHeader
 	alignas(64) std::atomic<uint32_t> publisher_asleep;
 	std::atomic<uint32_t> publisher_pid;
 	std::atomic<uint64_t> publisher_heartbeat; /* microseconds since 1970 */
-	alignas(64) std::atomic<uint64_t> publisher_figures[static_cast<uint32_t>(PublisherFigure::Count)];
+	alignas(64) std::atomic<uint64_t> publisher_metrics[static_cast<uint32_t>(PublisherMetric::Count)];
 };
 static_assert(sizeof(RingHeader) == kRingHeaderSize);
 static_assert(std::atomic<uint64_t>::is_always_lock_free && std::atomic<uint32_t>::is_always_lock_free);
@@ -251,7 +251,7 @@ public:
 	void set_asleep(bool asleep);
 
 	void heartbeat(uint64_t now_us);
-	void set_figure(RingFigure figure, uint64_t value);
+	void set_metric(RingMetric metric, uint64_t value);
 	void add_duration(RingDuration duration, uint64_t ns);
 	const DurationCounts &durations(RingDuration duration) const { return durations_[static_cast<uint32_t>(duration)]; }
 	/* Tells the publisher that no frame will follow. */
@@ -260,7 +260,7 @@ public:
 	/* Peer's own statements, for views only. */
 	uint32_t publisher_pid() const;
 	uint64_t publisher_heartbeat() const;
-	uint64_t publisher_figure(PublisherFigure figure) const;
+	uint64_t publisher_metric(PublisherMetric metric) const;
 	uint64_t capacity() const { return capacity_; }
 	uint64_t epoch() const { return epoch_; }
 	uint32_t max_frame_payload() const { return max_frame_payload_; }
@@ -351,10 +351,10 @@ public:
 	void set_publisher(uint32_t pid);
 	/* Also writes the acknowledgement anew, should somebody have written over it, or the checkpoint be another. */
 	void heartbeat(uint64_t now_us);
-	void set_figure(PublisherFigure figure, uint64_t value);
+	void set_metric(PublisherMetric metric, uint64_t value);
 	uint64_t worker_heartbeat() const;
 	/* What the worker says of itself; each may be anything. */
-	uint64_t figure(RingFigure figure) const;
+	uint64_t metric(RingMetric metric) const;
 	DurationCounts durations(RingDuration duration) const;
 	uint64_t epoch() const { return epoch_; }
 	uint64_t history() const { return history_; }

@@ -110,7 +110,7 @@ serve_removals(void)
 	MemoryContext caller = MemoryContextSwitchTo(registry_context);
 
 	removals_serve(app->name);
-	if (removals_leave(app->name, figure_get(app, Figure::Confirmed)))
+	if (removals_leave(app->name, app_metric_get(app, AppMetric::Confirmed)))
 		pg_atomic_fetch_add_u64(&app->registry_wanted, 1);
 	MemoryContextSwitchTo(caller);
 	MemoryContextReset(registry_context);
@@ -207,7 +207,7 @@ decoder_transaction_end(XLogRecPtr commit_lsn, TimestampTz commit_time, bool wit
 	transaction_end = 0;
 	forgetting = true;
 	report_transaction_ends();
-	figure_add(app, Figure::Transactions, 1);
+	app_metric_add(app, AppMetric::Transactions, 1);
 	if (!with_events)
 		return;
 	last_commit = commit_lsn;

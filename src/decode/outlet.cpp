@@ -56,9 +56,9 @@ outlet_open(App *for_app, uint64 history)
 	next_confirm = last_heartbeat = 0;
 	watermark.data = static_cast<char *>(MemoryContextAlloc(TopMemoryContext, kApplicationLength + 64));
 	watermark.capacity = kApplicationLength + 64;
-	figure_set(app, Figure::RingSize, static_cast<uint64>(siphon_ring_size_kb) * 1024);
-	figure_set(app, Figure::RingUsed, 0);
-	figure_set(app, Figure::Confirmed, confirmed);
+	app_metric_set(app, AppMetric::RingSize, static_cast<uint64>(siphon_ring_size_kb) * 1024);
+	app_metric_set(app, AppMetric::RingUsed, 0);
+	app_metric_set(app, AppMetric::Confirmed, confirmed);
 }
 
 const SavedCheckpoint *
@@ -91,7 +91,7 @@ take_acks(void)
 
 /*
  * On a standby WAL can be there that is not replayed, for as long as somebody likes. What was received by a moment is
- * decoded by that moment's figures once all of it is replayed; what was not received nobody knows here.
+ * decoded by that moment's metrics once all of it is replayed; what was not received nobody knows here.
  */
 void
 outlet_drained(TimestampTz now, XLogRecPtr available)
@@ -123,14 +123,14 @@ outlet_drained(TimestampTz now, XLogRecPtr available)
 	}
 }
 
-/* How old the oldest transaction is, or may be, that is not acknowledged: microseconds, or kNoFigure. */
+/* How old the oldest transaction is, or may be, that is not acknowledged: microseconds, or kMetricUnknown. */
 static uint64
 lag(TimestampTz now)
 {
 	TimestampTz since = nmilestones > 0 ? milestones[first_milestone].commit_time : Max(drained_at, acked_until);
 
 	if (since == 0)
-		return siphon::kNoFigure;
+		return siphon::kMetricUnknown;
 	return now > since ? static_cast<uint64>(now - since) : 0;
 }
 
@@ -138,9 +138,9 @@ static void
 heartbeat(TimestampTz now, uint64 acked, XLogRecPtr decoded)
 {
 	ring_output_heartbeat(now);
-	figure_set(app, Figure::RingUsed, ring_output_written() - acked);
-	figure_set(app, Figure::PublisherPid, ring_output_publisher_pid());
-	figure_set(app, Figure::PublisherSeen, ring_output_publisher_heartbeat());
+	app_metric_set(app, AppMetric::RingUsed, ring_output_written() - acked);
+	app_metric_set(app, AppMetric::PublisherPid, ring_output_publisher_pid());
+	app_metric_set(app, AppMetric::PublisherSeen, ring_output_publisher_heartbeat());
 	report_progress(app, decoded, confirmed, lag(now));
 	last_heartbeat = now;
 }
@@ -182,7 +182,7 @@ outlet_serve(TimestampTz now, bool idle, XLogRecPtr decoded)
 		return;
 	if (idle && nmilestones == 0 && nothing_written(acked) && decoded > confirmable)
 		confirmable = decoded;
-	figure_set(app, Figure::Decoded, decoded);
+	app_metric_set(app, AppMetric::Decoded, decoded);
 	began = monotonic_nanoseconds();
 	save_checkpoint();
 	/* It may fsync, and on 15 and 16 it would take a position that goes back. */
@@ -191,7 +191,7 @@ outlet_serve(TimestampTz now, bool idle, XLogRecPtr decoded)
 		slot_place_save(app->name, durable.history, confirmable);
 		LogicalConfirmReceivedLocation(confirmable);
 		confirmed = confirmable;
-		figure_set(app, Figure::Confirmed, confirmed);
+		app_metric_set(app, AppMetric::Confirmed, confirmed);
 	}
 	took = static_cast<int64>(monotonic_nanoseconds() - began) / 1000;
 	next_confirm = now + Min(Max(kConfirmInterval, kSyncShare * took), kLongestConfirmInterval);
@@ -205,12 +205,12 @@ outlet_write(const siphon::RecordInfo &info, const siphon::WireBuffer *payload, 
 		return;
 	if (info.kind == siphon::FrameKind::Held)
 		snapshot_count_held(app, info.table, info.events);
-	figure_add(app, Figure::Packages, 1);
-	figure_add(app, Figure::Events, info.events);
-	figure_add(app, Figure::Bytes, payload->size);
+	app_metric_add(app, AppMetric::Packages, 1);
+	app_metric_add(app, AppMetric::Events, info.events);
+	app_metric_add(app, AppMetric::Bytes, payload->size);
 	for (int i = 0; i < siphon::kCountedOperations; i++)
-		figure_add(app, Figure::Operations + i, info.operations[i]);
-	figure_set(app, Figure::LastEvent, static_cast<uint64>(commit_time));
+		app_metric_add(app, AppMetric::Operations + i, info.operations[i]);
+	app_metric_set(app, AppMetric::LastEvent, static_cast<uint64>(commit_time));
 }
 
 void

@@ -1,6 +1,6 @@
 /*
  * The outlet: where packages leave the decoder. It owns the ring, waits for its space, turns what the
- * publisher acknowledges into confirmations of the slot, and keeps the figures that the views show.
+ * publisher acknowledges into confirmations of the slot, and keeps the metrics that the views show.
  *
  *   packages -> ring -> (publisher) -> acked cursor, checkpoint -> checkpoint durable -> slot confirmed
  */

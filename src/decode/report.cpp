@@ -13,7 +13,7 @@ extern "C" {
 }
 
 using siphon::RingDuration;
-using siphon::RingFigure;
+using siphon::RingMetric;
 
 /* A stretch of time without the waits for the ring that lie in it. */
 struct Stretch
@@ -92,7 +92,7 @@ report_tables(const Registry *registry)
 	}
 }
 
-/* Durations and the publisher's figures, which the ring has. */
+/* Durations and the publisher's metrics, which the ring has. */
 static void
 tell_shared(App *app)
 {
@@ -108,12 +108,13 @@ tell_shared(App *app)
 		/* Of this process; what the decoders before it told stays. */
 		for (int j = 0; j < 2; j++)
 		{
-			figure_add(app, Figure::Durations + (2 * i + j), now[j] - told[i][j]);
+			app_metric_add(app, AppMetric::Durations + (2 * i + j), now[j] - told[i][j]);
 			told[i][j] = now[j];
 		}
 	}
-	for (int i = 0; i < static_cast<int>(siphon::PublisherFigure::Count); i++)
-		figure_set(app, Figure::Publisher + i, ring_output_publisher_figure(static_cast<siphon::PublisherFigure>(i)));
+	for (int i = 0; i < static_cast<int>(siphon::PublisherMetric::Count); i++)
+		app_metric_set(app, AppMetric::Publisher + i,
+					   ring_output_publisher_metric(static_cast<siphon::PublisherMetric>(i)));
 }
 
 XLogRecPtr
@@ -140,19 +141,19 @@ report_progress(App *app, XLogRecPtr decoded, XLogRecPtr confirmed, uint64 lag)
 	XLogRecPtr newest = siphon_newest_wal();
 	XLogRecPtr restart = MyReplicationSlot->data.restart_lsn;
 
-	ring_output_figure(RingFigure::Transactions, figure_get(app, Figure::Transactions));
-	ring_output_figure(RingFigure::Restarts, figure_get(app, Figure::Restarts));
-	ring_output_figure(RingFigure::Tables, tables);
-	ring_output_figure(RingFigure::TablesWaiting, waiting);
-	ring_output_figure(RingFigure::TablesFailed, failed);
-	ring_output_figure(RingFigure::Newest, received_wal());
-	ring_output_figure(RingFigure::Decoded, decoded);
-	ring_output_figure(RingFigure::Confirmed, confirmed);
-	ring_output_figure(RingFigure::Retained, newest > restart ? newest - restart : 0);
-	ring_output_figure(RingFigure::RetainedLimit, retained_wal_limit());
-	ring_output_figure(RingFigure::LagTime, lag);
-	ring_output_figure(RingFigure::CatalogAge, catalog_age());
-	ring_output_figure(RingFigure::Warnings, warnings_now(app));
-	figure_set(app, Figure::Lag, lag);
+	ring_output_set_metric(RingMetric::Transactions, app_metric_get(app, AppMetric::Transactions));
+	ring_output_set_metric(RingMetric::Restarts, app_metric_get(app, AppMetric::Restarts));
+	ring_output_set_metric(RingMetric::Tables, tables);
+	ring_output_set_metric(RingMetric::TablesWaiting, waiting);
+	ring_output_set_metric(RingMetric::TablesFailed, failed);
+	ring_output_set_metric(RingMetric::Newest, received_wal());
+	ring_output_set_metric(RingMetric::Decoded, decoded);
+	ring_output_set_metric(RingMetric::Confirmed, confirmed);
+	ring_output_set_metric(RingMetric::Retained, newest > restart ? newest - restart : 0);
+	ring_output_set_metric(RingMetric::RetainedLimit, retained_wal_limit());
+	ring_output_set_metric(RingMetric::LagTime, lag);
+	ring_output_set_metric(RingMetric::CatalogAge, catalog_age());
+	ring_output_set_metric(RingMetric::Warnings, warnings_now(app));
+	app_metric_set(app, AppMetric::Lag, lag);
 	tell_shared(app);
 }

@@ -1,5 +1,5 @@
 /*
- * The report: what a decoder tells people through its ring, see ring_figures.h. It looks at the clock twice for each
+ * The report: what a decoder tells people through its ring, see ring_metrics.h. It looks at the clock twice for each
  * transaction, and for one in kEncodeSample changes.
  */
 #ifndef SIPHON_REPORT_H
@@ -21,7 +21,8 @@ extern void report_encode_ends(void);
 /* The end of the WAL that this server has: on a standby of what it has received, replayed or not. */
 extern XLogRecPtr received_wal(void);
 
-/* What is known twice a second: for the publisher, and for the view siphon_stats. `lag`: microseconds, or kNoFigure. */
+/* What is known twice a second: for the publisher, and for the view siphon_stats. `lag`: microseconds, or
+ * kMetricUnknown. */
 extern void report_progress(App *app, XLogRecPtr decoded, XLogRecPtr confirmed, uint64 lag);
 
 #endif

@@ -151,6 +151,6 @@ warnings_now(App *app)
 	add(RingWarning::NoExtension, no_extension);
 	add(RingWarning::TableReplaced, replaced_tables_any());
 	log_warnings(app, warnings, now);
-	figure_set(app, Figure::Warnings, warnings);
+	app_metric_set(app, AppMetric::Warnings, warnings);
 	return warnings;
 }

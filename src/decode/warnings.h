@@ -8,8 +8,8 @@
 #include "registry/registry.h"
 
 /*
- * RingWarnings, each a bit. Called by the decoder, which has its slot. Sets the application's figure, and logs what lasts
- * for ten seconds.
+ * RingWarnings, each a bit. Called by the decoder, which has its slot. Sets the application's metric, and logs what
+ * lasts for ten seconds.
  */
 extern uint64 warnings_now(App *app);
 

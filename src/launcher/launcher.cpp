@@ -252,7 +252,7 @@ look_after(Charge *charge, const char *name)
 		return kScanIntervalMs;
 	}
 	if (charge->failures > 0)
-		figure_add(charge->app, Figure::Restarts, 1);
+		app_metric_add(charge->app, AppMetric::Restarts, 1);
 	charge->started = now;
 	charge->complained = false;
 	return kScanIntervalMs;

@@ -37,7 +37,7 @@ retained_wal(const char *name, Oid database, Retained *retained)
 uint64
 retained_wal_limit(void)
 {
-	uint64 limit = siphon::kNoFigure;
+	uint64 limit = siphon::kMetricUnknown;
 
 	if (siphon_max_retained_wal_mb > 0)
 		limit = static_cast<uint64>(siphon_max_retained_wal_mb) * 1024 * 1024;

@@ -18,7 +18,7 @@ extern bool retained_wal(const char *slot, Oid database, Retained *retained);
 
 extern bool retained_wal_exceeds(const Retained *retained, int limit_mb);
 
-/* The least number of bytes of WAL at which something ends a slot, or kNoFigure. */
+/* The least number of bytes of WAL at which something ends a slot, or kMetricUnknown. */
 extern uint64 retained_wal_limit(void);
 
 /* That the application's slot keeps more than siphon.warn_retained_wal, or NULL; and what to do then. */

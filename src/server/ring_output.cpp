@@ -180,7 +180,7 @@ ring_output_unlock(void)
 {
 	if (opened)
 	{
-		ring.set_figure(siphon::RingFigure::Ended, 1);
+		ring.set_metric(siphon::RingMetric::Ended, 1);
 		siphon::doorbell_ring(publisher_doorbell);
 	}
 	if (lock >= 0)
@@ -307,15 +307,15 @@ ring_output_publisher_heartbeat(void)
 }
 
 uint64
-ring_output_publisher_figure(siphon::PublisherFigure figure)
+ring_output_publisher_metric(siphon::PublisherMetric metric)
 {
-	return ring.publisher_figure(figure);
+	return ring.publisher_metric(metric);
 }
 
 void
-ring_output_figure(siphon::RingFigure figure, uint64 value)
+ring_output_set_metric(siphon::RingMetric metric, uint64 value)
 {
-	ring.set_figure(figure, value);
+	ring.set_metric(metric, value);
 }
 
 void

@@ -38,8 +38,8 @@ extern uint32 ring_output_frame_size(void);
 /* Waits until everything written is acknowledged. */
 extern void ring_output_flush(void);
 
-/* For people, see ring_figures.h. */
-extern void ring_output_figure(siphon::RingFigure figure, uint64 value);
+/* For people, see ring_metrics.h. */
+extern void ring_output_set_metric(siphon::RingMetric metric, uint64 value);
 extern void ring_output_duration(siphon::RingDuration duration, uint64 ns);
 extern const siphon::DurationCounts *ring_output_durations(siphon::RingDuration duration);
 /* Nanoseconds that were waited for the ring's space so far. */
@@ -50,7 +50,7 @@ extern void ring_output_heartbeat(TimestampTz now);
 /* The publisher's own statements. */
 extern uint32 ring_output_publisher_pid(void);
 extern uint64 ring_output_publisher_heartbeat(void);
-extern uint64 ring_output_publisher_figure(siphon::PublisherFigure figure);
+extern uint64 ring_output_publisher_metric(siphon::PublisherMetric metric);
 
 /* Lets the next worker make the ring, and tells the publisher: for one that ends, before it says so. */
 extern void ring_output_unlock(void);

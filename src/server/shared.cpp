@@ -44,8 +44,8 @@ shared_startup(void)
 			ConditionVariableInit(&app->changed);
 			pg_atomic_init_u64(&app->registry_wanted, 0);
 			pg_atomic_init_u64(&app->mirrored, 0);
-			for (auto &figure : app->figures)
-				pg_atomic_init_u64(&figure, 0);
+			for (auto &metric : app->metrics)
+				pg_atomic_init_u64(&metric, 0);
 		}
 	}
 	LWLockRelease(AddinShmemInitLock);
@@ -118,8 +118,8 @@ shared_find_or_add(const char *name, Oid database)
 		pg_atomic_write_u64(&app->registry_wanted, 1);
 		app->registry_loaded = 0;
 		pg_atomic_write_u64(&app->mirrored, 0);
-		for (auto &figure : app->figures)
-			pg_atomic_write_u64(&figure, 0);
+		for (auto &metric : app->metrics)
+			pg_atomic_write_u64(&metric, 0);
 		return app;
 	}
 	return nullptr;

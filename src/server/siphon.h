@@ -49,7 +49,7 @@ enum class AppState : int {
 extern const char *app_state_name(AppState state);
 
 /* What a decoder tells of itself, without a lock. */
-enum class Figure : int {
+enum class AppMetric : int {
 	Decoded,      /* LSN up to which WAL was decoded */
 	Confirmed,    /* LSN up to which everything was acknowledged */
 	Transactions, /* decoded, with or without events */
@@ -58,22 +58,22 @@ enum class Figure : int {
 	Bytes,
 	RingSize,
 	RingUsed,
-	PublisherPid,  /* as the publisher says, in its own pid namespace */
-	PublisherSeen, /* its last heartbeat, microseconds since 1970 */
-	LastEvent,     /* commit time of the last event, TimestampTz */
-	Restarts,      /* of the decoder, after failures */
-	Operations,    /* of the events, those that frames count, by operation */
-	Lag = Operations + siphon::kCountedOperations, /* microseconds, or kNoFigure; see RingFigure::LagTime */
-	Warnings,                                      /* see RingFigure::Warnings */
+	PublisherPid,                                  /* as the publisher says, in its own pid namespace */
+	PublisherSeen,                                 /* its last heartbeat, microseconds since 1970 */
+	LastEvent,                                     /* commit time of the last event, TimestampTz */
+	Restarts,                                      /* of the decoder, after failures */
+	Operations,                                    /* of the events, those that frames count, by operation */
+	Lag = Operations + siphon::kCountedOperations, /* microseconds, or kMetricUnknown; see RingMetric::LagTime */
+	Warnings,                                      /* see RingMetric::Warnings */
 	Durations,                                     /* of each RingDuration, how many and how many nanoseconds */
-	Publisher = Durations + 2 * static_cast<int>(siphon::RingDuration::Count), /* a PublisherFigure each */
-	Count = Publisher + static_cast<int>(siphon::PublisherFigure::Count)
+	Publisher = Durations + 2 * static_cast<int>(siphon::RingDuration::Count), /* a PublisherMetric each */
+	Count = Publisher + static_cast<int>(siphon::PublisherMetric::Count)
 };
 
-constexpr Figure
-operator+(Figure first, int i)
+constexpr AppMetric
+operator+(AppMetric first, int i)
 {
-	return static_cast<Figure>(static_cast<int>(first) + i);
+	return static_cast<AppMetric>(static_cast<int>(first) + i);
 }
 
 /* One application, in shared memory. Strings and state are guarded by siphon_shared->lock. */
@@ -102,7 +102,7 @@ struct App
 	pg_atomic_uint64 mirrored;        /* version of the registry that a failover does not lose: see mirror.h */
 	ConditionVariable changed;        /* state, a pid or registry_loaded changed */
 
-	pg_atomic_uint64 figures[static_cast<int>(Figure::Count)];
+	pg_atomic_uint64 metrics[static_cast<int>(AppMetric::Count)];
 };
 
 /* Into so many are the applications divided by their names' hashes: more than there are applications, mostly. */
@@ -141,22 +141,22 @@ extern void shared_wake_launcher(void);
 extern void copy_text(char *out, const char *text, size_t size);
 
 static inline void
-figure_set(App *app, Figure figure, uint64 value)
+app_metric_set(App *app, AppMetric metric, uint64 value)
 {
-	pg_atomic_write_u64(&app->figures[static_cast<int>(figure)], value);
+	pg_atomic_write_u64(&app->metrics[static_cast<int>(metric)], value);
 }
 
 static inline uint64
-figure_get(App *app, Figure figure)
+app_metric_get(App *app, AppMetric metric)
 {
-	return pg_atomic_read_u64(&app->figures[static_cast<int>(figure)]);
+	return pg_atomic_read_u64(&app->metrics[static_cast<int>(metric)]);
 }
 
-/* Figures have one writer, so this needs no atomic addition. */
+/* Metrics have one writer, so this needs no atomic addition. */
 static inline void
-figure_add(App *app, Figure figure, uint64 value)
+app_metric_add(App *app, AppMetric metric, uint64 value)
 {
-	figure_set(app, figure, figure_get(app, figure) + value);
+	app_metric_set(app, metric, app_metric_get(app, metric) + value);
 }
 
 /* Microseconds since 1970-01-01 UTC of a PostgreSQL timestamp. */

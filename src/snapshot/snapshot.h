@@ -76,7 +76,7 @@ extern SnapshotJob *snapshot_find(const App *app, Oid relid);
 extern SnapshotJob *snapshot_ask_to_end(const char *application, Oid relid, TimestampTz asked);
 /* Ends a table's snapshot, if one runs, and waits for its end; with InvalidOid those of all tables. Interruptible. */
 extern void snapshot_cancel(const char *application, Oid relid);
-/* The decoder's part: adds to the figure of events that are held for a table's snapshot. */
+/* The decoder's part: adds to the metric of events that are held for a table's snapshot. */
 extern void snapshot_count_held(const App *app, Oid relid, uint64 events);
 /* Starts a process of a snapshot: its leader (0) or a worker. NULL if no background worker is free. */
 extern BackgroundWorkerHandle *snapshot_start_process(const SnapshotJob *snapshot, int worker);

@@ -150,9 +150,10 @@ await_name(void)
 	const RegistryTable *table = registry_find(registry, snapshot_job->relid);
 	XLogRecPtr here = siphon_newest_wal();
 
-	if (table == nullptr || !registry_has_namesake(registry, table, figure_get(snapshot_job->app, Figure::Confirmed)))
+	if (table == nullptr ||
+		!registry_has_namesake(registry, table, app_metric_get(snapshot_job->app, AppMetric::Confirmed)))
 		return;
-	while (figure_get(snapshot_job->app, Figure::Confirmed) < here)
+	while (app_metric_get(snapshot_job->app, AppMetric::Confirmed) < here)
 	{
 		worker_wait(Wait::Snapshot, kSnapshotPauseMs);
 		snapshot_serve(GetCurrentTimestamp());

@@ -44,19 +44,19 @@ SnapshotJob *snapshot_job;
 MemoryContext snapshot_context;
 static int worker_number; /* 0: the leader */
 
-/* The leader speaks for all; see ring_figures.h. */
+/* The leader speaks for all; see ring_metrics.h. */
 static void
 report(void)
 {
-	using siphon::RingFigure;
+	using siphon::RingMetric;
 
-	ring_output_figure(RingFigure::SnapshotPhase, static_cast<uint64>(snapshot_job->phase) + 1);
-	ring_output_figure(RingFigure::BlocksTotal, pg_atomic_read_u64(&snapshot_job->blocks_total));
-	ring_output_figure(RingFigure::BlocksDone, pg_atomic_read_u64(&snapshot_job->blocks_done));
-	ring_output_figure(RingFigure::Rows, pg_atomic_read_u64(&snapshot_job->rows));
-	ring_output_figure(RingFigure::RowBytes, pg_atomic_read_u64(&snapshot_job->bytes));
-	ring_output_figure(RingFigure::HeldEvents, pg_atomic_read_u64(&snapshot_job->held_events));
-	ring_output_figure(RingFigure::Workers, static_cast<uint64>(snapshot_job->workers));
+	ring_output_set_metric(RingMetric::SnapshotPhase, static_cast<uint64>(snapshot_job->phase) + 1);
+	ring_output_set_metric(RingMetric::BlocksTotal, pg_atomic_read_u64(&snapshot_job->blocks_total));
+	ring_output_set_metric(RingMetric::BlocksDone, pg_atomic_read_u64(&snapshot_job->blocks_done));
+	ring_output_set_metric(RingMetric::Rows, pg_atomic_read_u64(&snapshot_job->rows));
+	ring_output_set_metric(RingMetric::RowBytes, pg_atomic_read_u64(&snapshot_job->bytes));
+	ring_output_set_metric(RingMetric::HeldEvents, pg_atomic_read_u64(&snapshot_job->held_events));
+	ring_output_set_metric(RingMetric::Workers, static_cast<uint64>(snapshot_job->workers));
 }
 
 void

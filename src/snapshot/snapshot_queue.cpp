@@ -43,9 +43,9 @@ snapshots_startup(void)
 		SnapshotJob *snapshot = &siphon_snapshots[i];
 
 		ConditionVariableInit(&snapshot->changed);
-		for (auto *figure : {&snapshot->blocks_total, &snapshot->next_block, &snapshot->blocks_done, &snapshot->rows,
+		for (auto *metric : {&snapshot->blocks_total, &snapshot->next_block, &snapshot->blocks_done, &snapshot->rows,
 							 &snapshot->bytes, &snapshot->held_events, &snapshot->busy_until})
-			pg_atomic_init_u64(figure, 0);
+			pg_atomic_init_u64(metric, 0);
 		for (auto &count : snapshot->row_counts)
 			pg_atomic_init_u64(&count, 0);
 	}
@@ -336,9 +336,9 @@ take_place(App *app, const RegistryTable *table, bool *led)
 		free->cancel = free->paused = free->table_gone = false;
 		free->error[0] = '\0';
 		free->started = GetCurrentTimestamp();
-		for (auto *figure : {&free->blocks_total, &free->next_block, &free->blocks_done, &free->rows, &free->bytes,
+		for (auto *metric : {&free->blocks_total, &free->next_block, &free->blocks_done, &free->rows, &free->bytes,
 							 &free->held_events})
-			pg_atomic_write_u64(figure, 0);
+			pg_atomic_write_u64(metric, 0);
 		/* What a leader has used of the rate, it has used. */
 		if (!*led)
 			pg_atomic_write_u64(&free->busy_until, 0);

@@ -82,7 +82,7 @@ struct Live
 	char hint[kReasonLength];
 	char follower_error[kReasonLength];
 	pid_t decoder_pid;
-	uint64 figures[static_cast<int>(Figure::Count)];
+	uint64 metrics[static_cast<int>(AppMetric::Count)];
 };
 
 static bool
@@ -99,17 +99,17 @@ copy_live(const char *application, Live *live)
 		strlcpy(live->hint, app->hint, sizeof(live->hint));
 		strlcpy(live->follower_error, app->follower_error, sizeof(live->follower_error));
 		live->decoder_pid = app->decoder_pid;
-		for (int i = 0; i < static_cast<int>(Figure::Count); i++)
-			live->figures[i] = pg_atomic_read_u64(&app->figures[i]);
+		for (int i = 0; i < static_cast<int>(AppMetric::Count); i++)
+			live->metrics[i] = pg_atomic_read_u64(&app->metrics[i]);
 	}
 	LWLockRelease(siphon_shared->lock);
 	return app != nullptr;
 }
 
 static uint64
-figure(const Live *live, Figure figure)
+get_live_metric(const Live *live, AppMetric metric)
 {
-	return live->figures[static_cast<int>(figure)];
+	return live->metrics[static_cast<int>(metric)];
 }
 
 /* Reads a registry for a view. A damaged one becomes a row of its own, not the end of the view. */
@@ -144,17 +144,18 @@ put_live(Row *row, const Live *live, const Registry *registry)
 {
 	Retained retained;
 	XLogRecPtr now = received_wal();
-	XLogRecPtr confirmed = figure(live, Figure::Confirmed);
-	bool attached = live->decoder_pid != 0 && figure(live, Figure::PublisherSeen) != 0 &&
-					unix_microseconds(GetCurrentTimestamp()) - static_cast<int64>(figure(live, Figure::PublisherSeen)) <
-						kPublisherSilence;
+	XLogRecPtr confirmed = get_live_metric(live, AppMetric::Confirmed);
+	bool attached =
+		live->decoder_pid != 0 && get_live_metric(live, AppMetric::PublisherSeen) != 0 &&
+		unix_microseconds(GetCurrentTimestamp()) - static_cast<int64>(get_live_metric(live, AppMetric::PublisherSeen)) <
+			kPublisherSilence;
 
 	if (live->decoder_pid)
 		put(row, Int32GetDatum(live->decoder_pid));
 	else
 		put_null(row);
 	put(row, BoolGetDatum(attached));
-	put_lsn(row, figure(live, Figure::Decoded));
+	put_lsn(row, get_live_metric(live, AppMetric::Decoded));
 	put_lsn(row, confirmed);
 	if (confirmed != InvalidXLogRecPtr)
 		put_count(row, now > confirmed ? now - confirmed : 0);
@@ -164,17 +165,17 @@ put_live(Row *row, const Live *live, const Registry *registry)
 		put_count(row, retained.bytes);
 	else
 		put_null(row);
-	put_count(row, figure(live, Figure::RingSize));
-	put_count(row, figure(live, Figure::RingUsed));
-	put_count(row, figure(live, Figure::Transactions));
-	put_count(row, figure(live, Figure::Events));
-	put_count(row, figure(live, Figure::Packages));
-	put_count(row, figure(live, Figure::Bytes));
-	if (figure(live, Figure::LastEvent))
-		put(row, TimestampTzGetDatum(static_cast<TimestampTz>(figure(live, Figure::LastEvent))));
+	put_count(row, get_live_metric(live, AppMetric::RingSize));
+	put_count(row, get_live_metric(live, AppMetric::RingUsed));
+	put_count(row, get_live_metric(live, AppMetric::Transactions));
+	put_count(row, get_live_metric(live, AppMetric::Events));
+	put_count(row, get_live_metric(live, AppMetric::Packages));
+	put_count(row, get_live_metric(live, AppMetric::Bytes));
+	if (get_live_metric(live, AppMetric::LastEvent))
+		put(row, TimestampTzGetDatum(static_cast<TimestampTz>(get_live_metric(live, AppMetric::LastEvent))));
 	else
 		put_null(row);
-	put_count(row, figure(live, Figure::Restarts));
+	put_count(row, get_live_metric(live, AppMetric::Restarts));
 	put_text(row, registry ? registry->publication : nullptr);
 }
 
@@ -205,7 +206,7 @@ put_reason(Row *row, const Registry *registry, const char *error, const Live *li
 
 	if (reason[0] == '\0' && registry)
 	{
-		uint64 warnings = live && live->decoder_pid != 0 ? figure(live, Figure::Warnings) : 0;
+		uint64 warnings = live && live->decoder_pid != 0 ? get_live_metric(live, AppMetric::Warnings) : 0;
 
 		reason = live ? retention_warning(registry) : nullptr;
 		if (reason)
@@ -265,26 +266,26 @@ siphon_get_applications(PG_FUNCTION_ARGS)
 static void
 put_stats(Row *row, const Live *live, const Registry *registry)
 {
-	using siphon::PublisherFigure;
+	using siphon::PublisherMetric;
 	using siphon::RingDuration;
 
-	uint64 other = figure(live, Figure::Events);
-	uint64 lag = figure(live, Figure::Lag);
+	uint64 other = get_live_metric(live, AppMetric::Events);
+	uint64 lag = get_live_metric(live, AppMetric::Lag);
 	uint64 limit = retained_wal_limit();
 	Retained retained;
 
 	for (int i = 0; i < siphon::kCountedOperations; i++)
 	{
-		put_count(row, figure(live, Figure::Operations + i));
-		other -= figure(live, Figure::Operations + i);
+		put_count(row, get_live_metric(live, AppMetric::Operations + i));
+		other -= get_live_metric(live, AppMetric::Operations + i);
 	}
 	put_count(row, other);
 	for (int i = 0; i < static_cast<int>(RingDuration::Count); i++)
 	{
-		put_count(row, figure(live, Figure::Durations + 2 * i));
-		put_nanoseconds(row, figure(live, Figure::Durations + (2 * i + 1)));
+		put_count(row, get_live_metric(live, AppMetric::Durations + 2 * i));
+		put_nanoseconds(row, get_live_metric(live, AppMetric::Durations + (2 * i + 1)));
 	}
-	if (live->decoder_pid != 0 && lag != siphon::kNoFigure)
+	if (live->decoder_pid != 0 && lag != siphon::kMetricUnknown)
 	{
 		Interval *interval = static_cast<Interval *>(palloc0(sizeof(Interval)));
 
@@ -293,19 +294,19 @@ put_stats(Row *row, const Live *live, const Registry *registry)
 	}
 	else
 		put_null(row);
-	if (limit != siphon::kNoFigure && retained_wal(registry->slot, registry->database, &retained))
+	if (limit != siphon::kMetricUnknown && retained_wal(registry->slot, registry->database, &retained))
 		put_count(row, limit > retained.bytes ? limit - retained.bytes : 0);
 	else
 		put_null(row);
-	for (int i = 0; i < static_cast<int>(PublisherFigure::Count); i++)
+	for (int i = 0; i < static_cast<int>(PublisherMetric::Count); i++)
 	{
-		uint64 value = figure(live, Figure::Publisher + i);
+		uint64 value = get_live_metric(live, AppMetric::Publisher + i);
 
-		switch (static_cast<PublisherFigure>(i))
+		switch (static_cast<PublisherMetric>(i))
 		{
-			case PublisherFigure::CompressionTime:
-			case PublisherFigure::PublishTime:
-			case PublisherFigure::CommitTime:
+			case PublisherMetric::CompressionTime:
+			case PublisherMetric::PublishTime:
+			case PublisherMetric::CommitTime:
 				put_nanoseconds(row, value);
 				break;
 			default:

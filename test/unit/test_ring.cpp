@@ -137,8 +137,8 @@ TEST_F(Ring, CarriesFigures)
 	EXPECT_EQ(frame.header.first_commit, 1000);
 	EXPECT_EQ(frame.header.last_commit, 2000);
 
-	writer.set_figure(RingFigure::Tables, 7);
-	EXPECT_EQ(reader.figure(RingFigure::Tables), 7u);
+	writer.set_metric(RingMetric::Tables, 7);
+	EXPECT_EQ(reader.metric(RingMetric::Tables), 7u);
 	for (uint64_t ns : {uint64_t{0}, uint64_t{255}, uint64_t{256}, UINT64_MAX / 2})
 		writer.add_duration(RingDuration::Encode, ns);
 
@@ -151,7 +151,7 @@ TEST_F(Ring, CarriesFigures)
 	EXPECT_EQ(reader.durations(RingDuration::Decode).sum_ns, 0u);
 
 	/* Somebody else's scribbling does not come back into the worker's own counts. */
-	memory.header()->figures.durations[static_cast<int>(RingDuration::Encode)].counts[0] = 4711;
+	memory.header()->metrics.durations[static_cast<int>(RingDuration::Encode)].counts[0] = 4711;
 	writer.add_duration(RingDuration::Encode, 1);
 	EXPECT_EQ(reader.durations(RingDuration::Encode).counts[0], 3u);
 }

@@ -1,13 +1,13 @@
 /*
- * What a worker tells people of itself: figures in its page of the ring's header, which the publisher shows as metrics.
- * So whoever watches needs no connection to the database. And what the publisher tells of itself, in its page of the
- * decoder's ring, which the view siphon_stats shows to those who have one.
+ * Metrics: what a worker says of itself in its page of the ring's header, which the publisher shows. So whoever watches
+ * needs no connection to the database. And what the publisher says of itself, in its page of the decoder's ring, which
+ * the view siphon_stats shows to those who have one.
  *
  * Nothing is decided by them, on either side: whoever scribbles over them makes a wrong picture and no other harm. Each
  * side keeps its own counts and only stores them there; the other takes each as a number that may be anything.
  */
-#ifndef SIPHON_RING_FIGURES_H
-#define SIPHON_RING_FIGURES_H
+#ifndef SIPHON_RING_METRICS_H
+#define SIPHON_RING_METRICS_H
 
 #include <algorithm>
 #include <atomic>
@@ -16,12 +16,12 @@
 
 namespace siphon {
 
-enum class RingFigure : uint32_t {
+enum class RingMetric : uint32_t {
 	Ended, /* 1: the worker has ended, and another has to make the next ring */
 	/* the decoder's */
-	Transactions, /* decoded, with or without events */
-	Restarts,     /* of the decoder, after failures */
-	Tables,       /* in the registry, */
+	Transactions,  /* decoded, with or without events */
+	Restarts,      /* of the decoder, after failures */
+	Tables,        /* in the registry, */
 	TablesWaiting, /* of these: rows are to come, or come */
 	TablesFailed,  /* can't be published, or need to be brought out anew */
 	Newest,        /* LSNs: the server's newest WAL, */
@@ -54,7 +54,7 @@ enum class RingWarning : uint64_t {
 };
 
 /* The publisher's, since it started. */
-enum class PublisherFigure : uint32_t {
+enum class PublisherMetric : uint32_t {
 	Messages, /* acknowledged, of all kinds */
 	Events,   /* acknowledged, those of snapshots included */
 	Packages,
@@ -72,8 +72,8 @@ enum class PublisherFigure : uint32_t {
 	Count
 };
 
-/* A figure that is not known, or a limit that is not set. */
-constexpr uint64_t kNoFigure = UINT64_MAX;
+/* A metric that is not known, or a limit that is not set. */
+constexpr uint64_t kMetricUnknown = UINT64_MAX;
 
 /* Durations that a worker counts. */
 enum class RingDuration : uint32_t {
@@ -108,9 +108,9 @@ struct DurationCounts
 	}
 };
 
-struct RingFigures
+struct RingMetrics
 {
-	std::atomic<uint64_t> values[static_cast<uint32_t>(RingFigure::Count)];
+	std::atomic<uint64_t> values[static_cast<uint32_t>(RingMetric::Count)];
 	struct
 	{
 		std::atomic<uint64_t> counts[kDurationBuckets];
