@@ -199,7 +199,7 @@ bool
 Publisher::is_left_over(RingFeed *feed, std::string *why)
 {
 	const RingReader &ring = feed->ring().reader();
-	const Origin *origin;
+	const HistoryRecord *origin;
 
 	if (chained_ || !is_abandoned(ring))
 		return false;
@@ -248,7 +248,7 @@ Publisher::check_source(std::string *why)
 	}
 	else
 	{
-		const Origin *origin = feed->peek_origin();
+		const HistoryRecord *origin = feed->peek_origin();
 
 		/* It is about to come. */
 		if (origin == nullptr)

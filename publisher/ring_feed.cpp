@@ -152,7 +152,7 @@ RingFeed::read_frame()
 	}
 	if (frame_.first_of_record())
 		set_closed();
-	if (kind() != FrameKind::Watermark && kind() != FrameKind::Origin)
+	if (kind() != FrameKind::Watermark && kind() != FrameKind::History)
 	{
 		std::string_view schema;
 		std::string_view table;
@@ -275,7 +275,7 @@ RingFeed::admit()
 	StateWrites::Turn turn = StateWrites::Turn::Now;
 
 	/* Rows must not wait: what the stream has a part of is to be known before others follow, see Publisher. */
-	if (!writes_.empty() && (decodes() ? kind() != FrameKind::Watermark && kind() != FrameKind::Origin
+	if (!writes_.empty() && (decodes() ? kind() != FrameKind::Watermark && kind() != FrameKind::History
 									   : (kind() == FrameKind::SnapshotBegin || kind() == FrameKind::Schema) &&
 											 !passed(Target::Log)))
 		turn = writes_.turn(table(), HandOff::Clock::now());
@@ -310,7 +310,7 @@ RingFeed::admit()
 	{
 		case FrameKind::Watermark:
 			return admit_watermark();
-		case FrameKind::Origin:
+		case FrameKind::History:
 			return admit_origin();
 		case FrameKind::Message:
 			return admit_message();

@@ -14,7 +14,7 @@ namespace siphon {
 
 static constexpr std::chrono::milliseconds kOriginRetry{250};
 
-const Origin *
+const HistoryRecord *
 RingFeed::peek_origin()
 {
 	if (accepted() || refused_)
@@ -40,10 +40,10 @@ RingFeed::peek_origin()
 void
 RingFeed::take_origin()
 {
-	if (kind() != FrameKind::Origin || !frame_.first_of_record() || !frame_.last_of_record() ||
-		frame_.header.payload_length != sizeof(Origin))
+	if (kind() != FrameKind::History || !frame_.first_of_record() || !frame_.last_of_record() ||
+		frame_.header.payload_length != sizeof(HistoryRecord))
 		corrupt();
-	memcpy(&origin_, frame_.payload, sizeof(Origin));
+	memcpy(&origin_, frame_.payload, sizeof(HistoryRecord));
 	check_intact();
 }
 
@@ -182,7 +182,7 @@ RingFeed::finish_marker()
 
 	if (ledger_.stored_token() < marker_last_token_)
 		return false;
-	if (kind() == FrameKind::Origin          ? !finish_origin()
+	if (kind() == FrameKind::History          ? !finish_origin()
 		: kind() == FrameKind::SnapshotBegin ? !hand_off_.begun(table(), marker_first_, now)
 											 : !hand_off_.ended(table(), marker_snapshot_, now))
 		return false;

@@ -65,7 +65,7 @@ enum class FrameKind : uint16_t {
 	SnapshotBegin = 5, /* payload: a siphon.v1.SnapshotBegin; partition: how many there are */
 	SnapshotEnd = 6,   /* payload: a siphon.v1.SnapshotEnd; partition: how many there are */
 	Removed = 7,       /* no payload: the table is not published any more; generation: its last */
-	Origin = 8,        /* payload: an Origin, see origin.h */
+	History = 8,       /* payload: a HistoryRecord, see history.h */
 	Message = 9,       /* payload: (a part of) a siphon.v1.Message; route: a NUL, then its prefix */
 	Schema = 10,       /* payload: a siphon.v1.TableSchema; before the first package that uses it.
 						* Empty: the table comes under this name no more */
@@ -151,7 +151,7 @@ struct RingHeader
 	uint32_t version;
 	uint32_t header_size;
 	uint64_t epoch;             /* random; another epoch is another ring */
-	uint64_t history;           /* of the application, see origin.h */
+	uint64_t history;           /* of the application, see history.h */
 	uint64_t capacity;          /* bytes of the data area, a power of two */
 	uint32_t max_frame_payload; /* route included */
 	uint32_t worker_pid;

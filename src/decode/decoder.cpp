@@ -7,7 +7,7 @@
 #include "decoder.h"
 
 #include "server/blame.h"
-#include "decoder_origin.h"
+#include "decoder_history.h"
 #include "catalogs/earlier_rows.h"
 #include "encode/leaves.h"
 #include "registry/listing.h"
@@ -136,7 +136,7 @@ decoder_serve(TimestampTz now)
 	serve_removals();
 	if (pg_atomic_read_u64(&app->registry_wanted) != registry_loaded)
 		load_registry(false);
-	origin_serve(app->name);
+	history_poll(app->name);
 	mirror_serve(now);
 	outlet_serve(now, pending_since == 0 && transaction_end == 0, decoded);
 }
@@ -508,7 +508,7 @@ decode(void)
 	decoded = MyReplicationSlot->data.confirmed_flush;
 	shared_set_state(app, AppState::Streaming, nullptr, nullptr);
 	ereport(LOG, (errmsg("siphon: application \"%s\" is streaming from %X/%X", app->name, LSN_FORMAT_ARGS(decoded))));
-	origin_begin(app->name);
+	history_write(app->name);
 
 	for (;;)
 	{
@@ -523,7 +523,7 @@ decode(void)
 			{
 				timeline = context->reader->currTLI;
 				flush();
-				origin_follow_timeline(app->name, timeline);
+				history_write_timeline(app->name, timeline);
 			}
 			earlier_rows_follow(context->reader);
 			LogicalDecodingProcessRecord(context, context->reader);

@@ -39,8 +39,8 @@ static TimestampTz last_heartbeat;
 static TimestampTz drained_at;  /* when there was no WAL left to decode, last */
 static TimestampTz acked_until; /* commit time of what was acknowledged last */
 static siphon::WireBuffer watermark;
-static uint64 origin_begins; /* the last origin record: its place in the ring */
-static uint64 origin_ends;
+static uint64 history_begin; /* the last history record: its place in the ring */
+static uint64 history_end;
 
 void
 outlet_open(App *for_app, uint64 history)
@@ -145,13 +145,16 @@ heartbeat(TimestampTz now, uint64 acked, XLogRecPtr decoded)
 	last_heartbeat = now;
 }
 
-/* Nothing of value is in the ring: an origin holds no events, and may wait for a publisher for as long as it likes. */
+/*
+ * Nothing of value is in the ring: a history record holds no events, and may wait for a publisher for as long as it
+ * likes.
+ */
 static bool
 nothing_written(uint64 acked)
 {
 	uint64 written = ring_output_written();
 
-	return acked == written || (written == origin_ends && acked >= origin_begins);
+	return acked == written || (written == history_end && acked >= history_begin);
 }
 
 /*
@@ -214,17 +217,17 @@ outlet_write(const siphon::RecordInfo &info, const siphon::WireBuffer *payload, 
 }
 
 void
-outlet_origin(const siphon::Origin *origin)
+outlet_write_history(const siphon::HistoryRecord *record)
 {
 	siphon::RecordInfo info = {};
 	siphon::WireBuffer payload = {};
 
-	payload.data = const_cast<char *>(reinterpret_cast<const char *>(origin));
-	payload.size = payload.capacity = sizeof(*origin);
-	info.kind = siphon::FrameKind::Origin;
-	origin_begins = ring_output_written();
+	payload.data = const_cast<char *>(reinterpret_cast<const char *>(record));
+	payload.size = payload.capacity = sizeof(*record);
+	info.kind = siphon::FrameKind::History;
+	history_begin = ring_output_written();
 	ring_output_write(info, &payload);
-	origin_ends = ring_output_written();
+	history_end = ring_output_written();
 }
 
 void

@@ -9,7 +9,7 @@
 
 #include "server/buffer.h"
 #include "registry/checkpoint_file.h"
-#include "ring/origin.h"
+#include "ring/history.h"
 #include "ring/ring.h"
 #include "server/siphon.h"
 
@@ -19,8 +19,8 @@ extern void outlet_open(App *app, uint64 history);
 /* The newest checkpoint of this history, which is durable; number 0: there is none. */
 extern const SavedCheckpoint *outlet_checkpoint(void);
 
-/* Writes an origin record, see origin.h. */
-extern void outlet_origin(const siphon::Origin *origin);
+/* Writes a history record, see history.h. */
+extern void outlet_write_history(const siphon::HistoryRecord *record);
 
 /*
  * Writes a record, waiting as long as it takes for space; serves interrupts, acknowledgements and the

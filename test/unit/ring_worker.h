@@ -59,7 +59,7 @@ public:
 			return true;
 
 		const Record &record = records_[next_];
-		bool routed = record.kind != FrameKind::Watermark && record.kind != FrameKind::Origin;
+		bool routed = record.kind != FrameKind::Watermark && record.kind != FrameKind::History;
 		std::string route = record.kind == FrameKind::Message ? prefix : schema + record.name;
 		RecordInfo info{record.kind,       routed ? record.oid : 0u, record.partition,
 						record.generation, record.events,        record.first,

@@ -1,5 +1,5 @@
 # A ring's file as the publisher sees it, for tests that look into it, write over it, or acknowledge what is in it with a
-# checkpoint of their own. Offsets are those of ring/ring.h and ring/origin.h.
+# checkpoint of their own. Offsets are those of ring/ring.h and ring/history.h.
 package Siphon::RingFile;
 
 use strict;

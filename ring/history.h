@@ -1,14 +1,14 @@
 /*
- * Where the events in a decoder's ring come from: the first record of each such ring, and one more when the server
- * goes over to another timeline. By it the publisher tells, before it publishes anything, whether the stream is
- * continued or begun, and refuses what would be neither: another database, a copy of the server, a server that has lost
- * what was published, a stream that has lost it.
+ * The history record: says which unbroken sequence of events a decoder's ring continues. It is the first record of each
+ * such ring, and comes once more when the server goes over to another timeline. By it the publisher decides, before it
+ * publishes anything, whether the stream is continued or begun, and refuses what would be neither: another database, a
+ * copy of the server, a server that has lost what was published, a stream that has lost it.
  *
  * Like ring.h this is the definition of both sides and includes nothing of PostgreSQL. A ring stays on its machine, so
  * the record is the struct as it lies in memory.
  */
-#ifndef SIPHON_ORIGIN_H
-#define SIPHON_ORIGIN_H
+#ifndef SIPHON_HISTORY_H
+#define SIPHON_HISTORY_H
 
 #include <cstdint>
 
@@ -16,15 +16,15 @@
 
 namespace siphon {
 
-constexpr uint32_t kOriginEpochs = 32;
-constexpr uint32_t kOriginTimelines = 32;
+constexpr uint32_t kHistoryRings = 32;
+constexpr uint32_t kHistoryTimelines = 32;
 
-struct Origin
+struct HistoryRecord
 {
 	/* The owner: PostgreSQL's system identifier, which a copy of a server has as well, and the database's OID there. */
 	uint64_t system_identifier;
 	uint32_t database;
-	/* Not 0: somebody wished that this history takes the stream over from another owner. Until it is acknowledged. */
+	/* Not 0: an operator wished that this history takes the stream over from another owner. Until it is acknowledged. */
 	uint32_t take_over;
 	/*
 	 * What the stream must hold: the newest checkpoint that is durable on the server, of an acknowledgement in this
@@ -39,13 +39,13 @@ struct Origin
 	 * stands behind a watermark of a place up to here.
 	 */
 	uint64_t confirmed;
-	/* What is published is one history until all rows come anew, as the registry has it. */
+	/* The ID of the unbroken sequence of events, as the registry has it: resyncing the application starts a new one. */
 	uint64_t history;
 	/* JetStream has acknowledged something of it. */
 	uint32_t acknowledged;
 	/* Of the rings that came before this one in it, the oldest that may have been published from first. */
 	uint32_t epoch_count;
-	uint64_t epochs[kOriginEpochs];
+	uint64_t epochs[kHistoryRings];
 	/* The server's timelines, the present one first, and where in the WAL each begins. */
 	uint32_t timeline_count;
 	uint32_t reserved;
@@ -54,7 +54,7 @@ struct Origin
 		uint64_t begin;
 		uint32_t id;
 		uint32_t reserved;
-	} timelines[kOriginTimelines];
+	} timelines[kHistoryTimelines];
 };
 
 } // namespace siphon

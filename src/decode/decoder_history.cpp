@@ -1,11 +1,11 @@
 /*
- * The decoder's part of origin.h: tells the publisher what the decoder's events continue, and makes durable that
+ * The decoder's part of history.h: tells the publisher what the decoder's events continue, and makes durable that
  * it was told, so that the next decoder is known for this one's successor.
  */
-#include "decoder_origin.h"
+#include "decoder_history.h"
 
 #include "mirror.h"
-#include "ring/origin.h"
+#include "ring/history.h"
 #include "outlet.h"
 #include "registry/registry.h"
 #include "server/ring_output.h"
@@ -15,37 +15,37 @@ extern "C" {
 #include "access/timeline.h"
 }
 
-static_assert(kMaxEpochs == siphon::kOriginEpochs);
+static_assert(kMaxEpochs == siphon::kHistoryRings);
 
 static TimeLineID timeline;
 static XLogRecPtr confirmed; /* when this process began */
 static uint64 epoch;
-static bool accepted;
+static bool is_acknowledged;
 
 static void
-write_origin(const Registry *registry)
+write_record(const Registry *registry)
 {
-	siphon::Origin origin = {};
+	siphon::HistoryRecord record = {};
 	ListCell *lc;
 
-	origin.system_identifier = GetSystemIdentifier();
-	origin.database = MyDatabaseId;
-	origin.take_over = registry->take_over ? 1 : 0;
-	origin.checkpoint = outlet_checkpoint()->checkpoint;
-	origin.confirmed = confirmed;
-	origin.history = registry->history;
-	origin.acknowledged = registry->acknowledged ? 1 : 0;
+	record.system_identifier = GetSystemIdentifier();
+	record.database = MyDatabaseId;
+	record.take_over = registry->take_over ? 1 : 0;
+	record.checkpoint = outlet_checkpoint()->checkpoint;
+	record.confirmed = confirmed;
+	record.history = registry->history;
+	record.acknowledged = registry->acknowledged ? 1 : 0;
 	foreach (lc, registry->epochs)
-		if (origin.epoch_count < siphon::kOriginEpochs)
-			origin.epochs[origin.epoch_count++] = *static_cast<uint64 *>(lfirst(lc));
+		if (record.epoch_count < siphon::kHistoryRings)
+			record.epochs[record.epoch_count++] = *static_cast<uint64 *>(lfirst(lc));
 	foreach (lc, readTimeLineHistory(timeline))
 	{
 		const TimeLineHistoryEntry *entry = static_cast<TimeLineHistoryEntry *>(lfirst(lc));
 
-		if (origin.timeline_count < siphon::kOriginTimelines)
-			origin.timelines[origin.timeline_count++] = {entry->begin, entry->tli, 0};
+		if (record.timeline_count < siphon::kHistoryTimelines)
+			record.timelines[record.timeline_count++] = {entry->begin, entry->tli, 0};
 	}
-	outlet_origin(&origin);
+	outlet_write_history(&record);
 }
 
 /*
@@ -53,7 +53,7 @@ write_origin(const Registry *registry)
  * of decoders that may not have come so far. Where there are too many, these give way.
  */
 static void
-enter_epoch(Registry *registry)
+record_ring_id(Registry *registry)
 {
 	uint64 *entry = static_cast<uint64 *>(palloc(sizeof(uint64)));
 
@@ -64,7 +64,7 @@ enter_epoch(Registry *registry)
 }
 
 void
-origin_begin(const char *application)
+history_write(const char *application)
 {
 	Registry *registry = registry_begin_change(application);
 
@@ -73,17 +73,17 @@ origin_begin(const char *application)
 	timeline = siphon_current_timeline();
 	confirmed = MyReplicationSlot->data.confirmed_flush;
 	epoch = ring_output_epoch();
-	accepted = false;
-	enter_epoch(registry);
+	is_acknowledged = false;
+	record_ring_id(registry);
 	registry_end_change(registry);
 	/* A server that takes over must know for its own what is published from here on. */
 	mirror_serve(GetCurrentTimestamp());
 	standbys_await(mirror_position(), nullptr);
-	write_origin(registry);
+	write_record(registry);
 }
 
 void
-origin_follow_timeline(const char *application, TimeLineID now)
+history_write_timeline(const char *application, TimeLineID now)
 {
 	Registry *registry;
 
@@ -94,23 +94,23 @@ origin_follow_timeline(const char *application, TimeLineID now)
 		return;
 	ereport(LOG, (errmsg("siphon: application \"%s\" follows the server to timeline %u", application, now)));
 	timeline = now;
-	write_origin(registry);
+	write_record(registry);
 }
 
 void
-origin_serve(const char *application)
+history_poll(const char *application)
 {
 	Registry *registry;
 
-	if (likely(accepted) || ring_output_acked() == 0)
+	if (likely(is_acknowledged) || ring_output_acked() == 0)
 		return;
-	accepted = true;
+	is_acknowledged = true;
 	registry = registry_begin_change(application);
 	if (registry == nullptr)
 		return;
 	registry->acknowledged = true;
 	registry->take_over = false;
 	registry->epochs = NIL;
-	enter_epoch(registry);
+	record_ring_id(registry);
 	registry_end_change(registry);
 }
