@@ -253,10 +253,10 @@ Lineage::check_continued(uint64_t history, uint64_t epoch, Place end) const
 bool
 Lineage::left_behind(const HistoryRecord &origin) const
 {
-	uint32_t count = std::min(origin.epoch_count, kHistoryRings);
+	uint32_t count = std::min(origin.ring_id_count, kHistoryRings);
 
 	return current(origin.history) &&
-		   std::find(origin.epochs, origin.epochs + count, record_->epoch) == origin.epochs + count;
+		   std::find(origin.ring_ids, origin.ring_ids + count, record_->epoch) == origin.ring_ids + count;
 }
 
 bool

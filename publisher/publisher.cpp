@@ -193,7 +193,7 @@ Publisher::drop_replaced()
 		{
 			spdlog::info("the decoder has left ring {:016x}; the {} bytes in it that were not published yet are "
 						 "dropped, the next one decodes them again",
-						 reader.epoch(), unread);
+						 reader.ring_id(), unread);
 			unattached_since_ = now_;
 			greeted_ = false;
 		}
@@ -230,7 +230,7 @@ Publisher::attach_new()
 		/* One that was there when we started is resumed by settling; nobody can have published from a later one. */
 		feed->resume(nullptr, nullptr);
 		if (settled_)
-			spdlog::info("publishing ring {} {:016x} too", name, feed->ring().reader().epoch());
+			spdlog::info("publishing ring {} {:016x} too", name, feed->ring().reader().ring_id());
 		feeds_[name] = std::move(feed);
 		incidents_.attached++;
 	}

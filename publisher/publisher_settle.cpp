@@ -508,7 +508,7 @@ Publisher::resume()
 		const RingReader &reader = feed->ring().reader();
 
 		if (waited || !greeted_)
-			spdlog::info("publishing ring {:016x} from position {} on to {}, behind sequence {}", reader.epoch(),
+			spdlog::info("publishing ring {:016x} from position {} on to {}, behind sequence {}", reader.ring_id(),
 						 reader.acked(), stream_.describe(), log_end_.place);
 		else
 			spdlog::debug("settled: {} ends at sequence {}, ring {} is acknowledged up to {}", stream_.describe(),

@@ -18,7 +18,7 @@ describe(const std::string &name, const RingFeed &feed)
 	RingStatus ring;
 
 	ring.name = name;
-	ring.epoch = reader.epoch();
+	ring.epoch = reader.ring_id();
 	ring.capacity = reader.capacity();
 	ring.used = feed.ring().used();
 	ring.unread = std::min(unread, ring.capacity);
@@ -88,7 +88,7 @@ Publisher::stalled()
 
 	for (const auto &[name, feed] : feeds_)
 	{
-		acked += feed->ring().reader().acked() + feed->ring().reader().epoch();
+		acked += feed->ring().reader().acked() + feed->ring().reader().ring_id();
 		outstanding |= feed->ring().used() > 0;
 	}
 	if (!outstanding || acked != acked_seen_ || ledger_.stored_token() != stored_seen_)

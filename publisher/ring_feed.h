@@ -71,7 +71,7 @@ public:
 	const std::string &table_name() const { return table_; }
 	bool refused() const { return refused_; }
 
-	uint64_t epoch() const override { return ring_->reader().epoch(); }
+	uint64_t epoch() const override { return ring_->reader().ring_id(); }
 	const Cursor *cursor(Target target) const override;
 	void resume(const Cursor *log, const Cursor *spill) override;
 	bool prepare() override;

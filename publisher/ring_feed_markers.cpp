@@ -61,7 +61,7 @@ RingFeed::admit_origin()
 	if (lineage_.begins(origin_, ledger_.end(Target::Log).place) && resumes(Target::Log) == nullptr)
 		record_.start({}, {watermark_subject(root_)},
 					  {{"Siphon-Kind", "history"}, {"Siphon-History", format_lsn(origin_.history)}},
-					  ring_->reader().epoch(), frame_.header.position, stream_.log().body_limit());
+					  ring_->reader().ring_id(), frame_.header.position, stream_.log().body_limit());
 	else
 		marker_waits_ = true;
 	marker_last_token_ = 0;
@@ -166,7 +166,7 @@ RingFeed::start_marker()
 				   {"Siphon-First", format_position(header.first.lsn, header.first.ordinal)},
 				   {"Siphon-Last", format_position(header.last.lsn, header.last.ordinal)},
 				   {"Siphon-Generation", std::to_string(header.generation)}},
-				  ring_->reader().epoch(), header.position, stream_.log().body_limit());
+				  ring_->reader().ring_id(), header.position, stream_.log().body_limit());
 	marker_.clear();
 	marker_first_ = kNoPlace;
 	marker_first_token_ = marker_last_token_ = 0;

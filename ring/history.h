@@ -44,8 +44,8 @@ struct HistoryRecord
 	/* JetStream has acknowledged something of it. */
 	uint32_t acknowledged;
 	/* Of the rings that came before this one in it, the oldest that may have been published from first. */
-	uint32_t epoch_count;
-	uint64_t epochs[kHistoryRings];
+	uint32_t ring_id_count;
+	uint64_t ring_ids[kHistoryRings];
 	/* The server's timelines, the present one first, and where in the WAL each begins. */
 	uint32_t timeline_count;
 	uint32_t reserved;

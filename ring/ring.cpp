@@ -83,7 +83,7 @@ newer(uint64_t number, uint64_t than)
 }
 
 static void
-store(SharedAcknowledgement &shared, const Acknowledgement &said, uint64_t epoch)
+store(SharedAcknowledgement &shared, const Acknowledgement &said, uint64_t ring_id)
 {
 	uint64_t words[kCheckpointWords];
 
@@ -92,12 +92,12 @@ store(SharedAcknowledgement &shared, const Acknowledgement &said, uint64_t epoch
 	shared.acked.store(said.acked, std::memory_order_relaxed);
 	for (uint32_t i = 0; i < kCheckpointWords; i++)
 		shared.checkpoint[i].store(words[i], std::memory_order_relaxed);
-	shared.check.store(check_of(said, epoch), std::memory_order_release);
+	shared.check.store(check_of(said, ring_id), std::memory_order_release);
 }
 
 /* False if the check word does not fit: it is being written, or never was. */
 static bool
-load(const SharedAcknowledgement &shared, Acknowledgement *said, uint64_t epoch)
+load(const SharedAcknowledgement &shared, Acknowledgement *said, uint64_t ring_id)
 {
 	uint64_t check = shared.check.load(std::memory_order_acquire);
 	uint64_t words[kCheckpointWords];
@@ -107,12 +107,12 @@ load(const SharedAcknowledgement &shared, Acknowledgement *said, uint64_t epoch)
 	for (uint32_t i = 0; i < kCheckpointWords; i++)
 		words[i] = shared.checkpoint[i].load(std::memory_order_relaxed);
 	memcpy(&said->checkpoint, words, sizeof(words));
-	return check == check_of(*said, epoch);
+	return check == check_of(*said, ring_id);
 }
 
 /* Which of the two is the newest good one; -1: none is good. */
 static int
-load_newest(const RingHeader *header, Acknowledgement *newest, uint64_t epoch)
+load_newest(const RingHeader *header, Acknowledgement *newest, uint64_t ring_id)
 {
 	int found = -1;
 
@@ -120,7 +120,7 @@ load_newest(const RingHeader *header, Acknowledgement *newest, uint64_t epoch)
 	{
 		Acknowledgement said;
 
-		if (!load(header->acknowledgements[i], &said, epoch))
+		if (!load(header->acknowledgements[i], &said, ring_id))
 			continue;
 		if (found < 0 || newer(said.number, newest->number))
 		{
@@ -138,13 +138,13 @@ ring_capacity_valid(uint64_t capacity)
 }
 
 void
-RingWriter::create(void *memory, uint64_t capacity, uint64_t epoch, const char *application, uint32_t pid,
+RingWriter::create(void *memory, uint64_t capacity, uint64_t ring_id, const char *application, uint32_t pid,
 				   uint64_t history)
 {
 	header_ = new (memory) RingHeader;
 	data_ = static_cast<char *>(memory) + kRingHeaderSize;
 	capacity_ = capacity;
-	epoch_ = epoch;
+	ring_id_ = ring_id;
 	written_ = 0;
 	acked_ = 0;
 	acknowledgement_ = 0;
@@ -155,7 +155,7 @@ RingWriter::create(void *memory, uint64_t capacity, uint64_t epoch, const char *
 
 	header_->version = kRingVersion;
 	header_->header_size = kRingHeaderSize;
-	header_->epoch = epoch;
+	header_->ring_id = ring_id;
 	header_->history = history;
 	header_->capacity = capacity;
 	header_->max_frame_payload = max_frame_payload_;
@@ -167,7 +167,7 @@ RingWriter::create(void *memory, uint64_t capacity, uint64_t epoch, const char *
 	memset(header_->application + length, 0, kApplicationMax - length);
 
 	for (SharedAcknowledgement &nothing : header_->acknowledgements)
-		store(nothing, {}, epoch);
+		store(nothing, {}, ring_id);
 	header_->magic.store(kRingMagic, std::memory_order_release);
 }
 
@@ -255,7 +255,7 @@ RingWriter::acked()
 	Acknowledgement said;
 
 	/* While we looked at one and then at the other, the one that we know may have become the newest that is whole. */
-	if (load_newest(header_, &said, epoch_) < 0 || !newer(said.number, acknowledgement_))
+	if (load_newest(header_, &said, ring_id_) < 0 || !newer(said.number, acknowledgement_))
 		return acked_;
 	if (said.acked >= acked_ && said.acked <= written_ && said.acked % kFrameAlignment == 0)
 	{
@@ -386,18 +386,18 @@ RingReader::attach(void *memory, size_t size, uint32_t *version)
 		max_frame_payload <= kRouteMax || max_frame_payload > frame_payload_limit(capacity))
 		return AttachResult::Corrupt;
 
-	uint64_t epoch = header->epoch;
+	uint64_t ring_id = header->ring_id;
 	uint64_t written = header->written.load(std::memory_order_acquire);
 	Acknowledgement said;
 
-	if (load_newest(header, &said, epoch) < 0 || said.acked % kFrameAlignment != 0 ||
+	if (load_newest(header, &said, ring_id) < 0 || said.acked % kFrameAlignment != 0 ||
 		!written_valid(written, said.acked, said.acked, capacity))
 		return AttachResult::Corrupt;
 
 	header_ = header;
 	data_ = static_cast<const char *>(memory) + kRingHeaderSize;
 	capacity_ = capacity;
-	epoch_ = epoch;
+	ring_id_ = ring_id;
 	history_ = header->history;
 	written_ = written;
 	acked_ = said.acked;
@@ -506,14 +506,14 @@ void
 RingReader::acknowledge()
 {
 	Acknowledgement last = {};
-	int newest = load_newest(header_, &last, epoch_);
+	int newest = load_newest(header_, &last, ring_id_);
 
 	/* Another publisher has taken our place while we were stopped, and acknowledged more. */
 	if (newest >= 0 && last.acked > acked_ && last.acked <= written())
 		return;
 	/* What the worker has seen may have been written over. */
 	acknowledgement_ = (newer(last.number, acknowledgement_) ? last.number : acknowledgement_) + 1;
-	store(header_->acknowledgements[newest == 0 ? 1 : 0], {acknowledgement_, acked_, checkpoint_}, epoch_);
+	store(header_->acknowledgements[newest == 0 ? 1 : 0], {acknowledgement_, acked_, checkpoint_}, ring_id_);
 }
 
 void

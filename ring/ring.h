@@ -141,7 +141,7 @@ struct SharedAcknowledgement
 	std::atomic<uint64_t> number;
 	std::atomic<uint64_t> acked;
 	std::atomic<uint64_t> checkpoint[kCheckpointWords];
-	std::atomic<uint64_t> check; /* check_of(what it says, epoch); stored last */
+	std::atomic<uint64_t> check; /* check_of(what it says, ring_id); stored last */
 };
 
 /* The start of the file. The first page is the worker's, the second the publisher's. */
@@ -150,7 +150,7 @@ struct RingHeader
 	std::atomic<uint64_t> magic; /* stored last, when all else is in place */
 	uint32_t version;
 	uint32_t header_size;
-	uint64_t epoch;             /* random; another epoch is another ring */
+	uint64_t ring_id;           /* random; names this ring */
 	uint64_t history;           /* of the application, see history.h */
 	uint64_t capacity;          /* bytes of the data area, a power of two */
 	uint32_t max_frame_payload; /* route included */
@@ -186,10 +186,10 @@ ring_file_size(uint64_t capacity)
  * always noticed, and what is left of two acknowledgements does not fit but by a chance of 2^-64.
  */
 constexpr uint64_t
-check_of(const Acknowledgement &said, uint64_t epoch)
+check_of(const Acknowledgement &said, uint64_t ring_id)
 {
 	const Checkpoint &at = said.checkpoint;
-	uint64_t check = epoch ^ 0x9e3779b97f4a7c15;
+	uint64_t check = ring_id ^ 0x9e3779b97f4a7c15;
 
 	for (uint64_t word : {said.number, said.acked, at.log.log, at.log.place, at.log.message, at.spill.log,
 						  at.spill.place, at.spill.message})
@@ -213,7 +213,7 @@ public:
 	 * Lays a new ring out in `memory`, which is ring_file_size(capacity) zeroed bytes, page-aligned.
 	 * Application is cut at kApplicationMax - 1 bytes.
 	 */
-	void create(void *memory, uint64_t capacity, uint64_t epoch, const char *application, uint32_t pid,
+	void create(void *memory, uint64_t capacity, uint64_t ring_id, const char *application, uint32_t pid,
 				uint64_t history = 0);
 
 	/*
@@ -262,14 +262,14 @@ public:
 	uint64_t publisher_heartbeat() const;
 	uint64_t publisher_metric(PublisherMetric metric) const;
 	uint64_t capacity() const { return capacity_; }
-	uint64_t epoch() const { return epoch_; }
+	uint64_t ring_id() const { return ring_id_; }
 	uint32_t max_frame_payload() const { return max_frame_payload_; }
 
 private:
 	RingHeader *header_;
 	char *data_;
 	uint64_t capacity_;
-	uint64_t epoch_;
+	uint64_t ring_id_;
 	uint64_t written_;
 	uint64_t acked_;
 	uint64_t acknowledgement_; /* number of the one that said so */
@@ -356,7 +356,7 @@ public:
 	/* What the worker says of itself; each may be anything. */
 	uint64_t metric(RingMetric metric) const;
 	DurationCounts durations(RingDuration duration) const;
-	uint64_t epoch() const { return epoch_; }
+	uint64_t ring_id() const { return ring_id_; }
 	uint64_t history() const { return history_; }
 	uint64_t capacity() const { return capacity_; }
 	uint32_t max_frame_payload() const { return max_frame_payload_; }
@@ -366,7 +366,7 @@ private:
 	RingHeader *header_ = nullptr;
 	const char *data_ = nullptr;
 	uint64_t capacity_ = 0;
-	uint64_t epoch_ = 0;
+	uint64_t ring_id_ = 0;
 	uint64_t history_ = 0;
 	uint64_t written_ = 0; /* the worker's, when it was last looked at */
 	uint64_t read_ = 0;

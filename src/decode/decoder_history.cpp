@@ -15,11 +15,11 @@ extern "C" {
 #include "access/timeline.h"
 }
 
-static_assert(kMaxEpochs == siphon::kHistoryRings);
+static_assert(kMaxRingIds == siphon::kHistoryRings);
 
 static TimeLineID timeline;
 static XLogRecPtr confirmed; /* when this process began */
-static uint64 epoch;
+static uint64 ring_id;
 static bool is_acknowledged;
 
 static void
@@ -35,9 +35,9 @@ write_record(const Registry *registry)
 	record.confirmed = confirmed;
 	record.history = registry->history;
 	record.acknowledged = registry->acknowledged ? 1 : 0;
-	foreach (lc, registry->epochs)
-		if (record.epoch_count < siphon::kHistoryRings)
-			record.epochs[record.epoch_count++] = *static_cast<uint64 *>(lfirst(lc));
+	foreach (lc, registry->ring_ids)
+		if (record.ring_id_count < siphon::kHistoryRings)
+			record.ring_ids[record.ring_id_count++] = *static_cast<uint64 *>(lfirst(lc));
 	foreach (lc, readTimeLineHistory(timeline))
 	{
 		const TimeLineHistoryEntry *entry = static_cast<TimeLineHistoryEntry *>(lfirst(lc));
@@ -49,18 +49,18 @@ write_record(const Registry *registry)
 }
 
 /*
- * In the registry the first epoch is of the ring from which JetStream has something for certain; those that follow are
- * of decoders that may not have come so far. Where there are too many, these give way.
+ * In the registry the first ring ID is of the ring from which JetStream has something for certain; those that follow
+ * are of decoders that may not have come so far. Where there are too many, these give way.
  */
 static void
 record_ring_id(Registry *registry)
 {
 	uint64 *entry = static_cast<uint64 *>(palloc(sizeof(uint64)));
 
-	*entry = epoch;
-	while (list_length(registry->epochs) >= kMaxEpochs)
-		registry->epochs = list_delete_nth_cell(registry->epochs, 1);
-	registry->epochs = lappend(registry->epochs, entry);
+	*entry = ring_id;
+	while (list_length(registry->ring_ids) >= kMaxRingIds)
+		registry->ring_ids = list_delete_nth_cell(registry->ring_ids, 1);
+	registry->ring_ids = lappend(registry->ring_ids, entry);
 }
 
 void
@@ -72,7 +72,7 @@ history_write(const char *application)
 		ereport(FATAL, (errmsg("siphon: application \"%s\" is gone", application)));
 	timeline = siphon_current_timeline();
 	confirmed = MyReplicationSlot->data.confirmed_flush;
-	epoch = ring_output_epoch();
+	ring_id = ring_output_ring_id();
 	is_acknowledged = false;
 	record_ring_id(registry);
 	registry_end_change(registry);
@@ -110,7 +110,7 @@ history_poll(const char *application)
 		return;
 	registry->acknowledged = true;
 	registry->take_over = false;
-	registry->epochs = NIL;
+	registry->ring_ids = NIL;
 	record_ring_id(registry);
 	registry_end_change(registry);
 }

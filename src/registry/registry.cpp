@@ -153,7 +153,7 @@ registry_new_history(Registry *registry, bool take_over)
 	registry->acknowledged = false;
 	registry->take_over = take_over;
 	registry->given_up[0] = '\0';
-	registry->epochs = NIL;
+	registry->ring_ids = NIL;
 }
 
 const char *

@@ -96,7 +96,7 @@ registry_leaves(const RegistryTable *table)
 }
 
 /* More decoders than these do not begin and end before anything of theirs is published. */
-constexpr int kMaxEpochs = 32;
+constexpr int kMaxRingIds = 32;
 
 extern const char *phase_name(Phase phase);
 
@@ -142,7 +142,8 @@ struct Registry
 									 continuation */
 	bool stopped;                 /* no decoder is to run, see siphon_stop_application() */
 	bool failover;                /* the slot is synchronized to standbys, and the application follows it */
-	List *epochs;  /* of uint64 *: of the rings that the history's decoders had, the newest last, kMaxEpochs at most */
+	/* Of uint64 *: the rings that the history's decoders had, the newest last, kMaxRingIds at most. */
+	List *ring_ids;
 	List *tables;  /* of RegistryTable * */
 	List *removed; /* of RegistryRemoved * */
 

@@ -222,7 +222,7 @@ registry_copy(const Registry *registry, Oid relid)
 	*copy = *registry;
 	copy->instance = 0;
 	copy->partial = OidIsValid(relid);
-	copy->epochs = copy_items(registry->epochs, sizeof(uint64));
+	copy->ring_ids = copy_items(registry->ring_ids, sizeof(uint64));
 	copy->removed = copy_items(registry->removed, sizeof(RegistryRemoved));
 	copy->left_out = copy_items(registry->left_out, sizeof(RegistryLeftOut));
 	if (copy->partial)

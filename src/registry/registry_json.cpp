@@ -38,9 +38,9 @@ write_history(StringInfo json, const Registry *registry)
 	json_hex(json, registry->history);
 	appendStringInfo(json, ", \"acknowledged\": %d, \"failover\": %d, \"stopped\": %d, \"epochs\": [",
 					 registry->acknowledged ? 1 : 0, registry->failover ? 1 : 0, registry->stopped ? 1 : 0);
-	foreach (lc, registry->epochs)
+	foreach (lc, registry->ring_ids)
 	{
-		if (lc != list_head(registry->epochs))
+		if (lc != list_head(registry->ring_ids))
 			appendStringInfoString(json, ", ");
 		json_hex(json, *static_cast<uint64 *>(lfirst(lc)));
 	}
@@ -336,13 +336,13 @@ parse_history(const char *path, const Json *object, Registry *registry)
 	registry->failover = number_member(path, object, "failover") != 0;
 	registry->stopped = number_member(path, object, "stopped") != 0;
 	registry->take_over = json_member(object, "take_over") && number_member(path, object, "take_over") != 0;
-	registry->epochs = NIL;
+	registry->ring_ids = NIL;
 	for (const Json *item = items_of(path, object, "epochs", JsonKind::String); item; item = item->next)
 	{
-		uint64 *epoch = static_cast<uint64 *>(palloc(sizeof(uint64)));
+		uint64 *ring_id = static_cast<uint64 *>(palloc(sizeof(uint64)));
 
-		*epoch = hex_of(path, item);
-		registry->epochs = lappend(registry->epochs, epoch);
+		*ring_id = hex_of(path, item);
+		registry->ring_ids = lappend(registry->ring_ids, ring_id);
 	}
 }
 

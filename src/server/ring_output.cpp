@@ -122,7 +122,7 @@ check_group(void)
 void
 ring_output_open(const char *for_application, const char *name, uint64 capacity, uint64 history)
 {
-	uint64 epoch;
+	uint64 ring_id;
 	char file[NAMEDATALEN + 8];
 	int error;
 
@@ -145,9 +145,9 @@ ring_output_open(const char *for_application, const char *name, uint64 capacity,
 	if (error)
 		ring_error(error, "create a ring");
 	siphon::ring_fault_guard(mapping.memory, mapping.size);
-	if (!pg_strong_random(&epoch, sizeof(epoch)))
-		elog(ERROR, "could not generate a random ring epoch");
-	ring.create(mapping.memory, capacity, epoch, application, static_cast<uint32>(MyProcPid), history);
+	if (!pg_strong_random(&ring_id, sizeof(ring_id)))
+		elog(ERROR, "could not generate a random ring ID");
+	ring.create(mapping.memory, capacity, ring_id, application, static_cast<uint32>(MyProcPid), history);
 	error = siphon::ring_file_publish(siphon_ring_directory, application, name);
 	if (error)
 		ring_error(error, "publish a ring");
@@ -269,9 +269,9 @@ ring_output_written(void)
 }
 
 uint64
-ring_output_epoch(void)
+ring_output_ring_id(void)
 {
-	return ring.epoch();
+	return ring.ring_id();
 }
 
 uint32

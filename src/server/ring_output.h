@@ -32,7 +32,7 @@ extern uint64 ring_output_acked(void);
 extern const siphon::Checkpoint *ring_output_checkpoint(void);
 extern uint64 ring_output_written(void);
 /* Random; names this ring. */
-extern uint64 ring_output_epoch(void);
+extern uint64 ring_output_ring_id(void);
 /* Bytes that a record of one frame may have, whatever its route. */
 extern uint32 ring_output_frame_size(void);
 /* Waits until everything written is acknowledged. */

@@ -354,7 +354,7 @@ private:
 			origin.checkpoint = checkpoint_;
 		origin.confirmed = next_ > 0 ? lsn(next_ - 1) : 0;
 		for (uint64_t before : epochs_)
-			origin.epochs[origin.epoch_count++] = before;
+			origin.ring_ids[origin.ring_id_count++] = before;
 		origin.timelines[origin.timeline_count++] = {0, 1, 0};
 		std::string payload(reinterpret_cast<const char *>(&origin), sizeof(origin));
 

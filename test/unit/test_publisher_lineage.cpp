@@ -29,7 +29,7 @@ protected:
 		made.history = history;
 		made.acknowledged = acknowledged ? 1 : 0;
 		for (uint64_t epoch : epochs)
-			made.epochs[made.epoch_count++] = epoch;
+			made.ring_ids[made.ring_id_count++] = epoch;
 		made.timelines[made.timeline_count++] = {0, 1, 0};
 		return made;
 	}

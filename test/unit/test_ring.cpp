@@ -16,7 +16,7 @@ TEST(RingLayout, IsAContract)
 	EXPECT_EQ(offsetof(RingHeader, magic), 0u);
 	EXPECT_EQ(offsetof(RingHeader, version), 8u);
 	EXPECT_EQ(offsetof(RingHeader, header_size), 12u);
-	EXPECT_EQ(offsetof(RingHeader, epoch), 16u);
+	EXPECT_EQ(offsetof(RingHeader, ring_id), 16u);
 	EXPECT_EQ(offsetof(RingHeader, history), 24u);
 	EXPECT_EQ(offsetof(RingHeader, capacity), 32u);
 	EXPECT_EQ(offsetof(RingHeader, max_frame_payload), 40u);
@@ -52,7 +52,7 @@ TEST(RingLayout, Capacity)
 TEST_F(Ring, HeaderOnceCreated)
 {
 	EXPECT_EQ(memcmp(memory.start(), "\0sipring", 8), 0);
-	EXPECT_EQ(reader.epoch(), 4711u);
+	EXPECT_EQ(reader.ring_id(), 4711u);
 	EXPECT_EQ(reader.capacity(), kCapacity);
 	EXPECT_STREQ(reader.application(), "prd.cell1");
 	EXPECT_EQ(memory.header()->worker_pid, 99u);
