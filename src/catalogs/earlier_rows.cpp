@@ -180,7 +180,7 @@ lock(Oid relid)
 	{
 		if (ConditionalLockRelationOid(relid, AccessShareLock))
 			return true;
-		worker_serve(GetCurrentTimestamp());
+		worker_poll(GetCurrentTimestamp());
 		WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, kLockPauseMs, PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);
 	}
@@ -217,7 +217,7 @@ earlier_rows(const ReorderBuffer *reorder, Oid relid)
 		for (BlockNumber i = 0; !look.earlier && i < blocks; i++)
 		{
 			if (i % kServeBlocks == 0)
-				worker_serve(GetCurrentTimestamp());
+				worker_poll(GetCurrentTimestamp());
 			look_at_page(reorder, ReadBufferWithoutRelcache(file, MAIN_FORKNUM, i, RBM_NORMAL, strategy, true), &look);
 		}
 		FreeAccessStrategy(strategy);

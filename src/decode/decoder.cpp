@@ -17,7 +17,7 @@
 #include "removals.h"
 #include "report.h"
 #include "registry/retained_wal.h"
-#include "server/ring_output.h"
+#include "server/ring_producer.h"
 #include "server/session.h"
 #include "registry/slot_place.h"
 #include "standbys.h"
@@ -361,7 +361,7 @@ note_error(const ErrorData *error)
 static void
 detach(int, Datum)
 {
-	ring_output_unlock();
+	ring_producer_unlock();
 	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
 	app->decoder_pid = 0;
 	app->decoder_latch = nullptr;

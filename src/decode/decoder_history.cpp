@@ -8,7 +8,7 @@
 #include "ring/history.h"
 #include "outlet.h"
 #include "registry/registry.h"
-#include "server/ring_output.h"
+#include "server/ring_producer.h"
 #include "standbys.h"
 
 extern "C" {
@@ -72,7 +72,7 @@ history_write(const char *application)
 		ereport(FATAL, (errmsg("siphon: application \"%s\" is gone", application)));
 	timeline = siphon_current_timeline();
 	confirmed = MyReplicationSlot->data.confirmed_flush;
-	ring_id = ring_output_ring_id();
+	ring_id = ring_producer_get_ring_id();
 	is_acknowledged = false;
 	record_ring_id(registry);
 	registry_end_change(registry);
@@ -102,7 +102,7 @@ history_poll(const char *application)
 {
 	Registry *registry;
 
-	if (likely(is_acknowledged) || ring_output_acked() == 0)
+	if (likely(is_acknowledged) || ring_producer_get_acked() == 0)
 		return;
 	is_acknowledged = true;
 	registry = registry_begin_change(application);

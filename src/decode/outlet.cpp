@@ -4,7 +4,7 @@
 #include "outlet.h"
 
 #include "report.h"
-#include "server/ring_output.h"
+#include "server/ring_producer.h"
 #include "registry/slot_place.h"
 #include "snapshot/snapshot.h"
 
@@ -50,7 +50,7 @@ outlet_open(App *for_app, uint64 history)
 	/* From here on whoever moves the slot is noticed. */
 	slot_place_save(app->name, history, MyReplicationSlot->data.confirmed_flush);
 	durable.history = history;
-	ring_output_open(app->name, "decoder", static_cast<uint64>(siphon_ring_size_kb) * 1024, history);
+	ring_producer_open(app->name, "decoder", static_cast<uint64>(siphon_ring_size_kb) * 1024, history);
 	first_milestone = nmilestones = 0;
 	confirmable = confirmed = MyReplicationSlot->data.confirmed_flush;
 	next_confirm = last_heartbeat = 0;
@@ -70,14 +70,14 @@ outlet_checkpoint(void)
 bool
 outlet_busy(void)
 {
-	return ring_output_acked() < ring_output_written();
+	return ring_producer_get_acked() < ring_producer_get_written();
 }
 
 /* Moves past the milestones that are acknowledged. Returns the ring's acked position. */
 static uint64
 take_acks(void)
 {
-	uint64 acked = ring_output_acked();
+	uint64 acked = ring_producer_get_acked();
 
 	while (nmilestones > 0 && milestones[first_milestone].ring <= acked)
 	{
@@ -137,10 +137,10 @@ lag(TimestampTz now)
 static void
 heartbeat(TimestampTz now, uint64 acked, XLogRecPtr decoded)
 {
-	ring_output_heartbeat(now);
-	app_metric_set(app, AppMetric::RingUsed, ring_output_written() - acked);
-	app_metric_set(app, AppMetric::PublisherPid, ring_output_publisher_pid());
-	app_metric_set(app, AppMetric::PublisherSeen, ring_output_publisher_heartbeat());
+	ring_producer_send_heartbeat(now);
+	app_metric_set(app, AppMetric::RingUsed, ring_producer_get_written() - acked);
+	app_metric_set(app, AppMetric::PublisherPid, ring_producer_get_publisher_pid());
+	app_metric_set(app, AppMetric::PublisherSeen, ring_producer_get_publisher_heartbeat());
 	report_progress(app, decoded, confirmed, lag(now));
 	last_heartbeat = now;
 }
@@ -152,7 +152,7 @@ heartbeat(TimestampTz now, uint64 acked, XLogRecPtr decoded)
 static bool
 nothing_written(uint64 acked)
 {
-	uint64 written = ring_output_written();
+	uint64 written = ring_producer_get_written();
 
 	return acked == written || (written == history_end && acked >= history_begin);
 }
@@ -164,7 +164,7 @@ nothing_written(uint64 acked)
 static void
 save_checkpoint(void)
 {
-	const siphon::Checkpoint *checkpoint = ring_output_checkpoint();
+	const siphon::Checkpoint *checkpoint = ring_producer_get_checkpoint();
 
 	if (*checkpoint == durable.checkpoint || *checkpoint == siphon::Checkpoint{})
 		return;
@@ -203,7 +203,7 @@ outlet_serve(TimestampTz now, bool idle, XLogRecPtr decoded)
 void
 outlet_write(const siphon::RecordInfo &info, const siphon::WireBuffer *payload, TimestampTz commit_time)
 {
-	ring_output_write(info, payload);
+	ring_producer_write(info, payload);
 	if (info.events == 0)
 		return;
 	if (info.kind == siphon::FrameKind::Held)
@@ -225,9 +225,9 @@ outlet_write_history(const siphon::HistoryRecord *record)
 	payload.data = const_cast<char *>(reinterpret_cast<const char *>(record));
 	payload.size = payload.capacity = sizeof(*record);
 	info.kind = siphon::FrameKind::History;
-	history_begin = ring_output_written();
-	ring_output_write(info, &payload);
-	history_end = ring_output_written();
+	history_begin = ring_producer_get_written();
+	ring_producer_write(info, &payload);
+	history_end = ring_producer_get_written();
 }
 
 void
@@ -251,5 +251,6 @@ outlet_watermark(XLogRecPtr commit_lsn, TimestampTz commit_time, XLogRecPtr deco
 	if (nmilestones < kMilestones)
 		nmilestones++;
 	last = (first_milestone + nmilestones - 1) % kMilestones;
-	milestones[last] = Milestone{ring_output_written(), decoded, commit_time ? commit_time : GetCurrentTimestamp()};
+	milestones[last] =
+		Milestone{ring_producer_get_written(), decoded, commit_time ? commit_time : GetCurrentTimestamp()};
 }

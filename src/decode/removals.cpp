@@ -4,7 +4,7 @@
 #include "removals.h"
 
 #include "registry/listing.h"
-#include "server/ring_output.h"
+#include "server/ring_producer.h"
 #include "server/text.h"
 
 static constexpr uint64 kBeingWritten = PG_UINT64_MAX;
@@ -97,8 +97,8 @@ removals_write(XLogRecPtr decoded)
 		/* What is done while we wait for space leaves alone what is being written. */
 		removal->ring = kBeingWritten;
 		nwritten++;
-		ring_output_write(info, &nothing);
-		removal->ring = ring_output_written();
+		ring_producer_write(info, &nothing);
+		removal->ring = ring_producer_get_written();
 	}
 }
 
@@ -131,7 +131,7 @@ removals_serve(const char *application)
 
 	if (nwritten == 0)
 		return;
-	acked = ring_output_acked();
+	acked = ring_producer_get_acked();
 	while (count < nwritten && static_cast<Removal *>(list_nth(removals, count))->ring <= acked)
 		count++;
 	if (count == 0)

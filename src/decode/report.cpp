@@ -4,7 +4,7 @@
 #include "report.h"
 
 #include "registry/retained_wal.h"
-#include "server/ring_output.h"
+#include "server/ring_producer.h"
 #include "warnings.h"
 
 extern "C" {
@@ -30,17 +30,17 @@ static void
 begin(Stretch *stretch)
 {
 	stretch->begins = monotonic_nanoseconds();
-	stretch->waited = ring_output_waited();
+	stretch->waited = ring_producer_get_time_waited();
 }
 
 static void
 end(Stretch *stretch, RingDuration duration)
 {
 	uint64 elapsed = monotonic_nanoseconds() - stretch->begins;
-	uint64 waited = ring_output_waited() - stretch->waited;
+	uint64 waited = ring_producer_get_time_waited() - stretch->waited;
 
 	stretch->begins = 0;
-	ring_output_duration(duration, elapsed > waited ? elapsed - waited : 0);
+	ring_producer_add_duration(duration, elapsed > waited ? elapsed - waited : 0);
 }
 
 void
@@ -100,7 +100,7 @@ tell_shared(App *app)
 
 	for (int i = 0; i < static_cast<int>(RingDuration::Count); i++)
 	{
-		const siphon::DurationCounts *durations = ring_output_durations(static_cast<RingDuration>(i));
+		const siphon::DurationCounts *durations = ring_producer_get_durations(static_cast<RingDuration>(i));
 		uint64 now[2] = {0, durations->sum_ns};
 
 		for (uint64 count : durations->counts)
@@ -114,7 +114,7 @@ tell_shared(App *app)
 	}
 	for (int i = 0; i < static_cast<int>(siphon::PublisherMetric::Count); i++)
 		app_metric_set(app, AppMetric::Publisher + i,
-					   ring_output_publisher_metric(static_cast<siphon::PublisherMetric>(i)));
+					   ring_producer_get_publisher_metric(static_cast<siphon::PublisherMetric>(i)));
 }
 
 XLogRecPtr
@@ -141,19 +141,19 @@ report_progress(App *app, XLogRecPtr decoded, XLogRecPtr confirmed, uint64 lag)
 	XLogRecPtr newest = siphon_newest_wal();
 	XLogRecPtr restart = MyReplicationSlot->data.restart_lsn;
 
-	ring_output_set_metric(RingMetric::Transactions, app_metric_get(app, AppMetric::Transactions));
-	ring_output_set_metric(RingMetric::Restarts, app_metric_get(app, AppMetric::Restarts));
-	ring_output_set_metric(RingMetric::Tables, tables);
-	ring_output_set_metric(RingMetric::TablesWaiting, waiting);
-	ring_output_set_metric(RingMetric::TablesFailed, failed);
-	ring_output_set_metric(RingMetric::Newest, received_wal());
-	ring_output_set_metric(RingMetric::Decoded, decoded);
-	ring_output_set_metric(RingMetric::Confirmed, confirmed);
-	ring_output_set_metric(RingMetric::Retained, newest > restart ? newest - restart : 0);
-	ring_output_set_metric(RingMetric::RetainedLimit, retained_wal_limit());
-	ring_output_set_metric(RingMetric::LagTime, lag);
-	ring_output_set_metric(RingMetric::CatalogAge, catalog_age());
-	ring_output_set_metric(RingMetric::Warnings, warnings_now(app));
+	ring_producer_set_metric(RingMetric::Transactions, app_metric_get(app, AppMetric::Transactions));
+	ring_producer_set_metric(RingMetric::Restarts, app_metric_get(app, AppMetric::Restarts));
+	ring_producer_set_metric(RingMetric::Tables, tables);
+	ring_producer_set_metric(RingMetric::TablesWaiting, waiting);
+	ring_producer_set_metric(RingMetric::TablesFailed, failed);
+	ring_producer_set_metric(RingMetric::Newest, received_wal());
+	ring_producer_set_metric(RingMetric::Decoded, decoded);
+	ring_producer_set_metric(RingMetric::Confirmed, confirmed);
+	ring_producer_set_metric(RingMetric::Retained, newest > restart ? newest - restart : 0);
+	ring_producer_set_metric(RingMetric::RetainedLimit, retained_wal_limit());
+	ring_producer_set_metric(RingMetric::LagTime, lag);
+	ring_producer_set_metric(RingMetric::CatalogAge, catalog_age());
+	ring_producer_set_metric(RingMetric::Warnings, warnings_now(app));
 	app_metric_set(app, AppMetric::Lag, lag);
 	tell_shared(app);
 }

@@ -58,7 +58,7 @@ standbys_await(XLogRecPtr lsn, long (*meanwhile)(TimestampTz now))
 		if (meanwhile)
 			timeout = meanwhile(now);
 		else
-			worker_serve(now);
+			worker_poll(now);
 
 		if (since == 0)
 			since = now;
@@ -69,7 +69,7 @@ standbys_await(XLogRecPtr lsn, long (*meanwhile)(TimestampTz now))
 		}
 		ConditionVariablePrepareToSleep(&WalSndCtl->wal_confirm_rcv_cv);
 		if (!standbys_have(lsn))
-			worker_wait(Wait::Standbys, timeout);
+			worker_wait(WaitReason::Standbys, timeout);
 		ConditionVariableCancelSleep();
 	}
 	if (told)

@@ -40,7 +40,7 @@ wait_for_wal(XLogRecPtr available)
 	{
 		ConditionVariablePrepareToSleep(&WalSndCtl->wal_replay_cv);
 		if (wal_available(&timeline) == available)
-			worker_wait(Wait::Wal, timeout);
+			worker_wait(WaitReason::Wal, timeout);
 		ConditionVariableCancelSleep();
 		return;
 	}
@@ -49,7 +49,7 @@ wait_for_wal(XLogRecPtr available)
 	poll = seen == available ? Min(poll * 2, kPollMaxMs) : kPollMinMs;
 	seen = available;
 	if (wal_available(&timeline) == available)
-		worker_wait(Wait::Wal, Min(timeout, poll));
+		worker_wait(WaitReason::Wal, Min(timeout, poll));
 }
 
 static int

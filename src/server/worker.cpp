@@ -5,20 +5,20 @@
 
 #include "ring/ring_file.h"
 
-static WorkerServe serve;
+static WorkerPollCallback poll_callback;
 static WaitEventSet *wait_set;
 static int doorbell = -1;
 
 void
-worker_init(WorkerServe with)
+worker_init(WorkerPollCallback with)
 {
-	serve = with;
+	poll_callback = with;
 }
 
 void
-worker_serve(TimestampTz now)
+worker_poll(TimestampTz now)
 {
-	serve(now);
+	poll_callback(now);
 }
 
 void
@@ -43,7 +43,7 @@ worker_unwatch_doorbell(void)
 }
 
 static uint32
-wait_event(Wait wait)
+get_wait_event(WaitReason wait)
 {
 #if PG_VERSION_NUM >= 170000
 	static const char *const names[] = {"SiphonDecoderMain", "SiphonRingSpace", "SiphonAcknowledgement",
@@ -61,11 +61,11 @@ wait_event(Wait wait)
 }
 
 void
-worker_wait(Wait wait, long timeout_ms)
+worker_wait(WaitReason wait, long timeout_ms)
 {
 	WaitEvent events[2];
 
-	WaitEventSetWait(wait_set, timeout_ms, events, 2, wait_event(wait));
+	WaitEventSetWait(wait_set, timeout_ms, events, 2, get_wait_event(wait));
 	ResetLatch(MyLatch);
 	siphon::doorbell_drain(doorbell);
 	CHECK_FOR_INTERRUPTS();

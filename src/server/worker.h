@@ -7,15 +7,15 @@
 
 #include "pg.h"
 
-typedef void (*WorkerServe)(TimestampTz now);
+typedef void (*WorkerPollCallback)(TimestampTz now);
 
 /* Called once, when the worker starts. */
-extern void worker_init(WorkerServe serve);
+extern void worker_init(WorkerPollCallback poll_callback);
 /* Looks after what must not wait. To be called several times a second; ERROR, or the process ends, if the worker is to. */
-extern void worker_serve(TimestampTz now);
+extern void worker_poll(TimestampTz now);
 
 /* Why a worker waits; shown in pg_stat_activity. */
-enum class Wait { Wal, RingSpace, Acknowledgement, Snapshot, Standbys };
+enum class WaitReason { Wal, RingSpace, Acknowledgement, Snapshot, Standbys };
 
 /* From here on the worker wakes when this doorbell is rung; until the second is called, before the doorbell is closed.
  */
@@ -25,6 +25,6 @@ extern void worker_unwatch_doorbell(void);
  * Sleeps until the latch, the publisher's doorbell, a condition variable that was prepared, or the time-out in
  * milliseconds. Callers check their condition in a loop.
  */
-extern void worker_wait(Wait wait, long timeout_ms);
+extern void worker_wait(WaitReason wait, long timeout_ms);
 
 #endif

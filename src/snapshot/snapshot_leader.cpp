@@ -5,7 +5,7 @@
 
 #include "registry/notify.h"
 #include "catalogs/partition_tree.h"
-#include "server/ring_output.h"
+#include "server/ring_producer.h"
 #include "server/session.h"
 #include "encode/table_settings.h"
 #include "server/worker.h"
@@ -48,7 +48,7 @@ await_old_commits(void)
 		return;
 	delaying = GetVirtualXIDsDelayingChkpt(&count, DELAY_CHKPT_START);
 	while (count > 0 && HaveVirtualXIDsDelayingChkpt(delaying, count, DELAY_CHKPT_START))
-		worker_wait(Wait::Snapshot, 1);
+		worker_wait(WaitReason::Snapshot, 1);
 
 	/* All that run now: those in the snapshot, and those that began too late to be in it. */
 	StartTransactionCommand();
@@ -69,7 +69,7 @@ await_old_commits(void)
 	for (int i = 0; i < nrunning; i++)
 		while (TransactionIdDidCommit(running[i]) && TransactionIdIsInProgress(running[i]))
 		{
-			worker_wait(Wait::Snapshot, 10);
+			worker_wait(WaitReason::Snapshot, 10);
 			snapshot_serve(GetCurrentTimestamp());
 		}
 	pfree(running);
@@ -133,7 +133,7 @@ begin_generation(void)
 	/* A generation that was published must not be unknown to a server that takes over. */
 	while (pg_atomic_read_u64(&snapshot_job->app->mirrored) < registry->version)
 	{
-		worker_wait(Wait::Snapshot, kMirrorWaitMs);
+		worker_wait(WaitReason::Snapshot, kMirrorWaitMs);
 		snapshot_serve(GetCurrentTimestamp());
 	}
 	return table;
@@ -155,7 +155,7 @@ await_name(void)
 		return;
 	while (app_metric_get(snapshot_job->app, AppMetric::Confirmed) < here)
 	{
-		worker_wait(Wait::Snapshot, kSnapshotPauseMs);
+		worker_wait(WaitReason::Snapshot, kSnapshotPauseMs);
 		snapshot_serve(GetCurrentTimestamp());
 	}
 }
@@ -192,8 +192,8 @@ write_marker(siphon::FrameKind kind, const Table *table, siphon::WireBuffer *pay
 	info.first = info.last = siphon::Position{snapshot_job->lsn, 0};
 	info.route = table->route;
 	info.route_length = static_cast<uint16>(table->route_length);
-	ring_output_write(info, payload);
-	ring_output_flush();
+	ring_producer_write(info, payload);
+	ring_producer_wait_for_acks();
 }
 
 /* What both markers begin with. `more` bytes are reserved for what follows. */
@@ -309,7 +309,7 @@ await_workers(void)
 		while (worker_alive(workers[i]))
 		{
 			snapshot_serve(GetCurrentTimestamp());
-			worker_wait(Wait::Snapshot, kSnapshotPauseMs);
+			worker_wait(WaitReason::Snapshot, kSnapshotPauseMs);
 		}
 	snapshot_serve(GetCurrentTimestamp());
 }

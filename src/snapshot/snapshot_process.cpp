@@ -8,7 +8,7 @@
 #include "encode/encoder.h"
 #include "catalogs/obstacles.h"
 #include "encode/package.h"
-#include "server/ring_output.h"
+#include "server/ring_producer.h"
 #include "server/session.h"
 #include "encode/table_settings.h"
 #include "server/worker.h"
@@ -50,13 +50,13 @@ report(void)
 {
 	using siphon::RingMetric;
 
-	ring_output_set_metric(RingMetric::SnapshotPhase, static_cast<uint64>(snapshot_job->phase) + 1);
-	ring_output_set_metric(RingMetric::BlocksTotal, pg_atomic_read_u64(&snapshot_job->blocks_total));
-	ring_output_set_metric(RingMetric::BlocksDone, pg_atomic_read_u64(&snapshot_job->blocks_done));
-	ring_output_set_metric(RingMetric::Rows, pg_atomic_read_u64(&snapshot_job->rows));
-	ring_output_set_metric(RingMetric::RowBytes, pg_atomic_read_u64(&snapshot_job->bytes));
-	ring_output_set_metric(RingMetric::HeldEvents, pg_atomic_read_u64(&snapshot_job->held_events));
-	ring_output_set_metric(RingMetric::Workers, static_cast<uint64>(snapshot_job->workers));
+	ring_producer_set_metric(RingMetric::SnapshotPhase, static_cast<uint64>(snapshot_job->phase) + 1);
+	ring_producer_set_metric(RingMetric::BlocksTotal, pg_atomic_read_u64(&snapshot_job->blocks_total));
+	ring_producer_set_metric(RingMetric::BlocksDone, pg_atomic_read_u64(&snapshot_job->blocks_done));
+	ring_producer_set_metric(RingMetric::Rows, pg_atomic_read_u64(&snapshot_job->rows));
+	ring_producer_set_metric(RingMetric::RowBytes, pg_atomic_read_u64(&snapshot_job->bytes));
+	ring_producer_set_metric(RingMetric::HeldEvents, pg_atomic_read_u64(&snapshot_job->held_events));
+	ring_producer_set_metric(RingMetric::Workers, static_cast<uint64>(snapshot_job->workers));
 }
 
 void
@@ -72,7 +72,7 @@ snapshot_serve(TimestampTz now)
 		if (rate != siphon_snapshot_rate_kb)
 			pg_atomic_write_u64(&snapshot_job->busy_until, 0);
 	}
-	ring_output_heartbeat(now);
+	ring_producer_send_heartbeat(now);
 	if (worker_number == 0)
 		report();
 	if (*const_cast<volatile bool *>(&snapshot_job->cancel))
@@ -212,7 +212,7 @@ static bool finished = false;
 static void
 detach(int, Datum)
 {
-	ring_output_unlock();
+	ring_producer_unlock();
 	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
 	if (worker_number == 0)
 	{
@@ -348,7 +348,7 @@ open_ring(void)
 	if (worker_number == 0)
 		snapshot_job->history = snapshot_registry()->history;
 	snprintf(ring, sizeof(ring), "snapshot-%u-%d", snapshot_job->relid, worker_number);
-	ring_output_open(snapshot_job->app->name, ring, ring_size(), snapshot_job->history);
+	ring_producer_open(snapshot_job->app->name, ring, ring_size(), snapshot_job->history);
 }
 
 /*
@@ -419,7 +419,7 @@ siphon_snapshot_main(Datum arg)
 				snapshot_lead();
 			else
 				work();
-			ring_output_remove();
+			ring_producer_remove();
 			finished = true;
 			MemoryContextSwitchTo(TopMemoryContext);
 			MemoryContextReset(snapshot_context);

@@ -5,7 +5,7 @@
 
 #include "encode/encoder.h"
 #include "encode/package.h"
-#include "server/ring_output.h"
+#include "server/ring_producer.h"
 #include "server/worker.h"
 
 /*
@@ -50,17 +50,17 @@ throttle(void)
 
 	do
 	{
-		ring_output_await_room();
+		ring_producer_wait_for_room();
 		wait = time_to_wait();
 		if (wait > 0)
-			worker_wait(Wait::Snapshot, wait);
+			worker_wait(WaitReason::Snapshot, wait);
 	} while (wait > 0);
 }
 
 void
 snapshot_write_record(const siphon::RecordInfo &info, const siphon::WireBuffer *payload, TimestampTz)
 {
-	ring_output_write(info, payload);
+	ring_producer_write(info, payload);
 	pg_atomic_fetch_add_u64(&snapshot_job->bytes, static_cast<int64>(payload->size));
 	use_rate(payload->size);
 }
@@ -94,7 +94,7 @@ scan_blocks(LeafScan *scan, Table *table, MemoryContext row_context, BlockNumber
 		MemoryContext old;
 		int partition;
 
-		if (scan->new_page && !waited && (time_to_wait() > 0 || !ring_output_has_room()))
+		if (scan->new_page && !waited && (time_to_wait() > 0 || !ring_producer_has_room()))
 		{
 			leaf_scan_give_back(scan);
 			throttle();
@@ -127,5 +127,5 @@ snapshot_scan(LeafScan *scan, Table *table)
 	leaf_scan_end(scan);
 	MemoryContextDelete(row_context);
 	packages_write_all();
-	ring_output_flush();
+	ring_producer_wait_for_acks();
 }

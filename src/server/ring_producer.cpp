@@ -1,7 +1,7 @@
 /*
- * A worker's ring: see ring_output.h.
+ * A worker's ring: see ring_producer.h.
  */
-#include "ring_output.h"
+#include "ring_producer.h"
 
 #include "ring/ring_fault.h"
 #include "ring/ring_file.h"
@@ -26,11 +26,11 @@ static TimestampTz files_checked; /* when we looked last whether they are there 
 static constexpr long kWaitMs = 500;
 static constexpr int64 kCheckInterval = USECS_PER_SEC / 2;
 /* As much of another server's data directory as is shown. */
-static constexpr int kHolderLength = 256;
+static constexpr int kLockOwnerLength = 256;
 
 /* Says in our lock whose it is, for the one who finds it taken. If that fails he is told less. */
 static void
-sign_lock(void)
+write_lock_owner(void)
 {
 	if (ftruncate(lock, 0) != 0 || pwrite(lock, DataDir, strlen(DataDir), 0) < 0)
 		ereport(DEBUG1, (errcode_for_file_access(), errmsg_internal("could not write into a ring's lock: %m")));
@@ -38,7 +38,7 @@ sign_lock(void)
 
 /* The data directory of the server that holds our ring's lock; "" if it does not say. */
 static void
-read_holder(char *holder)
+read_lock_owner(char *owner)
 {
 	char file[NAMEDATALEN + 8];
 	char path[siphon::kRingPathMax];
@@ -51,48 +51,49 @@ read_holder(char *holder)
 			 : -1;
 	if (fd >= 0)
 	{
-		length = read(fd, holder, kHolderLength - 1);
+		length = read(fd, owner, kLockOwnerLength - 1);
 		close(fd);
 	}
-	holder[length > 0 ? length : 0] = '\0';
+	owner[length > 0 ? length : 0] = '\0';
 	/* Anything may be in there. */
-	for (char *c = holder; *c; c++)
+	for (char *c = owner; *c; c++)
 		if (*c < ' ' || *c > '~')
 			*c = '?';
 }
 
 [[noreturn]] static void
-in_use(void)
+raise_in_use(void)
 {
-	char holder[kHolderLength];
+	char owner[kLockOwnerLength];
 
-	read_holder(holder);
-	ereport(ERROR,
-			(errcode(ERRCODE_OBJECT_IN_USE),
-			 holder[0]
-				 ? errmsg("the rings of application \"%s\" in \"%s\" are in use by the server with data directory \"%s\"",
-						  application, siphon_ring_directory, holder)
-				 : errmsg("the rings of application \"%s\" in \"%s\" are in use by another server", application,
-						  siphon_ring_directory),
-			 errhint("Give each server a directory of its own: ALTER SYSTEM SET siphon.ring_directory, then restart.")));
+	read_lock_owner(owner);
+	ereport(
+		ERROR,
+		(errcode(ERRCODE_OBJECT_IN_USE),
+		 owner[0]
+			 ? errmsg("the rings of application \"%s\" in \"%s\" are in use by the server with data directory \"%s\"",
+					  application, siphon_ring_directory, owner)
+			 : errmsg("the rings of application \"%s\" in \"%s\" are in use by another server", application,
+					  siphon_ring_directory),
+		 errhint("Give each server a directory of its own: ALTER SYSTEM SET siphon.ring_directory, then restart.")));
 }
 
 static void
-ring_error(int error, const char *what)
+raise_ring_error(int error, const char *what)
 {
 	errno = error;
 	if (error == EWOULDBLOCK)
-		in_use();
+		raise_in_use();
 	if (error == EPERM)
-		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-						errmsg("ring directory \"%s\" belongs to somebody else, or others may write to it",
-							   siphon_ring_directory),
-						siphon_ring_group[0] == '\0'
-							? errhint("It must belong to the server's user and have mode 0700: chmod 700 \"%s\".",
-									  siphon_ring_directory)
-							: errhint("It must be of group %s and nobody else's: chgrp -R %s \"%s\"; chmod -R o= \"%s\".",
-									  siphon_ring_group, siphon_ring_group, siphon_ring_directory,
-									  siphon_ring_directory)));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("ring directory \"%s\" belongs to somebody else, or others may write to it", siphon_ring_directory),
+			 siphon_ring_group[0] == '\0'
+				 ? errhint("It must belong to the server's user and have mode 0700: chmod 700 \"%s\".",
+						   siphon_ring_directory)
+				 : errhint("It must be of group %s and nobody else's: chgrp -R %s \"%s\"; chmod -R o= \"%s\".",
+						   siphon_ring_group, siphon_ring_group, siphon_ring_directory, siphon_ring_directory)));
 	ereport(ERROR,
 			(errcode_for_file_access(),
 			 errmsg("could not %s in ring directory \"%s\": %m", what, siphon_ring_directory),
@@ -112,15 +113,16 @@ check_group(void)
 						errhint("ALTER SYSTEM SET siphon.ring_group, or groupadd \"%s\"; then restart the server.",
 								siphon_ring_group)));
 	if (siphon_ring_group_error != 0)
-		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-						errmsg("the server's user is no member of group \"%s\" of siphon.ring_group", siphon_ring_group),
-						errhint("usermod --append --groups \"%s\" postgres, if that is the server's user; then restart the "
-								"server.",
-								siphon_ring_group)));
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("the server's user is no member of group \"%s\" of siphon.ring_group", siphon_ring_group),
+				 errhint("usermod --append --groups \"%s\" postgres, if that is the server's user; then restart the "
+						 "server.",
+						 siphon_ring_group)));
 }
 
 void
-ring_output_open(const char *for_application, const char *name, uint64 capacity, uint64 history)
+ring_producer_open(const char *for_application, const char *name, uint64 capacity, uint64 history)
 {
 	uint64 ring_id;
 	char file[NAMEDATALEN + 8];
@@ -132,40 +134,40 @@ ring_output_open(const char *for_application, const char *name, uint64 capacity,
 	snprintf(file, sizeof(file), "%s.lock", name);
 	error = siphon::ring_lock(siphon_ring_directory, application, file, &lock);
 	if (error)
-		ring_error(error, "take a ring's lock");
-	sign_lock();
+		raise_ring_error(error, "take a ring's lock");
+	write_lock_owner();
 	snprintf(file, sizeof(file), "%s.bell", name);
 	error = siphon::doorbell_open(siphon_ring_directory, application, file, &own_doorbell);
 	if (error == 0)
 		error = siphon::doorbell_open(siphon_ring_directory, application, "publisher.bell", &publisher_doorbell);
 	if (error)
-		ring_error(error, "open the bells");
+		raise_ring_error(error, "open the bells");
 	error =
 		siphon::ring_file_create(siphon_ring_directory, application, name, siphon::ring_file_size(capacity), &mapping);
 	if (error)
-		ring_error(error, "create a ring");
+		raise_ring_error(error, "create a ring");
 	siphon::ring_fault_guard(mapping.memory, mapping.size);
 	if (!pg_strong_random(&ring_id, sizeof(ring_id)))
 		elog(ERROR, "could not generate a random ring ID");
 	ring.create(mapping.memory, capacity, ring_id, application, static_cast<uint32>(MyProcPid), history);
 	error = siphon::ring_file_publish(siphon_ring_directory, application, name);
 	if (error)
-		ring_error(error, "publish a ring");
+		raise_ring_error(error, "publish a ring");
 	siphon::doorbell_ring(publisher_doorbell);
 	worker_watch_doorbell(own_doorbell);
 	opened = true;
 }
 
 void
-ring_output_remove(void)
+ring_producer_remove(void)
 {
 	int error;
 
 	ring.close();
-	ring_output_unlock();
+	ring_producer_unlock();
 	error = siphon::ring_file_remove(siphon_ring_directory, application, ring_name);
 	if (error != 0 && error != EWOULDBLOCK)
-		ring_error(error, "remove a ring");
+		raise_ring_error(error, "remove a ring");
 	siphon::doorbell_ring(publisher_doorbell);
 	worker_unwatch_doorbell();
 	opened = false;
@@ -176,7 +178,7 @@ ring_output_remove(void)
 }
 
 void
-ring_output_unlock(void)
+ring_producer_unlock(void)
 {
 	if (opened)
 	{
@@ -189,7 +191,7 @@ ring_output_unlock(void)
 }
 
 static void
-truncated(void)
+raise_truncated(void)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_IO_ERROR),
@@ -234,7 +236,7 @@ static void
 check_ring(void)
 {
 	if (siphon::ring_fault_seen())
-		truncated();
+		raise_truncated();
 	if (ring.refused())
 		ereport(ERROR,
 				(errcode(ERRCODE_DATA_CORRUPTED),
@@ -248,7 +250,7 @@ check_ring(void)
 }
 
 uint64
-ring_output_acked(void)
+ring_producer_get_acked(void)
 {
 	uint64 acked = ring.acked();
 
@@ -257,87 +259,89 @@ ring_output_acked(void)
 }
 
 const siphon::Checkpoint *
-ring_output_checkpoint(void)
+ring_producer_get_checkpoint(void)
 {
 	return &ring.checkpoint();
 }
 
 uint64
-ring_output_written(void)
+ring_producer_get_written(void)
 {
 	return ring.written();
 }
 
 uint64
-ring_output_ring_id(void)
+ring_producer_get_ring_id(void)
 {
 	return ring.ring_id();
 }
 
 uint32
-ring_output_frame_size(void)
+ring_producer_get_frame_size(void)
 {
 	return ring.max_frame_payload() - siphon::kRouteMax;
 }
 
 void
-ring_output_heartbeat(TimestampTz now)
+ring_producer_send_heartbeat(TimestampTz now)
 {
 	if (now - files_checked >= kCheckInterval)
 	{
 		files_checked = now;
-		/* A worker that waits for space touches nothing, and a publisher that met the end can't tell it by the mapping. */
+		/*
+		 * A worker that waits for space touches nothing, and a publisher that met the end can't tell it by the mapping.
+		 */
 		if (siphon::ring_file_cut(&mapping))
-			truncated();
+			raise_truncated();
 		check_files();
 	}
 	ring.heartbeat(static_cast<uint64>(unix_microseconds(now)));
 }
 
 uint32
-ring_output_publisher_pid(void)
+ring_producer_get_publisher_pid(void)
 {
 	return ring.publisher_pid();
 }
 
 uint64
-ring_output_publisher_heartbeat(void)
+ring_producer_get_publisher_heartbeat(void)
 {
 	return ring.publisher_heartbeat();
 }
 
 uint64
-ring_output_publisher_metric(siphon::PublisherMetric metric)
+ring_producer_get_publisher_metric(siphon::PublisherMetric metric)
 {
 	return ring.publisher_metric(metric);
 }
 
 void
-ring_output_set_metric(siphon::RingMetric metric, uint64 value)
+ring_producer_set_metric(siphon::RingMetric metric, uint64 value)
 {
 	ring.set_metric(metric, value);
 }
 
 void
-ring_output_duration(siphon::RingDuration duration, uint64 ns)
+ring_producer_add_duration(siphon::RingDuration duration, uint64 ns)
 {
 	ring.add_duration(duration, ns);
 }
 
 const siphon::DurationCounts *
-ring_output_durations(siphon::RingDuration duration)
+ring_producer_get_durations(siphon::RingDuration duration)
 {
 	return &ring.durations(duration);
 }
 
 uint64
-ring_output_waited(void)
+ring_producer_get_time_waited(void)
 {
 	return waited;
 }
 
 static void
-note_wait(uint64 since)
+count_wait(uint64 since)
 {
 	uint64 wait = monotonic_nanoseconds() - since;
 
@@ -346,34 +350,34 @@ note_wait(uint64 since)
 }
 
 bool
-ring_output_has_room(void)
+ring_producer_has_room(void)
 {
 	/* Two packages: one that is nearly full, and what comes behind it. */
 	uint64 needed = 2 * uint64{ring.max_frame_payload()};
 
-	return ring.capacity() - (ring.written() - ring_output_acked()) >= needed;
+	return ring.capacity() - (ring.written() - ring_producer_get_acked()) >= needed;
 }
 
 void
-ring_output_await_room(void)
+ring_producer_wait_for_room(void)
 {
 	uint64 since = monotonic_nanoseconds();
 
-	if (ring_output_has_room())
+	if (ring_producer_has_room())
 		return;
-	while (!ring_output_has_room())
+	while (!ring_producer_has_room())
 	{
 		ring.set_asleep(true);
-		if (!ring_output_has_room())
-			worker_wait(Wait::RingSpace, kWaitMs);
+		if (!ring_producer_has_room())
+			worker_wait(WaitReason::RingSpace, kWaitMs);
 		ring.set_asleep(false);
-		worker_serve(GetCurrentTimestamp());
+		worker_poll(GetCurrentTimestamp());
 	}
-	note_wait(since);
+	count_wait(since);
 }
 
 static int64
-write_waiting(const siphon::RecordInfo &info, const siphon::WireBuffer *payload, uint32 offset)
+write_frame(const siphon::RecordInfo &info, const siphon::WireBuffer *payload, uint32 offset)
 {
 	uint32 length = static_cast<uint32>(payload->size);
 	int64 written;
@@ -389,40 +393,40 @@ write_waiting(const siphon::RecordInfo &info, const siphon::WireBuffer *payload,
 		ring.set_asleep(true);
 		written = ring.write(info, payload->data, length, offset);
 		if (written < 0)
-			worker_wait(Wait::RingSpace, kWaitMs);
+			worker_wait(WaitReason::RingSpace, kWaitMs);
 		ring.set_asleep(false);
 		if (written >= 0)
 			break;
-		worker_serve(GetCurrentTimestamp());
+		worker_poll(GetCurrentTimestamp());
 		check_ring();
 	}
 	if (unlikely(full_since != 0))
-		note_wait(full_since);
+		count_wait(full_since);
 	if (ring.publisher_sleeps())
 		siphon::doorbell_ring(publisher_doorbell);
 	return written;
 }
 
 void
-ring_output_write(const siphon::RecordInfo &info, const siphon::WireBuffer *payload)
+ring_producer_write(const siphon::RecordInfo &info, const siphon::WireBuffer *payload)
 {
 	size_t offset = 0;
 
 	do
-		offset += static_cast<size_t>(write_waiting(info, payload, static_cast<uint32>(offset)));
+		offset += static_cast<size_t>(write_frame(info, payload, static_cast<uint32>(offset)));
 	while (offset < payload->size);
 	check_ring();
 }
 
 void
-ring_output_flush(void)
+ring_producer_wait_for_acks(void)
 {
-	while (ring_output_acked() < ring.written())
+	while (ring_producer_get_acked() < ring.written())
 	{
 		ring.set_asleep(true);
-		if (ring_output_acked() < ring.written())
-			worker_wait(Wait::Acknowledgement, kWaitMs);
+		if (ring_producer_get_acked() < ring.written())
+			worker_wait(WaitReason::Acknowledgement, kWaitMs);
 		ring.set_asleep(false);
-		worker_serve(GetCurrentTimestamp());
+		worker_poll(GetCurrentTimestamp());
 	}
 }
