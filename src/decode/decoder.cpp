@@ -12,7 +12,7 @@
 #include "encode/leaves.h"
 #include "registry/listing.h"
 #include "mirror.h"
-#include "outlet.h"
+#include "decoder_output.h"
 #include "encode/package.h"
 #include "removals.h"
 #include "report.h"
@@ -138,7 +138,7 @@ decoder_serve(TimestampTz now)
 		load_registry(false);
 	history_poll(app->name);
 	mirror_serve(now);
-	outlet_serve(now, pending_since == 0 && transaction_end == 0, decoded);
+	decoder_output_confirm(now, pending_since == 0 && transaction_end == 0, decoded);
 }
 
 /* Writes out all packages, and the watermark of the last transaction that is complete in them. */
@@ -149,7 +149,7 @@ flush(void)
 	removals_write(decoded);
 	if (last_commit > watermark_sent)
 	{
-		outlet_watermark(last_commit, last_commit_time, decoded);
+		decoder_output_write_watermark(last_commit, last_commit_time, decoded);
 		watermark_sent = last_commit;
 	}
 	pending_since = 0;
@@ -175,7 +175,8 @@ decoder_write_due(TimestampTz now)
 	decoder_serve(now);
 	if (pending_since)
 	{
-		int interval = outlet_busy() ? Max(siphon_flush_interval_ms, kGatherMs) : siphon_flush_interval_ms;
+		int interval =
+			decoder_output_has_unacked() ? Max(siphon_flush_interval_ms, kGatherMs) : siphon_flush_interval_ms;
 		int64 left = pending_since + int64{1000} * interval - now;
 
 		if (left > 0)
@@ -190,7 +191,7 @@ decoder_drained(XLogRecPtr available)
 {
 	TimestampTz now = GetCurrentTimestamp();
 
-	outlet_drained(now, available);
+	decoder_output_note_caught_up(now, available);
 	return decoder_write_due(now);
 }
 
@@ -458,7 +459,7 @@ answer_while_forgetting(Datum, Oid)
 	/* Behind an error PostgreSQL forgets once more. */
 	forgetting = false;
 	CHECK_FOR_INTERRUPTS();
-	outlet_serve(GetCurrentTimestamp(), false, decoded);
+	decoder_output_confirm(GetCurrentTimestamp(), false, decoded);
 	forgetting = true;
 }
 
@@ -492,7 +493,7 @@ decode(void)
 	tables_init(app->name);
 	leaves_init();
 	CacheRegisterRelcacheCallback(answer_while_forgetting, 0);
-	packages_init(outlet_write);
+	packages_init(decoder_output_write);
 	load_registry(true);
 	look_around(registry);
 
@@ -500,7 +501,7 @@ decode(void)
 	/* Once more, now that nobody can put another in its place. */
 	check_slot(registry);
 	check_slot_place(registry);
-	outlet_open(app, registry->history);
+	decoder_output_open(app, registry->history);
 	CheckLogicalDecodingRequirements();
 	context =
 		CreateDecodingContext(InvalidXLogRecPtr, NIL, false, &wal_reader_routine, nullptr, nullptr, update_progress);

@@ -13,7 +13,7 @@ extern bool decoder_running;
 
 /*
  * What must happen however busy the decoder is: interrupts, configuration, changes of the registry,
- * acknowledgements. It writes nothing to the ring, so the outlet may call it while it waits for space.
+ * acknowledgements. It writes nothing to the ring, so the decoder's output may call it while it waits for space.
  */
 extern void decoder_serve(TimestampTz now);
 

@@ -6,7 +6,7 @@
 
 #include "mirror.h"
 #include "ring/history.h"
-#include "outlet.h"
+#include "decoder_output.h"
 #include "registry/registry.h"
 #include "server/ring_producer.h"
 #include "standbys.h"
@@ -31,7 +31,7 @@ write_record(const Registry *registry)
 	record.system_identifier = GetSystemIdentifier();
 	record.database = MyDatabaseId;
 	record.take_over = registry->take_over ? 1 : 0;
-	record.checkpoint = outlet_checkpoint()->checkpoint;
+	record.checkpoint = decoder_output_get_checkpoint()->checkpoint;
 	record.confirmed = confirmed;
 	record.history = registry->history;
 	record.acknowledged = registry->acknowledged ? 1 : 0;
@@ -45,7 +45,7 @@ write_record(const Registry *registry)
 		if (record.timeline_count < siphon::kHistoryTimelines)
 			record.timelines[record.timeline_count++] = {entry->begin, entry->tli, 0};
 	}
-	outlet_write_history(&record);
+	decoder_output_write_history(&record);
 }
 
 /*

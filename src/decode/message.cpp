@@ -5,7 +5,7 @@
  */
 #include "message.h"
 
-#include "outlet.h"
+#include "decoder_output.h"
 
 static constexpr char kPrefix[] = "siphon";
 static constexpr size_t kPrefixLength = sizeof(kPrefix) - 1;
@@ -73,7 +73,7 @@ message_write(const char *application, const char *prefix, const char *content, 
 	info.first = info.last = position;
 	info.route = route;
 	info.route_length = static_cast<uint16>(1 + prefix_length);
-	outlet_write(info, &payload, commit_time);
+	decoder_output_write(info, &payload, commit_time);
 	pfree(payload.data);
 	return true;
 }

@@ -4,7 +4,7 @@
 #include "mirror.h"
 
 #include "mirror_checkpoint.h"
-#include "outlet.h"
+#include "decoder_output.h"
 #include "server/passing_read.h"
 #include "server/session.h"
 #include "standbys.h"
@@ -358,7 +358,7 @@ serve_registry(TimestampTz now)
 static void
 serve_checkpoint(TimestampTz now)
 {
-	const SavedCheckpoint *saved = outlet_checkpoint();
+	const SavedCheckpoint *saved = decoder_output_get_checkpoint();
 	bool decoding;
 
 	if (saved->number == checkpoint || now < next_checkpoint || !OidIsValid(mirror))

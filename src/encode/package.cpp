@@ -110,7 +110,7 @@ package_write(Package *package)
 {
 	siphon::RecordInfo info = {};
 
-	/* Off the books first: the outlet may wait, and must not find the package still open. */
+	/* Off the books first: the decoder's output may wait, and must not find the package still open. */
 	package->table->packages[package->partition] = nullptr;
 	dlist_delete(&package->node);
 	open_bytes -= package->bytes.capacity;

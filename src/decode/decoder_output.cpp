@@ -1,7 +1,7 @@
 /*
- * The outlet: see outlet.h.
+ * The decoder's output: see decoder_output.h.
  */
-#include "outlet.h"
+#include "decoder_output.h"
 
 #include "report.h"
 #include "server/ring_producer.h"
@@ -13,14 +13,14 @@ extern "C" {
 }
 
 /* "Everything up to `lsn` is confirmed once the ring is acked up to `ring`." */
-struct Milestone
+struct FlushPosition
 {
 	uint64 ring;
 	XLogRecPtr lsn;
 	TimestampTz commit_time;
 };
 
-static constexpr int kMilestones = 4096;
+static constexpr int kFlushPositions = 4096;
 static constexpr int64 kConfirmInterval = USECS_PER_SEC / 4;
 /* A disk that is slow to sync is not to take more than one in so many parts of the decoder's time. */
 static constexpr int64 kSyncShare = 20;
@@ -28,22 +28,23 @@ static constexpr int64 kLongestConfirmInterval = 5 * USECS_PER_SEC;
 static constexpr int64 kHeartbeatInterval = USECS_PER_SEC / 2;
 
 static App *app;
-static Milestone milestones[kMilestones]; /* a circle; when full, the newest takes the place of the one before */
-static int first_milestone;
-static int nmilestones;
+static FlushPosition
+	flush_positions[kFlushPositions]; /* a circle; when full, the newest takes the place of the one before */
+static int first_flush_position;
+static int nflush_positions;
 static XLogRecPtr confirmable; /* acknowledged, but not yet confirmed */
 static XLogRecPtr confirmed;
 static TimestampTz next_confirm;
 static SavedCheckpoint durable;
 static TimestampTz last_heartbeat;
-static TimestampTz drained_at;  /* when there was no WAL left to decode, last */
-static TimestampTz acked_until; /* commit time of what was acknowledged last */
+static TimestampTz caught_up_at; /* when there was no WAL left to decode, last */
+static TimestampTz acked_until;  /* commit time of what was acknowledged last */
 static siphon::WireBuffer watermark;
 static uint64 history_begin; /* the last history record: its place in the ring */
 static uint64 history_end;
 
 void
-outlet_open(App *for_app, uint64 history)
+decoder_output_open(App *for_app, uint64 history)
 {
 	app = for_app;
 	checkpoint_load(app->name, history, &durable);
@@ -51,7 +52,7 @@ outlet_open(App *for_app, uint64 history)
 	slot_place_save(app->name, history, MyReplicationSlot->data.confirmed_flush);
 	durable.history = history;
 	ring_producer_open(app->name, "decoder", static_cast<uint64>(siphon_ring_size_kb) * 1024, history);
-	first_milestone = nmilestones = 0;
+	first_flush_position = nflush_positions = 0;
 	confirmable = confirmed = MyReplicationSlot->data.confirmed_flush;
 	next_confirm = last_heartbeat = 0;
 	watermark.data = static_cast<char *>(MemoryContextAlloc(TopMemoryContext, kApplicationLength + 64));
@@ -62,29 +63,29 @@ outlet_open(App *for_app, uint64 history)
 }
 
 const SavedCheckpoint *
-outlet_checkpoint(void)
+decoder_output_get_checkpoint(void)
 {
 	return &durable;
 }
 
 bool
-outlet_busy(void)
+decoder_output_has_unacked(void)
 {
 	return ring_producer_get_acked() < ring_producer_get_written();
 }
 
-/* Moves past the milestones that are acknowledged. Returns the ring's acked position. */
+/* Moves past the flush positions that are acknowledged. Returns the ring's acked position. */
 static uint64
-take_acks(void)
+advance_flush_positions(void)
 {
 	uint64 acked = ring_producer_get_acked();
 
-	while (nmilestones > 0 && milestones[first_milestone].ring <= acked)
+	while (nflush_positions > 0 && flush_positions[first_flush_position].ring <= acked)
 	{
-		confirmable = milestones[first_milestone].lsn;
-		acked_until = milestones[first_milestone].commit_time;
-		first_milestone = (first_milestone + 1) % kMilestones;
-		nmilestones--;
+		confirmable = flush_positions[first_flush_position].lsn;
+		acked_until = flush_positions[first_flush_position].commit_time;
+		first_flush_position = (first_flush_position + 1) % kFlushPositions;
+		nflush_positions--;
 	}
 	return acked;
 }
@@ -94,40 +95,41 @@ take_acks(void)
  * decoded by that moment's metrics once all of it is replayed; what was not received nobody knows here.
  */
 void
-outlet_drained(TimestampTz now, XLogRecPtr available)
+decoder_output_note_caught_up(TimestampTz now, XLogRecPtr available)
 {
 	static XLogRecPtr received;
 	static TimestampTz received_at;
 
 	if (!RecoveryInProgress())
 	{
-		drained_at = now;
+		caught_up_at = now;
 		return;
 	}
 	if (!WalRcvStreaming())
 	{
 		received = InvalidXLogRecPtr;
-		drained_at = Max(drained_at, GetLatestXTime());
+		caught_up_at = Max(caught_up_at, GetLatestXTime());
 		return;
 	}
 	if (received != InvalidXLogRecPtr && received > available)
 		return;
 	if (received != InvalidXLogRecPtr)
-		drained_at = Max(drained_at, received_at);
+		caught_up_at = Max(caught_up_at, received_at);
 	received = received_wal();
 	received_at = now;
 	if (received <= available)
 	{
 		received = InvalidXLogRecPtr;
-		drained_at = now;
+		caught_up_at = now;
 	}
 }
 
 /* How old the oldest transaction is, or may be, that is not acknowledged: microseconds, or kMetricUnknown. */
 static uint64
-lag(TimestampTz now)
+get_lag(TimestampTz now)
 {
-	TimestampTz since = nmilestones > 0 ? milestones[first_milestone].commit_time : Max(drained_at, acked_until);
+	TimestampTz since =
+		nflush_positions > 0 ? flush_positions[first_flush_position].commit_time : Max(caught_up_at, acked_until);
 
 	if (since == 0)
 		return siphon::kMetricUnknown;
@@ -135,13 +137,13 @@ lag(TimestampTz now)
 }
 
 static void
-heartbeat(TimestampTz now, uint64 acked, XLogRecPtr decoded)
+send_heartbeat(TimestampTz now, uint64 acked, XLogRecPtr decoded)
 {
 	ring_producer_send_heartbeat(now);
 	app_metric_set(app, AppMetric::RingUsed, ring_producer_get_written() - acked);
 	app_metric_set(app, AppMetric::PublisherPid, ring_producer_get_publisher_pid());
 	app_metric_set(app, AppMetric::PublisherSeen, ring_producer_get_publisher_heartbeat());
-	report_progress(app, decoded, confirmed, lag(now));
+	report_progress(app, decoded, confirmed, get_lag(now));
 	last_heartbeat = now;
 }
 
@@ -150,7 +152,7 @@ heartbeat(TimestampTz now, uint64 acked, XLogRecPtr decoded)
  * likes.
  */
 static bool
-nothing_written(uint64 acked)
+holds_no_events(uint64 acked)
 {
 	uint64 written = ring_producer_get_written();
 
@@ -173,17 +175,17 @@ save_checkpoint(void)
 }
 
 void
-outlet_serve(TimestampTz now, bool idle, XLogRecPtr decoded)
+decoder_output_confirm(TimestampTz now, bool idle, XLogRecPtr decoded)
 {
-	uint64 acked = take_acks();
+	uint64 acked = advance_flush_positions();
 	uint64 began;
 	int64 took;
 
 	if (now - last_heartbeat >= kHeartbeatInterval)
-		heartbeat(now, acked, decoded);
+		send_heartbeat(now, acked, decoded);
 	if (now < next_confirm)
 		return;
-	if (idle && nmilestones == 0 && nothing_written(acked) && decoded > confirmable)
+	if (idle && nflush_positions == 0 && holds_no_events(acked) && decoded > confirmable)
 		confirmable = decoded;
 	app_metric_set(app, AppMetric::Decoded, decoded);
 	began = monotonic_nanoseconds();
@@ -201,7 +203,7 @@ outlet_serve(TimestampTz now, bool idle, XLogRecPtr decoded)
 }
 
 void
-outlet_write(const siphon::RecordInfo &info, const siphon::WireBuffer *payload, TimestampTz commit_time)
+decoder_output_write(const siphon::RecordInfo &info, const siphon::WireBuffer *payload, TimestampTz commit_time)
 {
 	ring_producer_write(info, payload);
 	if (info.events == 0)
@@ -217,7 +219,7 @@ outlet_write(const siphon::RecordInfo &info, const siphon::WireBuffer *payload, 
 }
 
 void
-outlet_write_history(const siphon::HistoryRecord *record)
+decoder_output_write_history(const siphon::HistoryRecord *record)
 {
 	siphon::RecordInfo info = {};
 	siphon::WireBuffer payload = {};
@@ -231,7 +233,7 @@ outlet_write_history(const siphon::HistoryRecord *record)
 }
 
 void
-outlet_watermark(XLogRecPtr commit_lsn, TimestampTz commit_time, XLogRecPtr decoded)
+decoder_output_write_watermark(XLogRecPtr commit_lsn, TimestampTz commit_time, XLogRecPtr decoded)
 {
 	siphon::RecordInfo info = {};
 	int last;
@@ -245,12 +247,12 @@ outlet_watermark(XLogRecPtr commit_lsn, TimestampTz commit_time, XLogRecPtr deco
 	wire.commit();
 	info.kind = siphon::FrameKind::Watermark;
 	info.first = info.last = siphon::Position{commit_lsn, 0};
-	outlet_write(info, &watermark, commit_time);
+	decoder_output_write(info, &watermark, commit_time);
 
-	take_acks();
-	if (nmilestones < kMilestones)
-		nmilestones++;
-	last = (first_milestone + nmilestones - 1) % kMilestones;
-	milestones[last] =
-		Milestone{ring_producer_get_written(), decoded, commit_time ? commit_time : GetCurrentTimestamp()};
+	advance_flush_positions();
+	if (nflush_positions < kFlushPositions)
+		nflush_positions++;
+	last = (first_flush_position + nflush_positions - 1) % kFlushPositions;
+	flush_positions[last] =
+		FlushPosition{ring_producer_get_written(), decoded, commit_time ? commit_time : GetCurrentTimestamp()};
 }
