@@ -14,7 +14,7 @@
 #include "mirror.h"
 #include "decoder_output.h"
 #include "encode/package.h"
-#include "removals.h"
+#include "removed_tables.h"
 #include "report.h"
 #include "registry/retained_wal.h"
 #include "server/ring_producer.h"
@@ -90,7 +90,7 @@ load_registry(bool first)
 
 	tables_set(registry);
 	report_tables(registry);
-	if (removals_load(registry))
+	if (removed_tables_load(registry))
 		decoder_events_added();
 	MemoryContextSwitchTo(caller);
 	MemoryContextReset(registry_context);
@@ -105,12 +105,12 @@ load_registry(bool first)
 }
 
 static void
-serve_removals(void)
+poll_removed_tables(void)
 {
 	MemoryContext caller = MemoryContextSwitchTo(registry_context);
 
-	removals_serve(app->name);
-	if (removals_leave(app->name, app_metric_get(app, AppMetric::Confirmed)))
+	removed_tables_poll_acks(app->name);
+	if (removed_tables_drop_confirmed(app->name, app_metric_get(app, AppMetric::Confirmed)))
 		pg_atomic_fetch_add_u64(&app->registry_wanted, 1);
 	MemoryContextSwitchTo(caller);
 	MemoryContextReset(registry_context);
@@ -133,7 +133,7 @@ decoder_serve(TimestampTz now)
 		ConfigReloadPending = false;
 		ProcessConfigFile(PGC_SIGHUP);
 	}
-	serve_removals();
+	poll_removed_tables();
 	if (pg_atomic_read_u64(&app->registry_wanted) != registry_loaded)
 		load_registry(false);
 	history_poll(app->name);
@@ -146,7 +146,7 @@ static void
 flush(void)
 {
 	packages_write_all();
-	removals_write(decoded);
+	removed_tables_write(decoded);
 	if (last_commit > watermark_sent)
 	{
 		decoder_output_write_watermark(last_commit, last_commit_time, decoded);

@@ -182,7 +182,7 @@ tell_of_drop(Decoded *decoded, Table *table)
 
 	decoded->dropped = lappend(decoded->dropped, table);
 	MemoryContextSwitchTo(caller);
-	replaced_tables_note(table->relid, names_at(table, decoded->transaction.commit_lsn));
+	replaced_tables_note_dropped(table->relid, names_at(table, decoded->transaction.commit_lsn));
 	if (table->generation == 0)
 		return;
 	table->told_at = decoded->transaction.commit_lsn;

@@ -68,13 +68,13 @@ void
 warnings_look(void)
 {
 	no_extension = !OidIsValid(get_extension_oid("siphon", true));
-	replaced_tables_look();
+	replaced_tables_search();
 }
 
 void
 warnings_begin(const Registry *registry)
 {
-	replaced_tables_begin(registry);
+	replaced_tables_init(registry);
 	warnings_look();
 }
 
@@ -149,7 +149,7 @@ warnings_now(App *app)
 	add(RingWarning::ReplayDelayed, RecoveryInProgress() && recovery_min_apply_delay > 0);
 	add(RingWarning::NoReceiver, no_receiver(now));
 	add(RingWarning::NoExtension, no_extension);
-	add(RingWarning::TableReplaced, replaced_tables_any());
+	add(RingWarning::TableReplaced, has_replaced_tables());
 	log_warnings(app, warnings, now);
 	app_metric_set(app, AppMetric::Warnings, warnings);
 	return warnings;

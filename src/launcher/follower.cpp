@@ -141,7 +141,7 @@ listed_names(const RegistryTable *table)
 
 /*
  * A listed table that the publication does not have any more, or not as it was. What was committed before is published
- * still, so one whose changes are being published leaves at a place of the WAL: see removals.h. True if it stays.
+ * still, so one whose changes are being published leaves at a place of the WAL: see removed_tables.h. True if it stays.
  */
 static bool
 plan_change(Changes *plan, const RegistryTable *table, const Member *member)

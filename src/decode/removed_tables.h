@@ -7,24 +7,24 @@
  * is decoded, and decoded once more should the decoder start again before it is acknowledged. So it stays in the
  * registry's list, with that place, until the slot is confirmed beyond it.
  */
-#ifndef SIPHON_REMOVALS_H
-#define SIPHON_REMOVALS_H
+#ifndef SIPHON_REMOVED_TABLES_H
+#define SIPHON_REMOVED_TABLES_H
 
 #include "registry/registry.h"
 
 /* Takes the removed tables from the registry. True if there are some that the ring has to be told of. */
-extern bool removals_load(const Registry *registry);
+extern bool removed_tables_load(const Registry *registry);
 
 /*
- * Writes what is to be told: nothing of the table comes that was committed at `decoded` or later. The ring is between two
- * records. May wait for its space.
+ * Writes what is to be told: nothing of the table comes that was committed at `decoded` or later. The ring is between
+ * two records. May wait for its space.
  */
-extern void removals_write(XLogRecPtr decoded);
+extern void removed_tables_write(XLogRecPtr decoded);
 
 /* Takes those out of the registry that were acknowledged. Called often. */
-extern void removals_serve(const char *application);
+extern void removed_tables_poll_acks(const char *application);
 
 /* Removes tables whose place to leave is confirmed. True if there were some: the registry is to be loaded. Likewise. */
-extern bool removals_leave(const char *application, XLogRecPtr confirmed);
+extern bool removed_tables_drop_confirmed(const char *application, XLogRecPtr confirmed);
 
 #endif

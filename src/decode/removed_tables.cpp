@@ -1,7 +1,7 @@
 /*
- * Tables that are published no more: see removals.h.
+ * Tables that are published no more: see removed_tables.h.
  */
-#include "removals.h"
+#include "removed_tables.h"
 
 #include "registry/listing.h"
 #include "server/ring_producer.h"
@@ -9,56 +9,57 @@
 
 static constexpr uint64 kBeingWritten = PG_UINT64_MAX;
 
-struct Removal
+struct RemovedTable
 {
-	RegistryRemoved table; /* hash key: all its bytes, which are zero behind the names */
+	RegistryRemoved entry; /* hash key: all its bytes, which are zero behind the names */
 	uint64 ring;           /* acknowledged up to here, it is done; 0: not written yet */
 };
 
-static HTAB *known;    /* of Removal */
-static List *removals; /* of Removal *, in TopMemoryContext; in the order in which they are written, and acknowledged */
-static int nwritten;   /* of them, the first ones, also those that are being written */
-static XLogRecPtr leaving; /* the first place at which a table leaves, or 0 */
+static HTAB *known; /* of RemovedTable */
+/* Of RemovedTable *, in TopMemoryContext; in the order in which they are written, and acknowledged. */
+static List *unacked;
+static int nwritten;             /* of them, the first ones, also those that are being written */
+static XLogRecPtr first_end_lsn; /* the first place at which a table leaves, or 0 */
 
 static void
-init(void)
+create_hash(void)
 {
 	HASHCTL control = {};
 
 	control.keysize = sizeof(RegistryRemoved);
-	control.entrysize = sizeof(Removal);
+	control.entrysize = sizeof(RemovedTable);
 	control.hcxt = TopMemoryContext;
-	known = hash_create("siphon removals", 64, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	known = hash_create("siphon removed tables", 64, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 }
 
 bool
-removals_load(const Registry *registry)
+removed_tables_load(const Registry *registry)
 {
 	MemoryContext caller = MemoryContextSwitchTo(TopMemoryContext);
 	ListCell *lc;
 
 	if (known == nullptr)
-		init();
+		create_hash();
 	foreach (lc, registry->removed)
 	{
 		bool found;
-		Removal *removal = static_cast<Removal *>(hash_search(known, lfirst(lc), HASH_ENTER, &found));
+		RemovedTable *table = static_cast<RemovedTable *>(hash_search(known, lfirst(lc), HASH_ENTER, &found));
 
 		if (found)
 			continue;
-		removal->ring = 0;
-		removals = lappend(removals, removal);
+		table->ring = 0;
+		unacked = lappend(unacked, table);
 	}
 	MemoryContextSwitchTo(caller);
-	leaving = InvalidXLogRecPtr;
+	first_end_lsn = InvalidXLogRecPtr;
 	foreach (lc, registry->tables)
 	{
 		const RegistryTable *table = static_cast<RegistryTable *>(lfirst(lc));
 
-		if (registry_leaves(table) && (leaving == InvalidXLogRecPtr || table->until < leaving))
-			leaving = table->until;
+		if (registry_leaves(table) && (first_end_lsn == InvalidXLogRecPtr || table->until < first_end_lsn))
+			first_end_lsn = table->until;
 	}
-	return nwritten < list_length(removals);
+	return nwritten < list_length(unacked);
 }
 
 /* Names in UTF-8, as build_route() has them. */
@@ -77,34 +78,34 @@ route_of(const RegistryRemoved *table, char *route)
 }
 
 void
-removals_write(XLogRecPtr decoded)
+removed_tables_write(XLogRecPtr decoded)
 {
 	char route[siphon::kRouteMax];
 	siphon::WireBuffer nothing = {};
 
-	while (nwritten < list_length(removals))
+	while (nwritten < list_length(unacked))
 	{
-		Removal *removal = static_cast<Removal *>(list_nth(removals, nwritten));
+		RemovedTable *table = static_cast<RemovedTable *>(list_nth(unacked, nwritten));
 		siphon::RecordInfo info = {};
 
 		CHECK_FOR_INTERRUPTS();
 		info.kind = siphon::FrameKind::Removed;
-		info.table = removal->table.relid;
-		info.generation = removal->table.generation;
+		info.table = table->entry.relid;
+		info.generation = table->entry.generation;
 		info.first = info.last = siphon::Position{decoded, 0};
-		info.route_length = static_cast<uint16>(route_of(&removal->table, route));
+		info.route_length = static_cast<uint16>(route_of(&table->entry, route));
 		info.route = route;
 		/* What is done while we wait for space leaves alone what is being written. */
-		removal->ring = kBeingWritten;
+		table->ring = kBeingWritten;
 		nwritten++;
 		ring_producer_write(info, &nothing);
-		removal->ring = ring_producer_get_written();
+		table->ring = ring_producer_get_written();
 	}
 }
 
 /* Takes what is acknowledged out of the registry: in one change of it, however much that is. */
 static void
-forget(const char *application, uint64 acked)
+delete_acknowledged(const char *application, uint64 acked)
 {
 	Registry *registry = registry_begin_change(application);
 	List *removed = NIL;
@@ -114,9 +115,9 @@ forget(const char *application, uint64 acked)
 		return;
 	foreach (lc, registry->removed)
 	{
-		const Removal *removal = static_cast<Removal *>(hash_search(known, lfirst(lc), HASH_FIND, nullptr));
+		const RemovedTable *table = static_cast<RemovedTable *>(hash_search(known, lfirst(lc), HASH_FIND, nullptr));
 
-		if (removal == nullptr || removal->ring == 0 || removal->ring > acked)
+		if (table == nullptr || table->ring == 0 || table->ring > acked)
 			removed = lappend(removed, lfirst(lc));
 	}
 	registry->removed = removed;
@@ -124,7 +125,7 @@ forget(const char *application, uint64 acked)
 }
 
 void
-removals_serve(const char *application)
+removed_tables_poll_acks(const char *application)
 {
 	uint64 acked;
 	int count = 0;
@@ -132,32 +133,32 @@ removals_serve(const char *application)
 	if (nwritten == 0)
 		return;
 	acked = ring_producer_get_acked();
-	while (count < nwritten && static_cast<Removal *>(list_nth(removals, count))->ring <= acked)
+	while (count < nwritten && static_cast<RemovedTable *>(list_nth(unacked, count))->ring <= acked)
 		count++;
 	if (count == 0)
 		return;
-	forget(application, acked);
+	delete_acknowledged(application, acked);
 	for (int i = 0; i < count; i++)
-		hash_search(known, &static_cast<Removal *>(list_nth(removals, i))->table, HASH_REMOVE, nullptr);
-	removals = list_delete_first_n(removals, count);
+		hash_search(known, &static_cast<RemovedTable *>(list_nth(unacked, i))->entry, HASH_REMOVE, nullptr);
+	unacked = list_delete_first_n(unacked, count);
 	nwritten -= count;
 }
 
 bool
-removals_leave(const char *application, XLogRecPtr confirmed)
+removed_tables_drop_confirmed(const char *application, XLogRecPtr confirmed)
 {
 	Registry *registry;
 	List *left;
 	ListCell *lc;
 
-	if (leaving == InvalidXLogRecPtr || confirmed < leaving)
+	if (first_end_lsn == InvalidXLogRecPtr || confirmed < first_end_lsn)
 		return false;
 	registry = registry_begin_change(application);
 	if (registry == nullptr)
 		return false;
 	left = listing_remove_left(registry, confirmed);
 	registry_end_change(registry);
-	leaving = InvalidXLogRecPtr;
+	first_end_lsn = InvalidXLogRecPtr;
 	foreach (lc, left)
 	{
 		const RegistryTable *table = static_cast<RegistryTable *>(lfirst(lc));
