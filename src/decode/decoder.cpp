@@ -8,7 +8,7 @@
 
 #include "server/blame.h"
 #include "decoder_history.h"
-#include "catalogs/earlier_rows.h"
+#include "catalogs/attach_scan.h"
 #include "encode/leaves.h"
 #include "registry/listing.h"
 #include "mirror.h"
@@ -526,7 +526,7 @@ decode(void)
 				flush();
 				history_write_timeline(app->name, timeline);
 			}
-			earlier_rows_follow(context->reader);
+			attach_scan_track_xids(context->reader);
 			LogicalDecodingProcessRecord(context, context->reader);
 			/* Until decoding has come back to where it was, records are only read for their bookkeeping. */
 			decoded = Max(decoded, context->reader->EndRecPtr);

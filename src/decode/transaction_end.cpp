@@ -7,7 +7,7 @@
 #include "catalogs/catalog_changes.h"
 #include "decoder.h"
 #include "definition.h"
-#include "catalogs/earlier_rows.h"
+#include "catalogs/attach_scan.h"
 #include "encode/existing_rows.h"
 #include "encode/leaves.h"
 #include "server/oid_hash.h"
@@ -24,7 +24,7 @@ static bool
 had_rows(const Decoded *decoded, const ReorderBuffer *reorder, const ReorderBufferTXN *txn, Oid relid)
 {
 	return (decoded->written_apart && oid_hash_find<Oid>(decoded->written_apart, relid)) ||
-		   (!relation_made(txn, relid) && earlier_rows(reorder, relid));
+		   (!relation_made(txn, relid) && relation_had_rows_before(reorder, relid));
 }
 
 /* A table has become a partition. It is empty, mostly, as each month's new one is; if not, its rows have no events. */

@@ -1,7 +1,7 @@
 /*
- * Rows that a table had before: see earlier_rows.h.
+ * Whether a table had rows before it was attached: see attach_scan.h.
  */
-#include "earlier_rows.h"
+#include "attach_scan.h"
 
 #include "server/catalog_scan.h"
 #include "server/worker.h"
@@ -22,34 +22,34 @@ extern "C" {
 static constexpr int kLockTries = 1000;
 static constexpr long kLockPauseMs = 10;
 
-static constexpr BlockNumber kServeBlocks = 64;
+static constexpr BlockNumber kPollBlocks = 64;
 
-static TransactionId newest; /* of all transactions that wrote something up to here */
+static TransactionId newest_xid; /* of all transactions that wrote something up to here */
 
 static void
-follow(TransactionId xid)
+track_xid(TransactionId xid)
 {
-	if (TransactionIdIsNormal(xid) && (!TransactionIdIsValid(newest) || TransactionIdFollows(xid, newest)))
-		newest = xid;
+	if (TransactionIdIsNormal(xid) && (!TransactionIdIsValid(newest_xid) || TransactionIdFollows(xid, newest_xid)))
+		newest_xid = xid;
 }
 
 void
-earlier_rows_follow(XLogReaderState *reader)
+attach_scan_track_xids(XLogReaderState *reader)
 {
-	follow(XLogRecGetXid(reader));
+	track_xid(XLogRecGetXid(reader));
 	if (unlikely(XLogRecGetRmid(reader) == RM_STANDBY_ID &&
 				 (XLogRecGetInfo(reader) & ~XLR_INFO_MASK) == XLOG_RUNNING_XACTS))
 	{
 		TransactionId xid = reinterpret_cast<xl_running_xacts *>(XLogRecGetData(reader))->nextXid;
 
 		TransactionIdRetreat(xid);
-		follow(xid);
+		track_xid(xid);
 	}
 }
 
 /* Does it run at the place that is decoded, or end with it? */
 static bool
-runs(const ReorderBuffer *reorder, TransactionId xid)
+is_running(const ReorderBuffer *reorder, TransactionId xid)
 {
 	dlist_iter top;
 
@@ -68,30 +68,30 @@ runs(const ReorderBuffer *reorder, TransactionId xid)
 }
 
 static bool
-committed_before(const ReorderBuffer *reorder, TransactionId xid)
+is_committed_before(const ReorderBuffer *reorder, TransactionId xid)
 {
-	return TransactionIdPrecedesOrEquals(xid, newest) && !runs(reorder, xid) && TransactionIdDidCommit(xid);
+	return TransactionIdPrecedesOrEquals(xid, newest_xid) && !is_running(reorder, xid) && TransactionIdDidCommit(xid);
 }
 
 /* The ids of what is frozen may be any number of rounds old: then there is no asking whether they committed. */
 static bool
-frozen_before(const ReorderBuffer *reorder, TransactionId xid)
+is_frozen_before(const ReorderBuffer *reorder, TransactionId xid)
 {
-	bool later = TransactionIdFollows(xid, newest) && TransactionIdPrecedes(xid, ReadNextTransactionId());
+	bool later = TransactionIdFollows(xid, newest_xid) && TransactionIdPrecedes(xid, ReadNextTransactionId());
 
-	return !TransactionIdIsNormal(xid) || !(later || runs(reorder, xid));
+	return !TransactionIdIsNormal(xid) || !(later || is_running(reorder, xid));
 }
 
 static bool
-inserted_before(const ReorderBuffer *reorder, HeapTupleHeader row)
+is_inserted_before(const ReorderBuffer *reorder, HeapTupleHeader row)
 {
 	TransactionId xmin = HeapTupleHeaderGetRawXmin(row);
 
-	return HeapTupleHeaderXminFrozen(row) ? frozen_before(reorder, xmin) : committed_before(reorder, xmin);
+	return HeapTupleHeaderXminFrozen(row) ? is_frozen_before(reorder, xmin) : is_committed_before(reorder, xmin);
 }
 
 static bool
-removed_before(const ReorderBuffer *reorder, HeapTupleHeader row)
+is_removed_before(const ReorderBuffer *reorder, HeapTupleHeader row)
 {
 	uint16 infomask = row->t_infomask;
 	TransactionId xmax;
@@ -99,7 +99,7 @@ removed_before(const ReorderBuffer *reorder, HeapTupleHeader row)
 	if ((infomask & HEAP_XMAX_INVALID) || HEAP_XMAX_IS_LOCKED_ONLY(infomask))
 		return false;
 	xmax = HeapTupleHeaderGetUpdateXid(row);
-	return TransactionIdIsNormal(xmax) && committed_before(reorder, xmax);
+	return TransactionIdIsNormal(xmax) && is_committed_before(reorder, xmax);
 }
 
 /* Not the first version of its row. */
@@ -111,7 +111,7 @@ is_update(HeapTupleHeader row)
 }
 
 /* What a table's pages show. */
-struct Look
+struct AttachScanResult
 {
 	bool earlier; /* there is a row of before; */
 	bool updated; /* one that has replaced another since, */
@@ -119,13 +119,13 @@ struct Look
 };
 
 static void
-look_at_page(const ReorderBuffer *reorder, Buffer buffer, Look *look)
+scan_page(const ReorderBuffer *reorder, Buffer buffer, AttachScanResult *result)
 {
 	Page page;
 
 	LockBuffer(buffer, BUFFER_LOCK_SHARE);
 	page = BufferGetPage(buffer);
-	for (OffsetNumber i = FirstOffsetNumber; !look->earlier && !PageIsNew(page) && i <= PageGetMaxOffsetNumber(page);
+	for (OffsetNumber i = FirstOffsetNumber; !result->earlier && !PageIsNew(page) && i <= PageGetMaxOffsetNumber(page);
 		 i++)
 	{
 		ItemId item = PageGetItemId(page, i);
@@ -133,16 +133,16 @@ look_at_page(const ReorderBuffer *reorder, Buffer buffer, Look *look)
 
 		if (!ItemIdIsNormal(item))
 		{
-			look->pruned = true;
+			result->pruned = true;
 			continue;
 		}
 		row = reinterpret_cast<HeapTupleHeader>(PageGetItem(page, item));
 		if (HeapTupleHeaderXminInvalid(row))
 			continue;
-		if (inserted_before(reorder, row))
-			look->earlier = !removed_before(reorder, row);
-		else if (!look->updated)
-			look->updated = is_update(row);
+		if (is_inserted_before(reorder, row))
+			result->earlier = !is_removed_before(reorder, row);
+		else if (!result->updated)
+			result->updated = is_update(row);
 	}
 	UnlockReleaseBuffer(buffer);
 }
@@ -174,7 +174,7 @@ find_file(Oid relid, SiphonFile *file, bool *vacuumed)
 }
 
 static bool
-lock(Oid relid)
+lock_relation(Oid relid)
 {
 	for (int i = 0; i < kLockTries; i++)
 	{
@@ -189,24 +189,24 @@ lock(Oid relid)
 
 /* Might VACUUM, or who reads a page, have taken away what a row was before it was updated? */
 static bool
-versions_missing(Oid relid, const Look *look)
+has_missing_versions(Oid relid, const AttachScanResult *result)
 {
 	SiphonFile file;
 	bool vacuumed;
 
 	/* One that runs makes the map first, and counts rows in the end. */
-	return look->pruned || !find_file(relid, &file, &vacuumed) || vacuumed ||
+	return result->pruned || !find_file(relid, &file, &vacuumed) || vacuumed ||
 		   smgrexists(siphon_smgr(file), VISIBILITYMAP_FORKNUM);
 }
 
 bool
-earlier_rows(const ReorderBuffer *reorder, Oid relid)
+relation_had_rows_before(const ReorderBuffer *reorder, Oid relid)
 {
 	SiphonFile file;
 	bool vacuumed;
-	Look look = {};
+	AttachScanResult result = {};
 
-	if (!lock(relid))
+	if (!lock_relation(relid))
 		return true;
 	/* What was dropped, or emptied, since then says so when decoding comes to it. */
 	if (find_file(relid, &file, &vacuumed) && smgrexists(siphon_smgr(file), MAIN_FORKNUM))
@@ -214,16 +214,16 @@ earlier_rows(const ReorderBuffer *reorder, Oid relid)
 		BufferAccessStrategy strategy = GetAccessStrategy(BAS_BULKREAD);
 		BlockNumber blocks = smgrnblocks(siphon_smgr(file), MAIN_FORKNUM);
 
-		for (BlockNumber i = 0; !look.earlier && i < blocks; i++)
+		for (BlockNumber i = 0; !result.earlier && i < blocks; i++)
 		{
-			if (i % kServeBlocks == 0)
+			if (i % kPollBlocks == 0)
 				worker_poll(GetCurrentTimestamp());
-			look_at_page(reorder, ReadBufferWithoutRelcache(file, MAIN_FORKNUM, i, RBM_NORMAL, strategy, true), &look);
+			scan_page(reorder, ReadBufferWithoutRelcache(file, MAIN_FORKNUM, i, RBM_NORMAL, strategy, true), &result);
 		}
 		FreeAccessStrategy(strategy);
 	}
-	if (look.updated && versions_missing(relid, &look))
-		look.earlier = true;
+	if (result.updated && has_missing_versions(relid, &result))
+		result.earlier = true;
 	UnlockRelationOid(relid, AccessShareLock);
-	return look.earlier;
+	return result.earlier;
 }
