@@ -4,7 +4,7 @@
 #include "definition.h"
 
 #include "decoder.h"
-#include "encode/existing_rows.h"
+#include "encode/missing_values.h"
 #include "catalogs/key.h"
 #include "encode/tables.h"
 #include "type_changes.h"
@@ -151,18 +151,18 @@ look_at_new_columns(const ReorderBufferTXN *txn, const Table *table, Relation re
 {
 	for (int i = 0; i < RelationGetDescr(relation)->natts; i++)
 	{
-		const ExistingValue *existing = &table->existing[i];
+		const MissingValue *missing = &table->missing[i];
 
-		if (!(existing->differs || existing->large || existing->retyped) ||
+		if (!(missing->differs || missing->large || missing->retyped) ||
 			!column_touched(txn, table->relid, static_cast<AttrNumber>(i + 1)))
 			continue;
 		/* Rows that came since have it. */
-		if (existing->large && !attributes_changed(txn, table->relid))
+		if (missing->large && !attributes_changed(txn, table->relid))
 			continue;
-		if (existing->large)
+		if (missing->large)
 			return "got a column with a large default";
-		return existing->differs ? "got a column whose values differ from partition to partition"
-								 : "got another type for a column whose default VACUUM FULL wrote into its rows";
+		return missing->differs ? "got a column whose values differ from partition to partition"
+								: "got another type for a column whose default VACUUM FULL wrote into its rows";
 	}
 	return nullptr;
 }

@@ -8,7 +8,7 @@
 #include "decoder.h"
 #include "definition.h"
 #include "catalogs/attach_scan.h"
-#include "encode/existing_rows.h"
+#include "encode/missing_values.h"
 #include "encode/leaves.h"
 #include "server/oid_hash.h"
 #include "encode/package.h"
@@ -166,8 +166,8 @@ look_at_rewritten(Decoded *decoded, const ReorderBuffer *, const ReorderBufferTX
 		if (relation == nullptr)
 			continue;
 		/* Of ALTER TABLE more is to be said, and was. */
-		what = keep_existing_values(decoder_application(), txn, table, relation,
-									decoded->with_events && relid != decoded->rewritten);
+		what = keep_missing_values(decoder_application(), txn, table, relation,
+								   decoded->with_events && relid != decoded->rewritten);
 		RelationClose(relation);
 		if (what)
 			decoder_rows_changed(table->relid, what, siphon_resync_rewritten);

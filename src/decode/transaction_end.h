@@ -1,8 +1,8 @@
 /*
- * What a transaction did to definitions, told at its end, while the catalogs are those of then: by events where there are
- * such, else the tables' rows come anew or the table says what is in the way. In this order:
+ * What a transaction did to definitions, told at its end, while the catalogs are those of then: by events where there
+ * are such, else the tables' rows come anew or the table says what is in the way. In this order:
  *
- *   rewritten    values that stood in the catalogs alone are in the rows now: taken down (existing_rows.h)
+ *   rewritten    values that stood in the catalogs alone are in the rows now: taken down (missing_values.h)
  *   partitions   one came, with rows or without, or left (DETACH)
  *   storage      changes of rows are not in the WAL (definition.h)
  *   types        values are written otherwise, and no row was (definition.h)

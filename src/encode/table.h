@@ -11,7 +11,7 @@
 #include "ring/ring.h"
 #include "catalogs/type_map.h"
 
-struct ExistingValue;
+struct MissingValue;
 struct Obstacle;
 struct Package;
 
@@ -85,10 +85,10 @@ struct Table
 	MemoryContext context;
 
 	/* By attribute. Not with each change of a type: a table may have thousands of leaves. */
-	bool existing_valid;
-	ExistingValue *existing;
-	size_t existing_bytes; /* of those that were looked at */
-	MemoryContext existing_context;
+	bool missing_valid;
+	MissingValue *missing;
+	size_t missing_bytes; /* of those that were looked at */
+	MemoryContext missing_context;
 };
 
 #endif

@@ -4,7 +4,7 @@
  */
 #include "table_settings.h"
 
-#include "existing_rows.h"
+#include "missing_values.h"
 #include "registry/listing.h"
 #include "server/oid_hash.h"
 

@@ -4,7 +4,7 @@
 #include "tables.h"
 
 #include "server/blame.h"
-#include "existing_rows.h"
+#include "missing_values.h"
 #include "catalogs/key.h"
 #include "catalogs/obstacles.h"
 #include "server/oid_hash.h"
@@ -76,7 +76,7 @@ invalidate_relations(void)
 
 	hash_seq_init(&status, tables);
 	while ((table = static_cast<Table *>(hash_seq_search(&status))) != nullptr)
-		table->valid = table->existing_valid = false;
+		table->valid = table->missing_valid = false;
 	tables_epoch++;
 }
 
@@ -93,7 +93,7 @@ invalidate_relation(Datum, Oid relid)
 	table = static_cast<Table *>(hash_search(tables, &relid, HASH_FIND, nullptr));
 	if (table)
 	{
-		table->valid = table->existing_valid = false;
+		table->valid = table->missing_valid = false;
 		table_mark_changed(table);
 		if (!table->leafless)
 			tables_epoch++;
@@ -207,7 +207,7 @@ build_columns(Table *table, Relation relation, WireBuffer *wire_columns, ColumnD
 	table->ncolumns = 0;
 	table->fixed_natts = 0;
 	table->fingerprint = 0;
-	table->existing_bytes = 0;
+	table->missing_bytes = 0;
 	table->type_hashes = NIL;
 	for (int i = 0; i < desc->natts; i++)
 	{
@@ -243,7 +243,7 @@ build_columns(Table *table, Relation relation, WireBuffer *wire_columns, ColumnD
 		draft->attribute = attribute;
 		draft->wire = draft_column(attribute, column->key);
 		table->fingerprint = XXH3_64bits_withSeed(draft->wire.data, draft->wire.size, table->fingerprint);
-		put_existing_rows(&draft->wire, table, column, attribute);
+		put_missing_value(&draft->wire, table, column, attribute);
 		buffer_reserve(wire_columns, draft->wire.size + 16);
 		Wire wire(wire_columns);
 		wire.bytes_field(siphon::field::kColumns, draft->wire.data, draft->wire.size);
@@ -320,18 +320,18 @@ log_lost_identity(const Table *table, Relation relation)
 }
 
 static void
-look_at_existing_rows(Table *table, Relation relation)
+load_missing_values(Table *table, Relation relation)
 {
 	MemoryContext caller;
 
-	if (table->existing_valid)
+	if (table->missing_valid)
 		return;
-	if (table->existing_context == nullptr)
-		table->existing_context = AllocSetContextCreate(tables_context, "siphon existing rows", ALLOCSET_SMALL_SIZES);
-	table->existing_valid = true;
-	MemoryContextReset(table->existing_context);
-	caller = MemoryContextSwitchTo(table->existing_context);
-	table->existing = existing_values(relation);
+	if (table->missing_context == nullptr)
+		table->missing_context = AllocSetContextCreate(tables_context, "siphon existing rows", ALLOCSET_SMALL_SIZES);
+	table->missing_valid = true;
+	MemoryContextReset(table->missing_context);
+	caller = MemoryContextSwitchTo(table->missing_context);
+	table->missing = read_missing_values(relation);
 	MemoryContextSwitchTo(caller);
 }
 
@@ -373,7 +373,7 @@ build(Table *table, Relation relation, XLogRecPtr lsn)
 	table->leafless = relation->rd_rel->relkind != RELKIND_PARTITIONED_TABLE;
 	table_note_schema(table, RelationGetNamespace(relation));
 	ereport(DEBUG1, (errmsg_internal("siphon: builds table \"%s.%s\"", present.schema, present.name)));
-	look_at_existing_rows(table, relation);
+	load_missing_values(table, relation);
 	fresh = *table;
 	fresh.context = AllocSetContextCreate(tables_context, "siphon table columns", ALLOCSET_SMALL_SIZES);
 	caller = MemoryContextSwitchTo(fresh.context);

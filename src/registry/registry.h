@@ -37,7 +37,7 @@ struct RegistryName
 /* Where a table was renamed more often, what is decoded a second time has lost sight of the first times. */
 constexpr int kMaxFormerNames = 16;
 
-/* What rows have in a column that was added with a default and the catalogs have no more: see existing_rows.h. */
+/* What rows have in a column that was added with a default and the catalogs have no more: see missing_values.h. */
 struct RegistryValue
 {
 	int attnum;

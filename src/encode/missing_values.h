@@ -12,8 +12,8 @@
  * Each package has the value. Of a large one, which a few kilobytes of the catalogs can be, rows come anew when its
  * column is added, and no package has it.
  */
-#ifndef SIPHON_EXISTING_ROWS_H
-#define SIPHON_EXISTING_ROWS_H
+#ifndef SIPHON_MISSING_VALUES_H
+#define SIPHON_MISSING_VALUES_H
 
 #include "registry/registry.h"
 #include "server/wire.h"
@@ -21,7 +21,7 @@
 struct Column;
 struct Table;
 
-struct ExistingValue
+struct MissingValue
 {
 	bool present; /* in the catalogs; else there is none, or it is NULL */
 	bool differs; /* from leaf to leaf, and so is not present */
@@ -35,17 +35,17 @@ struct ExistingValue
  * The values of all attributes of a table, or of the table at the root of leaves. In the current memory context, where
  * all is copied to.
  */
-extern ExistingValue *existing_values(Relation relation);
+extern MissingValue *read_missing_values(Relation relation);
 
 /* Writes the value, if there is one, into a siphon.v1.Column. */
-extern void put_existing_rows(siphon::WireBuffer *out, Table *table, Column *column, Form_pg_attribute attribute);
+extern void put_missing_value(siphon::WireBuffer *out, Table *table, Column *column, Form_pg_attribute attribute);
 
 /*
  * Takes down the values that the transaction, which ends here, took out of the catalogs: in the rows of `relation`,
  * which is the table or a leaf of it. Returns why the rows have to come anew nevertheless, or NULL. `with_events`:
  * consumers get some of the transaction, maybe by columns without the values.
  */
-extern const char *keep_existing_values(const char *application, const ReorderBufferTXN *txn, Table *table,
-										Relation relation, bool with_events);
+extern const char *keep_missing_values(const char *application, const ReorderBufferTXN *txn, Table *table,
+									   Relation relation, bool with_events);
 
 #endif

@@ -1,7 +1,7 @@
 /*
- * Values of rows that were there before their columns: see existing_rows.h.
+ * Values of rows that were there before their columns: see missing_values.h.
  */
-#include "existing_rows.h"
+#include "missing_values.h"
 
 #include "server/blame.h"
 #include "catalogs/catalog_changes.h"
@@ -26,7 +26,7 @@ using siphon::WireBuffer;
 static constexpr size_t kMostBytes = 8 * 1024;
 
 static void
-take(ExistingValue *value, TupleDesc from, int attnum)
+take_missing_value(MissingValue *value, TupleDesc from, int attnum)
 {
 	Form_pg_attribute attribute = TupleDescAttr(from, attnum);
 	bool isnull;
@@ -47,7 +47,7 @@ take(ExistingValue *value, TupleDesc from, int attnum)
 
 /* Those of one table that has rows, in the places of `root`, of which it is a leaf, or which is its own description. */
 static void
-take_all(ExistingValue *values, Relation relation, TupleDesc root)
+take_missing_values(MissingValue *values, Relation relation, TupleDesc root)
 {
 	TupleDesc desc = RelationGetDescr(relation);
 	AttrMap *map;
@@ -58,7 +58,7 @@ take_all(ExistingValue *values, Relation relation, TupleDesc root)
 	map = siphon_attribute_map(desc, root);
 	for (int i = 0; i < root->natts; i++)
 		if (!TupleDescAttr(root, i)->attisdropped)
-			take(&values[i], desc, map ? map->attnums[i] - 1 : i);
+			take_missing_value(&values[i], desc, map ? map->attnums[i] - 1 : i);
 }
 
 /*
@@ -79,12 +79,12 @@ has_missing(Oid relid)
 	return found;
 }
 
-ExistingValue *
-existing_values(Relation relation)
+MissingValue *
+read_missing_values(Relation relation)
 {
 	TupleDesc desc = RelationGetDescr(relation);
-	ExistingValue *values =
-		static_cast<ExistingValue *>(palloc0(sizeof(ExistingValue) * static_cast<size_t>(Max(desc->natts, 1))));
+	MissingValue *values =
+		static_cast<MissingValue *>(palloc0(sizeof(MissingValue) * static_cast<size_t>(Max(desc->natts, 1))));
 	ListCell *lc;
 
 	foreach (lc, leaves_of(relation, nullptr))
@@ -98,14 +98,14 @@ existing_values(Relation relation)
 		/* A snapshot's process may see one go; its leader sees to that. */
 		if (leaf == nullptr)
 			continue;
-		take_all(values, leaf, desc);
+		take_missing_values(values, leaf, desc);
 		RelationClose(leaf);
 	}
 	return values;
 }
 
 static RegistryValue *
-kept_value(const List *values, int attnum)
+find_kept_value(const List *values, int attnum)
 {
 	ListCell *lc;
 
@@ -133,25 +133,25 @@ put_kept_value(WireBuffer *out, const RegistryValue *value)
 }
 
 void
-put_existing_rows(WireBuffer *out, Table *table, Column *column, Form_pg_attribute attribute)
+put_missing_value(WireBuffer *out, Table *table, Column *column, Form_pg_attribute attribute)
 {
-	ExistingValue *existing = &table->existing[attribute->attnum - 1];
-	const RegistryValue *kept = kept_value(table->kept_values, attribute->attnum);
+	MissingValue *missing = &table->missing[attribute->attnum - 1];
+	const RegistryValue *kept = find_kept_value(table->kept_values, attribute->attnum);
 	bool isnull;
 	Value value;
 
-	if (!existing->present)
+	if (!missing->present)
 	{
-		existing->retyped = kept && !written_alike(kept->type, attribute->atttypid);
-		if (kept && !existing->retyped && !existing->differs)
+		missing->retyped = kept && !written_alike(kept->type, attribute->atttypid);
+		if (kept && !missing->retyped && !missing->differs)
 			put_kept_value(out, kept);
 		return;
 	}
-	value = value_from_datum(&column->type, getmissingattr(existing->from, existing->attnum + 1, &isnull), false);
-	existing->large = table->existing_bytes + value_bound(value) > kMostBytes;
-	if (existing->large)
+	value = value_from_datum(&column->type, getmissingattr(missing->from, missing->attnum + 1, &isnull), false);
+	missing->large = table->missing_bytes + value_bound(value) > kMostBytes;
+	if (missing->large)
 		return;
-	table->existing_bytes += value_bound(value);
+	table->missing_bytes += value_bound(value);
 	buffer_reserve(out, value_bound(value));
 	Wire wire(out);
 	value_write(&wire, siphon::field::kExistingRows, value);
@@ -183,8 +183,8 @@ make_kept_value(Form_pg_attribute attribute, Datum datum)
 }
 
 /*
- * Adds to `values`, of RegistryValue *, those of `cleared` that a table has in its own columns. False: one is too large, and
- * its rows did not come anew for that, as the transaction itself added it.
+ * Adds to `values`, of RegistryValue *, those of `cleared` that a table has in its own columns. False: one is too
+ * large, and its rows did not come anew for that, as the transaction itself added it.
  */
 static bool
 make_kept_values(List **values, const List *cleared, TupleDesc leaf, TupleDesc root)
@@ -210,7 +210,8 @@ make_kept_values(List **values, const List *cleared, TupleDesc leaf, TupleDesc r
 	return fits;
 }
 
-/* Adds to what the registry has of a table, and takes away what is of columns that are gone. False: that is too much.
+/*
+ * Adds to what the registry has of a table, and takes away what is of columns that are gone. False: that is too much.
  */
 static bool
 merge_kept_values(RegistryTable *table, const List *values, TupleDesc desc)
@@ -225,7 +226,7 @@ merge_kept_values(RegistryTable *table, const List *values, TupleDesc desc)
 
 		/* The other leaves' is the same. */
 		if (value->attnum < 1 || value->attnum > desc->natts || TupleDescAttr(desc, value->attnum - 1)->attisdropped ||
-			kept_value(all, value->attnum))
+			find_kept_value(all, value->attnum))
 			continue;
 		all = lappend(all, value);
 		digits += strlen(value->field);
@@ -236,7 +237,7 @@ merge_kept_values(RegistryTable *table, const List *values, TupleDesc desc)
 
 /* False: they are too much. */
 static bool
-enter(const char *application, Table *table, const List *values, TupleDesc desc)
+record_kept_values(const char *application, Table *table, const List *values, TupleDesc desc)
 {
 	Registry *registry = registry_begin_change(application);
 	RegistryTable *listed = registry ? registry_find(registry, table->relid) : nullptr;
@@ -264,8 +265,8 @@ enter(const char *application, Table *table, const List *values, TupleDesc desc)
 }
 
 const char *
-keep_existing_values(const char *application, const ReorderBufferTXN *txn, Table *table, Relation relation,
-					 bool with_events)
+keep_missing_values(const char *application, const ReorderBufferTXN *txn, Table *table, Relation relation,
+					bool with_events)
 {
 	const List *cleared = cleared_values(txn, relation);
 	Relation root;
@@ -278,7 +279,7 @@ keep_existing_values(const char *application, const ReorderBufferTXN *txn, Table
 	fits = make_kept_values(&values, cleared, RelationGetDescr(relation), RelationGetDescr(root));
 	blame_end();
 	if (fits)
-		fits = enter(application, table, values, RelationGetDescr(root));
+		fits = record_kept_values(application, table, values, RelationGetDescr(root));
 	RelationClose(root);
 	if (!fits)
 		return "was written anew, as by VACUUM FULL, with large defaults in its rows";
