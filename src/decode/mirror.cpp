@@ -5,7 +5,7 @@
 
 #include "mirror_checkpoint.h"
 #include "decoder_output.h"
-#include "server/passing_read.h"
+#include "server/subxact_read.h"
 #include "server/session.h"
 #include "standbys.h"
 
@@ -551,16 +551,16 @@ siphon_mirror_main(Datum arg)
 static Registry *
 read_row_as_superuser(const char *application, SavedCheckpoint *saved)
 {
-	PassingRead read;
+	SubxactRead read;
 	Registry *registry;
 	Oid user;
 	int security;
 
 	GetUserIdAndSecContext(&user, &security);
 	SetUserIdAndSecContext(BOOTSTRAP_SUPERUSERID, security | SECURITY_LOCAL_USERID_CHANGE);
-	read = passing_read_begin();
+	read = subxact_read_begin();
 	registry = read_row("application", application, saved);
-	passing_read_end(&read);
+	subxact_read_end(&read);
 	SetUserIdAndSecContext(user, security);
 	return registry;
 }

@@ -15,7 +15,7 @@ extern bool application_try_lock(const char *application);
 extern void application_tell(App *app);
 /*
  * The same, and waits until it has taken the change. False if it does not run, with the reason in `reason`
- * (kReasonLength bytes): it will take the change when it starts. Callers keep no locks on catalogs: see passing_read.h.
+ * (kReasonLength bytes): it will take the change when it starts. Callers keep no locks on catalogs: see subxact_read.h.
  */
 extern bool application_notify(const char *application, char *reason);
 /* The same, for a person: what was asked for takes effect later if the decoder does not run, and a WARNING says so. */

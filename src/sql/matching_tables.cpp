@@ -4,7 +4,7 @@
 #include "matching_tables.h"
 
 #include "registry/listing.h"
-#include "server/passing_read.h"
+#include "server/subxact_read.h"
 
 /*
  * OIDs of a schema's tables whose names match, and for each that is a partition of another of them its root. It runs
@@ -28,7 +28,7 @@ find_matching(Oid schema, const char *pattern, List **roots)
 	Datum values[] = {ObjectIdGetDatum(schema), CStringGetTextDatum(pattern)};
 	MemoryContext caller = CurrentMemoryContext;
 	List *found = NIL;
-	PassingRead read = passing_read_begin();
+	SubxactRead read = subxact_read_begin();
 
 	*roots = NIL;
 	if (SPI_connect() != SPI_OK_CONNECT)
@@ -46,7 +46,7 @@ find_matching(Oid schema, const char *pattern, List **roots)
 		MemoryContextSwitchTo(old);
 	}
 	SPI_finish();
-	passing_read_end(&read);
+	subxact_read_end(&read);
 	return found;
 }
 
