@@ -10,7 +10,7 @@
 #include "decoder_history.h"
 #include "catalogs/attach_scan.h"
 #include "encode/leaves.h"
-#include "registry/listing.h"
+#include "registry/table_list.h"
 #include "mirror.h"
 #include "decoder_output.h"
 #include "encode/package.h"
@@ -249,14 +249,14 @@ decoder_application(void)
 void
 decoder_rows_changed(Oid relid, const char *what, bool resync)
 {
-	const char *name = listing_name(relid);
+	const char *name = get_quoted_table_name(relid);
 	Registry *registry = registry_begin_change(app->name);
 	RegistryTable *table = registry ? registry_find(registry, relid) : nullptr;
 	bool anew = table && table->rows && resync && table->until == InvalidXLogRecPtr;
 
 	/* If it begins or began anew already, that may have been before this. */
 	if (anew)
-		listing_begin_anew(registry, table);
+		table_list_request_snapshot(registry, table);
 	if (table)
 		copy_text(table->reason, what, sizeof(table->reason));
 	if (registry)
@@ -332,7 +332,7 @@ blame_table(const ErrorData *error)
 
 	if (stop)
 	{
-		listing_stop(registry, table, reason);
+		table_list_stop_table(registry, table, reason);
 		registry_end_change(registry);
 	}
 	else if (registry)

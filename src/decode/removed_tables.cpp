@@ -3,7 +3,7 @@
  */
 #include "removed_tables.h"
 
-#include "registry/listing.h"
+#include "registry/table_list.h"
 #include "server/ring_producer.h"
 #include "server/text.h"
 
@@ -156,7 +156,7 @@ removed_tables_drop_confirmed(const char *application, XLogRecPtr confirmed)
 	registry = registry_begin_change(application);
 	if (registry == nullptr)
 		return false;
-	left = listing_remove_left(registry, confirmed);
+	left = table_list_remove_confirmed(registry, confirmed);
 	registry_end_change(registry);
 	first_end_lsn = InvalidXLogRecPtr;
 	foreach (lc, left)

@@ -5,7 +5,7 @@
 #include "table_settings.h"
 
 #include "missing_values.h"
-#include "registry/listing.h"
+#include "registry/table_list.h"
 #include "server/oid_hash.h"
 
 /* Does the registry say the same as it did, of all that goes into the table's description? */
@@ -16,11 +16,11 @@ same_settings(const Table *table, const RegistryTable *listed)
 		   (table->generation_start == siphon::GenerationStart::Snapshot) == listed->rows &&
 		   table->wanted_partitions == listed->partitions && strcmp(table->listed_names.schema, listed->schema) == 0 &&
 		   strcmp(table->listed_names.name, listed->name) == 0 &&
-		   listing_same(table->former_names, listed->former, registry_same_former) &&
-		   listing_same(table->exclude_columns, listed->exclude_columns, listing_same_text) &&
+		   lists_are_equal(table->former_names, listed->former, registry_same_former) &&
+		   lists_are_equal(table->exclude_columns, listed->exclude_columns, texts_are_equal) &&
 		   equal(table->exclude_attributes, listed->exclude_attributes) &&
 		   equal(table->only_attributes, listed->only_attributes) &&
-		   listing_same(table->kept_values, listed->kept_values, registry_same_value);
+		   lists_are_equal(table->kept_values, listed->kept_values, registry_same_value);
 }
 
 /* Takes what goes into the table's description. False: it is what it was. */

@@ -4,7 +4,7 @@
 #include "follower.h"
 
 #include "registry/notify.h"
-#include "registry/listing.h"
+#include "registry/table_list.h"
 #include "server/oid_hash.h"
 #include "publication.h"
 #include "publication_watch.h"
@@ -71,7 +71,7 @@ leave_out(Changes *plan, Oid relid, const char *reason)
 	RegistryLeftOut *table = static_cast<RegistryLeftOut *>(palloc0(sizeof(RegistryLeftOut)));
 
 	table->relid = relid;
-	listing_names(relid, table->schema, table->name);
+	read_table_names(relid, table->schema, table->name);
 	copy_text(table->reason, reason, sizeof(table->reason));
 	/* One that was dropped meanwhile is no member any more. */
 	if (table->name[0])
@@ -80,7 +80,7 @@ leave_out(Changes *plan, Oid relid, const char *reason)
 
 /* NULL: the table is refused, and why. With `locked`, because somebody has it locked just now. */
 static RegistryTable *
-try_table(Listed *listed, const Member *member, int partitions, const char **why, bool *locked)
+try_table(TableListIndex *listed, const Member *member, int partitions, const char **why, bool *locked)
 {
 	RegistryTable *table;
 	Refusal refusal;
@@ -90,7 +90,7 @@ try_table(Listed *listed, const Member *member, int partitions, const char **why
 	if (*why)
 		return nullptr;
 	LockTimeout = kLockPatienceMs;
-	table = listing_try(listed, member->relid, partitions, member->exclude_columns, &refusal);
+	table = table_list_try_build_entry(listed, member->relid, partitions, member->exclude_columns, &refusal);
 	LockTimeout = 0;
 	if (table)
 		return table;
@@ -110,7 +110,7 @@ try_table(Listed *listed, const Member *member, int partitions, const char **why
  * itself.
  */
 static RegistryTable *
-describe(Listed *listed, const Member *member, int partitions, Changes *plan)
+describe(TableListIndex *listed, const Member *member, int partitions, Changes *plan)
 {
 	const char *why;
 	bool locked;
@@ -204,11 +204,11 @@ make_plan(const Registry *registry, List *members)
 	bool waits = false;
 	HTAB *by_oid = members_by_oid(members);
 	HTAB *tables = registry_by_oid(registry);
-	Listed *staying;
+	TableListIndex *staying;
 	ListCell *lc;
 
 	none.tables = NIL;
-	staying = listed_make(&none);
+	staying = table_list_index_create(&none);
 	foreach (lc, registry->tables)
 	{
 		RegistryTable *table = static_cast<RegistryTable *>(lfirst(lc));
@@ -220,7 +220,7 @@ make_plan(const Registry *registry, List *members)
 		if (!leaves && table->followed && !is_as_listed(member, table))
 			leaves = !plan_change(&plan, table, member);
 		if (!leaves)
-			listed_add(staying, table);
+			table_list_index_add(staying, table);
 	}
 	/* A root may take the place of its partitions, and a table that leaves come back: so these come behind those. */
 	waits |= plan.leaving != NIL;
@@ -236,7 +236,7 @@ make_plan(const Registry *registry, List *members)
 			continue;
 		if (!waits)
 			plan.added = lappend(plan.added, table);
-		listed_add(staying, table);
+		table_list_index_add(staying, table);
 	}
 	return plan;
 }
@@ -302,16 +302,16 @@ apply_plan(const Changes *plan, const char *problem)
 		if ((table = registry_find_by_oid(tables, removed->relid)) != nullptr)
 			table->until = kAtOnce;
 	}
-	listing_remove_left(registry, kAtOnce);
+	table_list_remove_confirmed(registry, kAtOnce);
 	foreach (lc, plan->changed)
 	{
 		const RegistryTable *changed = static_cast<RegistryTable *>(lfirst(lc));
 
 		if ((table = registry_find_by_oid(tables, changed->relid)) != nullptr)
-			listing_change(registry, table, changed, Effect::Resync);
+			table_list_alter(registry, table, changed, AlterEffect::Resync);
 	}
 	foreach (lc, plan->added)
-		listing_add(registry, static_cast<RegistryTable *>(lfirst(lc)));
+		table_list_add(registry, static_cast<RegistryTable *>(lfirst(lc)));
 	registry_end_change(registry);
 }
 

@@ -223,7 +223,7 @@ extern int registry_apply(Registry *registry, const RegistryChange *change, HTAB
 extern bool same_names(const RegistryName *a, const RegistryName *b);
 /* A copy of a list of RegistryValue *, in the current memory context. */
 extern List *copy_kept_values(const List *values);
-/* For listing_same(): of lists of RegistryName * and of RegistryValue *. */
+/* For lists_are_equal(): of lists of RegistryName * and of RegistryValue *. */
 extern bool registry_same_former(const void *a, const void *b);
 extern bool registry_same_value(const void *a, const void *b);
 /* In the current memory context, all of it; or with this table alone. */

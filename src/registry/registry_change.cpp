@@ -4,7 +4,7 @@
  */
 #include "registry.h"
 
-#include "listing.h"
+#include "table_list.h"
 #include "server/oid_hash.h"
 
 bool
@@ -65,11 +65,11 @@ same_table(const RegistryTable *a, const RegistryTable *b)
 {
 	return a->phase == b->phase && a->generation == b->generation && a->start == b->start && a->until == b->until &&
 		   a->dropped == b->dropped && a->rows == b->rows && a->workers == b->workers && a->paused == b->paused &&
-		   a->failures == b->failures && a->retry_at == b->retry_at && a->partitions == b->partitions && a->followed == b->followed &&
-		   strcmp(a->schema, b->schema) == 0 && strcmp(a->name, b->name) == 0 && strcmp(a->reason, b->reason) == 0 &&
-		   listing_same(a->former, b->former, registry_same_former) &&
-		   listing_same(a->kept_values, b->kept_values, registry_same_value) &&
-		   listing_same(a->exclude_columns, b->exclude_columns, listing_same_text) &&
+		   a->failures == b->failures && a->retry_at == b->retry_at && a->partitions == b->partitions &&
+		   a->followed == b->followed && strcmp(a->schema, b->schema) == 0 && strcmp(a->name, b->name) == 0 &&
+		   strcmp(a->reason, b->reason) == 0 && lists_are_equal(a->former, b->former, registry_same_former) &&
+		   lists_are_equal(a->kept_values, b->kept_values, registry_same_value) &&
+		   lists_are_equal(a->exclude_columns, b->exclude_columns, texts_are_equal) &&
 		   equal(a->exclude_attributes, b->exclude_attributes) && equal(a->only_attributes, b->only_attributes);
 }
 
@@ -81,8 +81,8 @@ registry_compare(const Registry *before, const Registry *now)
 	ListCell *lc;
 
 	change.now = now;
-	change.removed = !listing_same(before->removed, now->removed, same_removed);
-	change.left_out = !listing_same(before->left_out, now->left_out, same_left_out);
+	change.removed = !lists_are_equal(before->removed, now->removed, same_removed);
+	change.left_out = !lists_are_equal(before->left_out, now->left_out, same_left_out);
 	if (now->partial)
 	{
 		foreach (lc, now->tables)

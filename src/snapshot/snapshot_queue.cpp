@@ -6,7 +6,7 @@
 
 #include "snapshot.h"
 
-#include "registry/listing.h"
+#include "registry/table_list.h"
 #include "ring/ring_file.h"
 #include "server/session.h"
 
@@ -176,7 +176,7 @@ note_failure(const SnapshotJob *snapshot)
 									  registry->application)
 						  : errhint("SELECT siphon_remove_table(%u, '%s');", table->relid, registry->application)));
 		if (lasts)
-			listing_stop(registry, table, psprintf("its rows can't be published: %s", table->reason));
+			table_list_stop_table(registry, table, psprintf("its rows can't be published: %s", table->reason));
 	}
 	if (registry)
 		registry_end_change(registry);

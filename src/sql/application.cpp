@@ -7,7 +7,7 @@
 
 #include "registry/checkpoint_file.h"
 #include "registry/checks.h"
-#include "registry/listing.h"
+#include "registry/table_list.h"
 #include "launcher/open_transactions.h"
 #include "ring/ring_file.h"
 #include "registry/slot_place.h"
@@ -321,12 +321,12 @@ restart_tables(Registry *registry)
 	ListCell *lc;
 
 	initStringInfo(&gaps);
-	listing_remove_left(registry, PG_UINT64_MAX);
+	table_list_remove_confirmed(registry, PG_UINT64_MAX);
 	foreach (lc, registry->tables)
 	{
 		RegistryTable *table = static_cast<RegistryTable *>(lfirst(lc));
 
-		listing_begin_anew(registry, table);
+		table_list_request_snapshot(registry, table);
 		if (table->rows || get_rel_name(table->relid) == nullptr)
 			continue;
 		appendStringInfo(&gaps, "%s%s", gaps.len > 0 ? ", " : "",

@@ -3,8 +3,8 @@
  * and what has to be noted of a table that leaves. Whoever changes it, a person by SQL or a publication that is
  * followed, goes by the same rules.
  */
-#ifndef SIPHON_LISTING_H
-#define SIPHON_LISTING_H
+#ifndef SIPHON_TABLE_LIST_H
+#define SIPHON_TABLE_LIST_H
 
 #include "registry.h"
 
@@ -12,28 +12,29 @@
  * A table as the registry has it, by the catalogs of now. ERROR, with a hint, if it can't be published. With `keep` it
  * excludes the columns that this one does.
  */
-extern RegistryTable *listing_describe(Oid relid, int partitions, List *exclude_columns, const RegistryTable *keep);
+extern RegistryTable *table_list_build_entry(Oid relid, int partitions, List *exclude_columns,
+											 const RegistryTable *keep);
 /*
- * The same ERROR, of one that is in the list, and may have become another since. One that is gone is all right, and so is
- * what somebody has locked.
+ * The same ERROR, of one that is in the list, and may have become another since. One that is gone is all right, and so
+ * is what somebody has locked.
  */
-extern void listing_check(const RegistryTable *table);
+extern void table_list_check_entry(const RegistryTable *table);
 /*
  * ERROR if it was dropped, or left a publication: it is published as it is, up to a place, and no rows of it from now
  * on. `name` is what the message calls it.
  */
-extern void listing_refuse_leaving(const Registry *registry, const RegistryTable *table, const char *name);
+extern void check_not_leaving(const Registry *registry, const RegistryTable *table, const char *name);
 /* ERROR if the table is in the list, or its rows are, under a root or as partitions. */
-extern void listing_refuse_listed(const Registry *registry, const RegistryTable *table);
+extern void check_not_listed(const Registry *registry, const RegistryTable *table);
 
 /* What is listed, by OID: so that each of thousands of tables is tried without a walk through all others. */
-struct Listed;
+struct TableListIndex;
 
 /* In the current memory context. It refers to the registry's tables. */
-extern Listed *listed_make(const Registry *registry);
-extern void listed_add(Listed *listed, RegistryTable *table);
+extern TableListIndex *table_list_index_create(const Registry *registry);
+extern void table_list_index_add(TableListIndex *listed, RegistryTable *table);
 /* NULL: it is not listed. */
-extern const RegistryTable *listed_find(const Listed *listed, Oid relid);
+extern const RegistryTable *table_list_index_find(const TableListIndex *listed, Oid relid);
 
 /* Why a table can't be published. */
 struct Refusal
@@ -44,42 +45,44 @@ struct Refusal
 };
 
 /*
- * listing_describe() and listing_refuse_listed() for one table of many: in place of an ERROR, NULL and what it would
+ * table_list_build_entry() and check_not_listed() for one table of many: in place of an ERROR, NULL and what it would
  * have said. Takes no memory for longer but for that and the result. In a transaction. `listed` may be NULL.
  */
-extern RegistryTable *listing_try(Listed *listed, Oid relid, int partitions, List *exclude_columns, Refusal *refusal);
+extern RegistryTable *table_list_try_build_entry(TableListIndex *listed, Oid relid, int partitions,
+												 List *exclude_columns, Refusal *refusal);
 
 /* The next are for a registry that is open for a change. */
 
 /* `rows` and `workers` are filled in already. */
-extern void listing_add(Registry *registry, RegistryTable *table);
-extern void listing_remove(Registry *registry, RegistryTable *table);
+extern void table_list_add(Registry *registry, RegistryTable *table);
+extern void table_list_remove(Registry *registry, RegistryTable *table);
 /* Removes all that leave at this place or before. Returns them (RegistryTable *). */
-extern List *listing_remove_left(Registry *registry, XLogRecPtr confirmed);
+extern List *table_list_remove_confirmed(Registry *registry, XLogRecPtr confirmed);
 /* Has the table's rows come anew, with its next generation; without rows that begins here, with changes. */
-extern void listing_begin_anew(Registry *registry, RegistryTable *table);
+extern void table_list_request_snapshot(Registry *registry, RegistryTable *table);
 
 /* The table is published no further until its rows come anew, which somebody asks for when the reason is mended. */
-extern void listing_stop(const Registry *registry, RegistryTable *table, const char *reason);
+extern void table_list_stop_table(const Registry *registry, RegistryTable *table, const char *reason);
 
-enum class Effect {
+enum class AlterEffect {
 	None,
 	Names, /* what is published stays the same: excluded columns are called otherwise */
 	Resync /* consumers get other columns or partitions: rows come anew, of a table that has them */
 };
 
 /* What it takes that the table becomes as `changed` describes it. Reads catalogs, so before the registry is opened. */
-extern Effect listing_effect(const RegistryTable *table, const RegistryTable *changed);
-extern void listing_change(Registry *registry, RegistryTable *table, const RegistryTable *changed, Effect effect);
+extern AlterEffect table_list_get_alter_effect(const RegistryTable *table, const RegistryTable *changed);
+extern void table_list_alter(Registry *registry, RegistryTable *table, const RegistryTable *changed,
+							 AlterEffect effect);
 
 /* Are the lists' items the same, one by one? */
-extern bool listing_same(List *a, List *b, bool (*same)(const void *, const void *));
+extern bool lists_are_equal(List *a, List *b, bool (*same)(const void *, const void *));
 /* Of items that are text. */
-extern bool listing_same_text(const void *a, const void *b);
+extern bool texts_are_equal(const void *a, const void *b);
 
 /* A table's names now; they stay as they are if it does not exist. Each has NAMEDATALEN bytes. */
-extern void listing_names(Oid relid, char *schema, char *name);
+extern void read_table_names(Oid relid, char *schema, char *name);
 /* Its quoted name, for messages. */
-extern char *listing_name(Oid relid);
+extern char *get_quoted_table_name(Oid relid);
 
 #endif

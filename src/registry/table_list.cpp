@@ -1,7 +1,7 @@
 /*
- * Changes of the list of published tables: see listing.h.
+ * Changes of the list of published tables: see table_list.h.
  */
-#include "listing.h"
+#include "table_list.h"
 
 #include "checks.h"
 #include "catalogs/obstacles.h"
@@ -21,14 +21,14 @@ keep_columns(RegistryTable *changed, const RegistryTable *table)
 	changed->only_attributes = table->only_attributes;
 }
 
-struct ListedEntry
+struct TableListIndexEntry
 {
 	Oid relid;                      /* hash key */
 	const RegistryTable *table;     /* as it is listed, or NULL */
 	const RegistryTable *partition; /* a listed one that is below it, or NULL */
 };
 
-struct Listed
+struct TableListIndex
 {
 	const Registry *registry;
 	MemoryContext context;
@@ -39,7 +39,7 @@ struct Listed
 
 /* The lock is given back at once: making a slot waits for transactions, and those may wait for the table. */
 RegistryTable *
-listing_describe(Oid relid, int partitions, List *exclude_columns, const RegistryTable *keep)
+table_list_build_entry(Oid relid, int partitions, List *exclude_columns, const RegistryTable *keep)
 {
 	RegistryTable *table = static_cast<RegistryTable *>(palloc0(sizeof(RegistryTable)));
 	Relation relation = try_relation_open(relid, AccessShareLock);
@@ -66,7 +66,7 @@ listing_describe(Oid relid, int partitions, List *exclude_columns, const Registr
 }
 
 void
-listing_check(const RegistryTable *table)
+table_list_check_entry(const RegistryTable *table)
 {
 	Relation relation = open_published(table->relid, false);
 
@@ -77,7 +77,7 @@ listing_check(const RegistryTable *table)
 }
 
 void
-listing_refuse_leaving(const Registry *registry, const RegistryTable *table, const char *name)
+check_not_leaving(const Registry *registry, const RegistryTable *table, const char *name)
 {
 	if (table->until == InvalidXLogRecPtr)
 		return;
@@ -95,29 +95,29 @@ listing_refuse_leaving(const Registry *registry, const RegistryTable *table, con
 					 registry->application)));
 }
 
-Listed *
-listed_make(const Registry *registry)
+TableListIndex *
+table_list_index_create(const Registry *registry)
 {
-	Listed *listed = static_cast<Listed *>(palloc0(sizeof(Listed)));
+	TableListIndex *listed = static_cast<TableListIndex *>(palloc0(sizeof(TableListIndex)));
 	ListCell *lc;
 
 	listed->registry = registry;
 	listed->context = CurrentMemoryContext;
-	listed->entries = oid_hash_make<ListedEntry>("siphon listed tables", CurrentMemoryContext);
+	listed->entries = oid_hash_make<TableListIndexEntry>("siphon listed tables", CurrentMemoryContext);
 	foreach (lc, registry->tables)
-		listed_add(listed, static_cast<RegistryTable *>(lfirst(lc)));
+		table_list_index_add(listed, static_cast<RegistryTable *>(lfirst(lc)));
 	return listed;
 }
 
 static void
-add_roots(Listed *listed, const RegistryTable *table)
+add_roots(TableListIndex *listed, const RegistryTable *table)
 {
 	List *roots = get_rel_relispartition(table->relid) ? get_partition_ancestors(table->relid) : NIL;
 	ListCell *lc;
 
 	foreach (lc, roots)
 	{
-		ListedEntry *entry = oid_hash_enter<ListedEntry>(listed->entries, lfirst_oid(lc));
+		TableListIndexEntry *entry = oid_hash_enter<TableListIndexEntry>(listed->entries, lfirst_oid(lc));
 
 		if (entry->partition == nullptr)
 			entry->partition = table;
@@ -126,11 +126,11 @@ add_roots(Listed *listed, const RegistryTable *table)
 }
 
 void
-listed_add(Listed *listed, RegistryTable *table)
+table_list_index_add(TableListIndex *listed, RegistryTable *table)
 {
 	MemoryContext caller = MemoryContextSwitchTo(listed->context);
 
-	oid_hash_enter<ListedEntry>(listed->entries, table->relid)->table = table;
+	oid_hash_enter<TableListIndexEntry>(listed->entries, table->relid)->table = table;
 	listed->tables = lappend(listed->tables, table);
 	MemoryContextSwitchTo(caller);
 	if (listed->roots_known)
@@ -138,18 +138,18 @@ listed_add(Listed *listed, RegistryTable *table)
 }
 
 const RegistryTable *
-listed_find(const Listed *listed, Oid relid)
+table_list_index_find(const TableListIndex *listed, Oid relid)
 {
-	const ListedEntry *entry = oid_hash_find<ListedEntry>(listed->entries, relid);
+	const TableListIndexEntry *entry = oid_hash_find<TableListIndexEntry>(listed->entries, relid);
 
 	return entry ? entry->table : nullptr;
 }
 
 /* A listed partition of the table, or NULL. What is above each of the listed tables is looked up if that matters. */
 static const RegistryTable *
-listed_below(Listed *listed, Oid relid)
+find_listed_partition(TableListIndex *listed, Oid relid)
 {
-	const ListedEntry *entry;
+	const TableListIndexEntry *entry;
 	ListCell *lc;
 
 	if (get_rel_relkind(relid) != RELKIND_PARTITIONED_TABLE)
@@ -161,21 +161,21 @@ listed_below(Listed *listed, Oid relid)
 			add_roots(listed, static_cast<RegistryTable *>(lfirst(lc)));
 		}
 	listed->roots_known = true;
-	entry = oid_hash_find<ListedEntry>(listed->entries, relid);
+	entry = oid_hash_find<TableListIndexEntry>(listed->entries, relid);
 	return entry ? entry->partition : nullptr;
 }
 
 static void
-refuse_twice(const Listed *listed, const RegistryTable *table)
+check_not_twice(const TableListIndex *listed, const RegistryTable *table)
 {
 	const char *application = listed->registry->application;
-	const RegistryTable *other = listed_find(listed, table->relid);
+	const RegistryTable *other = table_list_index_find(listed, table->relid);
 	const char *name;
 
 	if (other == nullptr)
 		return;
 	name = quote_qualified_identifier(table->schema, table->name);
-	listing_refuse_leaving(listed->registry, other, name);
+	check_not_leaving(listed->registry, other, name);
 	ereport(ERROR, (errcode(ERRCODE_DUPLICATE_OBJECT),
 					errmsg("table %s is already published by application \"%s\"", name, application),
 					errhint("SELECT siphon_alter_table(%s, '%s', ...) changes its columns or partitions.",
@@ -184,7 +184,7 @@ refuse_twice(const Listed *listed, const RegistryTable *table)
 
 /* Nor a table whose rows are published as another's, or the other way round. */
 static void
-refuse_overlap(Listed *listed, const RegistryTable *table)
+check_no_overlap(TableListIndex *listed, const RegistryTable *table)
 {
 	const char *application = listed->registry->application;
 	List *roots = get_rel_relispartition(table->relid) ? get_partition_ancestors(table->relid) : NIL;
@@ -192,38 +192,40 @@ refuse_overlap(Listed *listed, const RegistryTable *table)
 	ListCell *lc;
 
 	foreach (lc, roots)
-		if ((other = listed_find(listed, lfirst_oid(lc))) != nullptr)
-			ereport(ERROR, (errcode(ERRCODE_DUPLICATE_OBJECT),
-							errmsg("table %s is already published under its root %s by application \"%s\"",
-								   quote_qualified_identifier(table->schema, table->name),
-								   quote_qualified_identifier(other->schema, other->name), application),
-							errhint("SELECT siphon_remove_table(%s, '%s') first to publish partitions one by one.",
-									quote_literal_cstr(quote_qualified_identifier(other->schema, other->name)), application)));
-	if ((other = listed_below(listed, table->relid)) != nullptr)
-		ereport(ERROR, (errcode(ERRCODE_DUPLICATE_OBJECT),
-						errmsg("partition %s of table %s is already published by application \"%s\"",
-							   quote_qualified_identifier(other->schema, other->name),
-							   quote_qualified_identifier(table->schema, table->name), application),
-						errhint("SELECT siphon_remove_table(%s, '%s') first to publish it under its root.",
-								quote_literal_cstr(quote_qualified_identifier(other->schema, other->name)), application)));
+		if ((other = table_list_index_find(listed, lfirst_oid(lc))) != nullptr)
+			ereport(ERROR,
+					(errcode(ERRCODE_DUPLICATE_OBJECT),
+					 errmsg("table %s is already published under its root %s by application \"%s\"",
+							quote_qualified_identifier(table->schema, table->name),
+							quote_qualified_identifier(other->schema, other->name), application),
+					 errhint("SELECT siphon_remove_table(%s, '%s') first to publish partitions one by one.",
+							 quote_literal_cstr(quote_qualified_identifier(other->schema, other->name)), application)));
+	if ((other = find_listed_partition(listed, table->relid)) != nullptr)
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_OBJECT),
+				 errmsg("partition %s of table %s is already published by application \"%s\"",
+						quote_qualified_identifier(other->schema, other->name),
+						quote_qualified_identifier(table->schema, table->name), application),
+				 errhint("SELECT siphon_remove_table(%s, '%s') first to publish it under its root.",
+						 quote_literal_cstr(quote_qualified_identifier(other->schema, other->name)), application)));
 }
 
 static void
-refuse_listed(Listed *listed, const RegistryTable *table)
+check_not_in_index(TableListIndex *listed, const RegistryTable *table)
 {
-	refuse_twice(listed, table);
-	refuse_overlap(listed, table);
+	check_not_twice(listed, table);
+	check_no_overlap(listed, table);
 }
 
 void
-listing_refuse_listed(const Registry *registry, const RegistryTable *table)
+check_not_listed(const Registry *registry, const RegistryTable *table)
 {
-	refuse_listed(listed_make(registry), table);
+	check_not_in_index(table_list_index_create(registry), table);
 }
 
 /* In the current memory context; the excluded columns' names stay where they are. */
 static RegistryTable *
-copy_described(const RegistryTable *described)
+copy_entry(const RegistryTable *described)
 {
 	RegistryTable *table = static_cast<RegistryTable *>(palloc(sizeof(RegistryTable)));
 
@@ -233,7 +235,7 @@ copy_described(const RegistryTable *described)
 }
 
 RegistryTable *
-listing_try(Listed *listed, Oid relid, int partitions, List *exclude_columns, Refusal *refusal)
+table_list_try_build_entry(TableListIndex *listed, Oid relid, int partitions, List *exclude_columns, Refusal *refusal)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	MemoryContext trial = AllocSetContextCreate(caller, "siphon trial", ALLOCSET_SMALL_SIZES);
@@ -246,14 +248,14 @@ listing_try(Listed *listed, Oid relid, int partitions, List *exclude_columns, Re
 	MemoryContextSwitchTo(trial);
 	PG_TRY();
 	{
-		const RegistryTable *described = listing_describe(relid, partitions, exclude_columns, nullptr);
+		const RegistryTable *described = table_list_build_entry(relid, partitions, exclude_columns, nullptr);
 
 		if (listed)
-			refuse_listed(listed, described);
+			check_not_in_index(listed, described);
 		ReleaseCurrentSubTransaction();
 		MemoryContextSwitchTo(caller);
 		CurrentResourceOwner = owner;
-		table = copy_described(described);
+		table = copy_entry(described);
 	}
 	PG_CATCH();
 	{
@@ -280,14 +282,14 @@ listing_try(Listed *listed, Oid relid, int partitions, List *exclude_columns, Re
 }
 
 void
-listing_add(Registry *registry, RegistryTable *table)
+table_list_add(Registry *registry, RegistryTable *table)
 {
-	listing_begin_anew(registry, table);
+	table_list_request_snapshot(registry, table);
 	registry->tables = lappend(registry->tables, table);
 }
 
 void
-listing_names(Oid relid, char *schema, char *name)
+read_table_names(Oid relid, char *schema, char *name)
 {
 	char *name_now = get_rel_name(relid);
 	char *schema_now = name_now ? get_namespace_name(get_rel_namespace(relid)) : nullptr;
@@ -299,17 +301,17 @@ listing_names(Oid relid, char *schema, char *name)
 }
 
 char *
-listing_name(Oid relid)
+get_quoted_table_name(Oid relid)
 {
 	char schema[NAMEDATALEN] = "";
 	char name[NAMEDATALEN] = "";
 
-	listing_names(relid, schema, name);
+	read_table_names(relid, schema, name);
 	return name[0] ? quote_qualified_identifier(schema, name) : psprintf("%u", relid);
 }
 
 void
-listing_remove(Registry *registry, RegistryTable *table)
+table_list_remove(Registry *registry, RegistryTable *table)
 {
 	registry->tables = list_delete_ptr(registry->tables, table);
 	registry_forget_name(registry, table);
@@ -317,7 +319,7 @@ listing_remove(Registry *registry, RegistryTable *table)
 }
 
 List *
-listing_remove_left(Registry *registry, XLogRecPtr confirmed)
+table_list_remove_confirmed(Registry *registry, XLogRecPtr confirmed)
 {
 	List *staying = NIL;
 	List *left = NIL;
@@ -341,20 +343,20 @@ listing_remove_left(Registry *registry, XLogRecPtr confirmed)
 }
 
 void
-listing_stop(const Registry *registry, RegistryTable *table, const char *reason)
+table_list_stop_table(const Registry *registry, RegistryTable *table, const char *reason)
 {
 	table->phase = Phase::Stopped;
 	copy_text(table->reason, reason, sizeof(table->reason));
-	ereport(LOG, (errmsg("siphon: table \"%s.%s\" is not published any more: %s", table->schema, table->name,
-						 table->reason),
-				  errdetail("The other tables of application \"%s\" are.", registry->application),
-				  errhint("When the cause is mended: SELECT siphon_resync_table(%s, '%s');",
-						  quote_literal_cstr(quote_qualified_identifier(table->schema, table->name)),
-						  registry->application)));
+	ereport(
+		LOG,
+		(errmsg("siphon: table \"%s.%s\" is not published any more: %s", table->schema, table->name, table->reason),
+		 errdetail("The other tables of application \"%s\" are.", registry->application),
+		 errhint("When the cause is mended: SELECT siphon_resync_table(%s, '%s');",
+				 quote_literal_cstr(quote_qualified_identifier(table->schema, table->name)), registry->application)));
 }
 
 void
-listing_begin_anew(Registry *registry, RegistryTable *table)
+table_list_request_snapshot(Registry *registry, RegistryTable *table)
 {
 	table->phase = table->rows ? Phase::Waiting : Phase::Streaming;
 	table->failures = 0;
@@ -370,7 +372,7 @@ listing_begin_anew(Registry *registry, RegistryTable *table)
 
 /* Attributes of the table's present columns that are not published, in ascending order. */
 static List *
-hidden(const RegistryTable *table)
+list_hidden_attributes(const RegistryTable *table)
 {
 	List *attributes = NIL;
 	ListCell *lc;
@@ -390,7 +392,7 @@ hidden(const RegistryTable *table)
 }
 
 bool
-listing_same(List *a, List *b, bool (*same)(const void *, const void *))
+lists_are_equal(List *a, List *b, bool (*same)(const void *, const void *))
 {
 	ListCell *lc;
 	ListCell *lc2;
@@ -406,24 +408,24 @@ listing_same(List *a, List *b, bool (*same)(const void *, const void *))
 }
 
 bool
-listing_same_text(const void *a, const void *b)
+texts_are_equal(const void *a, const void *b)
 {
 	return strcmp(static_cast<const char *>(a), static_cast<const char *>(b)) == 0;
 }
 
-Effect
-listing_effect(const RegistryTable *table, const RegistryTable *changed)
+AlterEffect
+table_list_get_alter_effect(const RegistryTable *table, const RegistryTable *changed)
 {
 	/* A column that is new is not in a publication's list of columns, and changes nothing. */
 	if (table->partitions != changed->partitions || !equal(table->only_attributes, changed->only_attributes) ||
-		(changed->only_attributes == NIL && !equal(hidden(table), hidden(changed))))
-		return Effect::Resync;
-	return listing_same(table->exclude_columns, changed->exclude_columns, listing_same_text) ? Effect::None
-																							 : Effect::Names;
+		(changed->only_attributes == NIL && !equal(list_hidden_attributes(table), list_hidden_attributes(changed))))
+		return AlterEffect::Resync;
+	return lists_are_equal(table->exclude_columns, changed->exclude_columns, texts_are_equal) ? AlterEffect::None
+																							  : AlterEffect::Names;
 }
 
 void
-listing_change(Registry *registry, RegistryTable *table, const RegistryTable *changed, Effect effect)
+table_list_alter(Registry *registry, RegistryTable *table, const RegistryTable *changed, AlterEffect effect)
 {
 	table->partitions = changed->partitions;
 	table->exclude_columns = changed->exclude_columns;
@@ -431,6 +433,6 @@ listing_change(Registry *registry, RegistryTable *table, const RegistryTable *ch
 	table->only_attributes = changed->only_attributes;
 	table->workers = changed->workers;
 	/* Without rows, other columns are to consumers as a change of the table's: no event is missing. */
-	if (effect == Effect::Resync && table->rows)
-		listing_begin_anew(registry, table);
+	if (effect == AlterEffect::Resync && table->rows)
+		table_list_request_snapshot(registry, table);
 }
