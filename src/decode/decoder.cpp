@@ -15,7 +15,7 @@
 #include "decoder_output.h"
 #include "encode/package.h"
 #include "removed_tables.h"
-#include "report.h"
+#include "decoder_stats.h"
 #include "registry/retained_wal.h"
 #include "server/ring_producer.h"
 #include "server/session.h"
@@ -89,7 +89,7 @@ load_registry(bool first)
 	LWLockRelease(registry_lock(app->name));
 
 	tables_set(registry);
-	report_tables(registry);
+	decoder_stats_count_tables(registry);
 	if (removed_tables_load(registry))
 		decoder_events_added();
 	MemoryContextSwitchTo(caller);
@@ -199,7 +199,7 @@ void
 decoder_transaction_begin(XLogRecPtr end)
 {
 	transaction_end = end;
-	report_transaction_begins();
+	decoder_stats_begin_transaction();
 }
 
 void
@@ -207,7 +207,7 @@ decoder_transaction_end(XLogRecPtr commit_lsn, TimestampTz commit_time, bool wit
 {
 	transaction_end = 0;
 	forgetting = true;
-	report_transaction_ends();
+	decoder_stats_end_transaction();
 	app_metric_add(app, AppMetric::Transactions, 1);
 	if (!with_events)
 		return;
@@ -262,7 +262,7 @@ decoder_rows_changed(Oid relid, const char *what, bool resync)
 	if (registry)
 	{
 		registry_end_change(registry);
-		report_tables(registry);
+		decoder_stats_count_tables(registry);
 	}
 	ereport(LOG,
 			(errmsg("siphon: table %s %s, which no event can express", name, what),
@@ -294,7 +294,7 @@ decoder_obstructed(Oid relid, const Obstacle *obstacle)
 	}
 	copy_text(table->reason, reason, sizeof(table->reason));
 	registry_end_change(registry);
-	report_tables(registry);
+	decoder_stats_count_tables(registry);
 	ereport(LOG, (errmsg("siphon: table %s is not published any more as it should be: %s",
 						 quote_qualified_identifier(table->schema, table->name), obstacle->message),
 				  obstacle->detail ? errdetail("%s", obstacle->detail) : 0, errhint("%s", obstacle->hint)));

@@ -3,7 +3,7 @@
  */
 #include "decoder_output.h"
 
-#include "report.h"
+#include "decoder_stats.h"
 #include "server/ring_producer.h"
 #include "registry/slot_place.h"
 #include "snapshot/snapshot.h"
@@ -115,7 +115,7 @@ decoder_output_note_caught_up(TimestampTz now, XLogRecPtr available)
 		return;
 	if (received != InvalidXLogRecPtr)
 		caught_up_at = Max(caught_up_at, received_at);
-	received = received_wal();
+	received = get_received_wal();
 	received_at = now;
 	if (received <= available)
 	{
@@ -143,7 +143,7 @@ send_heartbeat(TimestampTz now, uint64 acked, XLogRecPtr decoded)
 	app_metric_set(app, AppMetric::RingUsed, ring_producer_get_written() - acked);
 	app_metric_set(app, AppMetric::PublisherPid, ring_producer_get_publisher_pid());
 	app_metric_set(app, AppMetric::PublisherSeen, ring_producer_get_publisher_heartbeat());
-	report_progress(app, decoded, confirmed, get_lag(now));
+	decoder_stats_publish(app, decoded, confirmed, get_lag(now));
 	last_heartbeat = now;
 }
 

@@ -11,7 +11,7 @@
 #include "encode/encoder.h"
 #include "message.h"
 #include "server/oid_hash.h"
-#include "report.h"
+#include "decoder_stats.h"
 #include "encode/tables.h"
 #include "transaction_end.h"
 
@@ -126,10 +126,10 @@ publish(Table *table, const Leaf *leaf, Relation relation, ReorderBufferChange *
 	events_added(&decoded);
 	if (unlikely(change->action != REORDER_BUFFER_CHANGE_INSERT && !table->nameless && !names_rows(table, leaf)))
 		on_nameless(table, leaf, relation);
-	report_encode_begins();
+	decoder_stats_begin_encode();
 	encode_change(table, leaf, change->action, relation, siphon_change_tuple(change->data.tp.oldtuple),
 				  siphon_change_tuple(change->data.tp.newtuple), decoded.transaction, decoded.ordinal);
-	report_encode_ends();
+	decoder_stats_end_encode();
 }
 
 /* The transaction wrote rows of a table which a table that it attaches this one to does not have. */

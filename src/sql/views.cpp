@@ -5,7 +5,7 @@
 #include "application.h"
 #include "registry/checks.h"
 #include "launcher/publication.h"
-#include "decode/report.h"
+#include "decode/decoder_stats.h"
 #include "registry/retained_wal.h"
 #include "server/signature.h"
 #include "snapshot/snapshot.h"
@@ -143,7 +143,7 @@ static void
 put_live(Row *row, const Live *live, const Registry *registry)
 {
 	Retained retained;
-	XLogRecPtr now = received_wal();
+	XLogRecPtr now = get_received_wal();
 	XLogRecPtr confirmed = get_live_metric(live, AppMetric::Confirmed);
 	bool attached =
 		live->decoder_pid != 0 && get_live_metric(live, AppMetric::PublisherSeen) != 0 &&

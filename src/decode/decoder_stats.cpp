@@ -1,7 +1,7 @@
 /*
- * The report: see report.h.
+ * The decoder's metrics: see decoder_stats.h.
  */
-#include "report.h"
+#include "decoder_stats.h"
 
 #include "registry/retained_wal.h"
 #include "server/ring_producer.h"
@@ -15,59 +15,59 @@ extern "C" {
 using siphon::RingDuration;
 using siphon::RingMetric;
 
-/* A stretch of time without the waits for the ring that lie in it. */
-struct Stretch
+/* Measures a stretch of time without the waits for the ring that lie in it. */
+struct Stopwatch
 {
 	uint64 begins; /* 0: it is not measured */
 	uint64 waited;
 };
 
-static Stretch transaction;
-static Stretch encoding;
+static Stopwatch transaction;
+static Stopwatch encoding;
 static uint32 encodings;
 
 static void
-begin(Stretch *stretch)
+stopwatch_start(Stopwatch *stopwatch)
 {
-	stretch->begins = monotonic_nanoseconds();
-	stretch->waited = ring_producer_get_time_waited();
+	stopwatch->begins = monotonic_nanoseconds();
+	stopwatch->waited = ring_producer_get_time_waited();
 }
 
 static void
-end(Stretch *stretch, RingDuration duration)
+stopwatch_stop(Stopwatch *stopwatch, RingDuration duration)
 {
-	uint64 elapsed = monotonic_nanoseconds() - stretch->begins;
-	uint64 waited = ring_producer_get_time_waited() - stretch->waited;
+	uint64 elapsed = monotonic_nanoseconds() - stopwatch->begins;
+	uint64 waited = ring_producer_get_time_waited() - stopwatch->waited;
 
-	stretch->begins = 0;
+	stopwatch->begins = 0;
 	ring_producer_add_duration(duration, elapsed > waited ? elapsed - waited : 0);
 }
 
 void
-report_transaction_begins(void)
+decoder_stats_begin_transaction(void)
 {
-	begin(&transaction);
+	stopwatch_start(&transaction);
 }
 
 void
-report_transaction_ends(void)
+decoder_stats_end_transaction(void)
 {
 	if (transaction.begins != 0)
-		end(&transaction, RingDuration::Decode);
+		stopwatch_stop(&transaction, RingDuration::Decode);
 }
 
 void
-report_encode_begins(void)
+decoder_stats_begin_encode(void)
 {
 	if (unlikely(encodings++ % kEncodeSample == 0))
-		begin(&encoding);
+		stopwatch_start(&encoding);
 }
 
 void
-report_encode_ends(void)
+decoder_stats_end_encode(void)
 {
 	if (unlikely(encoding.begins != 0))
-		end(&encoding, RingDuration::Encode);
+		stopwatch_stop(&encoding, RingDuration::Encode);
 }
 
 static uint64 tables;
@@ -75,7 +75,7 @@ static uint64 waiting;
 static uint64 failed;
 
 void
-report_tables(const Registry *registry)
+decoder_stats_count_tables(const Registry *registry)
 {
 	ListCell *lc;
 
@@ -94,7 +94,7 @@ report_tables(const Registry *registry)
 
 /* Durations and the publisher's metrics, which the ring has. */
 static void
-tell_shared(App *app)
+publish_to_shmem(App *app)
 {
 	static uint64 told[static_cast<int>(RingDuration::Count)][2];
 
@@ -118,16 +118,18 @@ tell_shared(App *app)
 }
 
 XLogRecPtr
-received_wal(void)
+get_received_wal(void)
 {
 	XLogRecPtr newest = siphon_newest_wal();
 
 	return RecoveryInProgress() ? Max(newest, GetWalRcvFlushRecPtr(nullptr, nullptr)) : newest;
 }
 
-/* How many transactions have begun since the oldest one of which the slot keeps rows of catalogs that are dead since. */
+/*
+ * How many transactions have begun since the oldest one of which the slot keeps rows of catalogs that are dead since.
+ */
 static uint64
-catalog_age(void)
+get_catalog_age(void)
 {
 	FullTransactionId next = ReadNextFullTransactionId();
 	TransactionId oldest = MyReplicationSlot->data.catalog_xmin;
@@ -136,7 +138,7 @@ catalog_age(void)
 }
 
 void
-report_progress(App *app, XLogRecPtr decoded, XLogRecPtr confirmed, uint64 lag)
+decoder_stats_publish(App *app, XLogRecPtr decoded, XLogRecPtr confirmed, uint64 lag)
 {
 	XLogRecPtr newest = siphon_newest_wal();
 	XLogRecPtr restart = MyReplicationSlot->data.restart_lsn;
@@ -146,14 +148,14 @@ report_progress(App *app, XLogRecPtr decoded, XLogRecPtr confirmed, uint64 lag)
 	ring_producer_set_metric(RingMetric::Tables, tables);
 	ring_producer_set_metric(RingMetric::TablesWaiting, waiting);
 	ring_producer_set_metric(RingMetric::TablesFailed, failed);
-	ring_producer_set_metric(RingMetric::Newest, received_wal());
+	ring_producer_set_metric(RingMetric::Newest, get_received_wal());
 	ring_producer_set_metric(RingMetric::Decoded, decoded);
 	ring_producer_set_metric(RingMetric::Confirmed, confirmed);
 	ring_producer_set_metric(RingMetric::Retained, newest > restart ? newest - restart : 0);
 	ring_producer_set_metric(RingMetric::RetainedLimit, retained_wal_limit());
 	ring_producer_set_metric(RingMetric::LagTime, lag);
-	ring_producer_set_metric(RingMetric::CatalogAge, catalog_age());
+	ring_producer_set_metric(RingMetric::CatalogAge, get_catalog_age());
 	ring_producer_set_metric(RingMetric::Warnings, warnings_now(app));
 	app_metric_set(app, AppMetric::Lag, lag);
-	tell_shared(app);
+	publish_to_shmem(app);
 }
