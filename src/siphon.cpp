@@ -39,20 +39,20 @@ static shmem_request_hook_type prev_shmem_request_hook;
 static shmem_startup_hook_type prev_shmem_startup_hook;
 
 static void
-shmem_request(void)
+request_shmem(void)
 {
 	if (prev_shmem_request_hook)
 		prev_shmem_request_hook();
-	shared_request();
+	shmem_request();
 	snapshots_request();
 }
 
 static void
-shmem_startup(void)
+init_shmem(void)
 {
 	if (prev_shmem_startup_hook)
 		prev_shmem_startup_hook();
-	shared_startup();
+	shmem_startup();
 	snapshots_startup();
 }
 
@@ -177,8 +177,8 @@ _PG_init(void)
 	define_settings();
 	find_ring_group();
 	prev_shmem_request_hook = shmem_request_hook;
-	shmem_request_hook = shmem_request;
+	shmem_request_hook = request_shmem;
 	prev_shmem_startup_hook = shmem_startup_hook;
-	shmem_startup_hook = shmem_startup;
+	shmem_startup_hook = init_shmem;
 	register_launcher();
 }

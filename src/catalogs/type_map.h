@@ -29,7 +29,7 @@ enum class Encoding : uint8_t {
 	Uuid,
 	JsonText, /* json: text-like */
 	Jsonb,    /* by output function */
-	List,     /* arrays: see list.h */
+	List,     /* arrays: see array_value.cpp */
 	Output    /* any other: the text of the type's output function */
 };
 

@@ -18,7 +18,7 @@
 #include "decoder_stats.h"
 #include "registry/retained_wal.h"
 #include "server/ring_producer.h"
-#include "server/session.h"
+#include "server/bgworker.h"
 #include "registry/slot_place.h"
 #include "standbys.h"
 #include "encode/table_settings.h"
@@ -27,7 +27,7 @@
 
 bool decoder_running = false;
 
-static App *app;
+static SharedApplication *app;
 static uint64 registry_loaded;
 static MemoryContext registry_context;
 static XLogRecPtr decoded;         /* WAL up to here was decoded */
@@ -273,7 +273,7 @@ decoder_rows_changed(Oid relid, const char *what, bool resync)
 	{
 		pg_atomic_fetch_add_u64(&app->registry_wanted, 1);
 		load_registry(false);
-		shared_wake_launcher();
+		wake_launcher();
 	}
 }
 
@@ -338,9 +338,9 @@ blame_table(const ErrorData *error)
 	else if (registry)
 		registry_leave_unchanged(registry);
 	if (table)
-		shared_set_state(app, AppState::Restarting,
-						 psprintf("table %s: %s", quote_qualified_identifier(table->schema, table->name), reason),
-						 nullptr);
+		set_application_state(app, AppState::Restarting,
+							  psprintf("table %s: %s", quote_qualified_identifier(table->schema, table->name), reason),
+							  nullptr);
 }
 
 /* An error that is no table's, as far as is known. The row that is being put together, PostgreSQL does not name. */
@@ -348,14 +348,14 @@ static void
 note_error(const ErrorData *error)
 {
 	if (error->sqlerrcode != ERRCODE_OUT_OF_MEMORY)
-		shared_set_state(app, AppState::Restarting, error->message, error->hint);
+		set_application_state(app, AppState::Restarting, error->message, error->hint);
 	else
-		shared_set_state(app, AppState::Restarting,
-						 psprintf("%s to decode %s %X/%X: %s", error->message,
-								  transaction_end ? "the transaction that ends at" : "WAL at",
-								  LSN_FORMAT_ARGS(transaction_end ? transaction_end : decoded),
-								  error->detail ? error->detail : ""),
-						 "Give the server more memory: decoding takes that of the largest row three times.");
+		set_application_state(app, AppState::Restarting,
+							  psprintf("%s to decode %s %X/%X: %s", error->message,
+									   transaction_end ? "the transaction that ends at" : "WAL at",
+									   LSN_FORMAT_ARGS(transaction_end ? transaction_end : decoded),
+									   error->detail ? error->detail : ""),
+							  "Give the server more memory: decoding takes that of the largest row three times.");
 }
 
 /* Leaves the application to the launcher, with the state that the decoder set last. */
@@ -402,7 +402,7 @@ attach(int index)
 [[noreturn]] static void
 stop(const char *reason, const char *hint)
 {
-	shared_set_state(app, AppState::Failed, reason, hint);
+	set_application_state(app, AppState::Failed, reason, hint);
 	ereport(LOG, (errmsg("siphon: application \"%s\" stopped: %s", app->name, reason), errhint("%s", hint)));
 	proc_exit(0);
 }
@@ -487,7 +487,7 @@ decode(void)
 	if (registry == nullptr)
 		proc_exit(0);
 	check_slot(registry);
-	session_connect(registry->database, "siphon decoder");
+	bgworker_connect(registry->database, "siphon decoder");
 	registry = mirror_open(app, registry);
 	standbys_init(app);
 	tables_init(app->name);
@@ -507,7 +507,7 @@ decode(void)
 		CreateDecodingContext(InvalidXLogRecPtr, NIL, false, &wal_reader_routine, nullptr, nullptr, update_progress);
 	XLogBeginRead(context->reader, MyReplicationSlot->data.restart_lsn);
 	decoded = MyReplicationSlot->data.confirmed_flush;
-	shared_set_state(app, AppState::Streaming, nullptr, nullptr);
+	set_application_state(app, AppState::Streaming, nullptr, nullptr);
 	ereport(LOG, (errmsg("siphon: application \"%s\" is streaming from %X/%X", app->name, LSN_FORMAT_ARGS(decoded))));
 	history_write(app->name);
 

@@ -27,7 +27,7 @@ static constexpr int64 kSyncShare = 20;
 static constexpr int64 kLongestConfirmInterval = 5 * USECS_PER_SEC;
 static constexpr int64 kHeartbeatInterval = USECS_PER_SEC / 2;
 
-static App *app;
+static SharedApplication *app;
 static FlushPosition
 	flush_positions[kFlushPositions]; /* a circle; when full, the newest takes the place of the one before */
 static int first_flush_position;
@@ -44,7 +44,7 @@ static uint64 history_begin; /* the last history record: its place in the ring *
 static uint64 history_end;
 
 void
-decoder_output_open(App *for_app, uint64 history)
+decoder_output_open(SharedApplication *for_app, uint64 history)
 {
 	app = for_app;
 	checkpoint_load(app->name, history, &durable);

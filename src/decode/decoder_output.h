@@ -14,7 +14,7 @@
 #include "server/siphon.h"
 
 /* Makes a new ring in place of an older one. The slot is acquired. Called once, when the decoder starts. */
-extern void decoder_output_open(App *app, uint64 history);
+extern void decoder_output_open(SharedApplication *app, uint64 history);
 
 /* The newest checkpoint of this history, which is durable; number 0: there is none. */
 extern const SavedCheckpoint *decoder_output_get_checkpoint(void);

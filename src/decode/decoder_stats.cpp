@@ -94,7 +94,7 @@ decoder_stats_count_tables(const Registry *registry)
 
 /* Durations and the publisher's metrics, which the ring has. */
 static void
-publish_to_shmem(App *app)
+publish_to_shmem(SharedApplication *app)
 {
 	static uint64 told[static_cast<int>(RingDuration::Count)][2];
 
@@ -138,7 +138,7 @@ get_catalog_age(void)
 }
 
 void
-decoder_stats_publish(App *app, XLogRecPtr decoded, XLogRecPtr confirmed, uint64 lag)
+decoder_stats_publish(SharedApplication *app, XLogRecPtr decoded, XLogRecPtr confirmed, uint64 lag)
 {
 	XLogRecPtr newest = siphon_newest_wal();
 	XLogRecPtr restart = MyReplicationSlot->data.restart_lsn;

@@ -25,6 +25,6 @@ extern XLogRecPtr get_received_wal(void);
  * What is known twice a second: for the publisher, and for the view siphon_stats. `lag`: microseconds, or
  * kMetricUnknown.
  */
-extern void decoder_stats_publish(App *app, XLogRecPtr decoded, XLogRecPtr confirmed, uint64 lag);
+extern void decoder_stats_publish(SharedApplication *app, XLogRecPtr decoded, XLogRecPtr confirmed, uint64 lag);
 
 #endif

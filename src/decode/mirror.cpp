@@ -6,7 +6,7 @@
 #include "mirror_checkpoint.h"
 #include "decoder_output.h"
 #include "server/subxact_read.h"
-#include "server/session.h"
+#include "server/bgworker.h"
 #include "standbys.h"
 
 extern "C" {
@@ -24,7 +24,7 @@ extern "C" {
 static constexpr int64 kMicrosecondsPerByte = 1;
 static constexpr int64 kCheckpointInterval = 5 * USECS_PER_SEC;
 
-static App *app;               /* the decoder's, or NULL if there is nothing to mirror */
+static SharedApplication *app; /* the decoder's, or NULL if there is nothing to mirror */
 static MemoryContext context;  /* while the row is written */
 static uint64 writes_seen;     /* of registry_writes() */
 static TimestampTz next_write; /* not before */
@@ -199,7 +199,7 @@ note_failover(Registry *registry, bool failover)
 }
 
 Registry *
-mirror_open(App *for_app, Registry *registry)
+mirror_open(SharedApplication *for_app, Registry *registry)
 {
 	Registry *row;
 	SavedCheckpoint saved;
@@ -222,7 +222,7 @@ mirror_open(App *for_app, Registry *registry)
 			registry = adopt(row, &saved);
 			/* The launcher may have looked for snapshots in the file that was there. */
 			pg_atomic_fetch_add_u64(&app->registry_wanted, 1);
-			shared_wake_launcher();
+			wake_launcher();
 		}
 		else if (row)
 		{
@@ -473,7 +473,7 @@ mirror_restore(List *applications, long wait)
 	static Try *tries;                     /* of each slot */
 	TimestampTz now = GetCurrentTimestamp();
 
-	if (!SIPHON_FAILOVER || (handle && worker_alive(handle)))
+	if (!SIPHON_FAILOVER || (handle && bgworker_is_running(handle)))
 		return wait;
 	if (handle)
 		pfree(handle);
@@ -502,7 +502,7 @@ mirror_restore(List *applications, long wait)
 			continue;
 		/* It will hardly help to try again, and each time is a line in the log. */
 		tries[i].next = now + (int64{siphon_max_restart_delay_s} * USECS_PER_SEC << Min(tries[i].count++, 10));
-		handle = worker_start("mirror", name, i);
+		handle = bgworker_start("mirror", name, i);
 		return wait;
 	}
 	return wait;
@@ -529,12 +529,12 @@ siphon_mirror_main(Datum arg)
 	if (!found || RecoveryInProgress())
 		proc_exit(0);
 
-	session_connect(database, "siphon mirror");
+	bgworker_connect(database, "siphon mirror");
 	row = read_row_alone("slot_name", name, &saved);
 	if (row && row->database == database)
 	{
 		adopt(row, &saved);
-		shared_wake_launcher();
+		wake_launcher();
 	}
 	else
 		ereport(LOG,

@@ -24,7 +24,7 @@
  * registry to go on with. mirror_serve() writes the row, soon after the file changed and between transactions that are
  * decoded.
  */
-extern Registry *mirror_open(App *app, Registry *registry);
+extern Registry *mirror_open(SharedApplication *app, Registry *registry);
 extern void mirror_serve(TimestampTz now);
 /* Nothing may be decoded before the standbys that the slot waits for have WAL up to here: it has the row. */
 extern XLogRecPtr mirror_position(void);

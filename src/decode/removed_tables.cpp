@@ -5,7 +5,7 @@
 
 #include "registry/table_list.h"
 #include "server/ring_producer.h"
-#include "server/text.h"
+#include "server/utf8_conversion.h"
 
 static constexpr uint64 kBeingWritten = PG_UINT64_MAX;
 
@@ -68,8 +68,8 @@ route_of(const RegistryRemoved *table, char *route)
 {
 	size_t schema_length = strlen(table->schema);
 	size_t name_length = strlen(table->name);
-	const char *schema = name_to_utf8(table->schema, &schema_length);
-	const char *name = name_to_utf8(table->name, &name_length);
+	const char *schema = convert_name_to_utf8(table->schema, &schema_length);
+	const char *name = convert_name_to_utf8(table->name, &name_length);
 
 	memcpy(route, schema, schema_length);
 	route[schema_length] = '\0';

@@ -5,10 +5,10 @@
 
 #include "server/worker.h"
 
-static App *app;
+static SharedApplication *app;
 
 void
-standbys_init(App *for_app)
+standbys_init(SharedApplication *for_app)
 {
 	app = for_app;
 }
@@ -32,8 +32,8 @@ tell(XLogRecPtr lsn, TimestampTz now)
 	char *reason = psprintf("it waits until the standbys of synchronized_standby_slots (%s) have WAL up to %X/%X",
 								  GetConfigOption("synchronized_standby_slots", false, false), LSN_FORMAT_ARGS(lsn));
 
-	shared_set_state(app, AppState::Streaming, reason,
-					 "Start the standbys, or take those that are gone out of synchronized_standby_slots.");
+	set_application_state(app, AppState::Streaming, reason,
+						  "Start the standbys, or take those that are gone out of synchronized_standby_slots.");
 	if (logged == 0 || now - logged >= kLogInterval)
 	{
 		logged = now;
@@ -73,7 +73,7 @@ standbys_await(XLogRecPtr lsn, long (*meanwhile)(TimestampTz now))
 		ConditionVariableCancelSleep();
 	}
 	if (told)
-		shared_set_state(app, AppState::Streaming, nullptr, nullptr);
+		set_application_state(app, AppState::Streaming, nullptr, nullptr);
 }
 
 #else

@@ -17,6 +17,6 @@ extern bool standbys_have(XLogRecPtr lsn);
 extern void standbys_await(XLogRecPtr lsn, long (*meanwhile)(TimestampTz now));
 
 /* Called once, by the decoder. */
-extern void standbys_init(App *app);
+extern void standbys_init(SharedApplication *app);
 
 #endif

@@ -117,7 +117,7 @@ warning_reason(uint64 warnings, const char **hint)
 }
 
 static void
-log_warnings(const App *app, uint64 warnings, TimestampTz now)
+log_warnings(const SharedApplication *app, uint64 warnings, TimestampTz now)
 {
 	static uint64 last;
 	static uint64 logged;
@@ -138,7 +138,7 @@ log_warnings(const App *app, uint64 warnings, TimestampTz now)
 }
 
 uint64
-warnings_now(App *app)
+warnings_now(SharedApplication *app)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	uint64 warnings = 0;

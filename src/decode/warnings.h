@@ -11,7 +11,7 @@
  * RingWarnings, each a bit. Called by the decoder, which has its slot. Sets the application's metric, and logs what
  * lasts for ten seconds.
  */
-extern uint64 warnings_now(App *app);
+extern uint64 warnings_now(SharedApplication *app);
 
 /*
  * What only the catalogs say. Called when the decoder starts, in a transaction, and by the output plugin where a transaction

@@ -8,7 +8,7 @@
 #include "package.h"
 #include "renames.h"
 #include "tables.h"
-#include "server/text.h"
+#include "server/utf8_conversion.h"
 #include "value.h"
 
 extern "C" {
@@ -98,7 +98,7 @@ plain_value(Encoding encoding, Datum datum, Value *value)
 			value->kind = siphon::ValueKind::String;
 			value->bytes.data = VARDATA_ANY(bytes);
 			value->bytes.length = VARSIZE_ANY_EXHDR(bytes);
-			return text_is_ascii(value->bytes.data, value->bytes.length);
+			return is_ascii_text(value->bytes.data, value->bytes.length);
 		default:
 			return false;
 	}

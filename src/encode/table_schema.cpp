@@ -6,7 +6,7 @@
  */
 #include "table_schema.h"
 
-#include "server/text.h"
+#include "server/utf8_conversion.h"
 
 extern "C" {
 #include "access/htup_details.h"

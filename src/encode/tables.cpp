@@ -11,7 +11,7 @@
 #include "package.h"
 #include "renames.h"
 #include "table_schema.h"
-#include "server/text.h"
+#include "server/utf8_conversion.h"
 
 #define XXH_INLINE_ALL
 #include <xxhash.h>
@@ -263,8 +263,8 @@ build_route(Table *table)
 {
 	size_t schema_length = strlen(table->called.schema);
 	size_t name_length = strlen(table->called.name);
-	const char *schema_utf8 = name_to_utf8(table->called.schema, &schema_length);
-	const char *name_utf8 = name_to_utf8(table->called.name, &name_length);
+	const char *schema_utf8 = convert_name_to_utf8(table->called.schema, &schema_length);
+	const char *name_utf8 = convert_name_to_utf8(table->called.name, &name_length);
 
 	table->route_length = static_cast<int>(schema_length + 1 + name_length);
 	table->route = static_cast<char *>(palloc(static_cast<size_t>(table->route_length)));

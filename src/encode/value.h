@@ -39,8 +39,8 @@ unix_timestamp(Timestamp timestamp, int64 *unix_time)
  */
 extern Value value_from_datum(TypeMapping *type, Datum datum, bool isnull);
 
-/* Converts an array; see list.cpp. */
-extern Value list_value(TypeMapping *type, Datum datum);
+/* Converts an array; see array_value.cpp. */
+extern Value array_value_from_datum(TypeMapping *type, Datum datum);
 
 /* Most bytes that value_write() takes for it. */
 static inline size_t

@@ -8,7 +8,7 @@
 #include "server/oid_hash.h"
 #include "publication.h"
 #include "publication_watch.h"
-#include "server/session.h"
+#include "server/bgworker.h"
 #include "snapshot/snapshot.h"
 
 extern "C" {
@@ -28,15 +28,15 @@ static constexpr XLogRecPtr kAtOnce = 1;
 static const char *const kFiltered = "the publication has a row filter for it, which siphon does not apply";
 static const char *const kLocked = "another session has it locked; siphon tries again";
 
-static App *app;
+static SharedApplication *app;
 
 long
-follower_look_after(Follower *follower, App *of)
+follower_look_after(Follower *follower, SharedApplication *of)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	bool runs;
 
-	if (follower->handle && worker_alive(follower->handle))
+	if (follower->handle && bgworker_is_running(follower->handle))
 		return kLookAgainMs;
 	if (follower->handle)
 		pfree(follower->handle);
@@ -49,7 +49,7 @@ follower_look_after(Follower *follower, App *of)
 	if (follower->next_start > now)
 		return TimestampDifferenceMilliseconds(now, follower->next_start) + 1;
 	follower->next_start = TimestampTzPlusMilliseconds(now, kRestartMs);
-	follower->handle = worker_start("follower", of->name, static_cast<int>(of - siphon_shared->apps));
+	follower->handle = bgworker_start("follower", of->name, static_cast<int>(of - siphon_shared->apps));
 	return kRestartMs;
 }
 
@@ -458,7 +458,7 @@ detach(int, Datum)
 	app->follower_latch = nullptr;
 	LWLockRelease(siphon_shared->lock);
 	ConditionVariableBroadcast(&app->changed);
-	shared_wake_launcher();
+	wake_launcher();
 }
 
 /* Becomes the application's follower, unless it has one, or is being dropped. Returns its database. */
@@ -522,7 +522,7 @@ look(MemoryContext context)
 	if (outcome == Outcome::Changed)
 	{
 		tell(&plan);
-		shared_wake_launcher();
+		wake_launcher();
 	}
 	MemoryContextReset(context);
 	return outcome != Outcome::Over;
@@ -552,7 +552,7 @@ siphon_follower_main(Datum arg)
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, die);
 	BackgroundWorkerUnblockSignals();
-	session_connect(attach(DatumGetInt32(arg)), "siphon follower");
+	bgworker_connect(attach(DatumGetInt32(arg)), "siphon follower");
 	watch_init();
 	context = AllocSetContextCreate(TopMemoryContext, "siphon follower", ALLOCSET_DEFAULT_SIZES);
 

@@ -21,6 +21,6 @@ struct Follower
 };
 
 /* Starts it where it is wanted and does not run. Returns when to look again, in ms. */
-extern long follower_look_after(Follower *follower, App *app);
+extern long follower_look_after(Follower *follower, SharedApplication *app);
 
 #endif

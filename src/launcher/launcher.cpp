@@ -7,13 +7,13 @@
 #include "left_slots.h"
 #include "decode/mirror.h"
 #include "retention.h"
-#include "server/session.h"
+#include "server/bgworker.h"
 #include "snapshot/snapshot.h"
 
 /* What the launcher remembers of an application, beyond what shared memory says. */
 struct Charge
 {
-	App *app;
+	SharedApplication *app;
 	uint64 incarnation;
 	BackgroundWorkerHandle *handle; /* of the last decoder, or NULL */
 	TimestampTz started;
@@ -59,7 +59,7 @@ decoder_alive(Charge *charge, TimestampTz now)
 
 	if (charge->handle == nullptr)
 		return false;
-	if (worker_alive(charge->handle))
+	if (bgworker_is_running(charge->handle))
 		return true;
 	pfree(charge->handle);
 	charge->handle = nullptr;
@@ -78,7 +78,7 @@ static void
 complain(Charge *charge, AppState state, const char *reason, const char *hint)
 {
 	if (charge->handle == nullptr)
-		shared_set_state(charge->app, state, reason, hint);
+		set_application_state(charge->app, state, reason, hint);
 	if (charge->complained)
 		return;
 	charge->complained = true;
@@ -87,11 +87,11 @@ complain(Charge *charge, AppState state, const char *reason, const char *hint)
 
 /* Forgets an application whose file is gone. */
 static void
-forget(App *app)
+forget(SharedApplication *app)
 {
 	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
 	if (app->decoder_pid == 0)
-		shared_forget(app);
+		shmem_remove_application(app);
 	LWLockRelease(siphon_shared->lock);
 }
 
@@ -211,7 +211,7 @@ static long
 look_after(Charge *charge, const char *name)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	App *app = charge->app;
+	SharedApplication *app = charge->app;
 	const Registry *registry;
 	bool running;
 	bool skip;
@@ -242,7 +242,7 @@ look_after(Charge *charge, const char *name)
 	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
 	app->database = registry->database;
 	LWLockRelease(siphon_shared->lock);
-	charge->handle = worker_start("decoder", name, static_cast<int>(app - siphon_shared->apps));
+	charge->handle = bgworker_start("decoder", name, static_cast<int>(app - siphon_shared->apps));
 	if (charge->handle == nullptr)
 	{
 		complain(
@@ -261,11 +261,11 @@ look_after(Charge *charge, const char *name)
 static Charge *
 charge_of(const char *name)
 {
-	App *app;
+	SharedApplication *app;
 	Charge *charge;
 
 	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
-	app = shared_find_or_add(name, InvalidOid);
+	app = shmem_find_or_add_application(name, InvalidOid);
 	LWLockRelease(siphon_shared->lock);
 	if (app == nullptr)
 		return nullptr;

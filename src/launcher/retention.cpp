@@ -27,7 +27,7 @@ retention_init(Retention *retention, const Registry *registry)
 }
 
 static void
-warn(Retention *retention, const App *app, const Retained *retained)
+warn(Retention *retention, const SharedApplication *app, const Retained *retained)
 {
 	if (!retention->warned && retained_wal_exceeds(retained, siphon_warn_retained_wal_mb))
 	{
@@ -47,7 +47,7 @@ warn(Retention *retention, const App *app, const Retained *retained)
 
 /* Warns if it is time; true if it is time to give up, and then why. */
 static bool
-look(Retention *retention, const App *app)
+look(Retention *retention, const SharedApplication *app)
 {
 	Retained retained;
 	TimestampTz now = GetCurrentTimestamp();
@@ -81,7 +81,7 @@ look(Retention *retention, const App *app)
 
 /* Keeps others from the application. False: a backend drops or resynchronizes it, or it is another one by now. */
 static bool
-claim(App *app, uint64 incarnation)
+claim(SharedApplication *app, uint64 incarnation)
 {
 	bool ours;
 
@@ -94,7 +94,7 @@ claim(App *app, uint64 incarnation)
 }
 
 static void
-release(App *app)
+release(SharedApplication *app)
 {
 	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
 	app->giving_up = false;
@@ -103,7 +103,7 @@ release(App *app)
 }
 
 static void
-note(const Retention *retention, const App *app)
+note(const Retention *retention, const SharedApplication *app)
 {
 	Registry *registry = registry_begin_change(app->name);
 
@@ -114,7 +114,7 @@ note(const Retention *retention, const App *app)
 }
 
 static void
-drop_slot(const Retention *retention, const App *)
+drop_slot(const Retention *retention, const SharedApplication *)
 {
 	Retained retained;
 
@@ -124,7 +124,7 @@ drop_slot(const Retention *retention, const App *)
 
 /* False, with the error in the log, if it can't be done. The launcher goes on: it has other applications, too. */
 static bool
-try_to(void (*act)(const Retention *, const App *), Retention *retention, const App *app)
+try_to(void (*act)(const Retention *, const SharedApplication *), Retention *retention, const SharedApplication *app)
 {
 	MemoryContext context = CurrentMemoryContext;
 	volatile bool well = true;
@@ -152,7 +152,7 @@ try_to(void (*act)(const Retention *, const App *), Retention *retention, const 
 
 /* Asks the decoder and the snapshots to end. True: none runs. */
 static bool
-all_ended(const Retention *retention, App *app)
+all_ended(const Retention *retention, SharedApplication *app)
 {
 	pid_t pid;
 
@@ -167,7 +167,7 @@ all_ended(const Retention *retention, App *app)
 }
 
 long
-retention_look_after(Retention *retention, App *app, uint64 incarnation, bool *given_up)
+retention_look_after(Retention *retention, SharedApplication *app, uint64 incarnation, bool *given_up)
 {
 	bool beyond = !retention->given_up && look(retention, app);
 
@@ -199,7 +199,7 @@ retention_look_after(Retention *retention, App *app, uint64 incarnation, bool *g
 		release(app);
 		return kLookIntervalMs;
 	}
-	shared_set_state(app, AppState::GivenUp, retention->reason, resync_hint(app->name));
+	set_application_state(app, AppState::GivenUp, retention->reason, resync_hint(app->name));
 	retention->done = true;
 	release(app);
 	return kIdleIntervalMs;

@@ -33,6 +33,6 @@ extern void retention_init(Retention *retention, const Registry *registry);
  * The launcher's part: warns, and gives the application up, where the settings ask for it. *given_up: it is, and
  * nothing else is to be done for it. Returns when to look again, in ms. `incarnation` is that of the application meant.
  */
-extern long retention_look_after(Retention *retention, App *app, uint64 incarnation, bool *given_up);
+extern long retention_look_after(Retention *retention, SharedApplication *app, uint64 incarnation, bool *given_up);
 
 #endif

@@ -47,7 +47,7 @@ launcher_missing(TimestampTz since)
 
 /* Caller holds siphon_shared->lock. Returns the version of the registry that it is to load. */
 static uint64
-tell_decoder(App *app)
+tell_decoder(SharedApplication *app)
 {
 	uint64 wanted = pg_atomic_add_fetch_u64(&app->registry_wanted, 1);
 
@@ -57,7 +57,7 @@ tell_decoder(App *app)
 }
 
 void
-application_tell(App *app)
+application_tell(SharedApplication *app)
 {
 	LWLockAcquire(siphon_shared->lock, LW_SHARED);
 	tell_decoder(app);
@@ -68,14 +68,14 @@ bool
 application_notify(const char *application, char *reason)
 {
 	TimestampTz since = GetCurrentTimestamp();
-	App *app;
+	SharedApplication *app;
 	uint64 wanted = 0;
 	bool gone = false;
 	bool loaded = false;
 
 	reason[0] = '\0';
 	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
-	app = shared_find_or_add(application, MyDatabaseId);
+	app = shmem_find_or_add_application(application, MyDatabaseId);
 	if (app)
 		wanted = tell_decoder(app);
 	LWLockRelease(siphon_shared->lock);

@@ -12,7 +12,7 @@ extern void application_lock(const char *application);
 extern bool application_try_lock(const char *application);
 
 /* Tells the decoder, if it runs, that the registry changed. */
-extern void application_tell(App *app);
+extern void application_tell(SharedApplication *app);
 /*
  * The same, and waits until it has taken the change. False if it does not run, with the reason in `reason`
  * (kReasonLength bytes): it will take the change when it starts. Callers keep no locks on catalogs: see subxact_read.h.

@@ -77,7 +77,7 @@ operator+(AppMetric first, int i)
 }
 
 /* One application, in shared memory. Strings and state are guarded by siphon_shared->lock. */
-struct App
+struct SharedApplication
 {
 	bool in_use;
 	char name[kApplicationLength];
@@ -108,7 +108,7 @@ struct App
 /* Into so many are the applications divided by their names' hashes: more than there are applications, mostly. */
 constexpr int kRegistryShares = 64;
 
-struct Shared
+struct SharedState
 {
 	LWLock *lock;          /* the fields of this struct and of the applications */
 	Latch *launcher_latch; /* NULL: no launcher runs */
@@ -116,45 +116,45 @@ struct Shared
 	pg_atomic_uint64 registry_writes[kRegistryShares]; /* see registry_writes() */
 	uint64 incarnations;
 	pg_atomic_uint32 last_generation; /* the greatest that any table was given since the server's start */
-	App apps[FLEXIBLE_ARRAY_MEMBER];
+	SharedApplication apps[FLEXIBLE_ARRAY_MEMBER];
 };
 
-extern Shared *siphon_shared;
+extern SharedState *siphon_shared;
 
-extern void shared_request(void);
-extern void shared_startup(void);
+extern void shmem_request(void);
+extern void shmem_startup(void);
 
 /* The application of that name, or NULL. Caller holds siphon_shared->lock. */
-extern App *shared_find(const char *name);
+extern SharedApplication *shmem_find_application(const char *name);
 /*
  * The same; makes it if there is room (lock held exclusively). NULL: all siphon.max_applications are in use. An invalid
  * database says that the caller does not know it.
  */
-extern App *shared_find_or_add(const char *name, Oid database);
+extern SharedApplication *shmem_find_or_add_application(const char *name, Oid database);
 /* Forgets the application (lock held exclusively). */
-extern void shared_forget(App *app);
+extern void shmem_remove_application(SharedApplication *app);
 /* Sets state, reason and hint (both may be NULL), and tells who waits. Takes the lock. */
-extern void shared_set_state(App *app, AppState state, const char *reason, const char *hint);
-extern void shared_wake_launcher(void);
+extern void set_application_state(SharedApplication *app, AppState state, const char *reason, const char *hint);
+extern void wake_launcher(void);
 
 /* Copies of a text for people, NULL for none, what fits into `size` bytes, without cutting a character in two. */
 extern void copy_text(char *out, const char *text, size_t size);
 
 static inline void
-app_metric_set(App *app, AppMetric metric, uint64 value)
+app_metric_set(SharedApplication *app, AppMetric metric, uint64 value)
 {
 	pg_atomic_write_u64(&app->metrics[static_cast<int>(metric)], value);
 }
 
 static inline uint64
-app_metric_get(App *app, AppMetric metric)
+app_metric_get(SharedApplication *app, AppMetric metric)
 {
 	return pg_atomic_read_u64(&app->metrics[static_cast<int>(metric)]);
 }
 
 /* Metrics have one writer, so this needs no atomic addition. */
 static inline void
-app_metric_add(App *app, AppMetric metric, uint64 value)
+app_metric_add(SharedApplication *app, AppMetric metric, uint64 value)
 {
 	app_metric_set(app, metric, app_metric_get(app, metric) + value);
 }

@@ -35,7 +35,7 @@ enum class SnapshotPhase : int { Preparing, Scanning, Moving, Done, Failed };
 struct SnapshotJob
 {
 	bool in_use;
-	App *app;
+	SharedApplication *app;
 	Oid relid;
 	uint32 generation;
 	uint64 history; /* of the application, when the leader began */
@@ -71,19 +71,19 @@ extern void snapshots_startup(void);
 
 /* The running snapshot of a table (InvalidOid: of any of the application), or NULL. Caller holds siphon_shared->lock.
  */
-extern SnapshotJob *snapshot_find(const App *app, Oid relid);
+extern SnapshotJob *snapshot_find(const SharedApplication *app, Oid relid);
 /* Asks a table's snapshot (InvalidOid: one of the application's) to end; `asked`: since when. NULL: none runs. */
 extern SnapshotJob *snapshot_ask_to_end(const char *application, Oid relid, TimestampTz asked);
 /* Ends a table's snapshot, if one runs, and waits for its end; with InvalidOid those of all tables. Interruptible. */
 extern void snapshot_cancel(const char *application, Oid relid);
 /* The decoder's part: adds to the metric of events that are held for a table's snapshot. */
-extern void snapshot_count_held(const App *app, Oid relid, uint64 events);
+extern void snapshot_count_held(const SharedApplication *app, Oid relid, uint64 events);
 /* Starts a process of a snapshot: its leader (0) or a worker. NULL if no background worker is free. */
 extern BackgroundWorkerHandle *snapshot_start_process(const SnapshotJob *snapshot, int worker);
 /* The launcher's part: notes what became of snapshots that ended; */
 extern void snapshots_conclude(void);
 /* and starts those whose turn it is. Returns when to look again, in ms. *open: some run or wait. */
-extern long snapshots_look_after(App *app, const Registry *registry, bool *open);
+extern long snapshots_look_after(SharedApplication *app, const Registry *registry, bool *open);
 /* Applications (char *) in the order in which they are to be looked after: the one that got a place last comes last. */
 extern List *snapshots_take_turns(List *applications);
 

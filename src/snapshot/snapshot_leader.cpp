@@ -6,7 +6,7 @@
 #include "registry/notify.h"
 #include "catalogs/partition_tree.h"
 #include "server/ring_producer.h"
-#include "server/session.h"
+#include "server/bgworker.h"
 #include "encode/table_settings.h"
 #include "server/worker.h"
 
@@ -306,7 +306,7 @@ static void
 await_workers(void)
 {
 	for (int i = 0; i < nworkers; i++)
-		while (worker_alive(workers[i]))
+		while (bgworker_is_running(workers[i]))
 		{
 			snapshot_serve(GetCurrentTimestamp());
 			worker_wait(WaitReason::Snapshot, kSnapshotPauseMs);

@@ -9,7 +9,7 @@
 #include "catalogs/obstacles.h"
 #include "encode/package.h"
 #include "server/ring_producer.h"
-#include "server/session.h"
+#include "server/bgworker.h"
 #include "encode/table_settings.h"
 #include "server/worker.h"
 
@@ -401,7 +401,7 @@ siphon_snapshot_main(Datum arg)
 	worker_init(snapshot_serve);
 	attach(DatumGetInt32(arg));
 	MemoryContextSwitchTo(TopMemoryContext);
-	session_connect(snapshot_job->app->database, "siphon snapshot");
+	bgworker_connect(snapshot_job->app->database, "siphon snapshot");
 	if (worker_number == 0)
 		before_shmem_exit(snapshot_stop_workers, 0);
 

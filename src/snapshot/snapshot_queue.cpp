@@ -8,7 +8,7 @@
 
 #include "registry/table_list.h"
 #include "ring/ring_file.h"
-#include "server/session.h"
+#include "server/bgworker.h"
 
 #include <csignal>
 
@@ -61,7 +61,7 @@ snapshot_phase_name(SnapshotPhase phase)
 }
 
 SnapshotJob *
-snapshot_find(const App *app, Oid relid)
+snapshot_find(const SharedApplication *app, Oid relid)
 {
 	for (int i = 0; i < siphon_max_snapshots; i++)
 	{
@@ -74,7 +74,7 @@ snapshot_find(const App *app, Oid relid)
 }
 
 void
-snapshot_count_held(const App *app, Oid relid, uint64 events)
+snapshot_count_held(const SharedApplication *app, Oid relid, uint64 events)
 {
 	SnapshotJob *snapshot;
 
@@ -89,11 +89,11 @@ snapshot_count_held(const App *app, Oid relid, uint64 events)
 SnapshotJob *
 snapshot_ask_to_end(const char *application, Oid relid, TimestampTz asked)
 {
-	App *app;
+	SharedApplication *app;
 	SnapshotJob *snapshot;
 
 	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
-	app = shared_find(application);
+	app = shmem_find_application(application);
 	snapshot = app ? snapshot_find(app, relid) : nullptr;
 	if (snapshot)
 		snapshot->cancel = true;
@@ -111,7 +111,7 @@ snapshot_cancel(const char *application, Oid relid)
 
 	while ((snapshot = snapshot_ask_to_end(application, relid, asked)) != nullptr)
 	{
-		shared_wake_launcher();
+		wake_launcher();
 		ConditionVariableTimedSleep(&snapshot->changed, 100, PG_WAIT_EXTENSION);
 		ConditionVariableCancelSleep();
 	}
@@ -124,7 +124,7 @@ snapshot_start_process(const SnapshotJob *snapshot, int number)
 	char name[BGW_MAXLEN];
 
 	snprintf(name, sizeof(name), "%s %u worker %d", snapshot->app->name, snapshot->relid, number);
-	return worker_start("snapshot", name, index);
+	return bgworker_start("snapshot", name, index);
 }
 
 /*
@@ -250,7 +250,7 @@ ended(int index)
 	bool over;
 
 	/* Looked at first: once the process is gone, the rest does not change any more. */
-	if (leaders[index] && worker_alive(leaders[index]))
+	if (leaders[index] && bgworker_is_running(leaders[index]))
 		return false;
 	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
 	over = snapshot->in_use && snapshot->leader_pid == 0;
@@ -285,7 +285,7 @@ snapshots_conclude(void)
  * one. NULL: there is none. Caller holds siphon_shared->lock. Of an application that is being dropped, none begins.
  */
 static SnapshotJob *
-find_place(const App *app, bool with_leader)
+find_place(const SharedApplication *app, bool with_leader)
 {
 	SnapshotJob *free = nullptr;
 	SnapshotJob *idle = nullptr;
@@ -314,7 +314,7 @@ find_place(const App *app, bool with_leader)
 
 /* Takes a place, if there is one; *led: it has a leader. */
 static SnapshotJob *
-take_place(App *app, const RegistryTable *table, bool *led)
+take_place(SharedApplication *app, const RegistryTable *table, bool *led)
 {
 	SnapshotJob *free;
 
@@ -375,7 +375,7 @@ snapshots_take_turns(List *applications)
 }
 
 long
-snapshots_look_after(App *app, const Registry *registry, bool *open)
+snapshots_look_after(SharedApplication *app, const Registry *registry, bool *open)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	ListCell *lc;

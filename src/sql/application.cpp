@@ -59,11 +59,11 @@ static void
 stop_workers(const Registry *registry)
 {
 	TimestampTz asked = GetCurrentTimestamp();
-	App *app;
+	SharedApplication *app;
 
 	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
 	/* Just after the server's start the launcher may not know of it, and is not to start it from now on. */
-	app = shared_find_or_add(registry->application, registry->database);
+	app = shmem_find_or_add_application(registry->application, registry->database);
 	if (app)
 		app->stop = true;
 	LWLockRelease(siphon_shared->lock);
@@ -108,7 +108,7 @@ drop_slot(const Registry *registry)
 
 /* Has the launcher look at an application that has no decoder as if it were new. Caller holds siphon_shared->lock. */
 static void
-look_anew(App *app)
+look_anew(SharedApplication *app)
 {
 	app->stop = false;
 	if (app->decoder_pid != 0)
@@ -122,22 +122,22 @@ look_anew(App *app)
 static void
 unstop(int, Datum application)
 {
-	App *app;
+	SharedApplication *app;
 
 	LWLockReleaseAll();
 	ConditionVariableCancelSleep();
 	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
-	app = shared_find(DatumGetCString(application));
+	app = shmem_find_application(DatumGetCString(application));
 	if (app)
 		look_anew(app);
 	LWLockRelease(siphon_shared->lock);
-	shared_wake_launcher();
+	wake_launcher();
 }
 
 void
 application_drop(const Registry *registry)
 {
-	App *app;
+	SharedApplication *app;
 	int error;
 
 	PG_ENSURE_ERROR_CLEANUP(unstop, CStringGetDatum(registry->application));
@@ -155,9 +155,9 @@ application_drop(const Registry *registry)
 	LWLockRelease(registry_lock(registry->application));
 
 	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
-	app = shared_find(registry->application);
+	app = shmem_find_application(registry->application);
 	if (app)
-		shared_forget(app);
+		shmem_remove_application(app);
 	LWLockRelease(siphon_shared->lock);
 	error = siphon::ring_directory_remove(siphon_ring_directory, registry->application);
 	if (error)
@@ -185,7 +185,7 @@ void
 application_stop(const Registry *registry)
 {
 	const char *application = registry->application;
-	App *app;
+	SharedApplication *app;
 
 	note_stopped(application, true);
 	PG_ENSURE_ERROR_CLEANUP(unstop, CStringGetDatum(application));
@@ -195,12 +195,12 @@ application_stop(const Registry *registry)
 	}
 	PG_END_ENSURE_ERROR_CLEANUP(unstop, CStringGetDatum(application));
 	LWLockAcquire(siphon_shared->lock, LW_SHARED);
-	app = shared_find(application);
+	app = shmem_find_application(application);
 	LWLockRelease(siphon_shared->lock);
 	if (app == nullptr)
 		return;
 	/* A decoder that the launcher began to start before still comes, and sees one of the two. */
-	shared_set_state(app, AppState::Stopped, kStoppedReason, application_start_hint(application));
+	set_application_state(app, AppState::Stopped, kStoppedReason, application_start_hint(application));
 	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
 	app->stop = false;
 	LWLockRelease(siphon_shared->lock);
@@ -211,13 +211,13 @@ static void
 await_streaming(const char *application)
 {
 	TimestampTz since = GetCurrentTimestamp();
-	App *app;
+	SharedApplication *app;
 	AppState state;
 	char reason[kReasonLength];
 	char hint[kReasonLength];
 
 	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
-	app = shared_find_or_add(application, MyDatabaseId);
+	app = shmem_find_or_add_application(application, MyDatabaseId);
 	/* What is there of before, or of an earlier application of the name, whose file was removed, does not count. */
 	if (app)
 		look_anew(app);
@@ -227,7 +227,7 @@ await_streaming(const char *application)
 						errmsg("siphon.max_applications (%d) are in use", siphon_max_applications),
 						errhint("ALTER SYSTEM SET siphon.max_applications = %d, then restart the server.",
 								siphon_max_applications + 1)));
-	shared_wake_launcher();
+	wake_launcher();
 
 	ConditionVariablePrepareToSleep(&app->changed);
 	for (;;)

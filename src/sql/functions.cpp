@@ -8,7 +8,7 @@
 #include "matching_tables.h"
 #include "decode/mirror.h"
 #include "launcher/publication.h"
-#include "server/signature.h"
+#include "server/function_version.h"
 #include "snapshot/snapshot.h"
 
 /* Begins the function `name`, which SQL calls by way of registry_call(). */
@@ -27,7 +27,7 @@
 static void
 check_no_nulls(FunctionCallInfo fcinfo, const char *function, int count, int optional = 0)
 {
-	check_arguments(fcinfo, function, count + optional);
+	check_argument_count(fcinfo, function, count + optional);
 	for (int i = 0; i < count; i++)
 		if (PG_ARGISNULL(i))
 			ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
@@ -199,7 +199,7 @@ SQL_FUNCTION(siphon_follow_publication)
 	strlcpy(registry->publication, publication, sizeof(registry->publication));
 	registry_end_change(registry);
 	application_notify_or_warn(application);
-	shared_wake_launcher();
+	wake_launcher();
 	PG_RETURN_VOID();
 }
 
@@ -223,7 +223,7 @@ SQL_FUNCTION(siphon_unfollow_publication)
 		static_cast<RegistryTable *>(lfirst(lc))->followed = false;
 	registry_end_change(registry);
 	application_notify_or_warn(application);
-	shared_wake_launcher();
+	wake_launcher();
 	PG_RETURN_VOID();
 }
 
@@ -251,7 +251,7 @@ SQL_FUNCTION(siphon_add_table)
 	registry_end_change(registry);
 	tell_of_children(table->relid);
 	application_notify_or_warn(application);
-	shared_wake_launcher();
+	wake_launcher();
 	PG_RETURN_VOID();
 }
 
@@ -312,7 +312,7 @@ SQL_FUNCTION(siphon_add_tables)
 		}
 		registry_end_change(registry);
 		application_notify_or_warn(application);
-		shared_wake_launcher();
+		wake_launcher();
 	}
 	foreach (lc, matches)
 		put_matching_table(result, static_cast<MatchingTable *>(lfirst(lc)));
@@ -422,7 +422,7 @@ SQL_FUNCTION(siphon_resync_table)
 	table_list_request_snapshot(target.registry, target.table);
 	registry_end_change(target.registry);
 	application_notify_or_warn(target.application);
-	shared_wake_launcher();
+	wake_launcher();
 	PG_RETURN_VOID();
 }
 
@@ -478,7 +478,7 @@ SQL_FUNCTION(siphon_alter_table)
 	if (effect == AlterEffect::Resync && target.table->rows)
 		snapshot_cancel(target.application, relid);
 	application_notify_or_warn(target.application);
-	shared_wake_launcher();
+	wake_launcher();
 	if (effect != AlterEffect::Resync)
 		PG_RETURN_VOID();
 	if (target.table->rows)
@@ -505,7 +505,7 @@ set_paused(FunctionCallInfo fcinfo, const char *function, bool paused)
 {
 	Target target = open_target(fcinfo, function);
 	SnapshotJob *job;
-	App *app;
+	SharedApplication *app;
 
 	check_target_not_leaving(&target);
 	if (target.table->phase == Phase::Streaming || target.table->phase == Phase::Stopped)
@@ -516,12 +516,12 @@ set_paused(FunctionCallInfo fcinfo, const char *function, bool paused)
 	registry_end_change(target.registry);
 
 	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
-	app = shared_find(target.application);
+	app = shmem_find_application(target.application);
 	job = app ? snapshot_find(app, target.relid) : nullptr;
 	if (job)
 		job->paused = paused;
 	LWLockRelease(siphon_shared->lock);
-	shared_wake_launcher();
+	wake_launcher();
 }
 
 SQL_FUNCTION(siphon_pause)

@@ -7,7 +7,7 @@
 #include "launcher/publication.h"
 #include "decode/decoder_stats.h"
 #include "registry/retained_wal.h"
-#include "server/signature.h"
+#include "server/function_version.h"
 #include "snapshot/snapshot.h"
 #include "decode/warnings.h"
 
@@ -88,10 +88,10 @@ struct Live
 static bool
 copy_live(const char *application, Live *live)
 {
-	App *app;
+	SharedApplication *app;
 
 	LWLockAcquire(siphon_shared->lock, LW_SHARED);
-	app = shared_find(application);
+	app = shmem_find_application(application);
 	if (app)
 	{
 		live->state = app->state;

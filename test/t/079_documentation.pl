@@ -243,7 +243,7 @@ is_deeply([ grep { !$option{$_} } uniq sort map { /(?<![\w-])(--[a-z][a-z-]*[a-z
 
 # How each kind of source has them.
 my %states_of = (
-	'src/server/shared.cpp app_state_name' => sub { $_[0] =~ /^app_state_name\(.*?^\}/ms; return grep { $_ ne 'unknown' } $& =~ /return "([^"]+)"/g },
+	'src/server/shmem.cpp app_state_name' => sub { $_[0] =~ /^app_state_name\(.*?^\}/ms; return grep { $_ ne 'unknown' } $& =~ /return "([^"]+)"/g },
 	'src/registry/registry_json.cpp kPhaseNames' => sub { $_[0] =~ /kPhaseNames\[\] = \{(.*?)\}/s; return $1 =~ /"(\w+)"/g },
 	'src/snapshot/snapshot.h SnapshotPhase' => sub { $_[0] =~ /enum class SnapshotPhase : int \{(.*?)\}/s; return $1 =~ /(\w+)/g });
 my %diagram = $text{'docs/architecture.md'} =~ /^<!-- states: (.*?) -->\n```mermaid\n(.*?)^```/msg;

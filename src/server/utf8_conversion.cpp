@@ -1,13 +1,13 @@
 /*
- * Conversion to UTF-8: see text.h.
+ * Conversion to UTF-8: see utf8_conversion.h.
  */
-#include "text.h"
+#include "utf8_conversion.h"
 
 /* The database's conversion to UTF-8, looked up once: decoding can't look up what is not in its catalogs' past. */
 static FmgrInfo conversion;
 
 void
-text_init(void)
+utf8_conversion_init(void)
 {
 	int encoding = GetDatabaseEncoding();
 	Oid function;
@@ -22,18 +22,17 @@ text_init(void)
 }
 
 bool
-text_to_utf8(const char **text, size_t *length)
+convert_text_to_utf8(const char **text, size_t *length)
 {
 	int encoding = GetDatabaseEncoding();
 	char *converted;
 	int done;
 
-	if (text_is_ascii(*text, *length))
+	if (is_ascii_text(*text, *length))
 		return true;
 	if (encoding == PG_UTF8 || encoding == PG_SQL_ASCII)
 		return pg_encoding_verifymbstr(PG_UTF8, *text, static_cast<int>(*length)) == static_cast<int>(*length);
-	converted = static_cast<char *>(
-		MemoryContextAllocHuge(CurrentMemoryContext, *length * MAX_CONVERSION_GROWTH + 1));
+	converted = static_cast<char *>(MemoryContextAllocHuge(CurrentMemoryContext, *length * MAX_CONVERSION_GROWTH + 1));
 	done = DatumGetInt32(FunctionCall6(&conversion, Int32GetDatum(encoding), Int32GetDatum(PG_UTF8),
 									   CStringGetDatum(*text), CStringGetDatum(converted),
 									   Int32GetDatum(static_cast<int>(*length)), BoolGetDatum(true)));
@@ -48,12 +47,12 @@ text_to_utf8(const char **text, size_t *length)
 }
 
 const char *
-name_to_utf8(const char *name, size_t *length)
+convert_name_to_utf8(const char *name, size_t *length)
 {
 	char *converted;
 	size_t size = 0;
 
-	if (text_to_utf8(&name, length))
+	if (convert_text_to_utf8(&name, length))
 		return name;
 	converted = static_cast<char *>(palloc(*length * 2));
 	for (size_t i = 0; i < *length; i++)
@@ -72,7 +71,7 @@ void
 put_utf8(siphon::WireBuffer *out, uint32 field, const char *text)
 {
 	size_t length = strlen(text);
-	const char *utf8 = name_to_utf8(text, &length);
+	const char *utf8 = convert_name_to_utf8(text, &length);
 
 	buffer_reserve(out, length + 16);
 	siphon::Wire wire(out);

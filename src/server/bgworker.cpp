@@ -1,16 +1,16 @@
 /*
- * Background workers and their session: see session.h.
+ * Background workers and their session: see bgworker.h.
  */
-#include "session.h"
+#include "bgworker.h"
 
-#include "text.h"
+#include "utf8_conversion.h"
 
 extern "C" {
 #include "catalog/pg_authid.h"
 }
 
 BackgroundWorkerHandle *
-worker_start(const char *kind, const char *name, int index)
+bgworker_start(const char *kind, const char *name, int index)
 {
 	BackgroundWorkerHandle *handle = nullptr;
 	BackgroundWorker worker;
@@ -33,7 +33,7 @@ worker_start(const char *kind, const char *name, int index)
 }
 
 bool
-worker_alive(BackgroundWorkerHandle *handle)
+bgworker_is_running(BackgroundWorkerHandle *handle)
 {
 	pid_t pid;
 	BgwHandleStatus status = GetBackgroundWorkerPid(handle, &pid);
@@ -87,11 +87,11 @@ pin_settings(const char *name)
 
 	for (const auto &setting : settings)
 		SetConfigOption(setting[0], setting[1], PGC_SUSET, PGC_S_OVERRIDE);
-	text_init();
+	utf8_conversion_init();
 }
 
 void
-session_connect(Oid database, const char *name)
+bgworker_connect(Oid database, const char *name)
 {
 	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
 	/* Role and encoding are looked up in the catalogs. */

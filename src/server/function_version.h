@@ -4,13 +4,13 @@
  * package and what has to follow it, and on a standby, whose catalog is its primary's. An argument that was not passed,
  * or a column that the library doesn't know, would be read from where nothing is.
  */
-#ifndef SIPHON_SIGNATURE_H
-#define SIPHON_SIGNATURE_H
+#ifndef SIPHON_FUNCTION_VERSION_H
+#define SIPHON_FUNCTION_VERSION_H
 
 #include "pg.h"
 
 /* Does the function have this number of arguments? */
-extern void check_arguments(FunctionCallInfo fcinfo, const char *function, int arguments);
+extern void check_argument_count(FunctionCallInfo fcinfo, const char *function, int arguments);
 /* Begins the rows of a set-returning function, which has this number of columns. */
 extern ReturnSetInfo *begin_rows(FunctionCallInfo fcinfo, const char *function, int columns);
 

@@ -1,10 +1,10 @@
 /*
- * See signature.h.
+ * See function_version.h.
  */
-#include "signature.h"
+#include "function_version.h"
 
 static void
-check(const char *function, const char *of_what, int in_catalog, int in_library)
+check_count(const char *function, const char *of_what, int in_catalog, int in_library)
 {
 	if (in_catalog == in_library)
 		return;
@@ -18,9 +18,9 @@ check(const char *function, const char *of_what, int in_catalog, int in_library)
 }
 
 void
-check_arguments(FunctionCallInfo fcinfo, const char *function, int arguments)
+check_argument_count(FunctionCallInfo fcinfo, const char *function, int arguments)
 {
-	check(function, "arguments", PG_NARGS(), arguments);
+	check_count(function, "arguments", PG_NARGS(), arguments);
 }
 
 ReturnSetInfo *
@@ -29,6 +29,6 @@ begin_rows(FunctionCallInfo fcinfo, const char *function, int columns)
 	ReturnSetInfo *result = reinterpret_cast<ReturnSetInfo *>(fcinfo->resultinfo);
 
 	InitMaterializedSRF(fcinfo, 0);
-	check(function, "columns", result->setDesc->natts, columns);
+	check_count(function, "columns", result->setDesc->natts, columns);
 	return result;
 }

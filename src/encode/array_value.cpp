@@ -30,7 +30,7 @@ put_dimensions(WireBuffer *out, const ArrayType *array)
 }
 
 Value
-list_value(TypeMapping *type, Datum datum)
+array_value_from_datum(TypeMapping *type, Datum datum)
 {
 	const ArrayType *array = DatumGetArrayTypeP(datum);
 	TypeMapping *element = type->element;

@@ -4,33 +4,33 @@
  */
 #include "siphon.h"
 
-Shared *siphon_shared = nullptr;
+SharedState *siphon_shared = nullptr;
 
 static Size
-shared_size(void)
+shmem_size(void)
 {
-	return add_size(offsetof(Shared, apps), mul_size(siphon_max_applications, sizeof(App)));
+	return add_size(offsetof(SharedState, apps), mul_size(siphon_max_applications, sizeof(SharedApplication)));
 }
 
 void
-shared_request(void)
+shmem_request(void)
 {
-	RequestAddinShmemSpace(shared_size());
+	RequestAddinShmemSpace(shmem_size());
 	RequestNamedLWLockTranche("siphon", 1 + kRegistryShares);
 }
 
 void
-shared_startup(void)
+shmem_startup(void)
 {
 	bool found;
 
 	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
-	siphon_shared = static_cast<Shared *>(ShmemInitStruct("siphon", shared_size(), &found));
+	siphon_shared = static_cast<SharedState *>(ShmemInitStruct("siphon", shmem_size(), &found));
 	if (!found)
 	{
 		LWLockPadded *locks = GetNamedLWLockTranche("siphon");
 
-		memset(siphon_shared, 0, shared_size());
+		memset(siphon_shared, 0, shmem_size());
 		for (auto &count : siphon_shared->registry_writes)
 			pg_atomic_init_u64(&count, 0);
 		siphon_shared->lock = &locks[0].lock;
@@ -39,7 +39,7 @@ shared_startup(void)
 		pg_atomic_init_u32(&siphon_shared->last_generation, 0);
 		for (int i = 0; i < siphon_max_applications; i++)
 		{
-			App *app = &siphon_shared->apps[i];
+			SharedApplication *app = &siphon_shared->apps[i];
 
 			ConditionVariableInit(&app->changed);
 			pg_atomic_init_u64(&app->registry_wanted, 0);
@@ -76,12 +76,12 @@ app_state_name(AppState state)
 	return "unknown";
 }
 
-App *
-shared_find(const char *name)
+SharedApplication *
+shmem_find_application(const char *name)
 {
 	for (int i = 0; i < siphon_max_applications; i++)
 	{
-		App *app = &siphon_shared->apps[i];
+		SharedApplication *app = &siphon_shared->apps[i];
 
 		if (app->in_use && strcmp(app->name, name) == 0)
 			return app;
@@ -89,10 +89,10 @@ shared_find(const char *name)
 	return nullptr;
 }
 
-App *
-shared_find_or_add(const char *name, Oid database)
+SharedApplication *
+shmem_find_or_add_application(const char *name, Oid database)
 {
-	App *app = shared_find(name);
+	SharedApplication *app = shmem_find_application(name);
 
 	if (app)
 	{
@@ -126,7 +126,7 @@ shared_find_or_add(const char *name, Oid database)
 }
 
 void
-shared_forget(App *app)
+shmem_remove_application(SharedApplication *app)
 {
 	app->in_use = false;
 	app->name[0] = '\0';
@@ -150,7 +150,7 @@ copy_text(char *out, const char *text, size_t size)
 }
 
 void
-shared_set_state(App *app, AppState state, const char *reason, const char *hint)
+set_application_state(SharedApplication *app, AppState state, const char *reason, const char *hint)
 {
 	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
 	app->state = state;
@@ -161,7 +161,7 @@ shared_set_state(App *app, AppState state, const char *reason, const char *hint)
 }
 
 void
-shared_wake_launcher(void)
+wake_launcher(void)
 {
 	LWLockAcquire(siphon_shared->lock, LW_SHARED);
 	if (siphon_shared->launcher_latch)

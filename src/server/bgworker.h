@@ -2,8 +2,8 @@
  * What background workers have in common: how they are started, and their database session, with the settings that what
  * is sent depends on.
  */
-#ifndef SIPHON_SESSION_H
-#define SIPHON_SESSION_H
+#ifndef SIPHON_BGWORKER_H
+#define SIPHON_BGWORKER_H
 
 #include "pg.h"
 
@@ -11,12 +11,12 @@
  * Starts a worker, which runs siphon_<kind>_main(index) and is listed as "siphon <kind> <name>". The handle lives until
  * it is freed; the caller's latch is set when the worker starts and ends. NULL: no background worker is free.
  */
-extern BackgroundWorkerHandle *worker_start(const char *kind, const char *name, int index);
+extern BackgroundWorkerHandle *bgworker_start(const char *kind, const char *name, int index);
 
 /* True if it runs or is about to. False also for one that could not be started in the end. */
-extern bool worker_alive(BackgroundWorkerHandle *handle);
+extern bool bgworker_is_running(BackgroundWorkerHandle *handle);
 
 /* Connects the background worker to a database, under a name for pg_stat_activity. */
-extern void session_connect(Oid database, const char *name);
+extern void bgworker_connect(Oid database, const char *name);
 
 #endif

@@ -4,17 +4,17 @@
  * functions in C let anything. None of it may end the decoder, or reach a consumer as a string that it can't read: no
  * parser takes a message with such a string, whatever else is in it.
  */
-#ifndef SIPHON_TEXT_H
-#define SIPHON_TEXT_H
+#ifndef SIPHON_UTF8_CONVERSION_H
+#define SIPHON_UTF8_CONVERSION_H
 
 #include "buffer.h"
 
 /* Called once, in a transaction, before the others. */
-extern void text_init(void);
+extern void utf8_conversion_init(void);
 
 /* Is it ASCII, without NUL? Most text is, and then nothing else is to be known of it. */
 static inline bool
-text_is_ascii(const char *text, size_t length)
+is_ascii_text(const char *text, size_t length)
 {
 	/* In two words at once, which compilers have registers for. */
 	typedef uint64 Words __attribute__((vector_size(16)));
@@ -43,13 +43,13 @@ text_is_ascii(const char *text, size_t length)
 }
 
 /* Makes UTF-8 of text in the server's encoding. False if it can't be: then nothing is changed. */
-extern bool text_to_utf8(const char **text, size_t *length);
+extern bool convert_text_to_utf8(const char **text, size_t *length);
 
 /*
  * The same for names, where there has to be an answer: bytes of a name that has no UTF-8 are taken for LATIN1. At most
  * MAX_CONVERSION_GROWTH times as long.
  */
-extern const char *name_to_utf8(const char *name, size_t *length);
+extern const char *convert_name_to_utf8(const char *name, size_t *length);
 
 /* Writes text as UTF-8 into a field. Makes room for it. */
 extern void put_utf8(siphon::WireBuffer *out, uint32 field, const char *text);
