@@ -20,7 +20,7 @@
 #include "server/ring_producer.h"
 #include "server/bgworker.h"
 #include "registry/slot_place.h"
-#include "standbys.h"
+#include "standby_wait.h"
 #include "encode/table_settings.h"
 #include "warnings.h"
 #include "server/worker.h"
@@ -489,7 +489,7 @@ decode(void)
 	check_slot(registry);
 	bgworker_connect(registry->database, "siphon decoder");
 	registry = mirror_open(app, registry);
-	standbys_init(app);
+	standby_wait_init(app);
 	tables_init(app->name);
 	leaves_init();
 	CacheRegisterRelcacheCallback(answer_while_forgetting, 0);

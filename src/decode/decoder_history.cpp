@@ -9,7 +9,7 @@
 #include "decoder_output.h"
 #include "registry/registry.h"
 #include "server/ring_producer.h"
-#include "standbys.h"
+#include "standby_wait.h"
 
 extern "C" {
 #include "access/timeline.h"
@@ -78,7 +78,7 @@ history_write(const char *application)
 	registry_end_change(registry);
 	/* A server that takes over must know for its own what is published from here on. */
 	mirror_serve(GetCurrentTimestamp());
-	standbys_await(mirror_position(), nullptr);
+	wait_for_standbys(mirror_position(), nullptr);
 	write_record(registry);
 }
 

@@ -7,7 +7,7 @@
 #include "decoder_output.h"
 #include "server/subxact_read.h"
 #include "server/bgworker.h"
-#include "standbys.h"
+#include "standby_wait.h"
 
 extern "C" {
 #include "catalog/pg_authid.h"
@@ -320,7 +320,7 @@ write_row(const Registry *registry, const char *content)
 static void
 note_confirmed(void)
 {
-	if (confirmed || !standbys_have(position))
+	if (confirmed || !standbys_have_caught_up(position))
 		return;
 	confirmed = true;
 	pg_atomic_write_u64(&app->mirrored, version);

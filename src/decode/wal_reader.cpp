@@ -9,7 +9,7 @@
  */
 #include "decoder.h"
 #include "mirror.h"
-#include "standbys.h"
+#include "standby_wait.h"
 #include "server/worker.h"
 
 static constexpr long kPollMinMs = 1;
@@ -77,7 +77,7 @@ read_page(XLogReaderState *state, XLogRecPtr page, int required, XLogRecPtr, cha
 		if (page + static_cast<uint32>(required) <= available)
 		{
 			end = Min(available, page + XLOG_BLCKSZ);
-			standbys_await(Max(end, mirror_position()), decoder_write_due);
+			wait_for_standbys(Max(end, mirror_position()), decoder_write_due);
 			break;
 		}
 		wait_for_wal(available);

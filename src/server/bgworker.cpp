@@ -70,7 +70,7 @@ pin_settings(const char *name)
 		{"default_transaction_isolation", "read committed"},
 		{"default_transaction_read_only", "off"},
 		{"default_transaction_deferrable", "off"},
-		/* Standbys are waited for in standbys_await(). */
+		/* Standbys are waited for in wait_for_standbys(). */
 		{"synchronous_commit", "local"},
 		/* An error that is caught, as of a table that can't be published, must stay one. */
 		{"exit_on_error", "off"},

@@ -1,14 +1,14 @@
 /*
- * Waiting for standbys: see standbys.h.
+ * Waiting for standbys: see standby_wait.h.
  */
-#include "standbys.h"
+#include "standby_wait.h"
 
 #include "server/worker.h"
 
 static SharedApplication *app;
 
 void
-standbys_init(SharedApplication *for_app)
+standby_wait_init(SharedApplication *for_app)
 {
 	app = for_app;
 }
@@ -16,21 +16,21 @@ standbys_init(SharedApplication *for_app)
 #if SIPHON_FAILOVER
 
 static constexpr int64 kQuietly = USECS_PER_SEC;
-static constexpr long kServeMs = 500;
+static constexpr long kPollMs = 500;
 static constexpr int64 kLogInterval = 60 * USECS_PER_SEC;
 
 bool
-standbys_have(XLogRecPtr lsn)
+standbys_have_caught_up(XLogRecPtr lsn)
 {
 	return !MyReplicationSlot->data.failover || StandbySlotsHaveCaughtup(lsn, DEBUG1);
 }
 
 static void
-tell(XLogRecPtr lsn, TimestampTz now)
+report_waiting(XLogRecPtr lsn, TimestampTz now)
 {
 	static TimestampTz logged;
 	char *reason = psprintf("it waits until the standbys of synchronized_standby_slots (%s) have WAL up to %X/%X",
-								  GetConfigOption("synchronized_standby_slots", false, false), LSN_FORMAT_ARGS(lsn));
+							GetConfigOption("synchronized_standby_slots", false, false), LSN_FORMAT_ARGS(lsn));
 
 	set_application_state(app, AppState::Streaming, reason,
 						  "Start the standbys, or take those that are gone out of synchronized_standby_slots.");
@@ -45,15 +45,15 @@ tell(XLogRecPtr lsn, TimestampTz now)
 }
 
 void
-standbys_await(XLogRecPtr lsn, long (*meanwhile)(TimestampTz now))
+wait_for_standbys(XLogRecPtr lsn, long (*meanwhile)(TimestampTz now))
 {
 	TimestampTz since = 0;
 	bool told = false;
 
-	while (!standbys_have(lsn))
+	while (!standbys_have_caught_up(lsn))
 	{
 		TimestampTz now = GetCurrentTimestamp();
-		long timeout = kServeMs;
+		long timeout = kPollMs;
 
 		if (meanwhile)
 			timeout = meanwhile(now);
@@ -65,10 +65,10 @@ standbys_await(XLogRecPtr lsn, long (*meanwhile)(TimestampTz now))
 		if (!told && now - since > kQuietly)
 		{
 			told = true;
-			tell(lsn, now);
+			report_waiting(lsn, now);
 		}
 		ConditionVariablePrepareToSleep(&WalSndCtl->wal_confirm_rcv_cv);
-		if (!standbys_have(lsn))
+		if (!standbys_have_caught_up(lsn))
 			worker_wait(WaitReason::Standbys, timeout);
 		ConditionVariableCancelSleep();
 	}
@@ -79,13 +79,13 @@ standbys_await(XLogRecPtr lsn, long (*meanwhile)(TimestampTz now))
 #else
 
 bool
-standbys_have(XLogRecPtr)
+standbys_have_caught_up(XLogRecPtr)
 {
 	return true;
 }
 
 void
-standbys_await(XLogRecPtr, long (*)(TimestampTz))
+wait_for_standbys(XLogRecPtr, long (*)(TimestampTz))
 {
 }
 
