@@ -11,7 +11,7 @@
 #include "catalogs/attach_scan.h"
 #include "encode/leaves.h"
 #include "registry/table_list.h"
-#include "mirror.h"
+#include "registry_mirror.h"
 #include "decoder_output.h"
 #include "encode/package.h"
 #include "removed_tables.h"
@@ -96,7 +96,7 @@ load_registry(bool first)
 	MemoryContextReset(registry_context);
 
 	/* So that what a call returns from is soon on the standbys too. */
-	mirror_serve(GetCurrentTimestamp());
+	registry_mirror_poll(GetCurrentTimestamp());
 	registry_loaded = wanted;
 	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
 	app->registry_loaded = wanted;
@@ -137,7 +137,7 @@ decoder_serve(TimestampTz now)
 	if (pg_atomic_read_u64(&app->registry_wanted) != registry_loaded)
 		load_registry(false);
 	history_poll(app->name);
-	mirror_serve(now);
+	registry_mirror_poll(now);
 	decoder_output_confirm(now, pending_since == 0 && transaction_end == 0, decoded);
 }
 
@@ -488,7 +488,7 @@ decode(void)
 		proc_exit(0);
 	check_slot(registry);
 	bgworker_connect(registry->database, "siphon decoder");
-	registry = mirror_open(app, registry);
+	registry = registry_mirror_open(app, registry);
 	standby_wait_init(app);
 	tables_init(app->name);
 	leaves_init();

@@ -4,7 +4,7 @@
  */
 #include "decoder_history.h"
 
-#include "mirror.h"
+#include "registry_mirror.h"
 #include "ring/history.h"
 #include "decoder_output.h"
 #include "registry/registry.h"
@@ -77,8 +77,8 @@ history_write(const char *application)
 	record_ring_id(registry);
 	registry_end_change(registry);
 	/* A server that takes over must know for its own what is published from here on. */
-	mirror_serve(GetCurrentTimestamp());
-	wait_for_standbys(mirror_position(), nullptr);
+	registry_mirror_poll(GetCurrentTimestamp());
+	wait_for_standbys(registry_mirror_get_lsn(), nullptr);
 	write_record(registry);
 }
 

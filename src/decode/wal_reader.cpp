@@ -8,7 +8,7 @@
  * promotion, reading goes on to the new timeline where the old one ends.
  */
 #include "decoder.h"
-#include "mirror.h"
+#include "registry_mirror.h"
 #include "standby_wait.h"
 #include "server/worker.h"
 
@@ -77,7 +77,7 @@ read_page(XLogReaderState *state, XLogRecPtr page, int required, XLogRecPtr, cha
 		if (page + static_cast<uint32>(required) <= available)
 		{
 			end = Min(available, page + XLOG_BLCKSZ);
-			wait_for_standbys(Max(end, mirror_position()), decoder_write_due);
+			wait_for_standbys(Max(end, registry_mirror_get_lsn()), decoder_write_due);
 			break;
 		}
 		wait_for_wal(available);

@@ -5,7 +5,7 @@
 #include "registry/notify.h"
 #include "follower.h"
 #include "left_slots.h"
-#include "decode/mirror.h"
+#include "decode/registry_mirror.h"
 #include "retention.h"
 #include "server/bgworker.h"
 #include "snapshot/snapshot.h"
@@ -177,7 +177,7 @@ at_rest(Charge *charge, const char *name)
 		charge->failover = registry->failover;
 	}
 	registry_slot_name(slot, name);
-	if (!mirror_rests(slot, charge->failover, &reason, &hint))
+	if (!registry_mirror_is_standby(slot, charge->failover, &reason, &hint))
 		return false;
 	complain(charge, AppState::Standby, reason, hint);
 	return true;
@@ -315,7 +315,7 @@ scan(void)
 						  errhint("ALTER SYSTEM SET siphon.max_applications, then restart the server.")));
 		}
 	}
-	return left_slots_tell(names, mirror_restore(names, wait));
+	return left_slots_tell(names, registry_mirror_restore_synced(names, wait));
 }
 
 void

@@ -40,7 +40,7 @@ enum class AppState : int {
 	Streaming,  /* the decoder decodes */
 	Restarting, /* the decoder failed and will be started again */
 	NoWorker,   /* no background worker slot is free */
-	Standby,    /* the primary publishes it, and this server may be the next: see mirror.h */
+	Standby,    /* the primary publishes it, and this server may be the next: see registry_mirror.h */
 	Failed,     /* can't go on before somebody acts: reason and hint say what */
 	Stopped,    /* by siphon_stop_application() */
 	GivenUp     /* its stream was ended, see retention.h, and is not continued */
@@ -99,7 +99,7 @@ struct SharedApplication
 	int failures;                     /* so many times in a row */
 	pg_atomic_uint64 registry_wanted; /* version of the registry that the decoder should have loaded */
 	uint64 registry_loaded;           /* version that it has */
-	pg_atomic_uint64 mirrored;        /* version of the registry that a failover does not lose: see mirror.h */
+	pg_atomic_uint64 mirrored;        /* version of the registry that a failover does not lose: see registry_mirror.h */
 	ConditionVariable changed;        /* state, a pid or registry_loaded changed */
 
 	pg_atomic_uint64 metrics[static_cast<int>(AppMetric::Count)];

@@ -9,8 +9,8 @@
 
 /*
  * Creates slot and registry file and waits for the decoder. ERROR, with nothing left behind, if it does not come up.
- * With failover, standbys synchronize the slot: see mirror.h. With take_over, it takes the stream over from another
- * owner: see history.h.
+ * With failover, standbys synchronize the slot: see registry_mirror.h. With take_over, it takes the stream over from
+ * another owner: see history.h.
  */
 extern void application_create(const char *application, bool failover, bool take_over);
 

@@ -6,7 +6,7 @@
 #include "registry/checks.h"
 #include "registry/table_list.h"
 #include "matching_tables.h"
-#include "decode/mirror.h"
+#include "decode/registry_mirror.h"
 #include "launcher/publication.h"
 #include "server/function_version.h"
 #include "snapshot/snapshot.h"
@@ -43,7 +43,7 @@ application_argument(FunctionCallInfo fcinfo, int index)
 	check_preloaded();
 	check_application_name(application);
 	application_lock(application);
-	mirror_refuse_on_standby(application);
+	registry_mirror_check_not_on_standby(application);
 	return application;
 }
 
@@ -91,11 +91,11 @@ SQL_FUNCTION(siphon_drop_application)
 	application = application_argument(fcinfo, 0);
 	registry = registry_read(application);
 	/* Of one that did not come over from a former primary there is nothing but the mirror. */
-	if (registry == nullptr && mirror_forget(application))
+	if (registry == nullptr && registry_mirror_delete(application))
 		PG_RETURN_VOID();
 	application_drop(check_registry_database(registry, application, true));
 	if (registry->failover)
-		mirror_forget(application);
+		registry_mirror_delete(application);
 	PG_RETURN_VOID();
 }
 
@@ -109,7 +109,7 @@ SQL_FUNCTION(siphon_resync_application)
 	registry = registry_read(application);
 	/* Of one that did not come over from a former primary there is nothing but the mirror. */
 	if (registry == nullptr)
-		registry = mirror_adopt(application);
+		registry = registry_mirror_restore(application);
 	application_resync(check_registry_database(registry, application), PG_GETARG_BOOL(1));
 	PG_RETURN_VOID();
 }

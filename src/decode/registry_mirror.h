@@ -14,37 +14,37 @@
  * No table of this kind exists for anybody else: the file is what Siphon works with, the row a copy that is written
  * after it, and read when a decoder starts. While a server is a standby, such applications rest there.
  */
-#ifndef SIPHON_MIRROR_H
-#define SIPHON_MIRROR_H
+#ifndef SIPHON_REGISTRY_MIRROR_H
+#define SIPHON_REGISTRY_MIRROR_H
 
 #include "registry/registry.h"
 
 /*
- * The decoder's part. mirror_open() is called once, in a session and before anything is decoded; it returns the
- * registry to go on with. mirror_serve() writes the row, soon after the file changed and between transactions that are
- * decoded.
+ * The decoder's part. registry_mirror_open() is called once, in a session and before anything is decoded; it returns
+ * the registry to go on with. registry_mirror_poll() writes the row, soon after the file changed and between
+ * transactions that are decoded.
  */
-extern Registry *mirror_open(SharedApplication *app, Registry *registry);
-extern void mirror_serve(TimestampTz now);
+extern Registry *registry_mirror_open(SharedApplication *app, Registry *registry);
+extern void registry_mirror_poll(TimestampTz now);
 /* Nothing may be decoded before the standbys that the slot waits for have WAL up to here: it has the row. */
-extern XLogRecPtr mirror_position(void);
+extern XLogRecPtr registry_mirror_get_lsn(void);
 
 /*
  * The launcher's part. True if the application rests because this server is a standby, with the reason for people, and
  * a hint or NULL.
  */
-extern bool mirror_rests(const char *slot, bool failover, const char **reason, const char **hint);
+extern bool registry_mirror_is_standby(const char *slot, bool failover, const char **reason, const char **hint);
 /*
  * Has the files written of applications whose slots were synchronized to this server before it became the primary;
  * `applications` (char *) have theirs. Returns when to look again, in ms, not more than `wait`.
  */
-extern long mirror_restore(List *applications, long wait);
+extern long registry_mirror_restore_synced(List *applications, long wait);
 
 /* For SQL functions: ERROR if the application is the primary's, and this is a standby. */
-extern void mirror_refuse_on_standby(const char *application);
+extern void registry_mirror_check_not_on_standby(const char *application);
 /* Makes the file of the row that the application has, and returns it; NULL if there is none of this database. */
-extern Registry *mirror_adopt(const char *application);
+extern Registry *registry_mirror_restore(const char *application);
 /* Removes the row of an application that is dropped. False if there was none. */
-extern bool mirror_forget(const char *application);
+extern bool registry_mirror_delete(const char *application);
 
 #endif

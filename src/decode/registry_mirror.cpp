@@ -1,9 +1,9 @@
 /*
- * The mirror of the registry: see mirror.h.
+ * The mirror of the registry: see registry_mirror.h.
  */
-#include "mirror.h"
+#include "registry_mirror.h"
 
-#include "mirror_checkpoint.h"
+#include "registry_mirror_checkpoint.h"
 #include "decoder_output.h"
 #include "server/subxact_read.h"
 #include "server/bgworker.h"
@@ -24,21 +24,21 @@ extern "C" {
 static constexpr int64 kMicrosecondsPerByte = 1;
 static constexpr int64 kCheckpointInterval = 5 * USECS_PER_SEC;
 
-static SharedApplication *app; /* the decoder's, or NULL if there is nothing to mirror */
-static MemoryContext context;  /* while the row is written */
-static uint64 writes_seen;     /* of registry_writes() */
-static TimestampTz next_write; /* not before */
-static uint64 version;         /* of the row */
-static XLogRecPtr position;    /* behind the row's commit */
-static bool confirmed = true;  /* the standbys have it */
-static bool complained;        /* that there is no table */
-static Oid mirror;             /* the table, as of when the row was written */
-static uint64 checkpoint;      /* number of the row's */
+static SharedApplication *app;    /* the decoder's, or NULL if there is nothing to mirror */
+static MemoryContext context;     /* while the row is written */
+static uint64 writes_seen;        /* of registry_writes() */
+static TimestampTz next_write;    /* not before */
+static uint64 row_version;        /* of the registry that the row has */
+static XLogRecPtr row_lsn;        /* behind the row's commit */
+static bool confirmed = true;     /* the standbys have it */
+static bool missing_table_logged; /* LOG said that there is no table */
+static Oid mirror;                /* the table, as of when the row was written */
+static uint64 row_checkpoint;     /* number of the checkpoint that the row has */
 static TimestampTz next_checkpoint;
 
 /* The table's OID, or InvalidOid. */
 static Oid
-mirror_table(void)
+find_mirror_table(void)
 {
 #if SIPHON_FAILOVER
 	Oid extension = get_extension_oid("siphon", true);
@@ -53,7 +53,7 @@ mirror_table(void)
 static Oid
 lock_mirror_table(LOCKMODE mode)
 {
-	Oid table = mirror_table();
+	Oid table = find_mirror_table();
 
 	if (OidIsValid(table))
 		LockRelationOid(table, mode);
@@ -62,7 +62,7 @@ lock_mirror_table(LOCKMODE mode)
 
 /* Executes a statement about the table, in which %s is its name. The caller has it locked. */
 static void
-execute(Oid table, const char *statement, int count, Oid *types, Datum *values, int expected)
+execute_on_table(Oid table, const char *statement, int count, Oid *types, Datum *values, int expected)
 {
 	const char *name = quote_qualified_identifier(get_namespace_name(get_rel_namespace(table)), get_rel_name(table));
 
@@ -88,10 +88,10 @@ read_row(const char *column, const char *value, SavedCheckpoint *saved)
 	*saved = {};
 	if (!OidIsValid(table))
 		return nullptr;
-	execute(table,
-			psprintf("SELECT application, content, %s FROM %%s WHERE %s OPERATOR(pg_catalog.=) $1",
-					 mirror_checkpoint_column(table), column),
-			1, types, values, SPI_OK_SELECT);
+	execute_on_table(table,
+					 psprintf("SELECT application, content, %s FROM %%s WHERE %s OPERATOR(pg_catalog.=) $1",
+							  registry_mirror_checkpoint_column(table), column),
+					 1, types, values, SPI_OK_SELECT);
 	if (SPI_processed > 0)
 	{
 		text = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 3);
@@ -132,7 +132,8 @@ delete_row(const char *application)
 
 	if (!OidIsValid(table))
 		return false;
-	execute(table, "DELETE FROM %s WHERE application OPERATOR(pg_catalog.=) $1", 1, types, values, SPI_OK_DELETE);
+	execute_on_table(table, "DELETE FROM %s WHERE application OPERATOR(pg_catalog.=) $1", 1, types, values,
+					 SPI_OK_DELETE);
 	deleted = SPI_processed > 0;
 	SPI_finish();
 	return deleted;
@@ -140,7 +141,7 @@ delete_row(const char *application)
 
 /* Makes files of what the row has, unless they were changed since. Returns the registry that counts. */
 static Registry *
-adopt(Registry *row, const SavedCheckpoint *saved)
+restore_files(Registry *row, const SavedCheckpoint *saved)
 {
 	const char *application = row->application;
 	Registry *file;
@@ -176,7 +177,7 @@ slot_has_failover(const char *name)
 
 /* The slot may have been altered since it was created, and is what counts. */
 static Registry *
-note_failover(Registry *registry, bool failover)
+record_failover(Registry *registry, bool failover)
 {
 	Registry *changed = registry_begin_change(registry->application);
 
@@ -199,7 +200,7 @@ note_failover(Registry *registry, bool failover)
 }
 
 Registry *
-mirror_open(SharedApplication *for_app, Registry *registry)
+registry_mirror_open(SharedApplication *for_app, Registry *registry)
 {
 	Registry *row;
 	SavedCheckpoint saved;
@@ -219,7 +220,7 @@ mirror_open(SharedApplication *for_app, Registry *registry)
 		row = read_row_alone("application", app->name, &saved);
 		if (row && registry_newer(row, registry))
 		{
-			registry = adopt(row, &saved);
+			registry = restore_files(row, &saved);
 			/* The launcher may have looked for snapshots in the file that was there. */
 			pg_atomic_fetch_add_u64(&app->registry_wanted, 1);
 			wake_launcher();
@@ -231,10 +232,10 @@ mirror_open(SharedApplication *for_app, Registry *registry)
 			LWLockRelease(registry_lock(app->name));
 		}
 		if (row && saved.history == registry->history)
-			checkpoint = saved.number;
+			row_checkpoint = saved.number;
 	}
 	if (registry->failover != failover)
-		registry = note_failover(registry, failover);
+		registry = record_failover(registry, failover);
 	return registry;
 }
 
@@ -243,7 +244,7 @@ mirror_open(SharedApplication *for_app, Registry *registry)
  * respect theirs. As one that writes must count, this says to others that we do not decode, until it is over.
  */
 static void
-say_decoding(bool decoding)
+set_decoding_flag(bool decoding)
 {
 	LWLockAcquire(ProcArrayLock, LW_EXCLUSIVE);
 	if (decoding)
@@ -276,20 +277,20 @@ write_row(const Registry *registry, const char *content)
 	bool written = false;
 	Oid table;
 
-	say_decoding(false);
+	set_decoding_flag(false);
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	MemoryContextSwitchTo(context);
-	table = mirror_table();
+	table = find_mirror_table();
 	if (!OidIsValid(table))
 	{
-		if (!complained)
+		if (!missing_table_logged)
 			ereport(LOG,
 					(errmsg("siphon: application \"%s\" can't go on after a failover: its database does not have the "
 							"table siphon_registry",
 							app->name),
 					 errhint("CREATE EXTENSION siphon; in database \"%s\".", registry->database_name)));
-		complained = true;
+		missing_table_logged = true;
 		written = true;
 	}
 	/* Acknowledgements must be served while somebody has the table locked. Once we have, it may be gone: see above. */
@@ -298,47 +299,48 @@ write_row(const Registry *registry, const char *content)
 		Datum values[] = {CStringGetTextDatum(registry->application), CStringGetTextDatum(registry->slot),
 						  Int64GetDatum(static_cast<int64>(registry->version)), CStringGetTextDatum(content)};
 
-		execute(table,
-				"INSERT INTO %s (application, slot_name, version, content) VALUES ($1, $2, $3, $4) "
-				"ON CONFLICT (application) DO UPDATE SET slot_name = excluded.slot_name, version = excluded.version, "
-				"content = excluded.content",
-				4, types, values, SPI_OK_INSERT);
+		execute_on_table(
+			table,
+			"INSERT INTO %s (application, slot_name, version, content) VALUES ($1, $2, $3, $4) "
+			"ON CONFLICT (application) DO UPDATE SET slot_name = excluded.slot_name, version = excluded.version, "
+			"content = excluded.content",
+			4, types, values, SPI_OK_INSERT);
 		SPI_finish();
-		complained = false;
+		missing_table_logged = false;
 		written = true;
 	}
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 	forget_lookups(table);
 	if (OidIsValid(table) && written)
-		position = XactLastCommitEnd;
+		row_lsn = XactLastCommitEnd;
 	mirror = table;
-	say_decoding(decoding);
+	set_decoding_flag(decoding);
 	return written;
 }
 
 static void
-note_confirmed(void)
+check_confirmed(void)
 {
-	if (confirmed || !standbys_have_caught_up(position))
+	if (confirmed || !standbys_have_caught_up(row_lsn))
 		return;
 	confirmed = true;
-	pg_atomic_write_u64(&app->mirrored, version);
+	pg_atomic_write_u64(&app->mirrored, row_version);
 }
 
 static void
-serve_registry(TimestampTz now)
+poll_registry(TimestampTz now)
 {
 	uint64 writes = pg_atomic_read_u64(registry_writes(app->name));
 	Registry *registry;
 
-	if ((writes == writes_seen && version != 0) || now < next_write)
+	if ((writes == writes_seen && row_version != 0) || now < next_write)
 		return;
 	/* Not in the middle of a change: what is not synced may not last. */
 	LWLockAcquire(registry_lock(app->name), LW_SHARED);
 	registry = registry_read(app->name);
 	LWLockRelease(registry_lock(app->name));
-	if (registry && registry->version == version)
+	if (registry && registry->version == row_version)
 		writes_seen = writes;
 	else if (registry)
 	{
@@ -348,56 +350,56 @@ serve_registry(TimestampTz now)
 		if (write_row(registry, content))
 		{
 			writes_seen = writes;
-			version = registry->version;
+			row_version = registry->version;
 			confirmed = false;
-			note_confirmed();
+			check_confirmed();
 		}
 	}
 }
 
 static void
-serve_checkpoint(TimestampTz now)
+poll_checkpoint(TimestampTz now)
 {
 	const SavedCheckpoint *saved = decoder_output_get_checkpoint();
 	bool decoding;
 
-	if (saved->number == checkpoint || now < next_checkpoint || !OidIsValid(mirror))
+	if (saved->number == row_checkpoint || now < next_checkpoint || !OidIsValid(mirror))
 		return;
 	next_checkpoint = now + kCheckpointInterval;
 	decoding = (MyProc->statusFlags & PROC_IN_LOGICAL_DECODING) != 0;
-	say_decoding(false);
+	set_decoding_flag(false);
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	MemoryContextSwitchTo(context);
-	if (mirror_write_checkpoint(mirror, app->name, saved))
-		checkpoint = saved->number;
+	if (registry_mirror_write_checkpoint(mirror, app->name, saved))
+		row_checkpoint = saved->number;
 	PopActiveSnapshot();
 	CommitTransactionCommand();
-	say_decoding(decoding);
+	set_decoding_flag(decoding);
 }
 
 void
-mirror_serve(TimestampTz now)
+registry_mirror_poll(TimestampTz now)
 {
 	MemoryContext caller;
 
 	if (app == nullptr || MyReplicationSlot == nullptr)
 		return;
-	note_confirmed();
+	check_confirmed();
 	/* In a transaction, or in a message that belongs to none, catalogs are those of what is being decoded. */
 	if (IsTransactionState() || HistoricSnapshotActive())
 		return;
 	caller = MemoryContextSwitchTo(context);
-	serve_registry(now);
-	serve_checkpoint(now);
+	poll_registry(now);
+	poll_checkpoint(now);
 	MemoryContextSwitchTo(caller);
 	MemoryContextReset(context);
 }
 
 XLogRecPtr
-mirror_position(void)
+registry_mirror_get_lsn(void)
 {
-	return position;
+	return row_lsn;
 }
 
 /* ---- the launcher ----------------------------------------------------------------------------------------------- */
@@ -405,7 +407,7 @@ mirror_position(void)
 static constexpr long kStandbyWaitMs = 1000; /* a promotion is noticed after this long */
 
 bool
-mirror_rests(const char *name, bool failover, const char **reason, const char **hint)
+registry_mirror_is_standby(const char *name, bool failover, const char **reason, const char **hint)
 {
 	ReplicationSlot *slot;
 	bool exists;
@@ -438,14 +440,14 @@ mirror_rests(const char *name, bool failover, const char **reason, const char **
 
 /* A slot that came from the primary and is fit to go on from. Caller holds ReplicationSlotControlLock. */
 static bool
-came_over(const ReplicationSlot *slot)
+is_synced_from_primary(const ReplicationSlot *slot)
 {
 	return slot->in_use && SlotIsLogical(slot) && siphon_slot_synced(slot) && siphon_slot_failover(slot) &&
 		   slot->data.persistency == RS_PERSISTENT && strcmp(NameStr(slot->data.plugin), "siphon") == 0 &&
 		   siphon_slot_invalidation(slot) == nullptr;
 }
 
-struct Try
+struct RestoreAttempts
 {
 	TimestampTz next; /* not before */
 	int count;
@@ -467,10 +469,10 @@ has_file(List *applications, const char *slot)
 }
 
 long
-mirror_restore(List *applications, long wait)
+registry_mirror_restore_synced(List *applications, long wait)
 {
 	static BackgroundWorkerHandle *handle; /* of the one worker at a time */
-	static Try *tries;                     /* of each slot */
+	static RestoreAttempts *attempts;      /* of each slot */
 	TimestampTz now = GetCurrentTimestamp();
 
 	if (!SIPHON_FAILOVER || (handle && bgworker_is_running(handle)))
@@ -478,9 +480,9 @@ mirror_restore(List *applications, long wait)
 	if (handle)
 		pfree(handle);
 	handle = nullptr;
-	if (tries == nullptr)
-		tries = static_cast<Try *>(
-			MemoryContextAllocZero(TopMemoryContext, sizeof(Try) * static_cast<size_t>(Max(max_replication_slots, 1))));
+	if (attempts == nullptr)
+		attempts = static_cast<RestoreAttempts *>(MemoryContextAllocZero(
+			TopMemoryContext, sizeof(RestoreAttempts) * static_cast<size_t>(Max(max_replication_slots, 1))));
 
 	for (int i = 0; i < max_replication_slots; i++)
 	{
@@ -488,20 +490,20 @@ mirror_restore(List *applications, long wait)
 		bool found;
 
 		LWLockAcquire(ReplicationSlotControlLock, LW_SHARED);
-		found = came_over(&ReplicationSlotCtl->replication_slots[i]);
+		found = is_synced_from_primary(&ReplicationSlotCtl->replication_slots[i]);
 		strlcpy(name, NameStr(ReplicationSlotCtl->replication_slots[i].data.name), sizeof(name));
 		LWLockRelease(ReplicationSlotControlLock);
 		if (!found || has_file(applications, name))
 		{
-			tries[i] = {};
+			attempts[i] = {};
 			continue;
 		}
 		if (RecoveryInProgress())
 			return Min(wait, kStandbyWaitMs);
-		if (tries[i].next > now)
+		if (attempts[i].next > now)
 			continue;
 		/* It will hardly help to try again, and each time is a line in the log. */
-		tries[i].next = now + (int64{siphon_max_restart_delay_s} * USECS_PER_SEC << Min(tries[i].count++, 10));
+		attempts[i].next = now + (int64{siphon_max_restart_delay_s} * USECS_PER_SEC << Min(attempts[i].count++, 10));
 		handle = bgworker_start("mirror", name, i);
 		return wait;
 	}
@@ -522,7 +524,7 @@ siphon_mirror_main(Datum arg)
 	pqsignal(SIGTERM, die);
 	BackgroundWorkerUnblockSignals();
 	LWLockAcquire(ReplicationSlotControlLock, LW_SHARED);
-	found = came_over(slot);
+	found = is_synced_from_primary(slot);
 	strlcpy(name, NameStr(slot->data.name), sizeof(name));
 	database = slot->data.database;
 	LWLockRelease(ReplicationSlotControlLock);
@@ -533,7 +535,7 @@ siphon_mirror_main(Datum arg)
 	row = read_row_alone("slot_name", name, &saved);
 	if (row && row->database == database)
 	{
-		adopt(row, &saved);
+		restore_files(row, &saved);
 		wake_launcher();
 	}
 	else
@@ -566,7 +568,7 @@ read_row_as_superuser(const char *application, SavedCheckpoint *saved)
 }
 
 void
-mirror_refuse_on_standby(const char *application)
+registry_mirror_check_not_on_standby(const char *application)
 {
 	SavedCheckpoint saved;
 	Registry *registry;
@@ -582,16 +584,16 @@ mirror_refuse_on_standby(const char *application)
 }
 
 Registry *
-mirror_adopt(const char *application)
+registry_mirror_restore(const char *application)
 {
 	SavedCheckpoint saved;
 	Registry *row = read_row_as_superuser(application, &saved);
 
-	return row && row->database == MyDatabaseId ? adopt(row, &saved) : nullptr;
+	return row && row->database == MyDatabaseId ? restore_files(row, &saved) : nullptr;
 }
 
 bool
-mirror_forget(const char *application)
+registry_mirror_delete(const char *application)
 {
 	SavedCheckpoint saved;
 	bool deleted;

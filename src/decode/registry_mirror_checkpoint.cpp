@@ -1,11 +1,11 @@
 /*
- * The checkpoint's part of the mirror: see mirror_checkpoint.h.
+ * The checkpoint's part of the mirror: see registry_mirror_checkpoint.h.
  *
  * It is written every few seconds, and not by SQL: what that looks up in the catalogs would have to be forgotten at
  * once, as for the registry's part, and with it all that was looked up of the tables that are published. Of this table
  * nothing is decoded, and of its columns nothing is published: so what the cache has of it may be of now.
  */
-#include "mirror_checkpoint.h"
+#include "registry_mirror_checkpoint.h"
 
 extern "C" {
 #include "catalog/indexing.h"
@@ -16,7 +16,7 @@ static constexpr char kColumn[] = "checkpoint";
 static constexpr AttrNumber kApplication = 1;
 
 const char *
-mirror_checkpoint_column(Oid table)
+registry_mirror_checkpoint_column(Oid table)
 {
 	return get_attnum(table, kColumn) == InvalidAttrNumber ? "NULL" : kColumn;
 }
@@ -69,7 +69,7 @@ write_column(Relation table, AttrNumber column, const char *application, const c
 }
 
 bool
-mirror_write_checkpoint(Oid table, const char *application, const SavedCheckpoint *saved)
+registry_mirror_write_checkpoint(Oid table, const char *application, const SavedCheckpoint *saved)
 {
 	Relation relation;
 	AttrNumber column;
