@@ -3,10 +3,10 @@
  * primary and on a hot standby, and starts it again after failures, later each time.
  */
 #include "registry/notify.h"
-#include "follower.h"
+#include "publication_follower.h"
 #include "left_slots.h"
 #include "decode/registry_mirror.h"
-#include "retention.h"
+#include "wal_retention.h"
 #include "server/bgworker.h"
 #include "snapshot/snapshot.h"
 
@@ -23,7 +23,7 @@ struct Charge
 	uint64 registry_seen; /* version in which snapshots were looked for last, */
 	bool snapshots_open;  /* and whether there were any to look after */
 	Follower follower;
-	Retention retention;
+	WalRetention retention;
 	bool file_seen; /* on a standby, and that it is */
 	bool failover;  /* an application with failover */
 };
@@ -149,7 +149,7 @@ look_after_streaming(Charge *charge, const char *name)
 		wait = Min(wait, snapshots);
 	}
 
-	long follower = follower_look_after(&charge->follower, charge->app);
+	long follower = publication_follower_manage(&charge->follower, charge->app);
 
 	return Min(wait, follower);
 }
@@ -199,9 +199,9 @@ given_up(Charge *charge, const char *name, long *wait)
 
 		if (registry == nullptr)
 			return true;
-		retention_init(&charge->retention, registry);
+		wal_retention_init(&charge->retention, registry);
 	}
-	again = retention_look_after(&charge->retention, charge->app, charge->incarnation, &ended);
+	again = wal_retention_manage(&charge->retention, charge->app, charge->incarnation, &ended);
 	*wait = Min(*wait, again);
 	return ended;
 }
@@ -315,7 +315,7 @@ scan(void)
 						  errhint("ALTER SYSTEM SET siphon.max_applications, then restart the server.")));
 		}
 	}
-	return left_slots_tell(names, registry_mirror_restore_synced(names, wait));
+	return log_left_slots(names, registry_mirror_restore_synced(names, wait));
 }
 
 void

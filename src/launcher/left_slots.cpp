@@ -36,7 +36,7 @@ is_left(const ReplicationSlot *slot, List *applications)
 }
 
 long
-left_slots_tell(List *applications, long wait)
+log_left_slots(List *applications, long wait)
 {
 	static Left *slots;
 	TimestampTz now = GetCurrentTimestamp();

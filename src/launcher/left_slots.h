@@ -11,6 +11,6 @@
  * The launcher's: logs each of them once. `applications` (char *) are those that there are. Returns when to look again, in
  * ms, not more than `wait`.
  */
-extern long left_slots_tell(List *applications, long wait);
+extern long log_left_slots(List *applications, long wait);
 
 #endif

@@ -97,7 +97,7 @@ name_of(TransactionId xid)
 }
 
 void
-open_transactions_await(const char *what)
+wait_for_open_transactions(const char *what)
 {
 	TimestampTz since = GetCurrentTimestamp();
 	StringInfoData names;

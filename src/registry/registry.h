@@ -70,7 +70,7 @@ struct RegistryTable
 	int partitions;
 	List *exclude_columns;    /* of char *: what has one of these names is not published, */
 	List *exclude_attributes; /* of int: nor what had one when the table was added, should it be renamed */
-	bool followed;            /* it is here because a publication has it: see follower.h */
+	bool followed;            /* it is here because a publication has it: see publication_follower.h */
 	List *only_attributes; /* of int: if there are any, they are what is published, and exclude_columns is for people */
 	XLogRecPtr start;      /* transactions whose commit record starts at or behind it are published */
 	XLogRecPtr until;      /* it leaves: those whose commit record starts at or behind this are not; or 0 */
@@ -147,7 +147,7 @@ struct Registry
 	List *tables;  /* of RegistryTable * */
 	List *removed; /* of RegistryRemoved * */
 
-	char publication[NAMEDATALEN];     /* whose tables the application follows, or empty; see follower.h */
+	char publication[NAMEDATALEN];     /* whose tables the application follows, or empty; see publication_follower.h */
 	char follow_reason[kReasonLength]; /* why it can't, for now */
 	List *left_out;                    /* of RegistryLeftOut * */
 };

@@ -11,7 +11,7 @@ const char *const kRetentionHint =
 	"See that siphon-publisher runs and its stream takes messages, and that no transaction is open for long.";
 
 bool
-retained_wal(const char *name, Oid database, Retained *retained)
+read_retained_wal(const char *name, Oid database, RetainedWal *retained)
 {
 	XLogRecPtr newest = siphon_newest_wal();
 	ReplicationSlot *slot;
@@ -47,7 +47,7 @@ retained_wal_limit(void)
 }
 
 bool
-retained_wal_exceeds(const Retained *retained, int limit_mb)
+retained_wal_exceeds(const RetainedWal *retained, int limit_mb)
 {
 	return limit_mb > 0 && retained->bytes > static_cast<uint64>(limit_mb) * 1024 * 1024;
 }
@@ -59,7 +59,7 @@ setting(const char *name)
 }
 
 const char *
-retained_wal_warning(const Retained *retained)
+retained_wal_warning(const RetainedWal *retained)
 {
 	return psprintf("its slot keeps " UINT64_FORMAT " bytes of WAL, more than siphon.warn_retained_wal (%s)",
 					retained->bytes, setting("siphon.warn_retained_wal"));
@@ -68,9 +68,9 @@ retained_wal_warning(const Retained *retained)
 const char *
 retention_warning(const Registry *registry)
 {
-	Retained retained;
+	RetainedWal retained;
 
-	if (siphon_warn_retained_wal_mb == 0 || !retained_wal(registry->slot, registry->database, &retained) ||
+	if (siphon_warn_retained_wal_mb == 0 || !read_retained_wal(registry->slot, registry->database, &retained) ||
 		!retained_wal_exceeds(&retained, siphon_warn_retained_wal_mb))
 		return nullptr;
 	return retained_wal_warning(&retained);

@@ -43,7 +43,7 @@ enum class AppState : int {
 	Standby,    /* the primary publishes it, and this server may be the next: see registry_mirror.h */
 	Failed,     /* can't go on before somebody acts: reason and hint say what */
 	Stopped,    /* by siphon_stop_application() */
-	GivenUp     /* its stream was ended, see retention.h, and is not continued */
+	GivenUp     /* its stream was ended, see wal_retention.h, and is not continued */
 };
 
 extern const char *app_state_name(AppState state);

@@ -40,7 +40,7 @@ create_slot(const char *slot, bool failover)
 		ereport(NOTICE,
 				(errmsg("creating replication slot \"%s\" waits for the primary to log its running transactions", slot),
 				 errhint("If the primary is idle, run there: SELECT pg_log_standby_snapshot().")));
-	open_transactions_await(psprintf("creating replication slot \"%s\"", slot));
+	wait_for_open_transactions(psprintf("creating replication slot \"%s\"", slot));
 	GetUserIdAndSecContext(&user, &context);
 	SetUserIdAndSecContext(BOOTSTRAP_SUPERUSERID, context | SECURITY_LOCAL_USERID_CHANGE);
 	if (SPI_connect() != SPI_OK_CONNECT)

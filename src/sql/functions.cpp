@@ -182,11 +182,11 @@ SQL_FUNCTION(siphon_follow_publication)
 	publication = NameStr(*PG_GETARG_NAME(0));
 	application = application_argument(fcinfo, 1);
 	check_may_publish_all();
-	reason = publication_problem(publication);
+	reason = publication_unsupported_reason(publication);
 	if (reason)
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 						errmsg("can't follow publication \"%s\": %s", publication, reason),
-						errhint("%s", publication_hint(publication, reason))));
+						errhint("%s", publication_unsupported_hint(publication, reason))));
 	registry = read_or_create_registry(application);
 	if (strcmp(registry->publication, publication) == 0)
 		PG_RETURN_VOID();

@@ -142,7 +142,7 @@ read_for_view(const char *application, char **error)
 static void
 put_live(Row *row, const Live *live, const Registry *registry)
 {
-	Retained retained;
+	RetainedWal retained;
 	XLogRecPtr now = get_received_wal();
 	XLogRecPtr confirmed = get_live_metric(live, AppMetric::Confirmed);
 	bool attached =
@@ -161,7 +161,7 @@ put_live(Row *row, const Live *live, const Registry *registry)
 		put_count(row, now > confirmed ? now - confirmed : 0);
 	else
 		put_null(row);
-	if (registry && retained_wal(registry->slot, registry->database, &retained))
+	if (registry && read_retained_wal(registry->slot, registry->database, &retained))
 		put_count(row, retained.bytes);
 	else
 		put_null(row);
@@ -186,7 +186,8 @@ why_not_followed(const Registry *registry, const char *error, const char **hint)
 	if (registry->follow_reason[0])
 	{
 		*hint = psprintf("%s Or: SELECT siphon_unfollow_publication('%s');",
-						 publication_hint(registry->publication, registry->follow_reason), registry->application);
+						 publication_unsupported_hint(registry->publication, registry->follow_reason),
+						 registry->application);
 		return registry->follow_reason;
 	}
 	if (registry->publication[0] == '\0' || error[0] == '\0')
@@ -272,7 +273,7 @@ put_stats(Row *row, const Live *live, const Registry *registry)
 	uint64 other = get_live_metric(live, AppMetric::Events);
 	uint64 lag = get_live_metric(live, AppMetric::Lag);
 	uint64 limit = retained_wal_limit();
-	Retained retained;
+	RetainedWal retained;
 
 	for (int i = 0; i < siphon::kCountedOperations; i++)
 	{
@@ -294,7 +295,7 @@ put_stats(Row *row, const Live *live, const Registry *registry)
 	}
 	else
 		put_null(row);
-	if (limit != siphon::kMetricUnknown && retained_wal(registry->slot, registry->database, &retained))
+	if (limit != siphon::kMetricUnknown && read_retained_wal(registry->slot, registry->database, &retained))
 		put_count(row, limit > retained.bytes ? limit - retained.bytes : 0);
 	else
 		put_null(row);

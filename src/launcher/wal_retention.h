@@ -6,15 +6,15 @@
  * done: decoder and snapshots end, the slot is dropped. So whatever dies in between, the next launcher finishes it, and
  * no restart continues a stream that has a gap. siphon_resync_application() begins anew.
  */
-#ifndef SIPHON_RETENTION_H
-#define SIPHON_RETENTION_H
+#ifndef SIPHON_WAL_RETENTION_H
+#define SIPHON_WAL_RETENTION_H
 
 #include "registry/retained_wal.h"
 
 /* What the launcher remembers of an application's slot. */
-struct Retention
+struct WalRetention
 {
-	char slot[NAMEDATALEN]; /* empty: retention_init() is to be called */
+	char slot[NAMEDATALEN]; /* empty: wal_retention_init() is to be called */
 	Oid database;
 	bool warned;
 	XLogRecPtr confirmed;     /* where the slot stood when it was looked at last, */
@@ -22,17 +22,17 @@ struct Retention
 	bool confirmed_moved;     /* and whether it was seen to get there */
 	bool given_up;            /* the registry says so */
 	bool done;                /* and all that follows is done */
-	bool complained;          /* that the slot can't be dropped */
-	TimestampTz asked;        /* when decoder and snapshots were asked to end */
+	bool failure_logged;      /* that the slot can't be dropped */
+	TimestampTz asked_at;     /* when decoder and snapshots were asked to end */
 	char reason[kReasonLength];
 };
 
-extern void retention_init(Retention *retention, const Registry *registry);
+extern void wal_retention_init(WalRetention *retention, const Registry *registry);
 
 /*
  * The launcher's part: warns, and gives the application up, where the settings ask for it. *given_up: it is, and
  * nothing else is to be done for it. Returns when to look again, in ms. `incarnation` is that of the application meant.
  */
-extern long retention_look_after(Retention *retention, SharedApplication *app, uint64 incarnation, bool *given_up);
+extern long wal_retention_manage(WalRetention *retention, SharedApplication *app, uint64 incarnation, bool *given_up);
 
 #endif

@@ -7,8 +7,8 @@
  * row filters, leaves the table out; a publication that is gone, or does not publish all kinds of changes, changes
  * nothing. Tables that a person added are nothing to it.
  */
-#ifndef SIPHON_FOLLOWER_H
-#define SIPHON_FOLLOWER_H
+#ifndef SIPHON_PUBLICATION_FOLLOWER_H
+#define SIPHON_PUBLICATION_FOLLOWER_H
 
 #include "registry/registry.h"
 
@@ -21,6 +21,6 @@ struct Follower
 };
 
 /* Starts it where it is wanted and does not run. Returns when to look again, in ms. */
-extern long follower_look_after(Follower *follower, SharedApplication *app);
+extern long publication_follower_manage(Follower *follower, SharedApplication *app);
 
 #endif

@@ -1,7 +1,7 @@
 /*
- * WAL that slots keep: see retention.h.
+ * WAL that slots keep: see wal_retention.h.
  */
-#include "retention.h"
+#include "wal_retention.h"
 
 #include "snapshot/snapshot.h"
 
@@ -11,13 +11,13 @@ extern "C" {
 #include "access/xlog_internal.h"
 }
 
-static constexpr long kLookIntervalMs = 1000;
+static constexpr long kCheckIntervalMs = 1000;
 static constexpr long kIdleIntervalMs = 10 * 1000;
 static constexpr long kEndingIntervalMs = 100;
 static constexpr int kEndPatienceMs = 1000;
 
 void
-retention_init(Retention *retention, const Registry *registry)
+wal_retention_init(WalRetention *retention, const Registry *registry)
 {
 	memset(retention, 0, sizeof(*retention));
 	strlcpy(retention->slot, registry->slot, sizeof(retention->slot));
@@ -27,7 +27,7 @@ retention_init(Retention *retention, const Registry *registry)
 }
 
 static void
-warn(Retention *retention, const SharedApplication *app, const Retained *retained)
+warn_if_above_limit(WalRetention *retention, const SharedApplication *app, const RetainedWal *retained)
 {
 	if (!retention->warned && retained_wal_exceeds(retained, siphon_warn_retained_wal_mb))
 	{
@@ -41,22 +41,23 @@ warn(Retention *retention, const SharedApplication *app, const Retained *retaine
 		retention->warned = false;
 		ereport(LOG, (errmsg("siphon: application \"%s\": its slot keeps " UINT64_FORMAT
 							 " bytes of WAL, fewer than siphon.warn_retained_wal (%s) again",
-							 app->name, retained->bytes, GetConfigOptionByName("siphon.warn_retained_wal", nullptr, false))));
+							 app->name, retained->bytes,
+							 GetConfigOptionByName("siphon.warn_retained_wal", nullptr, false))));
 	}
 }
 
 /* Warns if it is time; true if it is time to give up, and then why. */
 static bool
-look(Retention *retention, const SharedApplication *app)
+check_limits(WalRetention *retention, const SharedApplication *app)
 {
-	Retained retained;
+	RetainedWal retained;
 	TimestampTz now = GetCurrentTimestamp();
 
 	if (siphon_warn_retained_wal_mb == 0)
 		retention->warned = false;
 	if (siphon_max_retained_wal_mb == 0 && siphon_warn_retained_wal_mb == 0)
 		retention->confirmed = InvalidXLogRecPtr;
-	else if (retained_wal(retention->slot, retention->database, &retained))
+	else if (read_retained_wal(retention->slot, retention->database, &retained))
 	{
 		if (retention->confirmed != retained.confirmed)
 		{
@@ -65,15 +66,15 @@ look(Retention *retention, const SharedApplication *app)
 			retention->confirmed_at = now;
 		}
 		if (siphon_warn_retained_wal_mb > 0)
-			warn(retention, app, &retained);
+			warn_if_above_limit(retention, app, &retained);
 		if (!retained_wal_exceeds(&retained, siphon_max_retained_wal_mb))
 			return false;
 		snprintf(retention->reason, sizeof(retention->reason),
 				 "its slot kept " UINT64_FORMAT " bytes of WAL, more than siphon.max_retained_wal (%s): from %X/%X on, "
 				 "acknowledged up to %X/%X, where it has stood since%s %s",
-				 retained.bytes, GetConfigOptionByName("siphon.max_retained_wal", nullptr, false), LSN_FORMAT_ARGS(retained.restart),
-				 LSN_FORMAT_ARGS(retained.confirmed), retention->confirmed_moved ? "" : " before",
-				 timestamptz_to_str(retention->confirmed_at));
+				 retained.bytes, GetConfigOptionByName("siphon.max_retained_wal", nullptr, false),
+				 LSN_FORMAT_ARGS(retained.restart), LSN_FORMAT_ARGS(retained.confirmed),
+				 retention->confirmed_moved ? "" : " before", timestamptz_to_str(retention->confirmed_at));
 		return true;
 	}
 	return false;
@@ -81,7 +82,7 @@ look(Retention *retention, const SharedApplication *app)
 
 /* Keeps others from the application. False: a backend drops or resynchronizes it, or it is another one by now. */
 static bool
-claim(SharedApplication *app, uint64 incarnation)
+claim_application(SharedApplication *app, uint64 incarnation)
 {
 	bool ours;
 
@@ -94,7 +95,7 @@ claim(SharedApplication *app, uint64 incarnation)
 }
 
 static void
-release(SharedApplication *app)
+release_application(SharedApplication *app)
 {
 	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
 	app->giving_up = false;
@@ -103,7 +104,7 @@ release(SharedApplication *app)
 }
 
 static void
-note(const Retention *retention, const SharedApplication *app)
+record_given_up(const WalRetention *retention, const SharedApplication *app)
 {
 	Registry *registry = registry_begin_change(app->name);
 
@@ -114,17 +115,18 @@ note(const Retention *retention, const SharedApplication *app)
 }
 
 static void
-drop_slot(const Retention *retention, const SharedApplication *)
+drop_slot(const WalRetention *retention, const SharedApplication *)
 {
-	Retained retained;
+	RetainedWal retained;
 
-	if (retained_wal(retention->slot, retention->database, &retained))
+	if (read_retained_wal(retention->slot, retention->database, &retained))
 		ReplicationSlotDrop(retention->slot, true);
 }
 
 /* False, with the error in the log, if it can't be done. The launcher goes on: it has other applications, too. */
 static bool
-try_to(void (*act)(const Retention *, const SharedApplication *), Retention *retention, const SharedApplication *app)
+try_or_log(void (*act)(const WalRetention *, const SharedApplication *), WalRetention *retention,
+		   const SharedApplication *app)
 {
 	MemoryContext context = CurrentMemoryContext;
 	volatile bool well = true;
@@ -141,9 +143,9 @@ try_to(void (*act)(const Retention *, const SharedApplication *), Retention *ret
 		ConditionVariableCancelSleep();
 		if (MyReplicationSlot)
 			ReplicationSlotRelease();
-		if (!retention->complained)
+		if (!retention->failure_logged)
 			EmitErrorReport();
-		retention->complained = true;
+		retention->failure_logged = true;
 		FlushErrorState();
 	}
 	PG_END_TRY();
@@ -152,7 +154,7 @@ try_to(void (*act)(const Retention *, const SharedApplication *), Retention *ret
 
 /* Asks the decoder and the snapshots to end. True: none runs. */
 static bool
-all_ended(const Retention *retention, SharedApplication *app)
+have_workers_ended(const WalRetention *retention, SharedApplication *app)
 {
 	pid_t pid;
 
@@ -161,46 +163,46 @@ all_ended(const Retention *retention, SharedApplication *app)
 	if (app->decoder_latch)
 		SetLatch(app->decoder_latch);
 	LWLockRelease(siphon_shared->lock);
-	if (pid != 0 && TimestampDifferenceExceeds(retention->asked, GetCurrentTimestamp(), kEndPatienceMs))
+	if (pid != 0 && TimestampDifferenceExceeds(retention->asked_at, GetCurrentTimestamp(), kEndPatienceMs))
 		kill(pid, SIGTERM);
-	return snapshot_ask_to_end(app->name, InvalidOid, retention->asked) == nullptr && pid == 0;
+	return snapshot_ask_to_end(app->name, InvalidOid, retention->asked_at) == nullptr && pid == 0;
 }
 
 long
-retention_look_after(Retention *retention, SharedApplication *app, uint64 incarnation, bool *given_up)
+wal_retention_manage(WalRetention *retention, SharedApplication *app, uint64 incarnation, bool *given_up)
 {
-	bool beyond = !retention->given_up && look(retention, app);
+	bool beyond = !retention->given_up && check_limits(retention, app);
 
 	*given_up = retention->given_up || beyond;
 	/* It was claimed, could not be noted, and is looked at anew. */
 	if (!*given_up && app->giving_up)
-		release(app);
+		release_application(app);
 	if (!*given_up)
-		return siphon_max_retained_wal_mb > 0 || siphon_warn_retained_wal_mb > 0 ? kLookIntervalMs : kIdleIntervalMs;
+		return siphon_max_retained_wal_mb > 0 || siphon_warn_retained_wal_mb > 0 ? kCheckIntervalMs : kIdleIntervalMs;
 	if (retention->done)
 		return kIdleIntervalMs;
-	if (!claim(app, incarnation))
-		return kLookIntervalMs;
+	if (!claim_application(app, incarnation))
+		return kCheckIntervalMs;
 	if (beyond)
 	{
 		ereport(LOG, (errmsg("siphon: application \"%s\" is given up: %s", app->name, retention->reason),
 					  errhint("%s", resync_hint(app->name))));
 		/* If it can't be noted, as when the disk is full, the slot must go all the more: that it is missing is seen. */
-		try_to(note, retention, app);
+		try_or_log(record_given_up, retention, app);
 		retention->given_up = true;
-		retention->complained = false;
+		retention->failure_logged = false;
 	}
-	if (retention->asked == 0)
-		retention->asked = GetCurrentTimestamp();
-	if (!all_ended(retention, app))
+	if (retention->asked_at == 0)
+		retention->asked_at = GetCurrentTimestamp();
+	if (!have_workers_ended(retention, app))
 		return kEndingIntervalMs;
-	if (!try_to(drop_slot, retention, app))
+	if (!try_or_log(drop_slot, retention, app))
 	{
-		release(app);
-		return kLookIntervalMs;
+		release_application(app);
+		return kCheckIntervalMs;
 	}
 	set_application_state(app, AppState::GivenUp, retention->reason, resync_hint(app->name));
 	retention->done = true;
-	release(app);
+	release_application(app);
 	return kIdleIntervalMs;
 }

@@ -1,7 +1,7 @@
 /*
- * The worker that has an application follow a publication: see follower.h.
+ * The worker that has an application follow a publication: see publication_follower.h.
  */
-#include "follower.h"
+#include "publication_follower.h"
 
 #include "registry/notify.h"
 #include "registry/table_list.h"
@@ -18,11 +18,11 @@ extern "C" {
 
 static constexpr long kPollMs = 500;
 static constexpr long kRestartMs = 2000;
-static constexpr long kLookAgainMs = 10 * 1000;
+static constexpr long kCheckAgainMs = 10 * 1000;
 /* A table that is locked is looked at another time: we have the application locked, for which others wait. */
 static constexpr int kLockPatienceMs = 20;
 /* To look takes one of so many parts of the time at most. */
-static constexpr int kLookShare = 10;
+static constexpr int kCheckShare = 10;
 /* No table leaves as early in the WAL as this. */
 static constexpr XLogRecPtr kAtOnce = 1;
 static const char *const kFiltered = "the publication has a row filter for it, which siphon does not apply";
@@ -31,13 +31,13 @@ static const char *const kLocked = "another session has it locked; siphon tries 
 static SharedApplication *app;
 
 long
-follower_look_after(Follower *follower, SharedApplication *of)
+publication_follower_manage(Follower *follower, SharedApplication *of)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	bool runs;
 
 	if (follower->handle && bgworker_is_running(follower->handle))
-		return kLookAgainMs;
+		return kCheckAgainMs;
 	if (follower->handle)
 		pfree(follower->handle);
 	follower->handle = nullptr;
@@ -45,7 +45,7 @@ follower_look_after(Follower *follower, SharedApplication *of)
 	runs = of->follower_pid != 0; /* an earlier launcher started it */
 	LWLockRelease(siphon_shared->lock);
 	if (!follower->wanted || runs)
-		return kLookAgainMs;
+		return kCheckAgainMs;
 	if (follower->next_start > now)
 		return TimestampDifferenceMilliseconds(now, follower->next_start) + 1;
 	follower->next_start = TimestampTzPlusMilliseconds(now, kRestartMs);
@@ -54,7 +54,7 @@ follower_look_after(Follower *follower, SharedApplication *of)
 }
 
 /* What is to be done to the registry. */
-struct Changes
+struct FollowPlan
 {
 	List *leaving;  /* of RegistryRemoved *: tables that leave; */
 	List *removed;  /* likewise, those of which nothing is being published */
@@ -66,7 +66,7 @@ struct Changes
 };
 
 static void
-leave_out(Changes *plan, Oid relid, const char *reason)
+plan_leaving_out(FollowPlan *plan, Oid relid, const char *reason)
 {
 	RegistryLeftOut *table = static_cast<RegistryLeftOut *>(palloc0(sizeof(RegistryLeftOut)));
 
@@ -80,12 +80,12 @@ leave_out(Changes *plan, Oid relid, const char *reason)
 
 /* NULL: the table is refused, and why. With `locked`, because somebody has it locked just now. */
 static RegistryTable *
-try_table(TableListIndex *listed, const Member *member, int partitions, const char **why, bool *locked)
+try_build_table(TableListIndex *listed, const PublicationMember *member, int partitions, const char **why, bool *locked)
 {
 	RegistryTable *table;
 	Refusal refusal;
 
-	*why = member->filtered ? kFiltered : watch_refusal(member->relid);
+	*why = member->filtered ? kFiltered : publication_watch_get_refusal(member->relid);
 	*locked = false;
 	if (*why)
 		return nullptr;
@@ -100,7 +100,7 @@ try_table(TableListIndex *listed, const Member *member, int partitions, const ch
 	else
 	{
 		*why = refusal.hint ? psprintf("%s; %s", refusal.reason, refusal.hint) : refusal.reason;
-		watch_note_refusal(member->relid, *why);
+		publication_watch_note_refusal(member->relid, *why);
 	}
 	return nullptr;
 }
@@ -110,16 +110,16 @@ try_table(TableListIndex *listed, const Member *member, int partitions, const ch
  * itself.
  */
 static RegistryTable *
-describe(TableListIndex *listed, const Member *member, int partitions, Changes *plan)
+build_member_entry(TableListIndex *listed, const PublicationMember *member, int partitions, FollowPlan *plan)
 {
 	const char *why;
 	bool locked;
-	RegistryTable *table = try_table(listed, member, partitions, &why, &locked);
+	RegistryTable *table = try_build_table(listed, member, partitions, &why, &locked);
 
 	plan->again |= locked;
 	if (table == nullptr)
 	{
-		leave_out(plan, member->relid, why);
+		plan_leaving_out(plan, member->relid, why);
 		return nullptr;
 	}
 	table->only_attributes = member->only_attributes;
@@ -129,7 +129,7 @@ describe(TableListIndex *listed, const Member *member, int partitions, Changes *
 }
 
 static RegistryRemoved *
-listed_names(const RegistryTable *table)
+copy_names(const RegistryTable *table)
 {
 	RegistryRemoved *names = static_cast<RegistryRemoved *>(palloc0(sizeof(RegistryRemoved)));
 
@@ -144,11 +144,11 @@ listed_names(const RegistryTable *table)
  * still, so one whose changes are being published leaves at a place of the WAL: see removed_tables.h. True if it stays.
  */
 static bool
-plan_change(Changes *plan, const RegistryTable *table, const Member *member)
+plan_change(FollowPlan *plan, const RegistryTable *table, const PublicationMember *member)
 {
-	Changes tried = {};
+	FollowPlan tried = {};
 	bool publishes = table->phase == Phase::Streaming;
-	RegistryTable *changed = member ? describe(nullptr, member, table->partitions, &tried) : nullptr;
+	RegistryTable *changed = member ? build_member_entry(nullptr, member, table->partitions, &tried) : nullptr;
 
 	if (tried.again)
 	{
@@ -163,16 +163,16 @@ plan_change(Changes *plan, const RegistryTable *table, const Member *member)
 		plan->changed = lappend(plan->changed, changed);
 	}
 	else if (publishes)
-		plan->leaving = lappend(plan->leaving, listed_names(table));
+		plan->leaving = lappend(plan->leaving, copy_names(table));
 	else
-		plan->removed = lappend(plan->removed, listed_names(table));
+		plan->removed = lappend(plan->removed, copy_names(table));
 	return changed != nullptr;
 }
 
 struct MemberEntry
 {
 	Oid relid; /* hash key */
-	const Member *member;
+	const PublicationMember *member;
 };
 
 static HTAB *
@@ -183,7 +183,7 @@ members_by_oid(List *members)
 
 	foreach (lc, members)
 	{
-		const Member *member = static_cast<Member *>(lfirst(lc));
+		const PublicationMember *member = static_cast<PublicationMember *>(lfirst(lc));
 
 		oid_hash_enter<MemberEntry>(by_oid, member->relid)->member = member;
 	}
@@ -191,16 +191,16 @@ members_by_oid(List *members)
 }
 
 static bool
-is_as_listed(const Member *member, const RegistryTable *table)
+is_as_listed(const PublicationMember *member, const RegistryTable *table)
 {
 	return member && !member->filtered && equal(member->only_attributes, table->only_attributes);
 }
 
-static Changes
-make_plan(const Registry *registry, List *members)
+static FollowPlan
+make_follow_plan(const Registry *registry, List *members)
 {
 	Registry none = *registry;
-	Changes plan = {};
+	FollowPlan plan = {};
 	bool waits = false;
 	HTAB *by_oid = members_by_oid(members);
 	HTAB *tables = registry_by_oid(registry);
@@ -213,7 +213,7 @@ make_plan(const Registry *registry, List *members)
 	{
 		RegistryTable *table = static_cast<RegistryTable *>(lfirst(lc));
 		const MemberEntry *entry = oid_hash_find<MemberEntry>(by_oid, table->relid);
-		const Member *member = entry ? entry->member : nullptr;
+		const PublicationMember *member = entry ? entry->member : nullptr;
 		bool leaves = registry_leaves(table);
 
 		waits |= leaves;
@@ -226,12 +226,12 @@ make_plan(const Registry *registry, List *members)
 	waits |= plan.leaving != NIL;
 	foreach (lc, members)
 	{
-		const Member *member = static_cast<Member *>(lfirst(lc));
+		const PublicationMember *member = static_cast<PublicationMember *>(lfirst(lc));
 		RegistryTable *table;
 
 		if (registry_find_by_oid(tables, member->relid))
 			continue;
-		table = describe(staying, member, 1, &plan);
+		table = build_member_entry(staying, member, 1, &plan);
 		if (table == nullptr)
 			continue;
 		if (!waits)
@@ -242,13 +242,13 @@ make_plan(const Registry *registry, List *members)
 }
 
 static bool
-same_left_out(const void *a, const void *b)
+is_same_left_out(const void *a, const void *b)
 {
 	return memcmp(a, b, sizeof(RegistryLeftOut)) == 0;
 }
 
 static void
-say(const char *what, const char *schema, const char *name, const char *reason)
+log_table_change(const char *what, const char *schema, const char *name, const char *reason)
 {
 	ereport(LOG, (errmsg("siphon: application \"%s\" follows its publication: table \"%s.%s\" %s", app->name, schema,
 						 name, what),
@@ -260,7 +260,7 @@ say(const char *what, const char *schema, const char *name, const char *reason)
  * the header of a page there is nothing yet that would be decoded.
  */
 static XLogRecPtr
-place_to_leave(void)
+get_end_lsn(void)
 {
 	XLogRecPtr place = siphon_visible_wal();
 	uint32 header = XLogSegmentOffset(place, wal_segment_size) < XLOG_BLCKSZ ? SizeOfXLogLongPHD : SizeOfXLogShortPHD;
@@ -274,9 +274,9 @@ place_to_leave(void)
 
 /* Does what is planned, in one change of the registry. The application is locked, so nobody else adds or removes. */
 static void
-apply_plan(const Changes *plan, const char *problem)
+apply_plan(const FollowPlan *plan, const char *problem)
 {
-	XLogRecPtr place = plan->leaving ? place_to_leave() : InvalidXLogRecPtr;
+	XLogRecPtr place = plan->leaving ? get_end_lsn() : InvalidXLogRecPtr;
 	Registry *registry = registry_begin_change(app->name);
 	RegistryTable *table;
 	HTAB *tables;
@@ -320,7 +320,7 @@ apply_plan(const Changes *plan, const char *problem)
  * lock on one of those could be what they wait for, behind somebody who wants all of it.
  */
 static void
-tell(const Changes *plan)
+apply_to_running(const FollowPlan *plan)
 {
 	ListCell *lc;
 
@@ -328,33 +328,33 @@ tell(const Changes *plan)
 	{
 		const RegistryRemoved *table = static_cast<RegistryRemoved *>(lfirst(lc));
 
-		say("left", table->schema, table->name, "What was committed before is published.");
+		log_table_change("left", table->schema, table->name, "What was committed before is published.");
 	}
 	foreach (lc, plan->removed)
 	{
 		const RegistryRemoved *removed = static_cast<RegistryRemoved *>(lfirst(lc));
 
 		snapshot_cancel(app->name, removed->relid);
-		say("left", removed->schema, removed->name, nullptr);
+		log_table_change("left", removed->schema, removed->name, nullptr);
 	}
 	foreach (lc, plan->changed)
 	{
 		const RegistryTable *table = static_cast<RegistryTable *>(lfirst(lc));
 
 		snapshot_cancel(app->name, table->relid);
-		say("has other columns", table->schema, table->name, nullptr);
+		log_table_change("has other columns", table->schema, table->name, nullptr);
 	}
 	foreach (lc, plan->added)
 	{
 		const RegistryTable *table = static_cast<RegistryTable *>(lfirst(lc));
 
-		say("entered", table->schema, table->name, nullptr);
+		log_table_change("entered", table->schema, table->name, nullptr);
 	}
 	foreach (lc, plan->refused)
 	{
 		const RegistryLeftOut *table = static_cast<RegistryLeftOut *>(lfirst(lc));
 
-		say("is left out", table->schema, table->name, table->reason);
+		log_table_change("is left out", table->schema, table->name, table->reason);
 	}
 }
 
@@ -373,7 +373,7 @@ struct LeftOutEntry
 
 /* Those that are not among the others, or not for the same reason. */
 static List *
-new_left_out(List *left_out, List *others)
+list_new_left_out(List *left_out, List *others)
 {
 	HTAB *by_oid = oid_hash_make<LeftOutEntry>("siphon left out", CurrentMemoryContext);
 	List *found = NIL;
@@ -390,7 +390,7 @@ new_left_out(List *left_out, List *others)
 		const RegistryLeftOut *table = static_cast<RegistryLeftOut *>(lfirst(lc));
 		const LeftOutEntry *entry = oid_hash_find<LeftOutEntry>(by_oid, table->relid);
 
-		if (entry == nullptr || !same_left_out(entry->table, table))
+		if (entry == nullptr || !is_same_left_out(entry->table, table))
 			found = lappend(found, lfirst(lc));
 	}
 	return found;
@@ -398,7 +398,7 @@ new_left_out(List *left_out, List *others)
 
 /* Which tables are listed may keep others out. */
 static void
-look_at_listed(const Registry *registry)
+forget_refusals_if_list_changed(const Registry *registry)
 {
 	static uint64 last;
 	uint64 listed = 0;
@@ -411,13 +411,13 @@ look_at_listed(const Registry *registry)
 		listed = hash_combine64(listed, uint64{table->relid} * 2 + registry_leaves(table));
 	}
 	if (listed != last)
-		watch_forget_refusals();
+		publication_watch_forget_refusals();
 	last = listed;
 }
 
 /* In a transaction, and in a memory context that outlives it. */
 static Outcome
-follow(Changes *plan)
+update_from_publication(FollowPlan *plan)
 {
 	const char *problem;
 	Registry *registry;
@@ -425,17 +425,17 @@ follow(Changes *plan)
 	/* Who has it locked may wait for us to end. */
 	if (!application_try_lock(app->name))
 		return Outcome::Busy;
-	watch_begin();
+	publication_watch_begin();
 	registry = registry_read(app->name);
 	if (registry == nullptr || registry->publication[0] == '\0' || registry->database != MyDatabaseId)
 		return Outcome::Over;
-	look_at_listed(registry);
+	forget_refusals_if_list_changed(registry);
 	PushActiveSnapshot(GetTransactionSnapshot());
-	problem = publication_problem(registry->publication);
+	problem = publication_unsupported_reason(registry->publication);
 	if (problem == nullptr)
-		*plan = make_plan(registry, publication_members(registry->publication));
+		*plan = make_follow_plan(registry, list_publication_members(registry->publication));
 	PopActiveSnapshot();
-	plan->refused = new_left_out(plan->left_out, registry->left_out);
+	plan->refused = list_new_left_out(plan->left_out, registry->left_out);
 	if (plan->leaving == NIL && plan->removed == NIL && plan->added == NIL && plan->changed == NIL &&
 		(problem || (plan->refused == NIL && list_length(plan->left_out) == list_length(registry->left_out))) &&
 		strcmp(registry->follow_reason, problem ? problem : "") == 0)
@@ -444,14 +444,14 @@ follow(Changes *plan)
 		ereport(LOG, (errmsg("siphon: application \"%s\" can't follow publication \"%s\": %s", app->name,
 							 registry->publication, problem),
 					  errdetail("Its tables stay as they are."),
-					  errhint("%s", publication_hint(registry->publication, problem))));
+					  errhint("%s", publication_unsupported_hint(registry->publication, problem))));
 	apply_plan(plan, problem);
 	application_tell(app);
 	return Outcome::Changed;
 }
 
 static void
-detach(int, Datum)
+detach_from_application(int, Datum)
 {
 	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
 	app->follower_pid = 0;
@@ -463,7 +463,7 @@ detach(int, Datum)
 
 /* Becomes the application's follower, unless it has one, or is being dropped. Returns its database. */
 static Oid
-attach(int index)
+attach_to_application(int index)
 {
 	Oid database;
 
@@ -478,13 +478,13 @@ attach(int index)
 	app->follower_pid = MyProcPid;
 	app->follower_latch = MyLatch;
 	LWLockRelease(siphon_shared->lock);
-	on_shmem_exit(detach, 0);
+	on_shmem_exit(detach_from_application, 0);
 	return database;
 }
 
 /* So that people see why nothing is followed. NULL: it is. */
 static void
-say_error(const char *message)
+set_follower_error(const char *message)
 {
 	if (message == nullptr && app->follower_error[0] == '\0')
 		return;
@@ -495,7 +495,7 @@ say_error(const char *message)
 
 /* Looks at the publication if something changed. False if there is none to follow. */
 static bool
-look(MemoryContext context)
+check_publication(MemoryContext context)
 {
 	static uint64 seen;
 	static bool due = true;
@@ -503,25 +503,25 @@ look(MemoryContext context)
 	uint64 writes = pg_atomic_read_u64(registry_writes(app->name));
 	TimestampTz now = GetCurrentTimestamp();
 	Outcome outcome = Outcome::Nothing;
-	Changes plan = {};
+	FollowPlan plan = {};
 
 	/* Its begin takes what others, or the WAL that is replayed, said of catalogs. */
 	StartTransactionCommand();
 	MemoryContextSwitchTo(context);
-	due |= watch_news() || writes != seen;
+	due |= publication_watch_has_news() || writes != seen;
 	if (due && now >= rests_until)
 	{
-		outcome = follow(&plan);
+		outcome = update_from_publication(&plan);
 		due = outcome == Outcome::Busy || plan.again;
 		if (outcome != Outcome::Busy)
 			seen = writes;
-		rests_until = now + (kLookShare - 1) * (GetCurrentTimestamp() - now);
+		rests_until = now + (kCheckShare - 1) * (GetCurrentTimestamp() - now);
 	}
 	CommitTransactionCommand();
-	say_error(nullptr);
+	set_follower_error(nullptr);
 	if (outcome == Outcome::Changed)
 	{
-		tell(&plan);
+		apply_to_running(&plan);
 		wake_launcher();
 	}
 	MemoryContextReset(context);
@@ -529,9 +529,9 @@ look(MemoryContext context)
 }
 
 static void
-follow_on(MemoryContext context)
+follow_publication(MemoryContext context)
 {
-	while (!*const_cast<volatile bool *>(&app->stop) && look(context))
+	while (!*const_cast<volatile bool *>(&app->stop) && check_publication(context))
 	{
 		WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, kPollMs, PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);
@@ -552,19 +552,19 @@ siphon_follower_main(Datum arg)
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, die);
 	BackgroundWorkerUnblockSignals();
-	bgworker_connect(attach(DatumGetInt32(arg)), "siphon follower");
-	watch_init();
+	bgworker_connect(attach_to_application(DatumGetInt32(arg)), "siphon follower");
+	publication_watch_init();
 	context = AllocSetContextCreate(TopMemoryContext, "siphon follower", ALLOCSET_DEFAULT_SIZES);
 
 	PG_TRY();
 	{
-		follow_on(context);
+		follow_publication(context);
 	}
 	PG_CATCH();
 	{
 		MemoryContextSwitchTo(context);
 		LWLockReleaseAll();
-		say_error(CopyErrorData()->message);
+		set_follower_error(CopyErrorData()->message);
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
