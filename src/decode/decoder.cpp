@@ -117,7 +117,7 @@ poll_removed_tables(void)
 }
 
 void
-decoder_serve(TimestampTz now)
+decoder_poll(TimestampTz now)
 {
 	CHECK_FOR_INTERRUPTS();
 	if (*const_cast<volatile bool *>(&app->stop))
@@ -164,7 +164,7 @@ decoder_tick(void)
 	if (likely((++ticks & 63) != 0))
 		return;
 	now = GetCurrentTimestamp();
-	decoder_serve(now);
+	decoder_poll(now);
 	if (pending_since && now - pending_since >= int64{1000} * Max(siphon_flush_interval_ms, kBusyFlushMs))
 		flush();
 }
@@ -172,7 +172,7 @@ decoder_tick(void)
 long
 decoder_write_due(TimestampTz now)
 {
-	decoder_serve(now);
+	decoder_poll(now);
 	if (pending_since)
 	{
 		int interval =
@@ -543,7 +543,7 @@ siphon_decoder_main(Datum arg)
 	BackgroundWorkerUnblockSignals();
 	attach(DatumGetInt32(arg));
 	decoder_running = true;
-	worker_init(decoder_serve);
+	worker_init(decoder_poll);
 	registry_context = AllocSetContextCreate(TopMemoryContext, "siphon registry", ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(TopMemoryContext);
 

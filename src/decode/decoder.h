@@ -15,7 +15,7 @@ extern bool decoder_running;
  * What must happen however busy the decoder is: interrupts, configuration, changes of the registry,
  * acknowledgements. It writes nothing to the ring, so the decoder's output may call it while it waits for space.
  */
-extern void decoder_serve(TimestampTz now);
+extern void decoder_poll(TimestampTz now);
 
 /* Cheap; to be called for each record and change. Serves, and writes out what has waited long enough. */
 extern void decoder_tick(void);

@@ -12,7 +12,7 @@
 
 #include "registry/registry.h"
 
-/* The launcher's view of an application's worker. */
+/* What the launcher knows of an application's follower. */
 struct Follower
 {
 	bool wanted;
@@ -20,7 +20,7 @@ struct Follower
 	TimestampTz next_start;
 };
 
-/* Starts it where it is wanted and does not run. Returns when to look again, in ms. */
+/* Starts the follower where it is wanted and does not run. Returns when to be called again, in ms. */
 extern long publication_follower_manage(Follower *follower, SharedApplication *app);
 
 #endif

@@ -83,7 +83,7 @@ extern BackgroundWorkerHandle *snapshot_start_process(const SnapshotJob *snapsho
 /* The launcher's part: notes what became of snapshots that ended; */
 extern void snapshots_conclude(void);
 /* and starts those whose turn it is. Returns when to look again, in ms. *open: some run or wait. */
-extern long snapshots_look_after(SharedApplication *app, const Registry *registry, bool *open);
+extern long snapshots_manage(SharedApplication *app, const Registry *registry, bool *open);
 /* Applications (char *) in the order in which they are to be looked after: the one that got a place last comes last. */
 extern List *snapshots_take_turns(List *applications);
 

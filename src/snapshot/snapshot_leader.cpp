@@ -70,7 +70,7 @@ await_old_commits(void)
 		while (TransactionIdDidCommit(running[i]) && TransactionIdIsInProgress(running[i]))
 		{
 			worker_wait(WaitReason::Snapshot, 10);
-			snapshot_serve(GetCurrentTimestamp());
+			snapshot_poll(GetCurrentTimestamp());
 		}
 	pfree(running);
 }
@@ -134,7 +134,7 @@ begin_generation(void)
 	while (pg_atomic_read_u64(&snapshot_job->app->mirrored) < registry->version)
 	{
 		worker_wait(WaitReason::Snapshot, kMirrorWaitMs);
-		snapshot_serve(GetCurrentTimestamp());
+		snapshot_poll(GetCurrentTimestamp());
 	}
 	return table;
 }
@@ -156,7 +156,7 @@ await_name(void)
 	while (app_metric_get(snapshot_job->app, AppMetric::Confirmed) < here)
 	{
 		worker_wait(WaitReason::Snapshot, kSnapshotPauseMs);
-		snapshot_serve(GetCurrentTimestamp());
+		snapshot_poll(GetCurrentTimestamp());
 	}
 }
 
@@ -308,10 +308,10 @@ await_workers(void)
 	for (int i = 0; i < nworkers; i++)
 		while (bgworker_is_running(workers[i]))
 		{
-			snapshot_serve(GetCurrentTimestamp());
+			snapshot_poll(GetCurrentTimestamp());
 			worker_wait(WaitReason::Snapshot, kSnapshotPauseMs);
 		}
-	snapshot_serve(GetCurrentTimestamp());
+	snapshot_poll(GetCurrentTimestamp());
 }
 
 /* The leader ends last, so that whoever sees its end knows of all. */

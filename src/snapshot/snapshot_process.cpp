@@ -60,7 +60,7 @@ report(void)
 }
 
 void
-snapshot_serve(TimestampTz now)
+snapshot_poll(TimestampTz now)
 {
 	CHECK_FOR_INTERRUPTS();
 	if (ConfigReloadPending)
@@ -398,7 +398,7 @@ siphon_snapshot_main(Datum arg)
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, die);
 	BackgroundWorkerUnblockSignals();
-	worker_init(snapshot_serve);
+	worker_init(snapshot_poll);
 	attach(DatumGetInt32(arg));
 	MemoryContextSwitchTo(TopMemoryContext);
 	bgworker_connect(snapshot_job->app->database, "siphon snapshot");

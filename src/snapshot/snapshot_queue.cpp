@@ -375,7 +375,7 @@ snapshots_take_turns(List *applications)
 }
 
 long
-snapshots_look_after(SharedApplication *app, const Registry *registry, bool *open)
+snapshots_manage(SharedApplication *app, const Registry *registry, bool *open)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	ListCell *lc;

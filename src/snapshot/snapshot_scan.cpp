@@ -33,7 +33,7 @@ time_to_wait(void)
 	TimestampTz now = GetCurrentTimestamp();
 	TimestampTz until;
 
-	snapshot_serve(now);
+	snapshot_poll(now);
 	if (*const_cast<volatile bool *>(&snapshot_job->paused))
 		return kSnapshotPauseMs;
 	until = static_cast<TimestampTz>(pg_atomic_read_u64(&snapshot_job->busy_until));
