@@ -33,7 +33,7 @@ enum class RingMetric : uint32_t {
 	CatalogAge,    /* transactions that began since the oldest of which the slot keeps rows of catalogs */
 	Warnings,      /* RingWarnings, each a bit */
 	/* of a snapshot's leader */
-	SnapshotPhase, /* 1: preparing, 2: scanning, 3: moving held changes */
+	SnapshotPhase, /* 1: preparing, 2: scanning, 3: catch-up of held changes */
 	BlocksDone,
 	BlocksTotal,
 	Rows,

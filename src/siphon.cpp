@@ -44,7 +44,7 @@ request_shmem(void)
 	if (prev_shmem_request_hook)
 		prev_shmem_request_hook();
 	shmem_request();
-	snapshots_request();
+	snapshots_request_shmem();
 }
 
 static void
@@ -53,7 +53,7 @@ init_shmem(void)
 	if (prev_shmem_startup_hook)
 		prev_shmem_startup_hook();
 	shmem_startup();
-	snapshots_startup();
+	snapshots_init_shmem();
 }
 
 static bool

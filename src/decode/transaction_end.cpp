@@ -237,7 +237,7 @@ tell_of_rename(Decoded *decoded, Table *table)
 	if (table->kind != siphon::FrameKind::Held)
 		return;
 	decoder_rows_changed(table->relid, "was renamed while its rows were brought out", true);
-	snapshot_ask_to_end(decoder_application(), table->relid, GetCurrentTimestamp());
+	snapshot_request_cancel(decoder_application(), table->relid, GetCurrentTimestamp());
 }
 
 /* Of a table that was changed, at the end of the transaction. True if it renamed the table. */

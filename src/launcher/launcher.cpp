@@ -289,10 +289,10 @@ manage_applications(void)
 {
 	static bool limit_logged = false;
 	long wait = kManageIntervalMs;
-	List *names = snapshots_take_turns(registry_list());
+	List *names = snapshots_order_by_turn(registry_list());
 	ListCell *lc;
 
-	snapshots_conclude();
+	snapshots_reap();
 	foreach (lc, names)
 	{
 		const char *name = static_cast<char *>(lfirst(lc));

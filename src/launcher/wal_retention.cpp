@@ -165,7 +165,7 @@ have_workers_ended(const WalRetention *retention, SharedApplication *app)
 	LWLockRelease(siphon_shared->lock);
 	if (pid != 0 && TimestampDifferenceExceeds(retention->asked_at, GetCurrentTimestamp(), kEndPatienceMs))
 		kill(pid, SIGTERM);
-	return snapshot_ask_to_end(app->name, InvalidOid, retention->asked_at) == nullptr && pid == 0;
+	return snapshot_request_cancel(app->name, InvalidOid, retention->asked_at) == nullptr && pid == 0;
 }
 
 long

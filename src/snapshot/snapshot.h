@@ -15,10 +15,11 @@
  *
  * Exactness: a transaction that S does not show must have its commit record at or behind D. On a primary a commit can
  * be decoded before its transaction counts as over, so before it takes S, the leader waits until all
- * transactions that had written their commit when D was fixed are over for everyone (see await_old_commits()). On
+ * transactions that had written their commit when D was fixed are over for everyone (see wait_for_old_commits()). On
  * a standby, what is decoded has been replayed, and what is replayed is visible.
  *
- * A leader that is done takes the next table of the application, if one waits: there may be thousands, and most are small.
+ * A leader that is done takes the next table of the application, if one waits: there may be thousands, and most are
+ * small.
  *
  * A failure ends leader and workers; the leader ends last. The launcher notes the reason in the registry and starts
  * over later, with the next generation. Where that would fail in the same way, as at a value that its type can't print,
@@ -29,7 +30,7 @@
 
 #include "registry/registry.h"
 
-enum class SnapshotPhase : int { Preparing, Scanning, Moving, Done, Failed };
+enum class SnapshotPhase : int { Preparing, Scanning, CatchUp, Done, Failed };
 
 /* One running snapshot, in shared memory. Guarded by siphon_shared->lock but for the atomics. */
 struct SnapshotJob
@@ -66,14 +67,14 @@ struct SnapshotJob
 
 extern SnapshotJob *siphon_snapshots;
 
-extern void snapshots_request(void);
-extern void snapshots_startup(void);
+extern void snapshots_request_shmem(void);
+extern void snapshots_init_shmem(void);
 
 /* The running snapshot of a table (InvalidOid: of any of the application), or NULL. Caller holds siphon_shared->lock.
  */
 extern SnapshotJob *snapshot_find(const SharedApplication *app, Oid relid);
 /* Asks a table's snapshot (InvalidOid: one of the application's) to end; `asked`: since when. NULL: none runs. */
-extern SnapshotJob *snapshot_ask_to_end(const char *application, Oid relid, TimestampTz asked);
+extern SnapshotJob *snapshot_request_cancel(const char *application, Oid relid, TimestampTz asked);
 /* Ends a table's snapshot, if one runs, and waits for its end; with InvalidOid those of all tables. Interruptible. */
 extern void snapshot_cancel(const char *application, Oid relid);
 /* The decoder's part: adds to the metric of events that are held for a table's snapshot. */
@@ -81,11 +82,11 @@ extern void snapshot_count_held(const SharedApplication *app, Oid relid, uint64 
 /* Starts a process of a snapshot: its leader (0) or a worker. NULL if no background worker is free. */
 extern BackgroundWorkerHandle *snapshot_start_process(const SnapshotJob *snapshot, int worker);
 /* The launcher's part: notes what became of snapshots that ended; */
-extern void snapshots_conclude(void);
+extern void snapshots_reap(void);
 /* and starts those whose turn it is. Returns when to look again, in ms. *open: some run or wait. */
 extern long snapshots_manage(SharedApplication *app, const Registry *registry, bool *open);
 /* Applications (char *) in the order in which they are to be looked after: the one that got a place last comes last. */
-extern List *snapshots_take_turns(List *applications);
+extern List *snapshots_order_by_turn(List *applications);
 
 extern const char *snapshot_phase_name(SnapshotPhase phase);
 

@@ -36,7 +36,7 @@ struct Visibility
  * that are marked and not yet gone, such as commits that wait for a synchronous standby.
  */
 static void
-await_old_commits(void)
+wait_for_old_commits(void)
 {
 	int count;
 	VirtualTransactionId *delaying;
@@ -128,7 +128,7 @@ begin_generation(void)
 	if (!application_notify(snapshot_job->app->name, reason))
 		ereport(ERROR, (errmsg("the decoder of application \"%s\" does not run: %s", snapshot_job->app->name, reason)));
 	/* Later it would be told to end by the function that does this. */
-	if (snapshot_registry()->history != snapshot_job->history)
+	if (snapshot_get_registry()->history != snapshot_job->history)
 		ereport(ERROR, (errmsg("application \"%s\" has begun anew meanwhile", snapshot_job->app->name)));
 	/* A generation that was published must not be unknown to a server that takes over. */
 	while (pg_atomic_read_u64(&snapshot_job->app->mirrored) < registry->version)
@@ -144,9 +144,9 @@ begin_generation(void)
  * as it goes on under its next one. The publisher reads our ring and that of the decoder side by side.
  */
 static void
-await_name(void)
+wait_for_name(void)
 {
-	const Registry *registry = snapshot_registry();
+	const Registry *registry = snapshot_get_registry();
 	const RegistryTable *table = registry_find(registry, snapshot_job->relid);
 	XLogRecPtr here = siphon_newest_wal();
 
@@ -209,7 +209,7 @@ init_marker(siphon::WireBuffer *out, const Table *table, size_t more)
 
 /* As the planner sees it; -1 if a table was never analyzed. */
 static int64
-estimated_rows(Relation relation)
+estimate_rows(Relation relation)
 {
 	int64 rows = 0;
 	ListCell *lc;
@@ -236,7 +236,7 @@ estimated_rows(Relation relation)
  * take long where no publisher runs yet, and a snapshot would keep VACUUM from its work meanwhile.
  */
 static void
-announce(const RegistryTable *listed)
+write_begin(const RegistryTable *listed)
 {
 	siphon::WireBuffer payload;
 	Relation relation;
@@ -247,7 +247,7 @@ announce(const RegistryTable *listed)
 	snapshot_job->lsn = siphon_newest_wal();
 	snapshot_begin_transaction();
 	relation = snapshot_open_table(listed, &table);
-	estimate = estimated_rows(relation);
+	estimate = estimate_rows(relation);
 	table_close(relation, NoLock);
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(TopMemoryContext);
@@ -303,7 +303,7 @@ start_workers(int wanted)
 }
 
 static void
-await_workers(void)
+wait_for_workers(void)
 {
 	for (int i = 0; i < nworkers; i++)
 		while (bgworker_is_running(workers[i]))
@@ -360,13 +360,13 @@ share_snapshot(void)
 }
 
 static double
-seconds(TimestampTz from, TimestampTz to)
+elapsed_seconds(TimestampTz from, TimestampTz to)
 {
 	return static_cast<double>(to - from) / USECS_PER_SEC;
 }
 
 void
-snapshot_lead(void)
+snapshot_leader_run(void)
 {
 	RegistryTable *listed;
 	Visibility visibility;
@@ -380,22 +380,22 @@ snapshot_lead(void)
 
 	listed = begin_generation();
 	tables_set_one(listed);
-	await_name();
-	announce(listed);
-	await_old_commits();
+	wait_for_name();
+	write_begin(listed);
+	wait_for_old_commits();
 	snapshot_begin_transaction();
 	/* First the lock, so that nobody rewrites a table after the moment that the snapshot shows. */
 	relation = snapshot_open_table(listed, &table);
 	take_snapshot(&visibility);
 	shared = share_snapshot();
 	leaf_scan_begin(&scan, relation);
-	pg_atomic_write_u64(&snapshot_job->blocks_total, leaf_scan_lock(&scan, &ranges));
+	pg_atomic_write_u64(&snapshot_job->blocks_total, leaf_scan_lock_leaves(&scan, &ranges));
 	snapshot_set_phase(SnapshotPhase::Scanning);
 	scan_started = GetCurrentTimestamp();
 	/* One for which nothing is left to scan takes longer to start than the scan. */
 	start_workers(static_cast<int>(Min(static_cast<uint64>(Min(listed->workers, kMaxSnapshotWorkers)), ranges)));
 	snapshot_scan(&scan, table);
-	await_workers();
+	wait_for_workers();
 	nworkers = 0;
 	dsm_detach(shared);
 	scan_ended = GetCurrentTimestamp();
@@ -404,14 +404,14 @@ snapshot_lead(void)
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(snapshot_context);
 
-	snapshot_set_phase(SnapshotPhase::Moving);
+	snapshot_set_phase(SnapshotPhase::CatchUp);
 	write_end(table, &visibility);
 	end_generation();
 	ereport(LOG, (errmsg("siphon: snapshot %u of table \"%s.%s\" is complete", snapshot_job->generation, listed->schema,
 						 listed->name),
 				  errdetail("%lu rows, %lu bytes, %d workers; scan: %.3f s, all: %.3f s.",
 							pg_atomic_read_u64(&snapshot_job->rows), pg_atomic_read_u64(&snapshot_job->bytes),
-							snapshot_job->workers, seconds(scan_started, scan_ended),
-							seconds(snapshot_job->started, GetCurrentTimestamp()))));
+							snapshot_job->workers, elapsed_seconds(scan_started, scan_ended),
+							elapsed_seconds(snapshot_job->started, GetCurrentTimestamp()))));
 	snapshot_set_phase(SnapshotPhase::Done);
 }

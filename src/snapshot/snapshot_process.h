@@ -24,7 +24,7 @@ extern MemoryContext snapshot_context;
 extern void snapshot_poll(TimestampTz now);
 extern void snapshot_set_phase(SnapshotPhase phase);
 /* As it is now, see registry_look(). ERROR if there is none any more. */
-extern const Registry *snapshot_registry(void);
+extern const Registry *snapshot_get_registry(void);
 
 /* Begins a transaction in which a snapshot is taken once. */
 extern void snapshot_begin_transaction(void);
@@ -42,7 +42,7 @@ extern void snapshot_scan(LeafScan *scan, Table *table);
 extern void snapshot_write_record(const siphon::RecordInfo &info, const siphon::WireBuffer *payload, TimestampTz);
 
 /* All that the leader does; and, at its end, before it is seen to have ended. */
-extern void snapshot_lead(void);
+extern void snapshot_leader_run(void);
 extern void snapshot_stop_workers(int, Datum);
 
 #endif

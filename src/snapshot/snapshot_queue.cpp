@@ -15,21 +15,21 @@
 SnapshotJob *siphon_snapshots;
 
 static BackgroundWorkerHandle **leaders; /* the launcher's: of each snapshot; NULL if an earlier launcher started it */
-static char served_last[kApplicationLength]; /* the application that got a place last */
+static char last_served[kApplicationLength]; /* the application that got a place last */
 
 static constexpr long kRetryFirstMs = 1000;
-static constexpr long kLookAgainMs = 1000;
+static constexpr long kCheckAgainMs = 1000;
 static constexpr int kCancelPatienceMs = 1000;
 static const char *const kNoWorker = "no background worker is free for its snapshot";
 
 void
-snapshots_request(void)
+snapshots_request_shmem(void)
 {
 	RequestAddinShmemSpace(mul_size(siphon_max_snapshots, sizeof(SnapshotJob)));
 }
 
 void
-snapshots_startup(void)
+snapshots_init_shmem(void)
 {
 	Size size = mul_size(siphon_max_snapshots, sizeof(SnapshotJob));
 	bool found;
@@ -87,7 +87,7 @@ snapshot_count_held(const SharedApplication *app, Oid relid, uint64 events)
 
 /* It is asked first, and told when it is in the middle of something that keeps it from listening, such as a lock. */
 SnapshotJob *
-snapshot_ask_to_end(const char *application, Oid relid, TimestampTz asked)
+snapshot_request_cancel(const char *application, Oid relid, TimestampTz asked)
 {
 	SharedApplication *app;
 	SnapshotJob *snapshot;
@@ -109,7 +109,7 @@ snapshot_cancel(const char *application, Oid relid)
 	TimestampTz asked = GetCurrentTimestamp();
 	SnapshotJob *snapshot;
 
-	while ((snapshot = snapshot_ask_to_end(application, relid, asked)) != nullptr)
+	while ((snapshot = snapshot_request_cancel(application, relid, asked)) != nullptr)
 	{
 		wake_launcher();
 		ConditionVariableTimedSleep(&snapshot->changed, 100, PG_WAIT_EXTENSION);
@@ -144,7 +144,7 @@ remove_rings(const SnapshotJob *snapshot)
 
 /* Writes into the registry that a snapshot failed. */
 static void
-note_failure(const SnapshotJob *snapshot)
+record_failure(const SnapshotJob *snapshot)
 {
 	Registry *registry = registry_begin_change(snapshot->app->name);
 	RegistryTable *table = registry ? registry_find(registry, snapshot->relid) : nullptr;
@@ -186,7 +186,7 @@ note_failure(const SnapshotJob *snapshot)
 
 /* Says in siphon_tables why a snapshot does not begin. */
 static void
-note_no_worker(const SnapshotJob *snapshot)
+record_no_worker(const SnapshotJob *snapshot)
 {
 	Registry *registry = registry_begin_change(snapshot->app->name);
 	RegistryTable *table = registry ? registry_find(registry, snapshot->relid) : nullptr;
@@ -207,7 +207,7 @@ note_no_worker(const SnapshotJob *snapshot)
  * other applications to look after.
  */
 static void
-try_to(void (*note)(const SnapshotJob *), const SnapshotJob *snapshot)
+try_or_log(void (*note)(const SnapshotJob *), const SnapshotJob *snapshot)
 {
 	MemoryContext context = CurrentMemoryContext;
 
@@ -227,12 +227,12 @@ try_to(void (*note)(const SnapshotJob *), const SnapshotJob *snapshot)
 
 /* Notes what became of a snapshot that ended, and frees its place. What could not be noted, later counts as cut off. */
 static void
-conclude(SnapshotJob *snapshot)
+reap_snapshot(SnapshotJob *snapshot)
 {
 	if (snapshot->phase != SnapshotPhase::Done)
 	{
 		remove_rings(snapshot);
-		try_to(note_failure, snapshot);
+		try_or_log(record_failure, snapshot);
 	}
 	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
 	snapshot->in_use = false;
@@ -244,7 +244,7 @@ conclude(SnapshotJob *snapshot)
 
 /* True if the snapshot is over: its leader has gone, or could not be started in the end. */
 static bool
-ended(int index)
+is_snapshot_over(int index)
 {
 	SnapshotJob *snapshot = &siphon_snapshots[index];
 	bool over;
@@ -264,19 +264,19 @@ ended(int index)
 }
 
 void
-snapshots_conclude(void)
+snapshots_reap(void)
 {
 	if (leaders == nullptr)
 		leaders = static_cast<BackgroundWorkerHandle **>(MemoryContextAllocZero(
 			TopMemoryContext, sizeof(BackgroundWorkerHandle *) * static_cast<size_t>(siphon_max_snapshots)));
 	for (int i = 0; i < siphon_max_snapshots; i++)
 	{
-		if (!ended(i))
+		if (!is_snapshot_over(i))
 			continue;
 		if (leaders[i])
 			pfree(leaders[i]);
 		leaders[i] = nullptr;
-		conclude(&siphon_snapshots[i]);
+		reap_snapshot(&siphon_snapshots[i]);
 	}
 }
 
@@ -285,7 +285,7 @@ snapshots_conclude(void)
  * one. NULL: there is none. Caller holds siphon_shared->lock. Of an application that is being dropped, none begins.
  */
 static SnapshotJob *
-find_place(const SharedApplication *app, bool with_leader)
+find_job(const SharedApplication *app, bool with_leader)
 {
 	SnapshotJob *free = nullptr;
 	SnapshotJob *idle = nullptr;
@@ -314,12 +314,12 @@ find_place(const SharedApplication *app, bool with_leader)
 
 /* Takes a place, if there is one; *led: it has a leader. */
 static SnapshotJob *
-take_place(SharedApplication *app, const RegistryTable *table, bool *led)
+take_job(SharedApplication *app, const RegistryTable *table, bool *led)
 {
 	SnapshotJob *free;
 
 	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
-	free = find_place(app, table->phase == Phase::Waiting);
+	free = find_job(app, table->phase == Phase::Waiting);
 	*led = free && free->in_use;
 	if (free)
 	{
@@ -359,7 +359,7 @@ compare_names(const ListCell *a, const ListCell *b)
 
 /* Else the first with thousands of tables would take each place that gets free, and the others wait for all of them. */
 List *
-snapshots_take_turns(List *applications)
+snapshots_order_by_turn(List *applications)
 {
 	List *turns = NIL;
 	List *had_theirs = NIL;
@@ -367,7 +367,7 @@ snapshots_take_turns(List *applications)
 
 	list_sort(applications, compare_names);
 	foreach (lc, applications)
-		if (strcmp(static_cast<char *>(lfirst(lc)), served_last) > 0)
+		if (strcmp(static_cast<char *>(lfirst(lc)), last_served) > 0)
 			turns = lappend(turns, lfirst(lc));
 		else
 			had_theirs = lappend(had_theirs, lfirst(lc));
@@ -379,7 +379,7 @@ snapshots_manage(SharedApplication *app, const Registry *registry, bool *open)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	ListCell *lc;
-	long wait = 10 * kLookAgainMs;
+	long wait = 10 * kCheckAgainMs;
 
 	*open = false;
 	foreach (lc, registry->tables)
@@ -401,13 +401,13 @@ snapshots_manage(SharedApplication *app, const Registry *registry, bool *open)
 			wait = Min(wait, TimestampDifferenceMilliseconds(now, table->retry_at) + 1);
 			continue;
 		}
-		snapshot = take_place(app, table, &led);
+		snapshot = take_job(app, table, &led);
 		if (snapshot == nullptr)
-			return Min(wait, kLookAgainMs);
+			return Min(wait, kCheckAgainMs);
 		if (table->phase == Phase::Scanning)
 		{
 			/* Cut off by a restart of the server. Behind that, the registry is to be read again. */
-			conclude(snapshot);
+			reap_snapshot(snapshot);
 			return 0;
 		}
 
@@ -418,13 +418,13 @@ snapshots_manage(SharedApplication *app, const Registry *registry, bool *open)
 		if (!led && leaders[index] == nullptr)
 		{
 			if (strcmp(table->reason, kNoWorker) != 0)
-				try_to(note_no_worker, snapshot);
+				try_or_log(record_no_worker, snapshot);
 			LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
 			snapshot->in_use = false;
 			LWLockRelease(siphon_shared->lock);
-			return Min(wait, kLookAgainMs);
+			return Min(wait, kCheckAgainMs);
 		}
-		strlcpy(served_last, app->name, sizeof(served_last));
+		strlcpy(last_served, app->name, sizeof(last_served));
 	}
 	return wait;
 }

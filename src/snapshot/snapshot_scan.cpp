@@ -44,7 +44,7 @@ time_to_wait(void)
 
 /* Returns when there is no time to wait and room for what comes. Nobody is to wait for the caller meanwhile. */
 static void
-throttle(void)
+wait_for_rate_and_room(void)
 {
 	long wait;
 
@@ -89,15 +89,15 @@ scan_blocks(LeafScan *scan, Table *table, MemoryContext row_context, BlockNumber
 	uint64 rows = 0;
 	bool waited = true;
 
-	while ((slot = leaf_scan_row(scan)) != nullptr)
+	while ((slot = leaf_scan_next_row(scan)) != nullptr)
 	{
 		MemoryContext old;
 		int partition;
 
 		if (scan->new_page && !waited && (time_to_wait() > 0 || !ring_producer_has_room()))
 		{
-			leaf_scan_give_back(scan);
-			throttle();
+			leaf_scan_give_row_back(scan);
+			wait_for_rate_and_room();
 			waited = true;
 			continue;
 		}
@@ -119,9 +119,9 @@ snapshot_scan(LeafScan *scan, Table *table)
 	MemoryContext row_context = AllocSetContextCreate(TopMemoryContext, "siphon row", ALLOCSET_DEFAULT_SIZES);
 	BlockNumber count;
 
-	while ((count = leaf_scan_take(scan, &snapshot_job->next_block)) > 0)
+	while ((count = leaf_scan_take_range(scan, &snapshot_job->next_block)) > 0)
 	{
-		throttle();
+		wait_for_rate_and_room();
 		scan_blocks(scan, table, row_context, count);
 	}
 	leaf_scan_end(scan);
