@@ -53,15 +53,16 @@ begin_tables_here(const Registry *registry)
 	Registry *changed = nullptr;
 	ListCell *lc;
 
-	foreach (lc, tables_changed(registry))
+	foreach (lc, tables_list_changed(registry))
 	{
 		const RegistryTable *table = static_cast<RegistryTable *>(lfirst(lc));
 
-		if (!phase_publishes(table->phase) || table->start >= here || table_known(table->relid, table->generation))
+		if (!is_published_phase(table->phase) || table->start_lsn >= here ||
+			is_table_known(table->relid, table->generation))
 			continue;
 		if (changed == nullptr)
 			changed = registry_copy(registry, InvalidOid);
-		registry_find(changed, table->relid)->start = here;
+		registry_find_table(changed, table->relid)->start_lsn = here;
 	}
 	if (changed)
 		registry_write(changed);
@@ -81,14 +82,14 @@ load_registry(bool first)
 	const Registry *registry;
 
 	LWLockAcquire(registry_lock(app->name), LW_EXCLUSIVE);
-	registry = registry_look(app->name);
+	registry = registry_get(app->name);
 	if (registry && !first && begin_tables_here(registry))
-		registry = registry_look(app->name);
+		registry = registry_get(app->name);
 	if (registry == nullptr)
 		ereport(FATAL, (errmsg("siphon: application \"%s\" is gone", app->name)));
 	LWLockRelease(registry_lock(app->name));
 
-	tables_set(registry);
+	tables_load(registry);
 	decoder_stats_count_tables(registry);
 	if (removed_tables_load(registry))
 		decoder_events_added();
@@ -251,8 +252,8 @@ decoder_rows_changed(Oid relid, const char *what, bool resync)
 {
 	const char *name = get_quoted_table_name(relid);
 	Registry *registry = registry_begin_change(app->name);
-	RegistryTable *table = registry ? registry_find(registry, relid) : nullptr;
-	bool anew = table && table->rows && resync && table->until == InvalidXLogRecPtr;
+	RegistryTable *table = registry ? registry_find_table(registry, relid) : nullptr;
+	bool anew = table && table->rows && resync && table->end_lsn == InvalidXLogRecPtr;
 
 	/* If it begins or began anew already, that may have been before this. */
 	if (anew)
@@ -281,7 +282,7 @@ void
 decoder_obstructed(Oid relid, const Obstacle *obstacle)
 {
 	Registry *registry = registry_begin_change(app->name);
-	RegistryTable *table = registry ? registry_find(registry, relid) : nullptr;
+	RegistryTable *table = registry ? registry_find_table(registry, relid) : nullptr;
 	char reason[sizeof(table->reason)];
 
 	copy_text(reason, psprintf("%s (%s)", obstacle->message, obstacle->hint), sizeof(reason));
@@ -289,7 +290,7 @@ decoder_obstructed(Oid relid, const Obstacle *obstacle)
 	if (table == nullptr || strcmp(table->reason, reason) == 0)
 	{
 		if (registry)
-			registry_leave_unchanged(registry);
+			registry_cancel_change(registry);
 		return;
 	}
 	copy_text(table->reason, reason, sizeof(table->reason));
@@ -326,9 +327,9 @@ blame_table(const ErrorData *error)
 	const char *reason = psprintf("a row can't be published: %s", blame_reason(error));
 	int failures = count_failure();
 	Registry *registry = registry_begin_change(app->name);
-	RegistryTable *table = registry ? registry_find(registry, blame.relid) : nullptr;
+	RegistryTable *table = registry ? registry_find_table(registry, blame.relid) : nullptr;
 	/* Unless its rows are to come anew already. */
-	bool stop = table && phase_publishes(table->phase) && failures >= blame_attempts(error);
+	bool stop = table && is_published_phase(table->phase) && failures >= blame_attempts(error);
 
 	if (stop)
 	{
@@ -336,7 +337,7 @@ blame_table(const ErrorData *error)
 		registry_end_change(registry);
 	}
 	else if (registry)
-		registry_leave_unchanged(registry);
+		registry_cancel_change(registry);
 	if (table)
 		set_application_state(app, AppState::Restarting,
 							  psprintf("table %s: %s", quote_qualified_identifier(table->schema, table->name), reason),
@@ -414,7 +415,7 @@ static void
 check_slot(const Registry *registry)
 {
 	bool exists;
-	const char *why = registry_slot_problem(registry, &exists);
+	const char *why = registry_get_slot_problem(registry, &exists);
 
 	if (why)
 		stop(psprintf("replication slot \"%s\" can't be used: %s", registry->slot, why), lost_slot_hint(registry));

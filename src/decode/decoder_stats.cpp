@@ -85,9 +85,9 @@ decoder_stats_count_tables(const Registry *registry)
 		const RegistryTable *table = static_cast<RegistryTable *>(lfirst(lc));
 
 		tables++;
-		if (table->phase == Phase::Stopped || (table->phase == Phase::Streaming && table->reason[0]))
+		if (table->phase == TablePhase::Stopped || (table->phase == TablePhase::Streaming && table->reason[0]))
 			failed++;
-		else if (table->phase != Phase::Streaming)
+		else if (table->phase != TablePhase::Streaming)
 			waiting++;
 	}
 }

@@ -26,7 +26,7 @@ published_above(Oid relid, XLogRecPtr commit_lsn)
 	ListCell *lc;
 
 	foreach (lc, tables_of(relid))
-		if (table_published(lfirst_oid(lc)) && SearchSysCacheExists1(RELOID, ObjectIdGetDatum(lfirst_oid(lc))) &&
+		if (is_table_published(lfirst_oid(lc)) && SearchSysCacheExists1(RELOID, ObjectIdGetDatum(lfirst_oid(lc))) &&
 			table_lookup(lfirst_oid(lc), commit_lsn))
 			tables = lappend_oid(tables, lfirst_oid(lc));
 	return tables;

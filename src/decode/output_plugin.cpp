@@ -108,7 +108,7 @@ names_rows(const Table *table, const Leaf *leaf)
 static void
 on_nameless(Table *table, const Leaf *leaf, Relation relation)
 {
-	table->nameless = true;
+	table->identity_warned = true;
 	if (table->obstacle)
 		decoder_obstructed(table->relid, table->obstacle);
 	else
@@ -124,7 +124,7 @@ publish(Table *table, const Leaf *leaf, Relation relation, ReorderBufferChange *
 	if (table == nullptr)
 		return;
 	events_added(&decoded);
-	if (unlikely(change->action != REORDER_BUFFER_CHANGE_INSERT && !table->nameless && !names_rows(table, leaf)))
+	if (unlikely(change->action != REORDER_BUFFER_CHANGE_INSERT && !table->identity_warned && !names_rows(table, leaf)))
 		on_nameless(table, leaf, relation);
 	decoder_stats_begin_encode();
 	encode_change(table, leaf, change->action, relation, siphon_change_tuple(change->data.tp.oldtuple),

@@ -26,7 +26,7 @@ static constexpr int64 kCheckpointInterval = 5 * USECS_PER_SEC;
 
 static SharedApplication *app;    /* the decoder's, or NULL if there is nothing to mirror */
 static MemoryContext context;     /* while the row is written */
-static uint64 writes_seen;        /* of registry_writes() */
+static uint64 writes_seen;        /* of registry_get_write_counter() */
 static TimestampTz next_write;    /* not before */
 static uint64 row_version;        /* of the registry that the row has */
 static XLogRecPtr row_lsn;        /* behind the row's commit */
@@ -148,7 +148,7 @@ restore_files(Registry *row, const SavedCheckpoint *saved)
 
 	LWLockAcquire(registry_lock(application), LW_EXCLUSIVE);
 	file = registry_read(application);
-	if (file && !registry_newer(row, file))
+	if (file && !is_registry_newer(row, file))
 		row = file;
 	else
 		registry_write(row);
@@ -218,7 +218,7 @@ registry_mirror_open(SharedApplication *for_app, Registry *registry)
 		app = for_app;
 		context = AllocSetContextCreate(TopMemoryContext, "siphon mirror", ALLOCSET_DEFAULT_SIZES);
 		row = read_row_alone("application", app->name, &saved);
-		if (row && registry_newer(row, registry))
+		if (row && is_registry_newer(row, registry))
 		{
 			registry = restore_files(row, &saved);
 			/* The launcher may have looked for snapshots in the file that was there. */
@@ -331,7 +331,7 @@ check_confirmed(void)
 static void
 poll_registry(TimestampTz now)
 {
-	uint64 writes = pg_atomic_read_u64(registry_writes(app->name));
+	uint64 writes = pg_atomic_read_u64(registry_get_write_counter(app->name));
 	Registry *registry;
 
 	if ((writes == writes_seen && row_version != 0) || now < next_write)
@@ -461,7 +461,7 @@ has_file(List *applications, const char *slot)
 
 	foreach (lc, applications)
 	{
-		registry_slot_name(name, static_cast<char *>(lfirst(lc)));
+		registry_get_slot_name(name, static_cast<char *>(lfirst(lc)));
 		if (strcmp(name, slot) == 0)
 			return true;
 	}

@@ -56,8 +56,8 @@ removed_tables_load(const Registry *registry)
 	{
 		const RegistryTable *table = static_cast<RegistryTable *>(lfirst(lc));
 
-		if (registry_leaves(table) && (first_end_lsn == InvalidXLogRecPtr || table->until < first_end_lsn))
-			first_end_lsn = table->until;
+		if (is_table_leaving(table) && (first_end_lsn == InvalidXLogRecPtr || table->end_lsn < first_end_lsn))
+			first_end_lsn = table->end_lsn;
 	}
 	return nwritten < list_length(unacked);
 }
@@ -167,7 +167,7 @@ removed_tables_drop_confirmed(const char *application, XLogRecPtr confirmed)
 							 table->name, application),
 					  errdetail("It left the publication before %X/%X, and all that was committed until then is "
 								"published.",
-								LSN_FORMAT_ARGS(table->until))));
+								LSN_FORMAT_ARGS(table->end_lsn))));
 	}
 	return true;
 }

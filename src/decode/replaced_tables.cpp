@@ -92,9 +92,9 @@ has_replaced_tables(void)
 	{
 		DroppedTable *table = static_cast<DroppedTable *>(lfirst(lc));
 
-		if (table_listed(table->relid))
+		if (is_table_in_registry(table->relid))
 		{
-			any |= OidIsValid(table->another) && !table_listed(table->another);
+			any |= OidIsValid(table->another) && !is_table_in_registry(table->another);
 			continue;
 		}
 		dropped = foreach_delete_current(dropped, lc);

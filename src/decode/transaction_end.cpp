@@ -185,7 +185,7 @@ tell_of_drop(Decoded *decoded, Table *table)
 	replaced_tables_note_dropped(table->relid, names_at(table, decoded->transaction.commit_lsn));
 	if (table->generation == 0)
 		return;
-	table->told_at = decoded->transaction.commit_lsn;
+	table->end_event_lsn = decoded->transaction.commit_lsn;
 	events_added(decoded);
 	/* All that one transaction drops have one ordinal: their order is not the same each time it is decoded. */
 	encode_drop(table, decoded->transaction, decoded->ordinal + 1);
@@ -203,18 +203,18 @@ enter_dropped(const Decoded *decoded)
 
 	if (registry == nullptr)
 		return;
-	by_oid = registry_by_oid(registry);
+	by_oid = index_tables_by_oid(registry);
 	foreach (lc, decoded->dropped)
 	{
 		Table *table = static_cast<Table *>(lfirst(lc));
-		RegistryTable *listed = registry_find_by_oid(by_oid, table->relid);
+		RegistryTable *listed = find_table_by_oid(by_oid, table->relid);
 
-		table->until = Min(table->until, decoded->transaction.commit_lsn + 1);
+		table->end_lsn = Min(table->end_lsn, decoded->transaction.commit_lsn + 1);
 		if (listed == nullptr)
 			continue;
-		listed->until = table->until;
+		listed->end_lsn = table->end_lsn;
 		listed->dropped = true;
-		leaves |= registry_leaves(listed);
+		leaves |= is_table_leaving(listed);
 	}
 	registry_end_change(registry);
 	if (leaves)
@@ -229,7 +229,7 @@ tell_of_rename(Decoded *decoded, Table *table)
 	RegistryName after = names_at(table, decoded->transaction.commit_lsn + 1);
 	Table *former = table_under_name(table, &before);
 
-	table->told_at = decoded->transaction.commit_lsn;
+	table->end_event_lsn = decoded->transaction.commit_lsn;
 	events_added(decoded);
 	encode_rename(former, &after, decoded->transaction, decoded->ordinal + 1);
 	package_write_end(former, decoded->transaction.commit_lsn);
@@ -245,9 +245,10 @@ static bool
 look_at_changed_table(Decoded *decoded, const ReorderBufferTXN *txn, Table *table)
 {
 	/* Somebody else's change of now may have brought it up once more. */
-	bool told = table->told_at == decoded->transaction.commit_lsn;
+	bool told = table->end_event_lsn == decoded->transaction.commit_lsn;
 	Relation relation = RelationIdGetRelation(table->relid);
-	bool renamed = relation && !told && table->generation != 0 && table_includes(table, decoded->transaction.commit_lsn) &&
+	bool renamed = relation && !told && table->generation != 0 &&
+				   table_includes_commit(table, decoded->transaction.commit_lsn) &&
 				   renamed_at(table, decoded->transaction.commit_lsn);
 
 	/* First its name: where it takes that its rows come anew, it is not published for a while. */
@@ -258,7 +259,8 @@ look_at_changed_table(Decoded *decoded, const ReorderBufferTXN *txn, Table *tabl
 		look_at_definition(txn, decoded->touched, table->relid, relation, decoded->transaction.commit_lsn);
 		RelationClose(relation);
 	}
-	else if (!told && relation_touched(decoded->touched, table->relid) && decoded->transaction.commit_lsn < table->until)
+	else if (!told && relation_touched(decoded->touched, table->relid) &&
+			 decoded->transaction.commit_lsn < table->end_lsn)
 		tell_of_drop(decoded, table);
 	return renamed;
 }
@@ -284,9 +286,9 @@ take_changed_tables(Decoded *decoded)
 		changed = lappend(changed, table);
 		relation = RelationIdGetRelation(table->relid);
 		if (relation)
-			table_note_schema(table, RelationGetNamespace(relation));
-		if (relation && table->told_at != decoded->transaction.commit_lsn && table->generation != 0 &&
-			table_includes(table, decoded->transaction.commit_lsn))
+			table_set_schema(table, RelationGetNamespace(relation));
+		if (relation && table->end_event_lsn != decoded->transaction.commit_lsn && table->generation != 0 &&
+			table_includes_commit(table, decoded->transaction.commit_lsn))
 		{
 			Rename *rename = static_cast<Rename *>(palloc(sizeof(Rename)));
 
@@ -324,7 +326,7 @@ look_at_changed_tables(Decoded *decoded, const ReorderBufferTXN *txn)
 
 			decoder_tick();
 			MemoryContextSwitchTo(decoded->change_context);
-			renames = table->listed && look_at_changed_table(decoded, txn, table);
+			renames = table->in_registry && look_at_changed_table(decoded, txn, table);
 			MemoryContextReset(decoded->change_context);
 			MemoryContextSwitchTo(decoded->transaction_context);
 			if (renames)

@@ -105,7 +105,7 @@ build(Entry *entry, Relation relation)
 		MemoryContext caller;
 		Leaf *leaf;
 
-		if (!table_published(lfirst_oid(lc)))
+		if (!is_table_published(lfirst_oid(lc)))
 			continue;
 		leaf = make_leaf(relation, lfirst_oid(lc));
 		caller = MemoryContextSwitchTo(leaves_context);

@@ -240,7 +240,7 @@ static bool
 record_kept_values(const char *application, Table *table, const List *values, TupleDesc desc)
 {
 	Registry *registry = registry_begin_change(application);
-	RegistryTable *listed = registry ? registry_find(registry, table->relid) : nullptr;
+	RegistryTable *listed = registry ? registry_find_table(registry, table->relid) : nullptr;
 	/* Another generation comes with all that its rows have. */
 	bool wanted = listed && listed->generation == table->generation;
 	bool fits = !wanted || merge_kept_values(listed, values, desc);
@@ -250,7 +250,7 @@ record_kept_values(const char *application, Table *table, const List *values, Tu
 	if (!wanted || !fits)
 	{
 		if (registry)
-			registry_leave_unchanged(registry);
+			registry_cancel_change(registry);
 		return fits;
 	}
 	registry_end_change(registry);

@@ -12,10 +12,10 @@ names_at(const Table *table, XLogRecPtr commit_lsn)
 	{
 		const RegistryName *former = static_cast<RegistryName *>(lfirst(lc));
 
-		if (commit_lsn <= former->until)
+		if (commit_lsn <= former->end_lsn)
 			return *former;
 	}
-	return table->listed_names;
+	return table->registry_name;
 }
 
 RegistryName
@@ -26,7 +26,7 @@ names_in_catalogs(Relation relation)
 
 	if (schema == nullptr)
 		elog(ERROR, "cache lookup failed for schema %u", RelationGetNamespace(relation));
-	names.until = PG_UINT64_MAX;
+	names.end_lsn = PG_UINT64_MAX;
 	strlcpy(names.schema, schema, sizeof(names.schema));
 	strlcpy(names.name, RelationGetRelationName(relation), sizeof(names.name));
 	return names;
@@ -35,7 +35,7 @@ names_in_catalogs(Relation relation)
 bool
 renamed_at(const Table *table, XLogRecPtr commit_lsn)
 {
-	return names_at(table, commit_lsn).until == commit_lsn;
+	return names_at(table, commit_lsn).end_lsn == commit_lsn;
 }
 
 /* Those that the registry has to be told of: what was decoded before, it has. */
@@ -50,7 +50,7 @@ new_names(List *renames, XLogRecPtr commit_lsn)
 		Rename *rename = static_cast<Rename *>(lfirst(lc));
 		RegistryName before = names_at(rename->table, commit_lsn);
 
-		if (before.until == rename->table->listed_names.until && !same_names(&before, &rename->names))
+		if (before.end_lsn == rename->table->registry_name.end_lsn && !is_same_name(&before, &rename->names))
 			news = lappend(news, rename);
 	}
 	return news;
@@ -67,11 +67,11 @@ enter(const char *application, List *renames, XLogRecPtr commit_lsn)
 
 	if (registry == nullptr)
 		return NIL;
-	listed = registry_by_oid(registry);
+	listed = index_tables_by_oid(registry);
 	foreach (lc, renames)
 	{
 		Rename *rename = static_cast<Rename *>(lfirst(lc));
-		RegistryTable *table = registry_find_by_oid(listed, rename->table->relid);
+		RegistryTable *table = find_table_by_oid(listed, rename->table->relid);
 
 		if (table == nullptr || table->generation != rename->table->generation)
 			continue;
@@ -79,7 +79,7 @@ enter(const char *application, List *renames, XLogRecPtr commit_lsn)
 		entered = lappend(entered, rename);
 	}
 	if (entered == NIL)
-		registry_leave_unchanged(registry);
+		registry_cancel_change(registry);
 	else
 		registry_end_change(registry);
 	return entered;
@@ -91,8 +91,8 @@ take_name(Table *table, const RegistryName *names, XLogRecPtr commit_lsn)
 	MemoryContext caller = MemoryContextSwitchTo(table->settings_context);
 	RegistryName *former = static_cast<RegistryName *>(palloc(sizeof(RegistryName)));
 
-	*former = table->listed_names;
-	former->until = commit_lsn;
+	*former = table->registry_name;
+	former->end_lsn = commit_lsn;
 	table->former_names = lappend(table->former_names, former);
 	if (list_length(table->former_names) > kMaxFormerNames)
 	{
@@ -100,8 +100,8 @@ take_name(Table *table, const RegistryName *names, XLogRecPtr commit_lsn)
 		table->former_names = list_delete_first(table->former_names);
 	}
 	MemoryContextSwitchTo(caller);
-	table->listed_names = *names;
-	table->called.until = Min(table->called.until, commit_lsn);
+	table->registry_name = *names;
+	table->current_name.end_lsn = Min(table->current_name.end_lsn, commit_lsn);
 }
 
 void

@@ -89,8 +89,8 @@ table_schema(const Table *table, Relation relation, const char *application, con
 
 	buffer_init(&out, 1024);
 	put_utf8(&out, siphon::field::kSchemaApplication, application);
-	put_utf8(&out, siphon::field::kSchemaSchema, table->called.schema);
-	put_utf8(&out, siphon::field::kSchemaTable, table->called.name);
+	put_utf8(&out, siphon::field::kSchemaSchema, table->current_name.schema);
+	put_utf8(&out, siphon::field::kSchemaTable, table->current_name.name);
 	put_number(&out, siphon::field::kSchemaOid, RelationGetRelid(relation));
 	put_number(&out, siphon::field::kSchemaPartitions, static_cast<uint64>(table->wanted_partitions));
 	put_number(&out, siphon::field::kSchemaGeneration, table->generation);

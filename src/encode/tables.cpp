@@ -261,10 +261,10 @@ build_columns(Table *table, Relation relation, WireBuffer *wire_columns, ColumnD
 static void
 build_route(Table *table)
 {
-	size_t schema_length = strlen(table->called.schema);
-	size_t name_length = strlen(table->called.name);
-	const char *schema_utf8 = convert_name_to_utf8(table->called.schema, &schema_length);
-	const char *name_utf8 = convert_name_to_utf8(table->called.name, &name_length);
+	size_t schema_length = strlen(table->current_name.schema);
+	size_t name_length = strlen(table->current_name.name);
+	const char *schema_utf8 = convert_name_to_utf8(table->current_name.schema, &schema_length);
+	const char *name_utf8 = convert_name_to_utf8(table->current_name.name, &name_length);
 
 	table->route_length = static_cast<int>(schema_length + 1 + name_length);
 	table->route = static_cast<char *>(palloc(static_cast<size_t>(table->route_length)));
@@ -276,7 +276,7 @@ build_route(Table *table)
 static void
 build_header(Table *table, const RegistryName *called, const WireBuffer *columns)
 {
-	table->called = *called;
+	table->current_name = *called;
 	build_route(table);
 	buffer_init(&table->header, columns->size + 64 + strlen(application_identifier) +
 									(strlen(called->schema) + strlen(called->name)) * MAX_CONVERSION_GROWTH);
@@ -349,7 +349,7 @@ forget_context(Table *table)
 }
 
 void
-table_note_schema(Table *table, Oid schema)
+table_set_schema(Table *table, Oid schema)
 {
 	table->namespace_hash = GetSysCacheHashValue1(NAMESPACEOID, ObjectIdGetDatum(schema));
 }
@@ -371,7 +371,7 @@ build(Table *table, Relation relation, XLogRecPtr lsn)
 	table->valid = true;
 	table->types_epoch = types_epoch;
 	table->leafless = relation->rd_rel->relkind != RELKIND_PARTITIONED_TABLE;
-	table_note_schema(table, RelationGetNamespace(relation));
+	table_set_schema(table, RelationGetNamespace(relation));
 	ereport(DEBUG1, (errmsg_internal("siphon: builds table \"%s.%s\"", present.schema, present.name)));
 	load_missing_values(table, relation);
 	fresh = *table;
@@ -402,7 +402,7 @@ build(Table *table, Relation relation, XLogRecPtr lsn)
 	forget_context(table);
 	table->full = fresh.full;
 	table->obstacle = fresh.obstacle;
-	table->nameless = false;
+	table->identity_warned = false;
 	table->ncolumns = fresh.ncolumns;
 	table->columns = fresh.columns;
 	table->nkeys = fresh.nkeys;
@@ -416,9 +416,9 @@ build(Table *table, Relation relation, XLogRecPtr lsn)
 	table->route = fresh.route;
 	table->route_length = fresh.route_length;
 	table->context = fresh.context;
-	table->called = called;
+	table->current_name = called;
 	/* As by this transaction, or before anybody listened. */
-	if (!same_names(&called, &present))
+	if (!is_same_name(&called, &present))
 		table_mark_changed(table);
 	/* Of a partitioned table, the leaves' identities count: see leaves.cpp. */
 	if (had_identity && table->nkeys == 0 && !table->full && !table->obstacle &&
@@ -440,7 +440,7 @@ tables_next_changed(void)
 		Table *table = slist_container(Table, changed_node, slist_pop_head_node(&changed_tables));
 
 		table->changed = false;
-		if (table->listed)
+		if (table->in_registry)
 			return table;
 	}
 	return nullptr;
@@ -499,7 +499,7 @@ find_table(Oid relid)
 }
 
 bool
-table_published(Oid relid)
+is_table_published(Oid relid)
 {
 	Table *table = find_table(relid);
 
@@ -507,23 +507,23 @@ table_published(Oid relid)
 }
 
 bool
-table_listed(Oid relid)
+is_table_in_registry(Oid relid)
 {
 	Table *table = find_table(relid);
 
-	return table && table->listed;
+	return table && table->in_registry;
 }
 
 bool
-table_includes(const Table *table, XLogRecPtr commit_lsn)
+table_includes_commit(const Table *table, XLogRecPtr commit_lsn)
 {
-	return commit_lsn >= table->start && commit_lsn < table->until;
+	return commit_lsn >= table->start_lsn && commit_lsn < table->end_lsn;
 }
 
 static bool
 published_at(const Table *table, XLogRecPtr commit_lsn)
 {
-	return table->published && table_includes(table, commit_lsn);
+	return table->published && table_includes_commit(table, commit_lsn);
 }
 
 Table *
@@ -542,7 +542,7 @@ table_lookup(Oid relid, XLogRecPtr commit_lsn)
 	if (table == nullptr)
 		return nullptr;
 	/* Reading catalogs may itself process invalidations, and writing packages may wait: go on until all is still. */
-	while (!is_valid(table) || commit_lsn > table->called.until)
+	while (!is_valid(table) || commit_lsn > table->current_name.end_lsn)
 	{
 		Relation relation = RelationIdGetRelation(relid);
 

@@ -108,7 +108,7 @@ read_registry_or_log(ManagedApplication *managed, const char *name)
 
 	PG_TRY();
 	{
-		registry = registry_look(name);
+		registry = registry_get(name);
 		if (registry == nullptr)
 			forget_application(managed->app);
 	}
@@ -177,7 +177,7 @@ is_awaiting_promotion(ManagedApplication *managed, const char *name)
 		managed->file_seen = true;
 		managed->failover = registry->failover;
 	}
-	registry_slot_name(slot, name);
+	registry_get_slot_name(slot, name);
 	if (!registry_mirror_is_standby(slot, managed->failover, &reason, &hint))
 		return false;
 	set_state_and_log_once(managed, AppState::Standby, reason, hint);
@@ -289,7 +289,7 @@ manage_applications(void)
 {
 	static bool limit_logged = false;
 	long wait = kManageIntervalMs;
-	List *names = snapshots_order_by_turn(registry_list());
+	List *names = snapshots_order_by_turn(registry_list_applications());
 	ListCell *lc;
 
 	snapshots_reap();

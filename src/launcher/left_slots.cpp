@@ -28,7 +28,7 @@ is_left(const ReplicationSlot *slot, List *applications)
 		return false;
 	foreach (lc, applications)
 	{
-		registry_slot_name(name, static_cast<char *>(lfirst(lc)));
+		registry_get_slot_name(name, static_cast<char *>(lfirst(lc)));
 		if (strcmp(name, NameStr(slot->data.name)) == 0)
 			return false;
 	}

@@ -147,7 +147,7 @@ static bool
 plan_change(FollowPlan *plan, const RegistryTable *table, const PublicationMember *member)
 {
 	FollowPlan tried = {};
-	bool publishes = table->phase == Phase::Streaming;
+	bool publishes = table->phase == TablePhase::Streaming;
 	RegistryTable *changed = member ? build_member_entry(nullptr, member, table->partitions, &tried) : nullptr;
 
 	if (tried.again)
@@ -203,7 +203,7 @@ make_follow_plan(const Registry *registry, List *members)
 	FollowPlan plan = {};
 	bool waits = false;
 	HTAB *by_oid = members_by_oid(members);
-	HTAB *tables = registry_by_oid(registry);
+	HTAB *tables = index_tables_by_oid(registry);
 	TableListIndex *staying;
 	ListCell *lc;
 
@@ -214,7 +214,7 @@ make_follow_plan(const Registry *registry, List *members)
 		RegistryTable *table = static_cast<RegistryTable *>(lfirst(lc));
 		const MemberEntry *entry = oid_hash_find<MemberEntry>(by_oid, table->relid);
 		const PublicationMember *member = entry ? entry->member : nullptr;
-		bool leaves = registry_leaves(table);
+		bool leaves = is_table_leaving(table);
 
 		waits |= leaves;
 		if (!leaves && table->followed && !is_as_listed(member, table))
@@ -229,7 +229,7 @@ make_follow_plan(const Registry *registry, List *members)
 		const PublicationMember *member = static_cast<PublicationMember *>(lfirst(lc));
 		RegistryTable *table;
 
-		if (registry_find_by_oid(tables, member->relid))
+		if (find_table_by_oid(tables, member->relid))
 			continue;
 		table = build_member_entry(staying, member, 1, &plan);
 		if (table == nullptr)
@@ -284,7 +284,7 @@ apply_plan(const FollowPlan *plan, const char *problem)
 
 	if (registry == nullptr)
 		return;
-	tables = registry_by_oid(registry);
+	tables = index_tables_by_oid(registry);
 	copy_text(registry->follow_reason, problem, sizeof(registry->follow_reason));
 	if (problem == nullptr)
 		registry->left_out = plan->left_out;
@@ -292,22 +292,22 @@ apply_plan(const FollowPlan *plan, const char *problem)
 	{
 		const RegistryRemoved *leaving = static_cast<RegistryRemoved *>(lfirst(lc));
 
-		if ((table = registry_find_by_oid(tables, leaving->relid)) != nullptr)
-			table->until = place;
+		if ((table = find_table_by_oid(tables, leaving->relid)) != nullptr)
+			table->end_lsn = place;
 	}
 	foreach (lc, plan->removed)
 	{
 		const RegistryRemoved *removed = static_cast<RegistryRemoved *>(lfirst(lc));
 
-		if ((table = registry_find_by_oid(tables, removed->relid)) != nullptr)
-			table->until = kAtOnce;
+		if ((table = find_table_by_oid(tables, removed->relid)) != nullptr)
+			table->end_lsn = kAtOnce;
 	}
 	table_list_remove_confirmed(registry, kAtOnce);
 	foreach (lc, plan->changed)
 	{
 		const RegistryTable *changed = static_cast<RegistryTable *>(lfirst(lc));
 
-		if ((table = registry_find_by_oid(tables, changed->relid)) != nullptr)
+		if ((table = find_table_by_oid(tables, changed->relid)) != nullptr)
 			table_list_alter(registry, table, changed, AlterEffect::Resync);
 	}
 	foreach (lc, plan->added)
@@ -408,7 +408,7 @@ forget_refusals_if_list_changed(const Registry *registry)
 	{
 		const RegistryTable *table = static_cast<RegistryTable *>(lfirst(lc));
 
-		listed = hash_combine64(listed, uint64{table->relid} * 2 + registry_leaves(table));
+		listed = hash_combine64(listed, uint64{table->relid} * 2 + is_table_leaving(table));
 	}
 	if (listed != last)
 		publication_watch_forget_refusals();
@@ -446,7 +446,7 @@ update_from_publication(FollowPlan *plan)
 					  errdetail("Its tables stay as they are."),
 					  errhint("%s", publication_unsupported_hint(registry->publication, problem))));
 	apply_plan(plan, problem);
-	application_tell(app);
+	application_wake_decoder(app);
 	return Outcome::Changed;
 }
 
@@ -500,7 +500,7 @@ check_publication(MemoryContext context)
 	static uint64 seen;
 	static bool due = true;
 	static TimestampTz rests_until;
-	uint64 writes = pg_atomic_read_u64(registry_writes(app->name));
+	uint64 writes = pg_atomic_read_u64(registry_get_write_counter(app->name));
 	TimestampTz now = GetCurrentTimestamp();
 	Outcome outcome = Outcome::Nothing;
 	FollowPlan plan = {};

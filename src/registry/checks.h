@@ -32,8 +32,8 @@ extern void check_columns(Relation relation, List *columns);
  */
 extern void check_table(Relation relation, const RegistryTable *table, bool wait);
 /* A NOTICE names those that are not published. */
-extern void tell_of_virtual_columns(Relation relation);
+extern void notice_virtual_columns(Relation relation);
 /* Likewise of tables that inherit from a table: their rows are theirs, though a SELECT from it shows them. */
-extern void tell_of_children(Oid relid);
+extern void notice_children(Oid relid);
 
 #endif

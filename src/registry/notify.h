@@ -12,7 +12,7 @@ extern void application_lock(const char *application);
 extern bool application_try_lock(const char *application);
 
 /* Tells the decoder, if it runs, that the registry changed. */
-extern void application_tell(SharedApplication *app);
+extern void application_wake_decoder(SharedApplication *app);
 /*
  * The same, and waits until it has taken the change. False if it does not run, with the reason in `reason`
  * (kReasonLength bytes): it will take the change when it starts. Callers keep no locks on catalogs: see subxact_read.h.
@@ -22,7 +22,7 @@ extern bool application_notify(const char *application, char *reason);
 extern void application_notify_or_warn(const char *application);
 
 /* There has been no launcher for longer than its restart takes: nobody will do what we wait for. */
-extern bool launcher_missing(TimestampTz since);
+extern bool is_launcher_missing(TimestampTz since);
 
 /* What siphon_applications says of one that is stopped. */
 constexpr char kStoppedReason[] = "siphon_stop_application() stopped it";

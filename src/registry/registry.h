@@ -26,10 +26,10 @@
 constexpr int kMaxPartitions = 1024;
 constexpr int kMaxSnapshotWorkers = 32;
 
-/* A name that a table had until the transaction of this commit record. */
+/* A name that a table had up to the transaction with this commit LSN, inclusive. */
 struct RegistryName
 {
-	XLogRecPtr until;
+	XLogRecPtr end_lsn;
 	char schema[NAMEDATALEN];
 	char name[NAMEDATALEN];
 };
@@ -46,18 +46,18 @@ struct RegistryValue
 };
 
 /* How far a table's snapshot is. */
-enum class Phase {
+enum class TablePhase {
 	Waiting,   /* for its snapshot to begin; its changes are not published */
-	Scanning,  /* its rows are brought out; its changes are held behind them */
+	Scanning,  /* its snapshot runs; its changes are held behind the rows */
 	Streaming, /* its changes are published */
-	Stopped    /* it can't be published, see the reason, until its rows are brought out anew */
+	Stopped    /* it can't be published, see the reason, until a resync */
 };
 
 /* Changes of a table in this phase leave the decoder. */
 static inline bool
-phase_publishes(Phase phase)
+is_published_phase(TablePhase phase)
 {
-	return phase == Phase::Scanning || phase == Phase::Streaming;
+	return phase == TablePhase::Scanning || phase == TablePhase::Streaming;
 }
 
 struct RegistryTable
@@ -65,40 +65,40 @@ struct RegistryTable
 	Oid relid;
 	char schema[NAMEDATALEN]; /* as it is called at the last place that was decoded, or when its last snapshot began */
 	char name[NAMEDATALEN];
-	List *former;      /* of RegistryName *: since then, the newest last, kMaxFormerNames at most */
+	List *former_names; /* of RegistryName *: since then, the newest last, kMaxFormerNames at most */
 	List *kept_values; /* of RegistryValue *: since the generation began */
 	int partitions;
 	List *exclude_columns;    /* of char *: what has one of these names is not published, */
 	List *exclude_attributes; /* of int: nor what had one when the table was added, should it be renamed */
 	bool followed;            /* it is here because a publication has it: see publication_follower.h */
 	List *only_attributes; /* of int: if there are any, they are what is published, and exclude_columns is for people */
-	XLogRecPtr start;      /* transactions whose commit record starts at or behind it are published */
-	XLogRecPtr until;      /* it leaves: those whose commit record starts at or behind this are not; or 0 */
+	XLogRecPtr start_lsn;  /* transactions with this commit LSN or a later one are published */
+	XLogRecPtr end_lsn;    /* it leaves: those with this commit LSN or a later one are not; or 0 */
 	bool dropped;          /* the one before that dropped it: another table may have its OID from then on */
-	Phase phase;
+	TablePhase phase;
 	uint32 generation;    /* what is published carries it; 0: nothing was yet */
 	bool rows;            /* existing rows are published, not changes alone */
 	int workers;          /* how many scan them, as asked for */
 	bool paused;          /* its snapshot is not to begin */
 	int failures;         /* of its snapshot, in a row */
 	TimestampTz retry_at; /* do not begin again before */
-	char reason[256];     /* of the last failure, or why its rows are to be brought out anew */
+	char reason[256];     /* of the last failure, or why it needs a resync */
 };
 
 /*
- * Is it taken off the list once all before `until` is acknowledged? One that was dropped stays, for people to see, but
- * where a publication says what is in the list.
+ * Is it taken off the list once all before `end_lsn` is acknowledged? One that was dropped stays, for people to see,
+ * but where a publication says what is in the list.
  */
 static inline bool
-registry_leaves(const RegistryTable *table)
+is_table_leaving(const RegistryTable *table)
 {
-	return table->until != InvalidXLogRecPtr && (table->followed || !table->dropped);
+	return table->end_lsn != InvalidXLogRecPtr && (table->followed || !table->dropped);
 }
 
 /* More decoders than these do not begin and end before anything of theirs is published. */
 constexpr int kMaxRingIds = 32;
 
-extern const char *phase_name(Phase phase);
+extern const char *get_phase_name(TablePhase phase);
 
 /* A table, or a name of one, that is not published any more, kept until the publisher has taken notice. */
 struct RegistryRemoved
@@ -120,7 +120,7 @@ struct RegistryLeftOut
 
 struct Registry
 {
-	/* Of what registry_look() returns: with the same number, a table in the same place of memory is the same. Else 0. */
+	/* Of what registry_get() returns: with the same number, a table in the same place of memory is the same. Else 0. */
 	uint64 instance;
 	bool partial; /* it has one table of its tables, see registry_begin_change_of() */
 	char application[kApplicationLength];
@@ -129,7 +129,7 @@ struct Registry
 	char slot[NAMEDATALEN];
 	uint32 generation;   /* the last that a table was given */
 	TimeLineID timeline; /* on which the file was written last, */
-	uint64 version;      /* and its version: counts changes, from a moment's time on, see registry_newer() */
+	uint64 version;      /* and its version: counts changes, from a moment's time on, see is_registry_newer() */
 
 	/*
 	 * What is published is one history as long as nothing is missing in it; with the next history all rows come anew.
@@ -153,17 +153,17 @@ struct Registry
 };
 
 /* True if `name` may name an application: [a-z0-9_]+ tokens with single dots between, not too long. */
-extern bool registry_name_valid(const char *name);
+extern bool is_valid_application_name(const char *name);
 
 /* Reads an application's file into the current memory context. NULL if there is none. ERROR if it is damaged. */
 extern Registry *registry_read(const char *application);
 /* The same, not to be changed; it is gone when this process reads a registry next. */
-extern const Registry *registry_look(const char *application);
+extern const Registry *registry_get(const char *application);
 
 /* How its database is called now; how it was, if it was dropped. In a transaction. */
-extern const char *registry_database_name(const Registry *registry);
+extern const char *registry_get_database_name(const Registry *registry);
 /* Counts changes of an application's file; it may count those of another one, too. */
-extern pg_atomic_uint64 *registry_writes(const char *application);
+extern pg_atomic_uint64 *registry_get_write_counter(const char *application);
 /*
  * Changes of an application's files; nobody takes two of these locks, as others' may be the same one. Waiting for it can't
  * be interrupted, so nobody keeps it but for as long as the files take.
@@ -182,7 +182,7 @@ extern Registry *registry_begin_change(const char *application);
 extern Registry *registry_begin_change_of(const char *application, Oid relid);
 extern void registry_end_change(Registry *registry);
 /* In place of the second: nothing has changed. */
-extern void registry_leave_unchanged(const Registry *registry);
+extern void registry_cancel_change(const Registry *registry);
 /*
  * Calls an SQL function that changes registries. If it fails, locks are released before the error goes to the client, who
  * may not read it: the transaction's end, where PostgreSQL does it, comes after that.
@@ -199,9 +199,9 @@ extern uint32 registry_next_generation(Registry *registry);
  * Of two copies of one application's registry, on a server and on its former primary: was `a` changed last? That is the
  * one which was written on the later timeline. An application that was dropped and made again counts from a later time.
  */
-extern bool registry_newer(const Registry *a, const Registry *b);
+extern bool is_registry_newer(const Registry *a, const Registry *b);
 /* The first version of a new application. */
-extern uint64 registry_first_version(void);
+extern uint64 registry_choose_first_version(void);
 
 /* What makes a registry another one. Tables keep their order, and new ones come last. */
 struct RegistryChange
@@ -220,12 +220,12 @@ extern RegistryChange registry_compare(const Registry *before, const Registry *n
  * *places: where each table is, made if it is NULL, and kept for the next change.
  */
 extern int registry_apply(Registry *registry, const RegistryChange *change, HTAB **places);
-extern bool same_names(const RegistryName *a, const RegistryName *b);
+extern bool is_same_name(const RegistryName *a, const RegistryName *b);
 /* A copy of a list of RegistryValue *, in the current memory context. */
 extern List *copy_kept_values(const List *values);
 /* For lists_are_equal(): of lists of RegistryName * and of RegistryValue *. */
-extern bool registry_same_former(const void *a, const void *b);
-extern bool registry_same_value(const void *a, const void *b);
+extern bool is_same_former_name(const void *a, const void *b);
+extern bool is_same_kept_value(const void *a, const void *b);
 /* In the current memory context, all of it; or with this table alone. */
 extern Registry *registry_copy(const Registry *registry, Oid relid);
 
@@ -240,34 +240,34 @@ extern RegistryChange registry_change_from_json(const char *path, Registry *regi
 /* As each table that has, or had, the name has it there. */
 extern void registry_names_to_json(StringInfo json, const char *schema, const char *name);
 /* That error. */
-[[noreturn]] extern void registry_damaged(const char *path, const char *what);
+[[noreturn]] extern void registry_raise_damaged(const char *path, const char *what);
 
 /* The name of an application's slot; `out` has NAMEDATALEN bytes. */
-extern void registry_slot_name(char *out, const char *application);
+extern void registry_get_slot_name(char *out, const char *application);
 
 /*
  * Begins a new history: also of an application that was given up. What was wished for the one before, that it takes a
  * stream over, does not hold for it.
  */
-extern void registry_new_history(Registry *registry, bool take_over);
+extern void registry_begin_history(Registry *registry, bool take_over);
 
 /* Removes the file; a missing one is fine. The caller holds registry_lock() exclusively. */
 extern void registry_remove(const char *application);
 
 /* Identifiers (char *) of all applications that have a file. */
-extern List *registry_list(void);
+extern List *registry_list_applications(void);
 
 /*
  * Why the application's slot can't be used, or NULL if it can. One of another plugin or database under its name counts
  * as none.
  */
-extern const char *registry_slot_problem(const Registry *registry, bool *exists);
+extern const char *registry_get_slot_problem(const Registry *registry, bool *exists);
 
-extern RegistryTable *registry_find(const Registry *registry, Oid relid);
+extern RegistryTable *registry_find_table(const Registry *registry, Oid relid);
 
 /* For many to be found: the registry's tables by OID, in the current memory context; and one of them, or NULL. */
-extern HTAB *registry_by_oid(const Registry *registry);
-extern RegistryTable *registry_find_by_oid(HTAB *tables, Oid relid);
+extern HTAB *index_tables_by_oid(const Registry *registry);
+extern RegistryTable *find_table_by_oid(HTAB *tables, Oid relid);
 
 /* From this commit on the table is called so. */
 extern void registry_rename(RegistryTable *table, const char *schema, const char *name, XLogRecPtr commit_lsn);

@@ -53,7 +53,7 @@ retained_wal_exceeds(const RetainedWal *retained, int limit_mb)
 }
 
 static const char *
-setting(const char *name)
+get_setting(const char *name)
 {
 	return GetConfigOptionByName(name, nullptr, false);
 }
@@ -62,7 +62,7 @@ const char *
 retained_wal_warning(const RetainedWal *retained)
 {
 	return psprintf("its slot keeps " UINT64_FORMAT " bytes of WAL, more than siphon.warn_retained_wal (%s)",
-					retained->bytes, setting("siphon.warn_retained_wal"));
+					retained->bytes, get_setting("siphon.warn_retained_wal"));
 }
 
 const char *
@@ -88,7 +88,7 @@ lost_slot_hint(const Registry *registry)
 	bool exists;
 	bool taken;
 
-	registry_slot_problem(registry, &exists);
+	registry_get_slot_problem(registry, &exists);
 	if (exists)
 		return resync_hint(registry->application);
 	taken = SearchNamedReplicationSlot(registry->slot, true) != nullptr;

@@ -60,7 +60,7 @@ table_list_build_entry(Oid relid, int partitions, List *exclude_columns, const R
 		keep_columns(table, keep);
 	check_table(relation, table, true);
 	check_columns(relation, exclude_columns);
-	tell_of_virtual_columns(relation);
+	notice_virtual_columns(relation);
 	relation_close(relation, AccessShareLock);
 	return table;
 }
@@ -79,7 +79,7 @@ table_list_check_entry(const RegistryTable *table)
 void
 check_not_leaving(const Registry *registry, const RegistryTable *table, const char *name)
 {
-	if (table->until == InvalidXLogRecPtr)
+	if (table->end_lsn == InvalidXLogRecPtr)
 		return;
 	if (table->dropped)
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -329,7 +329,7 @@ table_list_remove_confirmed(Registry *registry, XLogRecPtr confirmed)
 	{
 		RegistryTable *table = static_cast<RegistryTable *>(lfirst(lc));
 
-		if (!registry_leaves(table) || table->until > confirmed)
+		if (!is_table_leaving(table) || table->end_lsn > confirmed)
 		{
 			staying = lappend(staying, table);
 			continue;
@@ -345,7 +345,7 @@ table_list_remove_confirmed(Registry *registry, XLogRecPtr confirmed)
 void
 table_list_stop_table(const Registry *registry, RegistryTable *table, const char *reason)
 {
-	table->phase = Phase::Stopped;
+	table->phase = TablePhase::Stopped;
 	copy_text(table->reason, reason, sizeof(table->reason));
 	ereport(
 		LOG,
@@ -358,14 +358,14 @@ table_list_stop_table(const Registry *registry, RegistryTable *table, const char
 void
 table_list_request_snapshot(Registry *registry, RegistryTable *table)
 {
-	table->phase = table->rows ? Phase::Waiting : Phase::Streaming;
+	table->phase = table->rows ? TablePhase::Waiting : TablePhase::Streaming;
 	table->failures = 0;
 	table->retry_at = 0;
 	table->reason[0] = '\0';
 	if (table->rows)
 		return;
 	/* Transactions that commit from here on are published, and no earlier ones. */
-	table->start = siphon_newest_wal();
+	table->start_lsn = siphon_newest_wal();
 	table->generation = registry_next_generation(registry);
 	table->kept_values = NIL;
 }

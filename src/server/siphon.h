@@ -113,7 +113,7 @@ struct SharedState
 	LWLock *lock;          /* the fields of this struct and of the applications */
 	Latch *launcher_latch; /* NULL: no launcher runs */
 	LWLock *registry_locks[kRegistryShares];           /* see registry_lock() */
-	pg_atomic_uint64 registry_writes[kRegistryShares]; /* see registry_writes() */
+	pg_atomic_uint64 registry_writes[kRegistryShares]; /* see registry_get_write_counter() */
 	uint64 incarnations;
 	pg_atomic_uint32 last_generation; /* the greatest that any table was given since the server's start */
 	SharedApplication apps[FLEXIBLE_ARRAY_MEMBER];

@@ -100,13 +100,13 @@ begin_generation(void)
 	read_names(schema, name);
 	MemoryContextSwitchTo(snapshot_context);
 	registry = registry_begin_change_of(snapshot_job->app->name, snapshot_job->relid);
-	table = registry ? registry_find(registry, snapshot_job->relid) : nullptr;
+	table = registry ? registry_find_table(registry, snapshot_job->relid) : nullptr;
 	if (table && table->dropped)
 		snapshot_job->table_gone = true;
-	if (table == nullptr || table->until != InvalidXLogRecPtr)
+	if (table == nullptr || table->end_lsn != InvalidXLogRecPtr)
 		ereport(ERROR, (errcode(ERRCODE_QUERY_CANCELED), errmsg("the table is not published any more")));
 	/* The launcher may have read of it before another leader was done with it. */
-	if (table->phase != Phase::Waiting)
+	if (table->phase != TablePhase::Waiting)
 		ereport(ERROR, (errcode(ERRCODE_QUERY_CANCELED), errmsg("the table's rows were brought out meanwhile")));
 	registry_forget_former_names(registry, table);
 	if (strcmp(table->schema, schema) != 0 || strcmp(table->name, name) != 0)
@@ -115,12 +115,12 @@ begin_generation(void)
 		strlcpy(table->schema, schema, sizeof(table->schema));
 		strlcpy(table->name, name, sizeof(table->name));
 	}
-	table->phase = Phase::Scanning;
+	table->phase = TablePhase::Scanning;
 	/* What is said of it from here on may be about what the snapshot does not show. */
 	table->reason[0] = '\0';
 	table->generation = registry_next_generation(registry);
 	table->kept_values = NIL;
-	table->start = siphon_newest_wal();
+	table->start_lsn = siphon_newest_wal();
 	/* siphon_pause() may have come before there was this job. */
 	snapshot_job->paused = table->paused;
 	registry_end_change(registry);
@@ -147,7 +147,7 @@ static void
 wait_for_name(void)
 {
 	const Registry *registry = snapshot_get_registry();
-	const RegistryTable *table = registry_find(registry, snapshot_job->relid);
+	const RegistryTable *table = registry_find_table(registry, snapshot_job->relid);
 	XLogRecPtr here = siphon_newest_wal();
 
 	if (table == nullptr ||
@@ -168,14 +168,14 @@ end_generation(void)
 	RegistryTable *table;
 
 	registry = registry_begin_change_of(snapshot_job->app->name, snapshot_job->relid);
-	table = registry ? registry_find(registry, snapshot_job->relid) : nullptr;
+	table = registry ? registry_find_table(registry, snapshot_job->relid) : nullptr;
 	if (table == nullptr || table->generation != snapshot_job->generation)
 		ereport(ERROR, (errcode(ERRCODE_QUERY_CANCELED), errmsg("the table is not published any more")));
 	table->paused = false;
 	table->failures = 0;
 	/* Unless it is to be brought out anew already, or was stopped. */
-	if (table->phase == Phase::Scanning)
-		table->phase = Phase::Streaming;
+	if (table->phase == TablePhase::Scanning)
+		table->phase = TablePhase::Streaming;
 	registry_end_change(registry);
 	application_notify(snapshot_job->app->name, reason);
 }
@@ -379,7 +379,7 @@ snapshot_leader_run(void)
 	TimestampTz scan_ended;
 
 	listed = begin_generation();
-	tables_set_one(listed);
+	tables_load_one(listed);
 	wait_for_name();
 	write_begin(listed);
 	wait_for_old_commits();

@@ -148,7 +148,7 @@ snapshot_open_table(const RegistryTable *listed, Table **table)
 const Registry *
 snapshot_get_registry(void)
 {
-	const Registry *registry = registry_look(snapshot_job->app->name);
+	const Registry *registry = registry_get(snapshot_job->app->name);
 
 	if (registry == nullptr)
 		ereport(ERROR, (errcode(ERRCODE_QUERY_CANCELED), errmsg("the application was dropped")));
@@ -173,14 +173,14 @@ take_leaders_snapshot(void)
 static void
 scan_as_worker(void)
 {
-	RegistryTable *listed = registry_find(snapshot_get_registry(), snapshot_job->relid);
+	RegistryTable *listed = registry_find_table(snapshot_get_registry(), snapshot_job->relid);
 	Relation relation;
 	Table *table;
 	LeafScan scan;
 
-	if (listed == nullptr || listed->generation != snapshot_job->generation || listed->phase != Phase::Scanning)
+	if (listed == nullptr || listed->generation != snapshot_job->generation || listed->phase != TablePhase::Scanning)
 		ereport(ERROR, (errcode(ERRCODE_QUERY_CANCELED), errmsg("the table is not published any more")));
-	tables_set_one(listed);
+	tables_load_one(listed);
 	snapshot_begin_transaction();
 	take_leaders_snapshot();
 	relation = snapshot_open_table(listed, &table);

@@ -23,7 +23,7 @@ extern MemoryContext snapshot_context;
 /* Whatever a process waits for, it does this: interrupts, settings, its sign of life; ERROR if the snapshot is over. */
 extern void snapshot_poll(TimestampTz now);
 extern void snapshot_set_phase(SnapshotPhase phase);
-/* As it is now, see registry_look(). ERROR if there is none any more. */
+/* As it is now, see registry_get(). ERROR if there is none any more. */
 extern const Registry *snapshot_get_registry(void);
 
 /* Begins a transaction in which a snapshot is taken once. */

@@ -147,15 +147,15 @@ static void
 record_failure(const SnapshotJob *snapshot)
 {
 	Registry *registry = registry_begin_change(snapshot->app->name);
-	RegistryTable *table = registry ? registry_find(registry, snapshot->relid) : nullptr;
+	RegistryTable *table = registry ? registry_find_table(registry, snapshot->relid) : nullptr;
 
-	if (table && (table->phase == Phase::Waiting || table->phase == Phase::Scanning))
+	if (table && (table->phase == TablePhase::Waiting || table->phase == TablePhase::Scanning))
 	{
 		long delay = kRetryFirstMs << Min(table->failures, 16);
 		bool lasts;
 
 		delay = Min(delay, siphon_max_restart_delay_s * 1000L);
-		table->phase = Phase::Waiting;
+		table->phase = TablePhase::Waiting;
 		table->failures++;
 		lasts = !snapshot->table_gone && snapshot->attempts > 0 && table->failures >= snapshot->attempts;
 		table->retry_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), delay);
@@ -164,7 +164,7 @@ record_failure(const SnapshotJob *snapshot)
 		/* A table that was dropped has no next snapshot, but stays listed. */
 		if (snapshot->table_gone)
 		{
-			table->phase = Phase::Streaming;
+			table->phase = TablePhase::Streaming;
 			registry_forget_name(registry, table);
 		}
 		ereport(LOG, (errmsg("siphon: snapshot %u of table \"%s.%s\" failed: %s", snapshot->generation, table->schema,
@@ -189,7 +189,7 @@ static void
 record_no_worker(const SnapshotJob *snapshot)
 {
 	Registry *registry = registry_begin_change(snapshot->app->name);
-	RegistryTable *table = registry ? registry_find(registry, snapshot->relid) : nullptr;
+	RegistryTable *table = registry ? registry_find_table(registry, snapshot->relid) : nullptr;
 
 	if (table)
 	{
@@ -319,7 +319,7 @@ take_job(SharedApplication *app, const RegistryTable *table, bool *led)
 	SnapshotJob *free;
 
 	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
-	free = find_job(app, table->phase == Phase::Waiting);
+	free = find_job(app, table->phase == TablePhase::Waiting);
 	*led = free && free->in_use;
 	if (free)
 	{
@@ -388,7 +388,7 @@ snapshots_manage(SharedApplication *app, const Registry *registry, bool *open)
 		SnapshotJob *snapshot;
 		bool led;
 
-		if (table->phase == Phase::Streaming || table->phase == Phase::Stopped || registry_leaves(table))
+		if (table->phase == TablePhase::Streaming || table->phase == TablePhase::Stopped || is_table_leaving(table))
 			continue;
 		*open = true;
 		LWLockAcquire(siphon_shared->lock, LW_SHARED);
@@ -396,7 +396,7 @@ snapshots_manage(SharedApplication *app, const Registry *registry, bool *open)
 		LWLockRelease(siphon_shared->lock);
 		if (snapshot || table->paused)
 			continue;
-		if (table->phase == Phase::Waiting && table->retry_at > now)
+		if (table->phase == TablePhase::Waiting && table->retry_at > now)
 		{
 			wait = Min(wait, TimestampDifferenceMilliseconds(now, table->retry_at) + 1);
 			continue;
@@ -404,7 +404,7 @@ snapshots_manage(SharedApplication *app, const Registry *registry, bool *open)
 		snapshot = take_job(app, table, &led);
 		if (snapshot == nullptr)
 			return Min(wait, kCheckAgainMs);
-		if (table->phase == Phase::Scanning)
+		if (table->phase == TablePhase::Scanning)
 		{
 			/* Cut off by a restart of the server. Behind that, the registry is to be read again. */
 			reap_snapshot(snapshot);

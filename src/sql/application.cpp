@@ -101,7 +101,7 @@ drop_slot(const Registry *registry)
 {
 	bool exists;
 
-	registry_slot_problem(registry, &exists);
+	registry_get_slot_problem(registry, &exists);
 	if (exists)
 		ReplicationSlotDrop(registry->slot, true);
 }
@@ -239,7 +239,7 @@ await_streaming(const char *application)
 		LWLockRelease(siphon_shared->lock);
 		if (state != AppState::Starting)
 			break;
-		if (launcher_missing(since))
+		if (is_launcher_missing(since))
 			ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE), errmsg("siphon's launcher does not run"),
 							errhint("ALTER SYSTEM SET max_worker_processes = %d, then restart the server; its log says "
 									"more.",
@@ -270,10 +270,10 @@ application_create(const char *application, bool failover, bool take_over)
 	strlcpy(registry.application, application, sizeof(registry.application));
 	registry.database = MyDatabaseId;
 	strlcpy(registry.database_name, get_database_name(MyDatabaseId), sizeof(registry.database_name));
-	registry_slot_name(registry.slot, application);
-	registry.version = registry_first_version();
+	registry_get_slot_name(registry.slot, application);
+	registry.version = registry_choose_first_version();
 	registry.failover = failover;
-	registry_new_history(&registry, take_over);
+	registry_begin_history(&registry, take_over);
 	check_transaction();
 	check_server(application, registry.slot, false);
 	if (failover)
@@ -343,7 +343,7 @@ application_resync(const Registry *old, bool take_over)
 	char *gaps;
 	bool exists;
 
-	registry_slot_problem(old, &exists);
+	registry_get_slot_problem(old, &exists);
 	check_transaction();
 	check_server(application, old->slot, exists);
 	PG_ENSURE_ERROR_CLEANUP(unstop, CStringGetDatum(application));
@@ -364,7 +364,7 @@ application_resync(const Registry *old, bool take_over)
 							errmsg("the registry file of application \"%s\" was removed", application),
 							errhint("Add its tables again with siphon_add_table().")));
 		}
-		registry_new_history(registry, take_over);
+		registry_begin_history(registry, take_over);
 		registry->stopped = false;
 		gaps = restart_tables(registry);
 		registry_end_change(registry);

@@ -62,9 +62,9 @@ check_registry_database(Registry *registry, const char *application, bool orphan
 	if (registry->database != MyDatabaseId)
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 						errmsg("application \"%s\" belongs to database \"%s\"", application,
-							   registry_database_name(registry)),
+							   registry_get_database_name(registry)),
 						errhint("Connect to that database (\\c %s), or choose another application identifier.",
-								quote_identifier(registry_database_name(registry)))));
+								quote_identifier(registry_get_database_name(registry)))));
 	return registry;
 }
 
@@ -249,7 +249,7 @@ SQL_FUNCTION(siphon_add_table)
 	registry = check_registry_database(registry_begin_change(application), application);
 	table_list_add(registry, table);
 	registry_end_change(registry);
-	tell_of_children(table->relid);
+	notice_children(table->relid);
 	application_notify_or_warn(application);
 	wake_launcher();
 	PG_RETURN_VOID();
@@ -351,7 +351,7 @@ find_target(FunctionCallInfo fcinfo, const char *function, bool change = false, 
 	target.application = application_argument(fcinfo, 1);
 	target.registry = check_registry_database(
 		change ? registry_begin_change(target.application) : registry_read(target.application), target.application);
-	target.table = registry_find(target.registry, target.relid);
+	target.table = registry_find_table(target.registry, target.relid);
 	if (target.table == nullptr)
 		raise_not_published(&target);
 	return target;
@@ -368,7 +368,7 @@ open_target(FunctionCallInfo fcinfo, const char *function)
 static void
 check_not_followed(const Target *target, const char *what, const char *clause)
 {
-	if (!target->table->followed || target->table->until != InvalidXLogRecPtr)
+	if (!target->table->followed || target->table->end_lsn != InvalidXLogRecPtr)
 		return;
 	ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					errmsg("table %s can't be %s: application \"%s\" follows publication \"%s\"", target->name, what,
@@ -402,7 +402,7 @@ SQL_FUNCTION(siphon_remove_table)
 static void
 check_no_snapshot_running(const Target *target)
 {
-	if (target->table->phase == Phase::Waiting || target->table->phase == Phase::Scanning)
+	if (target->table->phase == TablePhase::Waiting || target->table->phase == TablePhase::Scanning)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_IN_USE), errmsg("a snapshot of table %s is under way already", target->name),
 				 errhint("SELECT * FROM siphon_snapshot_progress shows it; siphon_remove_table() ends it.")));
@@ -470,7 +470,7 @@ SQL_FUNCTION(siphon_alter_table)
 		PG_RETURN_VOID();
 
 	target.registry = check_registry_database(registry_begin_change(target.application), target.application);
-	target.table = registry_find(target.registry, relid);
+	target.table = registry_find_table(target.registry, relid);
 	if (target.table == nullptr)
 		raise_not_published(&target);
 	table_list_alter(target.registry, target.table, changed, effect);
@@ -485,7 +485,7 @@ SQL_FUNCTION(siphon_alter_table)
 		ereport(NOTICE, (errmsg("the rows of table %s come anew", get_quoted_table_name(relid)),
 						 errdetail("Its next generation replaces all that is in the stream."),
 						 errhint("SELECT * FROM siphon_snapshot_progress shows how far they are.")));
-	else if (target.table->phase == Phase::Stopped)
+	else if (target.table->phase == TablePhase::Stopped)
 		ereport(WARNING,
 				(errmsg("table %s is still not published: %s", get_quoted_table_name(relid), target.table->reason),
 				 errdetail("Changes since then are missing, so it does not go on by itself."),
@@ -508,7 +508,7 @@ set_paused(FunctionCallInfo fcinfo, const char *function, bool paused)
 	SharedApplication *app;
 
 	check_target_not_leaving(&target);
-	if (target.table->phase == Phase::Streaming || target.table->phase == Phase::Stopped)
+	if (target.table->phase == TablePhase::Streaming || target.table->phase == TablePhase::Stopped)
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 						errmsg("table %s has no snapshot to pause or resume", target.name),
 						errhint("SELECT siphon_resync_table() begins one.")));

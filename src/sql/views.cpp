@@ -228,7 +228,7 @@ siphon_get_applications(PG_FUNCTION_ARGS)
 
 	check_preloaded();
 	result = begin_rows(fcinfo, "siphon_get_applications", 22);
-	names = registry_list();
+	names = registry_list_applications();
 	foreach (lc, names)
 	{
 		const char *name = static_cast<char *>(lfirst(lc));
@@ -241,7 +241,7 @@ siphon_get_applications(PG_FUNCTION_ARGS)
 		if (registry == nullptr && error == nullptr)
 			continue; /* dropped meanwhile */
 		put_text(&row, name);
-		put_text(&row, registry ? registry_database_name(registry) : nullptr);
+		put_text(&row, registry ? registry_get_database_name(registry) : nullptr);
 		put_text(&row, registry ? registry->slot : nullptr);
 		if (registry && registry->given_up[0])
 		{
@@ -325,7 +325,7 @@ siphon_get_stats(PG_FUNCTION_ARGS)
 
 	check_preloaded();
 	result = begin_rows(fcinfo, "siphon_get_stats", 28);
-	names = registry_list();
+	names = registry_list_applications();
 	foreach (lc, names)
 	{
 		const char *name = static_cast<char *>(lfirst(lc));
@@ -367,18 +367,18 @@ table_state(const Registry *registry, const RegistryTable *table, AppState state
 		return "resync needed";
 	if (table->dropped)
 		return "dropped";
-	if (table->phase == Phase::Stopped)
+	if (table->phase == TablePhase::Stopped)
 		return "failed";
-	if (table->until != InvalidXLogRecPtr)
+	if (table->end_lsn != InvalidXLogRecPtr)
 		return "leaving";
 	/* Its rows are not what they are in the stream, and were not brought out anew. */
-	if (table->phase == Phase::Streaming && table->reason[0])
+	if (table->phase == TablePhase::Streaming && table->reason[0])
 		return "resync needed";
-	if (table->paused && table->phase != Phase::Streaming)
+	if (table->paused && table->phase != TablePhase::Streaming)
 		return "paused";
-	if (table->phase == Phase::Waiting)
+	if (table->phase == TablePhase::Waiting)
 		return "waiting for snapshot";
-	if (table->phase == Phase::Scanning)
+	if (table->phase == TablePhase::Scanning)
 		return "snapshot";
 	return app_state_name(state);
 }
@@ -393,7 +393,7 @@ siphon_get_tables(PG_FUNCTION_ARGS)
 
 	check_preloaded();
 	result = begin_rows(fcinfo, "siphon_get_tables", 11);
-	names = registry_list();
+	names = registry_list_applications();
 	foreach (lc, names)
 	{
 		const char *name = static_cast<char *>(lfirst(lc));
@@ -408,7 +408,7 @@ siphon_get_tables(PG_FUNCTION_ARGS)
 			Row row = {};
 
 			put_text(&row, name);
-			put_text(&row, registry_database_name(registry));
+			put_text(&row, registry_get_database_name(registry));
 			put(&row, ObjectIdGetDatum(table->relid));
 			put_text(&row, table->schema);
 			put_text(&row, table->name);
@@ -427,7 +427,7 @@ siphon_get_tables(PG_FUNCTION_ARGS)
 			Live live;
 
 			put_text(&row, name);
-			put_text(&row, registry_database_name(registry));
+			put_text(&row, registry_get_database_name(registry));
 			put(&row, ObjectIdGetDatum(table->relid));
 			put_text(&row, table->schema);
 			put_text(&row, table->name);
@@ -436,7 +436,7 @@ siphon_get_tables(PG_FUNCTION_ARGS)
 			put_text(&row, table_state(registry, table, copy_live(name, &live) ? live.state : AppState::Starting));
 			put_text(&row, table->reason);
 			put(&row, Int32GetDatum(static_cast<int32>(table->generation)));
-			put_lsn(&row, table->phase == Phase::Waiting ? InvalidXLogRecPtr : table->start);
+			put_lsn(&row, table->phase == TablePhase::Waiting ? InvalidXLogRecPtr : table->start_lsn);
 			tuplestore_putvalues(result->setResult, result->setDesc, row.values, row.nulls);
 		}
 	}
