@@ -120,7 +120,7 @@ mapped_alike(const TypeMapping *a, const TypeMapping *b)
 }
 
 bool
-written_alike(Oid former, Oid present)
+are_written_alike(Oid former, Oid present)
 {
 	TypeMapping before;
 	TypeMapping now;

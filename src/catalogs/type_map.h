@@ -55,6 +55,6 @@ extern void type_mapping(Oid type, TypeMapping *mapping);
 extern FmgrInfo *type_output(TypeMapping *mapping);
 
 /* Are values of two types written alike, as those of varchar and text are? The first may be gone. */
-extern bool written_alike(Oid former, Oid present);
+extern bool are_written_alike(Oid former, Oid present);
 
 #endif

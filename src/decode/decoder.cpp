@@ -37,7 +37,7 @@ static TimestampTz last_commit_time;
 static XLogRecPtr watermark_sent;
 static TimestampTz pending_since; /* when the first event was added since the last flush, or 0 */
 static uint32 ticks;
-static bool forgetting; /* a transaction has ended, and PostgreSQL forgets what it has changed in catalogs */
+static bool invalidating; /* a transaction has ended, and PostgreSQL forgets what it has changed in catalogs */
 
 /* With siphon.flush_interval = 0 and WAL that is never drained, events still do not wait for longer than this. */
 static constexpr int kBusyFlushMs = 10;
@@ -47,7 +47,7 @@ static constexpr long kIdleWaitMs = 500;
 
 /* True if that changed the registry. */
 static bool
-begin_tables_here(const Registry *registry)
+begin_new_tables_here(const Registry *registry)
 {
 	XLogRecPtr here = transaction_end ? transaction_end : decoded;
 	Registry *changed = nullptr;
@@ -83,7 +83,7 @@ load_registry(bool first)
 
 	LWLockAcquire(registry_lock(app->name), LW_EXCLUSIVE);
 	registry = registry_get(app->name);
-	if (registry && !first && begin_tables_here(registry))
+	if (registry && !first && begin_new_tables_here(registry))
 		registry = registry_get(app->name);
 	if (registry == nullptr)
 		ereport(FATAL, (errmsg("siphon: application \"%s\" is gone", app->name)));
@@ -92,7 +92,7 @@ load_registry(bool first)
 	tables_load(registry);
 	decoder_stats_count_tables(registry);
 	if (removed_tables_load(registry))
-		decoder_events_added();
+		decoder_note_events();
 	MemoryContextSwitchTo(caller);
 	MemoryContextReset(registry_context);
 
@@ -144,7 +144,7 @@ decoder_poll(TimestampTz now)
 
 /* Writes out all packages, and the watermark of the last transaction that is complete in them. */
 static void
-flush(void)
+flush_packages(void)
 {
 	packages_write_all();
 	removed_tables_write(decoded);
@@ -161,13 +161,13 @@ decoder_tick(void)
 {
 	TimestampTz now;
 
-	forgetting = false;
+	invalidating = false;
 	if (likely((++ticks & 63) != 0))
 		return;
 	now = GetCurrentTimestamp();
 	decoder_poll(now);
 	if (pending_since && now - pending_since >= int64{1000} * Max(siphon_flush_interval_ms, kBusyFlushMs))
-		flush();
+		flush_packages();
 }
 
 long
@@ -182,13 +182,13 @@ decoder_write_due(TimestampTz now)
 
 		if (left > 0)
 			return Min(static_cast<long>(left / 1000 + 1), kIdleWaitMs);
-		flush();
+		flush_packages();
 	}
 	return kIdleWaitMs;
 }
 
 long
-decoder_drained(XLogRecPtr available)
+decoder_note_caught_up(XLogRecPtr available)
 {
 	TimestampTz now = GetCurrentTimestamp();
 
@@ -207,32 +207,32 @@ void
 decoder_transaction_end(XLogRecPtr commit_lsn, TimestampTz commit_time, bool with_events)
 {
 	transaction_end = 0;
-	forgetting = true;
+	invalidating = true;
 	decoder_stats_end_transaction();
 	app_metric_add(app, AppMetric::Transactions, 1);
 	if (!with_events)
 		return;
 	last_commit = commit_lsn;
 	last_commit_time = commit_time;
-	decoder_events_added();
+	decoder_note_events();
 }
 
 void
-decoder_events_added(void)
+decoder_note_events(void)
 {
 	if (pending_since == 0)
 		pending_since = GetCurrentTimestamp();
 }
 
 void
-decoder_message_added(XLogRecPtr lsn)
+decoder_note_message(XLogRecPtr lsn)
 {
 	last_commit = lsn;
-	decoder_events_added();
+	decoder_note_events();
 }
 
 void
-decoder_load_registry_soon(void)
+decoder_request_registry_load(void)
 {
 	pg_atomic_fetch_add_u64(&app->registry_wanted, 1);
 }
@@ -244,11 +244,11 @@ decoder_application(void)
 }
 
 /*
- * Consumers that have the table's rows get them anew. A snapshot that is under way may end, and what follows it is the
- * next generation.
+ * With `resync`, consumers that have the table's rows get a new snapshot. One that is running may end, and what follows
+ * it is the next generation.
  */
-void
-decoder_rows_changed(Oid relid, const char *what, bool resync)
+static void
+note_unpublishable_change(Oid relid, const char *what, bool resync)
 {
 	const char *name = get_quoted_table_name(relid);
 	Registry *registry = registry_begin_change(app->name);
@@ -279,7 +279,19 @@ decoder_rows_changed(Oid relid, const char *what, bool resync)
 }
 
 void
-decoder_obstructed(Oid relid, const Obstacle *obstacle)
+decoder_request_resync(Oid relid, const char *what)
+{
+	note_unpublishable_change(relid, what, true);
+}
+
+void
+decoder_report_unpublishable_change(Oid relid, const char *what)
+{
+	note_unpublishable_change(relid, what, false);
+}
+
+void
+decoder_report_obstacle(Oid relid, const Obstacle *obstacle)
 {
 	Registry *registry = registry_begin_change(app->name);
 	RegistryTable *table = registry ? registry_find_table(registry, relid) : nullptr;
@@ -324,12 +336,12 @@ count_failure(void)
 static void
 blame_table(const ErrorData *error)
 {
-	const char *reason = psprintf("a row can't be published: %s", blame_reason(error));
+	const char *reason = psprintf("a row can't be published: %s", get_blame_reason(error));
 	int failures = count_failure();
 	Registry *registry = registry_begin_change(app->name);
 	RegistryTable *table = registry ? registry_find_table(registry, blame.relid) : nullptr;
 	/* Unless its rows are to come anew already. */
-	bool stop = table && is_published_phase(table->phase) && failures >= blame_attempts(error);
+	bool stop = table && is_published_phase(table->phase) && failures >= get_max_blamed_attempts(error);
 
 	if (stop)
 	{
@@ -346,7 +358,7 @@ blame_table(const ErrorData *error)
 
 /* An error that is no table's, as far as is known. The row that is being put together, PostgreSQL does not name. */
 static void
-note_error(const ErrorData *error)
+report_error(const ErrorData *error)
 {
 	if (error->sqlerrcode != ERRCODE_OUT_OF_MEMORY)
 		set_application_state(app, AppState::Restarting, error->message, error->hint);
@@ -361,7 +373,7 @@ note_error(const ErrorData *error)
 
 /* Leaves the application to the launcher, with the state that the decoder set last. */
 static void
-detach(int, Datum)
+detach_from_application(int, Datum)
 {
 	ring_producer_unlock();
 	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
@@ -380,7 +392,7 @@ detach(int, Datum)
 }
 
 static void
-attach(int index)
+attach_to_application(int index)
 {
 	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
 	app = &siphon_shared->apps[index];
@@ -396,12 +408,12 @@ attach(int index)
 	app->state = AppState::Starting;
 	LWLockRelease(siphon_shared->lock);
 	/* After the callback that releases the slot, so that who waits for our end finds it free. */
-	on_shmem_exit(detach, 0);
+	on_shmem_exit(detach_from_application, 0);
 }
 
 /* Ends the process: the application is failed until somebody acts. */
 [[noreturn]] static void
-stop(const char *reason, const char *hint)
+fail_application(const char *reason, const char *hint)
 {
 	set_application_state(app, AppState::Failed, reason, hint);
 	ereport(LOG, (errmsg("siphon: application \"%s\" stopped: %s", app->name, reason), errhint("%s", hint)));
@@ -418,7 +430,8 @@ check_slot(const Registry *registry)
 	const char *why = registry_get_slot_problem(registry, &exists);
 
 	if (why)
-		stop(psprintf("replication slot \"%s\" can't be used: %s", registry->slot, why), lost_slot_hint(registry));
+		fail_application(psprintf("replication slot \"%s\" can't be used: %s", registry->slot, why),
+						 lost_slot_hint(registry));
 }
 
 /* Nor does what was committed while somebody else moved the slot. It is acquired. */
@@ -429,11 +442,12 @@ check_slot_place(const Registry *registry)
 	XLogRecPtr confirmed = MyReplicationSlot->data.confirmed_flush;
 
 	if (place != InvalidXLogRecPtr && confirmed > place)
-		stop(psprintf(
-				 "replication slot \"%s\" was moved from %X/%X to %X/%X by somebody else, and what was committed in "
-				 "between is not published",
-				 registry->slot, LSN_FORMAT_ARGS(place), LSN_FORMAT_ARGS(confirmed)),
-			 resync_hint(app->name));
+		fail_application(
+			psprintf(
+				"replication slot \"%s\" was moved from %X/%X to %X/%X by somebody else, and what was committed in "
+				"between is not published",
+				registry->slot, LSN_FORMAT_ARGS(place), LSN_FORMAT_ARGS(confirmed)),
+			resync_hint(app->name));
 }
 
 /*
@@ -453,31 +467,31 @@ update_progress(LogicalDecodingContext *, XLogRecPtr, TransactionId, bool)
  * read there, so that interrupts and acknowledgements are served, and no more.
  */
 static void
-answer_while_forgetting(Datum, Oid)
+poll_while_invalidating(Datum, Oid)
 {
-	if (!forgetting || (++ticks & 63) != 0)
+	if (!invalidating || (++ticks & 63) != 0)
 		return;
 	/* Behind an error PostgreSQL forgets once more. */
-	forgetting = false;
+	invalidating = false;
 	CHECK_FOR_INTERRUPTS();
 	decoder_output_confirm(GetCurrentTimestamp(), false, decoded);
-	forgetting = true;
+	invalidating = true;
 }
 
 /* Outside of decoding catalogs are looked at in a transaction. */
 static void
-look_around(const Registry *registry)
+init_warnings(const Registry *registry)
 {
 	MemoryContext caller = CurrentMemoryContext;
 
 	StartTransactionCommand();
-	warnings_begin(registry);
+	warnings_init(registry);
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(caller);
 }
 
 static void
-decode(void)
+run_decoding(void)
 {
 	Registry *registry;
 	LogicalDecodingContext *context;
@@ -493,10 +507,10 @@ decode(void)
 	standby_wait_init(app);
 	tables_init(app->name);
 	leaves_init();
-	CacheRegisterRelcacheCallback(answer_while_forgetting, 0);
+	CacheRegisterRelcacheCallback(poll_while_invalidating, 0);
 	packages_init(decoder_output_write);
 	load_registry(true);
-	look_around(registry);
+	init_warnings(registry);
 
 	siphon_slot_acquire(registry->slot);
 	/* Once more, now that nobody can put another in its place. */
@@ -524,7 +538,7 @@ decode(void)
 			if (unlikely(context->reader->currTLI != timeline))
 			{
 				timeline = context->reader->currTLI;
-				flush();
+				flush_packages();
 				history_write_timeline(app->name, timeline);
 			}
 			attach_scan_track_xids(context->reader);
@@ -542,7 +556,7 @@ siphon_decoder_main(Datum arg)
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, die);
 	BackgroundWorkerUnblockSignals();
-	attach(DatumGetInt32(arg));
+	attach_to_application(DatumGetInt32(arg));
 	decoder_running = true;
 	worker_init(decoder_poll);
 	registry_context = AllocSetContextCreate(TopMemoryContext, "siphon registry", ALLOCSET_DEFAULT_SIZES);
@@ -550,7 +564,7 @@ siphon_decoder_main(Datum arg)
 
 	PG_TRY();
 	{
-		decode();
+		run_decoding();
 	}
 	PG_CATCH();
 	{
@@ -559,8 +573,8 @@ siphon_decoder_main(Datum arg)
 		MemoryContextSwitchTo(TopMemoryContext);
 		error = CopyErrorData();
 		LWLockReleaseAll();
-		note_error(error);
-		if (blame_attempts(error) > 0)
+		report_error(error);
+		if (get_max_blamed_attempts(error) > 0)
 			blame_table(error);
 		PG_RE_THROW();
 	}

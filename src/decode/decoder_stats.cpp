@@ -155,7 +155,7 @@ decoder_stats_publish(SharedApplication *app, XLogRecPtr decoded, XLogRecPtr con
 	ring_producer_set_metric(RingMetric::RetainedLimit, retained_wal_limit());
 	ring_producer_set_metric(RingMetric::LagTime, lag);
 	ring_producer_set_metric(RingMetric::CatalogAge, get_catalog_age());
-	ring_producer_set_metric(RingMetric::Warnings, warnings_now(app));
+	ring_producer_set_metric(RingMetric::Warnings, warnings_check(app));
 	app_metric_set(app, AppMetric::Lag, lag);
 	publish_to_shmem(app);
 }

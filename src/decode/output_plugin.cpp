@@ -21,7 +21,7 @@ extern "C" {
 #include "replication/origin.h"
 }
 
-static Decoded decoded;
+static DecodedTransaction decoded;
 
 static void
 on_startup(LogicalDecodingContext *, OutputPluginOptions *options, bool is_init)
@@ -47,7 +47,7 @@ on_startup(LogicalDecodingContext *, OutputPluginOptions *options, bool is_init)
 
 /* PostgreSQL has put the origin's time in its place; the commit record, which is being read, has it still. */
 static TimestampTz
-commit_time_here(XLogReaderState *reader, const ReorderBufferTXN *txn)
+get_commit_time(XLogReaderState *reader, const ReorderBufferTXN *txn)
 {
 	uint8 kind = XLogRecGetInfo(reader) & XLOG_XACT_OPMASK;
 
@@ -74,14 +74,14 @@ on_begin(LogicalDecodingContext *context, ReorderBufferTXN *txn)
 	MemoryContext caller;
 
 	decoded.transaction.commit_lsn = txn->final_lsn;
-	decoded.transaction.commit_time = commit_time_here(context->reader, txn);
+	decoded.transaction.commit_time = get_commit_time(context->reader, txn);
 	decoded.transaction.origin_time = txn->xact_time.commit_time;
 	decoded.transaction.xid = txn->xid;
 	decoded.ordinal = 0;
-	decoded.rewritten = InvalidOid;
-	decoded.written_apart = nullptr;
-	decoded.last_apart = InvalidOid;
-	decoded.touched = decoded.dropped = NIL;
+	decoded.rewritten_relid = InvalidOid;
+	decoded.unpublished_relids = nullptr;
+	decoded.last_unpublished_relid = InvalidOid;
+	decoded.modified_relids = decoded.dropped = NIL;
 	MemoryContextReset(decoded.transaction_context);
 	decoded.with_events = false;
 	caller = MemoryContextSwitchTo(decoded.transaction_context);
@@ -94,38 +94,38 @@ on_begin(LogicalDecodingContext *context, ReorderBufferTXN *txn)
 static void
 on_commit(LogicalDecodingContext *context, ReorderBufferTXN *txn, XLogRecPtr)
 {
-	look_at_definitions(&decoded, context->reorder, txn);
+	process_definition_changes(&decoded, context->reorder, txn);
 	decoder_transaction_end(txn->final_lsn, decoded.transaction.commit_time, decoded.with_events);
 }
 
 /* Does the row before a change name it, for consumers? */
 static inline bool
-names_rows(const Table *table, const Leaf *leaf)
+has_identity(const Table *table, const Leaf *leaf)
 {
 	return (leaf ? leaf->full : table->full) || (table->nkeys > 0 && (leaf == nullptr || leaf->identity));
 }
 
 static void
-on_nameless(Table *table, const Leaf *leaf, Relation relation)
+on_missing_identity(Table *table, const Leaf *leaf, Relation relation)
 {
 	table->identity_warned = true;
 	if (table->obstacle)
-		decoder_obstructed(table->relid, table->obstacle);
+		decoder_report_obstacle(table->relid, table->obstacle);
 	else
-		decoder_rows_changed(table->relid,
-							 psprintf("has a change of a row that nothing names, as %s has no replica identity",
-									  leaf ? psprintf("partition \"%s\"", RelationGetRelationName(relation)) : "it"),
-							 false);
+		decoder_report_unpublishable_change(
+			table->relid, psprintf("has a change of a row that nothing names, as %s has no replica identity",
+								   leaf ? psprintf("partition \"%s\"", RelationGetRelationName(relation)) : "it"));
 }
 
 static void
-publish(Table *table, const Leaf *leaf, Relation relation, ReorderBufferChange *change)
+publish_change(Table *table, const Leaf *leaf, Relation relation, ReorderBufferChange *change)
 {
 	if (table == nullptr)
 		return;
-	events_added(&decoded);
-	if (unlikely(change->action != REORDER_BUFFER_CHANGE_INSERT && !table->identity_warned && !names_rows(table, leaf)))
-		on_nameless(table, leaf, relation);
+	note_events_added(&decoded);
+	if (unlikely(change->action != REORDER_BUFFER_CHANGE_INSERT && !table->identity_warned &&
+				 !has_identity(table, leaf)))
+		on_missing_identity(table, leaf, relation);
 	decoder_stats_begin_encode();
 	encode_change(table, leaf, change->action, relation, siphon_change_tuple(change->data.tp.oldtuple),
 				  siphon_change_tuple(change->data.tp.newtuple), decoded.transaction, decoded.ordinal);
@@ -134,14 +134,14 @@ publish(Table *table, const Leaf *leaf, Relation relation, ReorderBufferChange *
 
 /* The transaction wrote rows of a table which a table that it attaches this one to does not have. */
 static void
-note_written_apart(Oid relid)
+note_unpublished_relid(Oid relid)
 {
-	if (relid == decoded.last_apart)
+	if (relid == decoded.last_unpublished_relid)
 		return;
-	decoded.last_apart = relid;
-	if (decoded.written_apart == nullptr)
-		decoded.written_apart = oid_hash_make<Oid>("siphon written apart", decoded.transaction_context);
-	oid_hash_enter<Oid>(decoded.written_apart, relid);
+	decoded.last_unpublished_relid = relid;
+	if (decoded.unpublished_relids == nullptr)
+		decoded.unpublished_relids = oid_hash_make<Oid>("siphon written apart", decoded.transaction_context);
+	oid_hash_enter<Oid>(decoded.unpublished_relids, relid);
 }
 
 /* ALTER TABLE has written a row of the table anew: a type has changed, or a column was added that is not constant. */
@@ -151,15 +151,15 @@ on_rewrite(Oid relid)
 	MemoryContext old;
 	ListCell *lc;
 
-	if (relid == decoded.rewritten)
+	if (relid == decoded.rewritten_relid)
 		return;
-	decoded.rewritten = relid;
+	decoded.rewritten_relid = relid;
 	/* All rows are the transaction's now, and nothing tells which were there before. */
-	note_written_apart(relid);
+	note_unpublished_relid(relid);
 	old = MemoryContextSwitchTo(decoded.change_context);
 	foreach (lc, tables_of(relid))
 		if (table_lookup(lfirst_oid(lc), decoded.transaction.commit_lsn))
-			decoder_rows_changed(lfirst_oid(lc), "was rewritten by ALTER TABLE", siphon_resync_rewritten);
+			decoder_resync_or_report(lfirst_oid(lc), "was rewritten by ALTER TABLE", siphon_resync_rewritten);
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(decoded.change_context);
 }
@@ -178,7 +178,7 @@ on_change(LogicalDecodingContext *, ReorderBufferTXN *txn, Relation relation, Re
 	}
 	decoded.ordinal++;
 	old = MemoryContextSwitchTo(decoded.change_context);
-	publish(table_lookup(RelationGetRelid(relation), decoded.transaction.commit_lsn), nullptr, relation, change);
+	publish_change(table_lookup(RelationGetRelid(relation), decoded.transaction.commit_lsn), nullptr, relation, change);
 	if (relation->rd_rel->relispartition)
 	{
 		ListCell *lc;
@@ -188,18 +188,18 @@ on_change(LogicalDecodingContext *, ReorderBufferTXN *txn, Relation relation, Re
 		{
 			const Leaf *leaf = static_cast<Leaf *>(lfirst(lc));
 
-			publish(table_lookup(leaf->root, decoded.transaction.commit_lsn), leaf, relation, change);
+			publish_change(table_lookup(leaf->root, decoded.transaction.commit_lsn), leaf, relation, change);
 		}
 	}
 	if (unlikely(leaves == NIL && rbtxn_has_catalog_changes(txn) && change->action != REORDER_BUFFER_CHANGE_DELETE))
-		note_written_apart(RelationGetRelid(relation));
+		note_unpublished_relid(RelationGetRelid(relation));
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(decoded.change_context);
 }
 
 /* The tables of which these are parts and which are not themselves among them. */
 static List *
-partly_truncated(int nrelations, Relation relations[])
+list_partly_truncated(int nrelations, Relation relations[])
 {
 	List *truncated = NIL;
 	List *partly = NIL;
@@ -227,12 +227,12 @@ on_truncate(LogicalDecodingContext *, ReorderBufferTXN *, int nrelations, Relati
 
 		if (table == nullptr)
 			continue;
-		events_added(&decoded);
+		note_events_added(&decoded);
 		encode_truncate(table, decoded.transaction, decoded.ordinal);
 	}
-	foreach (lc, partly_truncated(nrelations, relations))
+	foreach (lc, list_partly_truncated(nrelations, relations))
 		if (table_lookup(lfirst_oid(lc), decoded.transaction.commit_lsn))
-			decoder_rows_changed(lfirst_oid(lc), "was truncated in part", true);
+			decoder_request_resync(lfirst_oid(lc), "was truncated in part");
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(decoded.change_context);
 }
@@ -257,14 +257,14 @@ on_message(LogicalDecodingContext *context, ReorderBufferTXN *, XLogRecPtr, bool
 	if (!transactional)
 	{
 		if (message_write(decoder_application(), prefix, content, length, nullptr, {lsn, 0}))
-			decoder_message_added(lsn);
+			decoder_note_message(lsn);
 	}
 	else
 	{
 		decoded.ordinal++;
 		if (message_write(decoder_application(), prefix, content, length, &decoded.transaction,
 						  {decoded.transaction.commit_lsn, decoded.ordinal}))
-			events_added(&decoded);
+			note_events_added(&decoded);
 	}
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(decoded.change_context);

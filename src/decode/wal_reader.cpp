@@ -25,7 +25,7 @@ wal_available(TimeLineID *timeline)
 static void
 wait_for_wal(XLogRecPtr available)
 {
-	long timeout = decoder_drained(available);
+	long timeout = decoder_note_caught_up(available);
 	TimeLineID timeline;
 	static XLogRecPtr seen;
 	static long poll = kPollMinMs;

@@ -22,7 +22,7 @@ static constexpr int64 kLogPatience = 10 * USECS_PER_SEC;
  * that is ready, catalogs are kept from where ours does, or from before. Other logical slots of a standby look the same.
  */
 static bool
-no_standby_slot(void)
+has_no_standby_slot(void)
 {
 #if SIPHON_FAILOVER
 	TransactionId ours = MyReplicationSlot->data.catalog_xmin;
@@ -51,7 +51,7 @@ no_standby_slot(void)
 }
 
 static bool
-no_receiver(TimestampTz now)
+has_no_receiver(TimestampTz now)
 {
 	static TimestampTz since;
 
@@ -62,20 +62,20 @@ no_receiver(TimestampTz now)
 	return since != 0 && now - since > kReceiverPatience;
 }
 
-static bool no_extension;
+static bool is_extension_missing;
 
 void
-warnings_look(void)
+warnings_check_catalogs(void)
 {
-	no_extension = !OidIsValid(get_extension_oid("siphon", true));
+	is_extension_missing = !OidIsValid(get_extension_oid("siphon", true));
 	replaced_tables_search();
 }
 
 void
-warnings_begin(const Registry *registry)
+warnings_init(const Registry *registry)
 {
 	replaced_tables_init(registry);
-	warnings_look();
+	warnings_check_catalogs();
 }
 
 struct Text
@@ -105,7 +105,7 @@ static constexpr Text kTexts[] = {
 };
 
 const char *
-warning_reason(uint64 warnings, const char **hint)
+get_warning_reason(uint64 warnings, const char **hint)
 {
 	for (const Text &text : kTexts)
 		if (warnings & static_cast<uint64>(text.warning))
@@ -138,17 +138,17 @@ log_warnings(const SharedApplication *app, uint64 warnings, TimestampTz now)
 }
 
 uint64
-warnings_now(SharedApplication *app)
+warnings_check(SharedApplication *app)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	uint64 warnings = 0;
 	auto add = [&](RingWarning warning, bool there) { warnings |= there ? static_cast<uint64>(warning) : 0; };
 
-	add(RingWarning::NoStandbySlot, no_standby_slot());
+	add(RingWarning::NoStandbySlot, has_no_standby_slot());
 	add(RingWarning::ReplayPaused, RecoveryInProgress() && GetRecoveryPauseState() != RECOVERY_NOT_PAUSED);
 	add(RingWarning::ReplayDelayed, RecoveryInProgress() && recovery_min_apply_delay > 0);
-	add(RingWarning::NoReceiver, no_receiver(now));
-	add(RingWarning::NoExtension, no_extension);
+	add(RingWarning::NoReceiver, has_no_receiver(now));
+	add(RingWarning::NoExtension, is_extension_missing);
 	add(RingWarning::TableReplaced, has_replaced_tables());
 	log_warnings(app, warnings, now);
 	app_metric_set(app, AppMetric::Warnings, warnings);

@@ -11,16 +11,16 @@
  * RingWarnings, each a bit. Called by the decoder, which has its slot. Sets the application's metric, and logs what
  * lasts for ten seconds.
  */
-extern uint64 warnings_now(SharedApplication *app);
+extern uint64 warnings_check(SharedApplication *app);
 
 /*
  * What only the catalogs say. Called when the decoder starts, in a transaction, and by the output plugin where a transaction
  * has changed catalogs.
  */
-extern void warnings_begin(const Registry *registry);
-extern void warnings_look(void);
+extern void warnings_init(const Registry *registry);
+extern void warnings_check_catalogs(void);
 
 /* The gravest of them as a reason for people, and its hint; NULL: there is none. */
-extern const char *warning_reason(uint64 warnings, const char **hint);
+extern const char *get_warning_reason(uint64 warnings, const char **hint);
 
 #endif

@@ -310,7 +310,7 @@ encode_truncate(Table *table, const Transaction &transaction, uint64 ordinal)
 void
 encode_drop(Table *table, const Transaction &transaction, uint64 ordinal)
 {
-	RegistryName called = names_at(table, transaction.commit_lsn);
+	RegistryName called = name_at_lsn(table, transaction.commit_lsn);
 
 	table_forget_columns(table, &called, siphon::FrameKind::Dropped);
 	add_to_all(table, transaction, ordinal, Operation::Drop);

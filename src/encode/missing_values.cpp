@@ -142,7 +142,7 @@ put_missing_value(WireBuffer *out, Table *table, Column *column, Form_pg_attribu
 
 	if (!missing->present)
 	{
-		missing->retyped = kept && !written_alike(kept->type, attribute->atttypid);
+		missing->retyped = kept && !are_written_alike(kept->type, attribute->atttypid);
 		if (kept && !missing->retyped && !missing->differs)
 			put_kept_value(out, kept);
 		return;

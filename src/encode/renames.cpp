@@ -4,7 +4,7 @@
 #include "renames.h"
 
 RegistryName
-names_at(const Table *table, XLogRecPtr commit_lsn)
+name_at_lsn(const Table *table, XLogRecPtr commit_lsn)
 {
 	ListCell *lc;
 
@@ -19,7 +19,7 @@ names_at(const Table *table, XLogRecPtr commit_lsn)
 }
 
 RegistryName
-names_in_catalogs(Relation relation)
+catalog_name(Relation relation)
 {
 	const char *schema = get_namespace_name(RelationGetNamespace(relation));
 	RegistryName names = {};
@@ -33,32 +33,32 @@ names_in_catalogs(Relation relation)
 }
 
 bool
-renamed_at(const Table *table, XLogRecPtr commit_lsn)
+is_renamed_at(const Table *table, XLogRecPtr commit_lsn)
 {
-	return names_at(table, commit_lsn).end_lsn == commit_lsn;
+	return name_at_lsn(table, commit_lsn).end_lsn == commit_lsn;
 }
 
 /* Those that the registry has to be told of: what was decoded before, it has. */
 static List *
-new_names(List *renames, XLogRecPtr commit_lsn)
+list_new_renames(List *renames, XLogRecPtr commit_lsn)
 {
-	List *news = NIL;
+	List *new_renames = NIL;
 	ListCell *lc;
 
 	foreach (lc, renames)
 	{
 		Rename *rename = static_cast<Rename *>(lfirst(lc));
-		RegistryName before = names_at(rename->table, commit_lsn);
+		RegistryName before = name_at_lsn(rename->table, commit_lsn);
 
 		if (before.end_lsn == rename->table->registry_name.end_lsn && !is_same_name(&before, &rename->names))
-			news = lappend(news, rename);
+			new_renames = lappend(new_renames, rename);
 	}
-	return news;
+	return new_renames;
 }
 
 /* Returns those that were entered. */
 static List *
-enter(const char *application, List *renames, XLogRecPtr commit_lsn)
+record_in_registry(const char *application, List *renames, XLogRecPtr commit_lsn)
 {
 	Registry *registry = registry_begin_change(application);
 	List *entered = NIL;
@@ -86,7 +86,7 @@ enter(const char *application, List *renames, XLogRecPtr commit_lsn)
 }
 
 static void
-take_name(Table *table, const RegistryName *names, XLogRecPtr commit_lsn)
+apply_rename(Table *table, const RegistryName *names, XLogRecPtr commit_lsn)
 {
 	MemoryContext caller = MemoryContextSwitchTo(table->settings_context);
 	RegistryName *former = static_cast<RegistryName *>(palloc(sizeof(RegistryName)));
@@ -105,17 +105,17 @@ take_name(Table *table, const RegistryName *names, XLogRecPtr commit_lsn)
 }
 
 void
-renames_enter(const char *application, List *renames, XLogRecPtr commit_lsn)
+record_renames(const char *application, List *renames, XLogRecPtr commit_lsn)
 {
-	List *news = new_names(renames, commit_lsn);
+	List *new_renames = list_new_renames(renames, commit_lsn);
 	ListCell *lc;
 
-	if (news == NIL)
+	if (new_renames == NIL)
 		return;
-	foreach (lc, enter(application, news, commit_lsn))
+	foreach (lc, record_in_registry(application, new_renames, commit_lsn))
 	{
 		Rename *rename = static_cast<Rename *>(lfirst(lc));
 
-		take_name(rename->table, &rename->names, commit_lsn);
+		apply_rename(rename->table, &rename->names, commit_lsn);
 	}
 }

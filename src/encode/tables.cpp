@@ -29,7 +29,7 @@ static slist_head changed_tables;
 
 /* Each table that comes or goes has two types: to walk through thousands of tables for each would take seconds. */
 static void
-note_type(Datum, int, uint32)
+invalidate_types(Datum, int, uint32)
 {
 	types_epoch++;
 }
@@ -110,7 +110,7 @@ tables_init(const char *application)
 	CacheRegisterRelcacheCallback(invalidate_relation, 0);
 	/* A renamed schema or type changes what a package says, without an invalidation of the table. */
 	CacheRegisterSyscacheCallback(NAMESPACEOID, invalidate_schema, 0);
-	CacheRegisterSyscacheCallback(TYPEOID, note_type, 0);
+	CacheRegisterSyscacheCallback(TYPEOID, invalidate_types, 0);
 }
 
 HTAB *
@@ -220,8 +220,8 @@ build_columns(Table *table, Relation relation, WireBuffer *wire_columns, ColumnD
 			offset = attribute->attlen > 0 ? column->offset + attribute->attlen : -1;
 		}
 		column_of[i + 1] = -1;
-		if (attribute->attisdropped || column_excluded(table->only_attributes, table->exclude_attributes,
-														 table->exclude_columns, NameStr(attribute->attname), i + 1))
+		if (attribute->attisdropped || is_column_excluded(table->only_attributes, table->exclude_attributes,
+														  table->exclude_columns, NameStr(attribute->attname), i + 1))
 			continue;
 #if PG_VERSION_NUM >= 180000
 		/* A virtual generated column has no value in the WAL. */
@@ -355,10 +355,10 @@ table_set_schema(Table *table, Oid schema)
 }
 
 static void
-build(Table *table, Relation relation, XLogRecPtr lsn)
+build_table(Table *table, Relation relation, XLogRecPtr lsn)
 {
-	RegistryName present = names_in_catalogs(relation);
-	RegistryName called = names_at(table, lsn);
+	RegistryName present = catalog_name(relation);
+	RegistryName called = name_at_lsn(table, lsn);
 	Table fresh;
 	MemoryContext caller;
 	WireBuffer columns;
@@ -521,7 +521,7 @@ table_includes_commit(const Table *table, XLogRecPtr commit_lsn)
 }
 
 static bool
-published_at(const Table *table, XLogRecPtr commit_lsn)
+is_published_at(const Table *table, XLogRecPtr commit_lsn)
 {
 	return table->published && table_includes_commit(table, commit_lsn);
 }
@@ -531,7 +531,7 @@ table_find(Oid relid, XLogRecPtr commit_lsn)
 {
 	Table *table = find_table(relid);
 
-	return table && published_at(table, commit_lsn) ? table : nullptr;
+	return table && is_published_at(table, commit_lsn) ? table : nullptr;
 }
 
 Table *
@@ -548,10 +548,10 @@ table_lookup(Oid relid, XLogRecPtr commit_lsn)
 
 		if (relation == nullptr)
 			elog(ERROR, "could not open relation with OID %u", relid);
-		build(table, relation, commit_lsn);
+		build_table(table, relation, commit_lsn);
 		RelationClose(relation);
 	}
-	return published_at(table, commit_lsn) ? table : nullptr;
+	return is_published_at(table, commit_lsn) ? table : nullptr;
 }
 
 Table *
@@ -561,6 +561,6 @@ table_for_snapshot(Relation relation, XLogRecPtr lsn)
 	Table *table = static_cast<Table *>(hash_search(tables, &relid, HASH_FIND, nullptr));
 
 	while (!is_valid(table))
-		build(table, relation, lsn);
+		build_table(table, relation, lsn);
 	return table;
 }

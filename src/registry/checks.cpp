@@ -374,10 +374,11 @@ notice_children(Oid relid)
 void
 check_table(Relation relation, const RegistryTable *table, bool wait)
 {
-	refuse(kind_obstacle(relation));
-	refuse(storage_obstacle(RelationGetRelid(relation)));
+	check_obstacle(kind_obstacle(relation));
+	check_obstacle(storage_obstacle(RelationGetRelid(relation)));
 	check_may_read(RelationGetRelid(relation));
-	refuse(identity_obstacle(relation, table->partitions));
-	refuse(leaves_obstacle(relation, wait));
-	refuse(columns_obstacle(relation, table->only_attributes, table->exclude_attributes, table->exclude_columns));
+	check_obstacle(identity_obstacle(relation, table->partitions));
+	check_obstacle(leaves_obstacle(relation, wait));
+	check_obstacle(
+		columns_obstacle(relation, table->only_attributes, table->exclude_attributes, table->exclude_columns));
 }

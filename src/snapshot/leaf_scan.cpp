@@ -48,8 +48,8 @@ leaf_scan_lock_leaves(LeafScan *scan, uint64 *ranges)
 		BlockNumber count;
 
 		/* One may have been attached since the table was added. */
-		refuse(kind_obstacle(leaf));
-		refuse(storage_obstacle(RelationGetRelid(leaf)));
+		check_obstacle(kind_obstacle(leaf));
+		check_obstacle(storage_obstacle(RelationGetRelid(leaf)));
 		count = RelationGetNumberOfBlocks(leaf);
 		blocks += count;
 		*ranges += count / kRangeBlocks + (count % kRangeBlocks > 0);

@@ -141,7 +141,7 @@ snapshot_open_table(const RegistryTable *listed, Table **table)
 		raise_table_gone();
 	check_names(listed);
 	*table = table_for_snapshot(relation, snapshot_job->lsn);
-	refuse((*table)->obstacle);
+	check_obstacle((*table)->obstacle);
 	return relation;
 }
 
@@ -197,9 +197,9 @@ scan_as_worker(void)
 static int
 get_max_attempts(const ErrorData *error)
 {
-	int attempts = blame_attempts(error);
+	int attempts = get_max_blamed_attempts(error);
 
-	if (!blame_about_data(error))
+	if (!is_error_about_data(error))
 		return attempts;
 	/* What is wrong with a page is not the value's fault. */
 	if (attempts > 0 && error->sqlerrcode != ERRCODE_DATA_CORRUPTED)
@@ -435,7 +435,7 @@ siphon_snapshot_main(Datum arg)
 
 		MemoryContextSwitchTo(TopMemoryContext);
 		error = CopyErrorData();
-		text = blame_reason(error);
+		text = get_blame_reason(error);
 		LWLockReleaseAll();
 		LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
 		if (snapshot_job->phase != SnapshotPhase::Failed)

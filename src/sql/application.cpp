@@ -108,7 +108,7 @@ drop_slot(const Registry *registry)
 
 /* Has the launcher look at an application that has no decoder as if it were new. Caller holds siphon_shared->lock. */
 static void
-look_anew(SharedApplication *app)
+restart_if_idle(SharedApplication *app)
 {
 	app->stop = false;
 	if (app->decoder_pid != 0)
@@ -120,7 +120,7 @@ look_anew(SharedApplication *app)
 
 /* After an error, or when the backend ends: undoes stop_workers(). */
 static void
-unstop(int, Datum application)
+clear_stop(int, Datum application)
 {
 	SharedApplication *app;
 
@@ -129,7 +129,7 @@ unstop(int, Datum application)
 	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
 	app = shmem_find_application(DatumGetCString(application));
 	if (app)
-		look_anew(app);
+		restart_if_idle(app);
 	LWLockRelease(siphon_shared->lock);
 	wake_launcher();
 }
@@ -140,14 +140,14 @@ application_drop(const Registry *registry)
 	SharedApplication *app;
 	int error;
 
-	PG_ENSURE_ERROR_CLEANUP(unstop, CStringGetDatum(registry->application));
+	PG_ENSURE_ERROR_CLEANUP(clear_stop, CStringGetDatum(registry->application));
 	{
 		stop_workers(registry);
 		snapshot_cancel(registry->application, InvalidOid);
 		/* The slot first: it is what keeps WAL, and what a failure here must not leave without a name. */
 		drop_slot(registry);
 	}
-	PG_END_ENSURE_ERROR_CLEANUP(unstop, CStringGetDatum(registry->application));
+	PG_END_ENSURE_ERROR_CLEANUP(clear_stop, CStringGetDatum(registry->application));
 	LWLockAcquire(registry_lock(registry->application), LW_EXCLUSIVE);
 	registry_remove(registry->application);
 	checkpoint_remove(registry->application);
@@ -171,7 +171,7 @@ application_drop(const Registry *registry)
 
 /* Notes for good whether the application is to run. */
 static void
-note_stopped(const char *application, bool stopped)
+record_stopped(const char *application, bool stopped)
 {
 	Registry *registry = registry_begin_change(application);
 
@@ -187,13 +187,13 @@ application_stop(const Registry *registry)
 	const char *application = registry->application;
 	SharedApplication *app;
 
-	note_stopped(application, true);
-	PG_ENSURE_ERROR_CLEANUP(unstop, CStringGetDatum(application));
+	record_stopped(application, true);
+	PG_ENSURE_ERROR_CLEANUP(clear_stop, CStringGetDatum(application));
 	{
 		stop_workers(registry);
 		snapshot_cancel(application, InvalidOid);
 	}
-	PG_END_ENSURE_ERROR_CLEANUP(unstop, CStringGetDatum(application));
+	PG_END_ENSURE_ERROR_CLEANUP(clear_stop, CStringGetDatum(application));
 	LWLockAcquire(siphon_shared->lock, LW_SHARED);
 	app = shmem_find_application(application);
 	LWLockRelease(siphon_shared->lock);
@@ -220,7 +220,7 @@ await_streaming(const char *application)
 	app = shmem_find_or_add_application(application, MyDatabaseId);
 	/* What is there of before, or of an earlier application of the name, whose file was removed, does not count. */
 	if (app)
-		look_anew(app);
+		restart_if_idle(app);
 	LWLockRelease(siphon_shared->lock);
 	if (app == nullptr)
 		ereport(ERROR, (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
@@ -258,7 +258,7 @@ void
 application_start(const Registry *registry)
 {
 	if (registry->stopped)
-		note_stopped(registry->application, false);
+		record_stopped(registry->application, false);
 	await_streaming(registry->application);
 }
 
@@ -299,7 +299,7 @@ application_create(const char *application, bool failover, bool take_over)
 
 /* Until its new history begins, the application is given up: so what dies in between leaves no gap that nobody sees. */
 static void
-note_resync(const char *application)
+record_resync(const char *application)
 {
 	Registry *registry = registry_begin_change(application);
 
@@ -346,10 +346,10 @@ application_resync(const Registry *old, bool take_over)
 	registry_get_slot_problem(old, &exists);
 	check_transaction();
 	check_server(application, old->slot, exists);
-	PG_ENSURE_ERROR_CLEANUP(unstop, CStringGetDatum(application));
+	PG_ENSURE_ERROR_CLEANUP(clear_stop, CStringGetDatum(application));
 	{
 		stop_workers(old);
-		note_resync(application);
+		record_resync(application);
 		snapshot_cancel(application, InvalidOid);
 		drop_slot(old);
 		create_slot(old->slot, old->failover);
@@ -369,7 +369,7 @@ application_resync(const Registry *old, bool take_over)
 		gaps = restart_tables(registry);
 		registry_end_change(registry);
 	}
-	PG_END_ENSURE_ERROR_CLEANUP(unstop, CStringGetDatum(application));
+	PG_END_ENSURE_ERROR_CLEANUP(clear_stop, CStringGetDatum(application));
 	if (gaps[0])
 		ereport(WARNING,
 				(errmsg("changes are missing of tables that were added without their rows: %s", gaps),

@@ -30,7 +30,7 @@ struct Row
 };
 
 static void
-put(Row *row, Datum datum)
+put_datum(Row *row, Datum datum)
 {
 	row->values[row->count] = datum;
 	row->nulls[row->count++] = false;
@@ -49,7 +49,7 @@ put_text(Row *row, const char *text)
 	if (text == nullptr || text[0] == '\0')
 		put_null(row);
 	else
-		put(row, CStringGetTextDatum(text));
+		put_datum(row, CStringGetTextDatum(text));
 }
 
 static void
@@ -58,20 +58,20 @@ put_lsn(Row *row, uint64 lsn)
 	if (lsn == InvalidXLogRecPtr)
 		put_null(row);
 	else
-		put(row, LSNGetDatum(lsn));
+		put_datum(row, LSNGetDatum(lsn));
 }
 
 static void
 put_count(Row *row, uint64 count)
 {
-	put(row, Int64GetDatum(static_cast<int64>(count)));
+	put_datum(row, Int64GetDatum(static_cast<int64>(count)));
 }
 
 /* In milliseconds, as PostgreSQL's own views have times. */
 static void
 put_nanoseconds(Row *row, uint64 ns)
 {
-	put(row, Float8GetDatum(static_cast<double>(ns) / 1e6));
+	put_datum(row, Float8GetDatum(static_cast<double>(ns) / 1e6));
 }
 
 /* Shared memory's part of an application, copied out under its lock. */
@@ -151,10 +151,10 @@ put_live(Row *row, const Live *live, const Registry *registry)
 			kPublisherSilence;
 
 	if (live->decoder_pid)
-		put(row, Int32GetDatum(live->decoder_pid));
+		put_datum(row, Int32GetDatum(live->decoder_pid));
 	else
 		put_null(row);
-	put(row, BoolGetDatum(attached));
+	put_datum(row, BoolGetDatum(attached));
 	put_lsn(row, get_live_metric(live, AppMetric::Decoded));
 	put_lsn(row, confirmed);
 	if (confirmed != InvalidXLogRecPtr)
@@ -172,7 +172,7 @@ put_live(Row *row, const Live *live, const Registry *registry)
 	put_count(row, get_live_metric(live, AppMetric::Packages));
 	put_count(row, get_live_metric(live, AppMetric::Bytes));
 	if (get_live_metric(live, AppMetric::LastEvent))
-		put(row, TimestampTzGetDatum(static_cast<TimestampTz>(get_live_metric(live, AppMetric::LastEvent))));
+		put_datum(row, TimestampTzGetDatum(static_cast<TimestampTz>(get_live_metric(live, AppMetric::LastEvent))));
 	else
 		put_null(row);
 	put_count(row, get_live_metric(live, AppMetric::Restarts));
@@ -181,7 +181,7 @@ put_live(Row *row, const Live *live, const Registry *registry)
 
 /* NULL: the application follows its publication, or none. */
 static const char *
-why_not_followed(const Registry *registry, const char *error, const char **hint)
+get_follow_problem(const Registry *registry, const char *error, const char **hint)
 {
 	if (registry->follow_reason[0])
 	{
@@ -212,8 +212,8 @@ put_reason(Row *row, const Registry *registry, const char *error, const Live *li
 		reason = live ? retention_warning(registry) : nullptr;
 		if (reason)
 			hint = kRetentionHint;
-		else if ((reason = why_not_followed(registry, live ? live->follower_error : "", &hint)) == nullptr)
-			reason = warning_reason(warnings, &hint);
+		else if ((reason = get_follow_problem(registry, live ? live->follower_error : "", &hint)) == nullptr)
+			reason = get_warning_reason(warnings, &hint);
 	}
 	put_text(row, reason);
 	put_text(row, hint);
@@ -291,7 +291,7 @@ put_stats(Row *row, const Live *live, const Registry *registry)
 		Interval *interval = static_cast<Interval *>(palloc0(sizeof(Interval)));
 
 		interval->time = static_cast<TimeOffset>(lag);
-		put(row, IntervalPGetDatum(interval));
+		put_datum(row, IntervalPGetDatum(interval));
 	}
 	else
 		put_null(row);
@@ -409,7 +409,7 @@ siphon_get_tables(PG_FUNCTION_ARGS)
 
 			put_text(&row, name);
 			put_text(&row, registry_get_database_name(registry));
-			put(&row, ObjectIdGetDatum(table->relid));
+			put_datum(&row, ObjectIdGetDatum(table->relid));
 			put_text(&row, table->schema);
 			put_text(&row, table->name);
 			put_null(&row);
@@ -428,14 +428,14 @@ siphon_get_tables(PG_FUNCTION_ARGS)
 
 			put_text(&row, name);
 			put_text(&row, registry_get_database_name(registry));
-			put(&row, ObjectIdGetDatum(table->relid));
+			put_datum(&row, ObjectIdGetDatum(table->relid));
 			put_text(&row, table->schema);
 			put_text(&row, table->name);
-			put(&row, Int32GetDatum(table->partitions));
-			put(&row, name_array(table->exclude_columns));
+			put_datum(&row, Int32GetDatum(table->partitions));
+			put_datum(&row, name_array(table->exclude_columns));
 			put_text(&row, table_state(registry, table, copy_live(name, &live) ? live.state : AppState::Starting));
 			put_text(&row, table->reason);
-			put(&row, Int32GetDatum(static_cast<int32>(table->generation)));
+			put_datum(&row, Int32GetDatum(static_cast<int32>(table->generation)));
 			put_lsn(&row, table->phase == TablePhase::Waiting ? InvalidXLogRecPtr : table->start_lsn);
 			tuplestore_putvalues(result->setResult, result->setDesc, row.values, row.nulls);
 		}
@@ -473,8 +473,8 @@ siphon_get_snapshots(PG_FUNCTION_ARGS)
 		}
 		strlcpy(application, job->app->name, sizeof(application));
 		put_text(&row, application);
-		put(&row, ObjectIdGetDatum(job->relid));
-		put(&row, Int32GetDatum(static_cast<int32>(job->generation)));
+		put_datum(&row, ObjectIdGetDatum(job->relid));
+		put_datum(&row, Int32GetDatum(static_cast<int32>(job->generation)));
 		phase = job->phase;
 		workers = job->workers;
 		started = job->started;
@@ -488,14 +488,15 @@ siphon_get_snapshots(PG_FUNCTION_ARGS)
 		put_count(&row, bytes);
 		put_count(&row, seconds > 0 ? static_cast<uint64>(static_cast<double>(bytes) / seconds) : 0);
 		if (phase == SnapshotPhase::Scanning && done > 0 && !paused)
-			put(&row, TimestampTzGetDatum(GetCurrentTimestamp() +
+			put_datum(&row,
+					  TimestampTzGetDatum(GetCurrentTimestamp() +
 										  static_cast<int64>(seconds * static_cast<double>(total - Min(done, total)) /
 															 static_cast<double>(done) * USECS_PER_SEC)));
 		else
 			put_null(&row);
-		put(&row, Int32GetDatum(workers));
+		put_datum(&row, Int32GetDatum(workers));
 		put_count(&row, pg_atomic_read_u64(&job->held_events));
-		put(&row, TimestampTzGetDatum(started));
+		put_datum(&row, TimestampTzGetDatum(started));
 		tuplestore_putvalues(result->setResult, result->setDesc, row.values, row.nulls);
 	}
 	return static_cast<Datum>(0);
