@@ -69,7 +69,7 @@ last_checkpoint(const RingHeader &header)
 		for (uint32_t i = 0; i < kCheckpointWords; i++)
 			words[i] = shared.checkpoint[i].load();
 		memcpy(&said.checkpoint, words, sizeof(words));
-		if (check == check_of(said, header.ring_id) && said.number >= newest.number)
+		if (check == compute_check_word(said, header.ring_id) && said.number >= newest.number)
 			newest = said;
 	}
 	return newest.checkpoint;

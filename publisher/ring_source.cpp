@@ -108,7 +108,7 @@ void
 RingSource::ack(uint64_t position)
 {
 	reader_.ack(position);
-	if (reader_.worker_sleeps())
+	if (reader_.clear_worker_asleep())
 		doorbell_ring(worker_bell_);
 }
 

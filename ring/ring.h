@@ -141,7 +141,7 @@ struct SharedAcknowledgement
 	std::atomic<uint64_t> number;
 	std::atomic<uint64_t> acked;
 	std::atomic<uint64_t> checkpoint[kCheckpointWords];
-	std::atomic<uint64_t> check; /* check_of(what it says, ring_id); stored last */
+	std::atomic<uint64_t> check; /* compute_check_word(what it says, ring_id); stored last */
 };
 
 /* The start of the file. The first page is the worker's, the second the publisher's. */
@@ -186,7 +186,7 @@ ring_file_size(uint64_t capacity)
  * always noticed, and what is left of two acknowledgements does not fit but by a chance of 2^-64.
  */
 constexpr uint64_t
-check_of(const Acknowledgement &said, uint64_t ring_id)
+compute_check_word(const Acknowledgement &said, uint64_t ring_id)
 {
 	const Checkpoint &at = said.checkpoint;
 	uint64_t check = ring_id ^ 0x9e3779b97f4a7c15;
@@ -201,7 +201,7 @@ check_of(const Acknowledgement &said, uint64_t ring_id)
 }
 
 /* True if a data area may have this size: a power of two between the limits. */
-bool ring_capacity_valid(uint64_t capacity);
+bool is_valid_ring_capacity(uint64_t capacity);
 
 /*
  * The worker's side. Plain data without a destructor, so that PostgreSQL's longjmp may pass over it.
@@ -222,7 +222,7 @@ public:
 	 * caller repeats with offset + result until offset == length; a record of length 0 takes one frame.
 	 * All frames of a record but the last carry the same number of payload bytes. -2 is a mistake of
 	 * the caller (kind Padding, route too long, offset not before the end): waiting won't mend it.
-	 * The frame is visible to the reader at return; ring the publisher's doorbell if publisher_sleeps().
+	 * The frame is visible to the reader at return; ring the publisher's doorbell if clear_publisher_asleep() says so.
 	 */
 	int64_t write(const RecordInfo &info, const void *payload, uint32_t length, uint32_t offset);
 
@@ -245,7 +245,7 @@ public:
 	bool refused() const;
 
 	/* True once after the publisher said it goes to sleep: the caller must ring its doorbell. */
-	bool publisher_sleeps();
+	bool clear_publisher_asleep();
 
 	/* Announce sleep (then check once more before sleeping) and end it. */
 	void set_asleep(bool asleep);
@@ -314,7 +314,7 @@ public:
 	/*
 	 * Attaches to `size` mapped bytes and starts reading at acked. *version is the ring's, for messages (0: none
 	 * was found). Ring the worker's doorbell once after this: a publisher before us may have died between
-	 * worker_sleeps(), which clears the flag, and the ringing.
+	 * clear_worker_asleep(), which clears the flag, and the ringing.
 	 */
 	AttachResult attach(void *memory, size_t size, uint32_t *version);
 
@@ -334,7 +334,9 @@ public:
 	void set_checkpoint(const Checkpoint &checkpoint) { checkpoint_ = checkpoint; }
 	const Checkpoint &checkpoint() const { return checkpoint_; }
 
-	/* Moves acked to a position that is the end of a frame already read. Ring the worker's doorbell if worker_sleeps().
+	/*
+	 * Moves acked to a position that is the end of a frame already read. Ring the worker's doorbell if
+	 * clear_worker_asleep().
 	 */
 	void ack(uint64_t position);
 	/* Asks the worker for another ring, as this one is damaged. Ring its doorbell. */
@@ -346,7 +348,7 @@ public:
 	uint64_t acked() const { return acked_; }
 	uint64_t written() const;
 	bool closed() const;
-	bool worker_sleeps();
+	bool clear_worker_asleep();
 	void set_asleep(bool asleep);
 	void set_publisher(uint32_t pid);
 	/* Also writes the acknowledgement anew, should somebody have written over it, or the checkpoint be another. */
@@ -376,7 +378,7 @@ private:
 	uint32_t max_frame_payload_ = 0;
 	char application_[kApplicationMax] = {};
 
-	void acknowledge();
+	void write_acknowledgement();
 };
 
 } // namespace siphon

@@ -71,9 +71,9 @@ int ring_file_list(const char *directory, const char *application, void (*found)
  * Either: true when the open file is no longer the one under its path: it was replaced or removed, or the directory was,
  * or moved. Whoever goes by the path then meets another, or none.
  */
-bool ring_file_replaced(const char *path, int fd);
+bool is_ring_file_replaced(const char *path, int fd);
 /* Worker: true when the mapped file was made shorter, before anything meets what is not there any more. */
-bool ring_file_cut(const RingMapping *mapping);
+bool is_ring_file_cut(const RingMapping *mapping);
 void ring_file_close(RingMapping *mapping);
 
 /*

@@ -59,7 +59,7 @@ init_shmem(void)
 static bool
 check_ring_size(int *newval, void **, GucSource)
 {
-	if (siphon::ring_capacity_valid(uint64{1024} * static_cast<uint64>(*newval)))
+	if (siphon::is_valid_ring_capacity(uint64{1024} * static_cast<uint64>(*newval)))
 		return true;
 	GUC_check_errdetail("The size of a ring must be a power of two.");
 	return false;

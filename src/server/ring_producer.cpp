@@ -223,7 +223,7 @@ check_files(void)
 
 		snprintf(name, sizeof(name), "%s.%s", file.ring, file.ending);
 		if (!siphon::ring_path(path, siphon_ring_directory, application, name) ||
-			!siphon::ring_file_replaced(path, file.fd))
+			!siphon::is_ring_file_replaced(path, file.fd))
 			continue;
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_FILE), errmsg("\"%s\" was removed by another process", path),
 						errhint("See who removes files from \"%s\"; the worker starts again with a new ring.",
@@ -235,7 +235,7 @@ check_files(void)
 static void
 check_ring(void)
 {
-	if (siphon::ring_fault_seen())
+	if (siphon::has_ring_fault())
 		raise_truncated();
 	if (ring.refused())
 		ereport(ERROR,
@@ -291,7 +291,7 @@ ring_producer_send_heartbeat(TimestampTz now)
 		/*
 		 * A worker that waits for space touches nothing, and a publisher that met the end can't tell it by the mapping.
 		 */
-		if (siphon::ring_file_cut(&mapping))
+		if (siphon::is_ring_file_cut(&mapping))
 			raise_truncated();
 		check_files();
 	}
@@ -402,7 +402,7 @@ write_frame(const siphon::RecordInfo &info, const siphon::WireBuffer *payload, u
 	}
 	if (unlikely(full_since != 0))
 		count_wait(full_since);
-	if (ring.publisher_sleeps())
+	if (ring.clear_publisher_asleep())
 		siphon::doorbell_ring(publisher_doorbell);
 	return written;
 }

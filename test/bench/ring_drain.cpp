@@ -63,7 +63,7 @@ drain(Source *source)
 				exit(1);
 			case siphon::ReadResult::Frame:
 				source->reader.ack(frame.end);
-				if (source->reader.worker_sleeps())
+				if (source->reader.clear_worker_asleep())
 					siphon::doorbell_ring(source->bell);
 		}
 	}
@@ -103,7 +103,7 @@ look_around()
 		source->reader.heartbeat(now_us());
 		std::string path = std::string(directory) + "/" + application + "/" + source->name + ".ring";
 
-		if (!siphon::ring_file_replaced(path.c_str(), source->mapping.fd))
+		if (!siphon::is_ring_file_replaced(path.c_str(), source->mapping.fd))
 		{
 			i++;
 			continue;

@@ -244,7 +244,7 @@ private:
 			if (written < 0)
 				fail("write: %ld", static_cast<long>(written));
 			offset += static_cast<uint32_t>(written);
-			if (writer_.publisher_sleeps())
+			if (writer_.clear_publisher_asleep())
 				doorbell_ring(publisher_);
 		} while (offset < length);
 	}
@@ -391,7 +391,7 @@ private:
 		reader_.set_checkpoint(checkpoint_of(notes->places[other].position));
 		reader_.ack(notes->places[other].position);
 		notes->current.store(other);
-		if (reader_.worker_sleeps())
+		if (reader_.clear_worker_asleep())
 			doorbell_ring(worker_);
 	}
 

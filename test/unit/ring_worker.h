@@ -78,7 +78,7 @@ public:
 			if (record.mark != 0)
 				marks_.push_back({writer_.written(), record.mark});
 		}
-		if (writer_.publisher_sleeps())
+		if (writer_.clear_publisher_asleep())
 			doorbell_ring(bell_);
 		return next_ == records_.size();
 	}

@@ -40,13 +40,13 @@ TEST(RingLayout, IsAContract)
 
 TEST(RingLayout, Capacity)
 {
-	EXPECT_FALSE(ring_capacity_valid(0));
-	EXPECT_FALSE(ring_capacity_valid(kRingMinimum / 2));
-	EXPECT_TRUE(ring_capacity_valid(kRingMinimum));
-	EXPECT_FALSE(ring_capacity_valid(kRingMinimum + 16));
-	EXPECT_FALSE(ring_capacity_valid(kRingMinimum * 3));
-	EXPECT_TRUE(ring_capacity_valid(kRingMaximum));
-	EXPECT_FALSE(ring_capacity_valid(kRingMaximum * 2));
+	EXPECT_FALSE(is_valid_ring_capacity(0));
+	EXPECT_FALSE(is_valid_ring_capacity(kRingMinimum / 2));
+	EXPECT_TRUE(is_valid_ring_capacity(kRingMinimum));
+	EXPECT_FALSE(is_valid_ring_capacity(kRingMinimum + 16));
+	EXPECT_FALSE(is_valid_ring_capacity(kRingMinimum * 3));
+	EXPECT_TRUE(is_valid_ring_capacity(kRingMaximum));
+	EXPECT_FALSE(is_valid_ring_capacity(kRingMaximum * 2));
 }
 
 TEST_F(Ring, HeaderOnceCreated)
@@ -445,21 +445,21 @@ TEST_F(Ring, FormerReaderTakesNothingBack)
 
 TEST_F(Ring, SleepIsNoticedOnce)
 {
-	EXPECT_FALSE(writer.publisher_sleeps());
+	EXPECT_FALSE(writer.clear_publisher_asleep());
 	reader.set_asleep(true);
-	EXPECT_TRUE(writer.publisher_sleeps());
-	EXPECT_FALSE(writer.publisher_sleeps());
+	EXPECT_TRUE(writer.clear_publisher_asleep());
+	EXPECT_FALSE(writer.clear_publisher_asleep());
 	reader.set_asleep(true);
 	reader.set_asleep(false);
-	EXPECT_FALSE(writer.publisher_sleeps());
+	EXPECT_FALSE(writer.clear_publisher_asleep());
 
-	EXPECT_FALSE(reader.worker_sleeps());
+	EXPECT_FALSE(reader.clear_worker_asleep());
 	writer.set_asleep(true);
-	EXPECT_TRUE(reader.worker_sleeps());
-	EXPECT_FALSE(reader.worker_sleeps());
+	EXPECT_TRUE(reader.clear_worker_asleep());
+	EXPECT_FALSE(reader.clear_worker_asleep());
 	writer.set_asleep(true);
 	writer.set_asleep(false);
-	EXPECT_FALSE(reader.worker_sleeps());
+	EXPECT_FALSE(reader.clear_worker_asleep());
 }
 
 TEST_F(Ring, StatementsOfEitherSide)
@@ -526,7 +526,7 @@ TEST_F(Ring, CursorOrFlagIsSeen)
 			meeting.wait();
 			dither(i % 61);
 			write("x");
-			worker_saw[0] = writer.publisher_sleeps();
+			worker_saw[0] = writer.clear_publisher_asleep();
 			meeting.wait();
 			/* The worker lies down while the frame is acknowledged. */
 			meeting.wait();
@@ -556,7 +556,7 @@ TEST_F(Ring, CursorOrFlagIsSeen)
 		meeting.wait();
 		dither(i % 53);
 		reader.ack(frame.end);
-		bool noticed = reader.worker_sleeps();
+		bool noticed = reader.clear_worker_asleep();
 
 		meeting.wait();
 		missed[1] += !noticed && !worker_saw[1];

@@ -352,7 +352,7 @@ TEST_F(RingFile, NoWakeUpIsLost)
 		for (int i = 0; i < kRounds && !lost; i++)
 		{
 			writer.write(info, &i, sizeof(i), 0);
-			if (writer.publisher_sleeps())
+			if (writer.clear_publisher_asleep())
 				doorbell_ring(publisher_bell);
 			if (!wait_for(
 					worker_bell, [&] { return writer.acked() == writer.written(); },
@@ -374,7 +374,7 @@ TEST_F(RingFile, NoWakeUpIsLost)
 		}
 		EXPECT_EQ(memcmp(frame.payload, &i, sizeof(i)), 0);
 		reader.ack(frame.end);
-		if (reader.worker_sleeps())
+		if (reader.clear_worker_asleep())
 			doorbell_ring(worker_bell);
 	}
 	thread.join();
