@@ -87,7 +87,7 @@ sub acked
 	return ($self->newest)[2];
 }
 
-# As check_of() in ring/ring.h.
+# As compute_check_word() in ring/ring.h.
 sub check_of
 {
 	my ($epoch, @words) = @_;
