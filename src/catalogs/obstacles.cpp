@@ -145,7 +145,7 @@ storage_obstacle(Oid relid)
 
 /* Are values of the index's column that are equal also alike on the wire, or made so by key_partition()? */
 static bool
-equal_is_alike(Relation index, int column)
+is_equal_alike(Relation index, int column)
 {
 	Oid type = index->rd_opcintype[column];
 	Oid function;
@@ -170,7 +170,7 @@ key_types_obstacle(Relation relation, Oid index_oid)
 	const Obstacle *found = nullptr;
 
 	for (int i = 0; found == nullptr && i < index->rd_index->indnkeyatts; i++)
-		if (!equal_is_alike(index, i))
+		if (!is_equal_alike(index, i))
 			found = make_obstacle(
 				ERRCODE_FEATURE_NOT_SUPPORTED,
 				psprintf("table %s can't be divided by its key", qualified_name(relation)),

@@ -238,7 +238,7 @@ decoder_request_registry_load(void)
 }
 
 const char *
-decoder_application(void)
+decoder_get_application(void)
 {
 	return app->name;
 }

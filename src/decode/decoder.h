@@ -38,7 +38,7 @@ extern void decoder_note_message(XLogRecPtr lsn);
 extern void decoder_request_registry_load(void);
 
 /* Whose decoder this is. */
-extern const char *decoder_application(void);
+extern const char *decoder_get_application(void);
 
 /*
  * Called by the output plugin: rows of the published table changed in a way that no event says. `what` goes behind the

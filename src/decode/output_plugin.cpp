@@ -256,13 +256,13 @@ on_message(LogicalDecodingContext *context, ReorderBufferTXN *, XLogRecPtr, bool
 	old = MemoryContextSwitchTo(decoded.change_context);
 	if (!transactional)
 	{
-		if (message_write(decoder_application(), prefix, content, length, nullptr, {lsn, 0}))
+		if (message_write(decoder_get_application(), prefix, content, length, nullptr, {lsn, 0}))
 			decoder_note_message(lsn);
 	}
 	else
 	{
 		decoded.ordinal++;
-		if (message_write(decoder_application(), prefix, content, length, &decoded.transaction,
+		if (message_write(decoder_get_application(), prefix, content, length, &decoded.transaction,
 						  {decoded.transaction.commit_lsn, decoded.ordinal}))
 			note_events_added(&decoded);
 	}

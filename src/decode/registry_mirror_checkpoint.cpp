@@ -36,7 +36,7 @@ find_column(TupleDesc descriptor)
 }
 
 static bool
-is_of(HeapTuple row, TupleDesc descriptor, const char *application)
+is_row_of(HeapTuple row, TupleDesc descriptor, const char *application)
 {
 	bool null;
 	Datum value = heap_getattr(row, kApplication, descriptor, &null);
@@ -60,7 +60,7 @@ write_column(Relation table, AttrNumber column, const char *application, const c
 	replaced[column - 1] = true;
 	while ((row = systable_getnext(scan)) != nullptr)
 	{
-		if (!is_of(row, descriptor, application))
+		if (!is_row_of(row, descriptor, application))
 			continue;
 		CatalogTupleUpdate(table, &row->t_self, heap_modify_tuple(row, descriptor, values, nulls, replaced));
 		break;

@@ -169,7 +169,7 @@ process_rewritten_values(DecodedTransaction *decoded, const ReorderBuffer *, con
 		if (relation == nullptr)
 			continue;
 		/* Of ALTER TABLE more is to be said, and was. */
-		what = keep_missing_values(decoder_application(), txn, table, relation,
+		what = keep_missing_values(decoder_get_application(), txn, table, relation,
 								   decoded->with_events && relid != decoded->rewritten_relid);
 		RelationClose(relation);
 		if (what)
@@ -199,7 +199,7 @@ emit_drop(DecodedTransaction *decoded, Table *table)
 static void
 record_dropped_tables(const DecodedTransaction *decoded)
 {
-	Registry *registry = decoded->dropped ? registry_begin_change(decoder_application()) : nullptr;
+	Registry *registry = decoded->dropped ? registry_begin_change(decoder_get_application()) : nullptr;
 	HTAB *by_oid;
 	bool leaves = false;
 	ListCell *lc;
@@ -240,7 +240,7 @@ emit_rename(DecodedTransaction *decoded, Table *table)
 	if (table->kind != siphon::FrameKind::Held)
 		return;
 	decoder_request_resync(table->relid, "was renamed while its rows were brought out");
-	snapshot_request_cancel(decoder_application(), table->relid, GetCurrentTimestamp());
+	snapshot_request_cancel(decoder_get_application(), table->relid, GetCurrentTimestamp());
 }
 
 /* Of a table that was changed, at the end of the transaction. True if it renamed the table. */
@@ -304,7 +304,7 @@ collect_changed_tables(DecodedTransaction *decoded)
 		MemoryContextSwitchTo(caller);
 	}
 	MemoryContextSwitchTo(decoded->change_context);
-	record_renames(decoder_application(), renames, decoded->transaction.commit_lsn);
+	record_renames(decoder_get_application(), renames, decoded->transaction.commit_lsn);
 	MemoryContextSwitchTo(caller);
 	MemoryContextReset(decoded->change_context);
 	return changed;

@@ -16,7 +16,7 @@ static constexpr long kPollMinMs = 1;
 static constexpr long kPollMaxMs = 20;
 
 static XLogRecPtr
-wal_available(TimeLineID *timeline)
+get_available_wal(TimeLineID *timeline)
 {
 	return RecoveryInProgress() ? GetXLogReplayRecPtr(timeline) : GetFlushRecPtr(timeline);
 }
@@ -39,7 +39,7 @@ wait_for_wal(XLogRecPtr available)
 	if (max_wal_senders > 0)
 	{
 		ConditionVariablePrepareToSleep(&WalSndCtl->wal_replay_cv);
-		if (wal_available(&timeline) == available)
+		if (get_available_wal(&timeline) == available)
 			worker_wait(WaitReason::Wal, timeout);
 		ConditionVariableCancelSleep();
 		return;
@@ -48,7 +48,7 @@ wait_for_wal(XLogRecPtr available)
 	/* Nobody broadcasts: look again after a while, longer each time that there is nothing. */
 	poll = seen == available ? Min(poll * 2, kPollMaxMs) : kPollMinMs;
 	seen = available;
-	if (wal_available(&timeline) == available)
+	if (get_available_wal(&timeline) == available)
 		worker_wait(WaitReason::Wal, Min(timeout, poll));
 }
 
@@ -63,7 +63,7 @@ read_page(XLogReaderState *state, XLogRecPtr page, int required, XLogRecPtr, cha
 
 	for (;;)
 	{
-		XLogRecPtr available = wal_available(&timeline);
+		XLogRecPtr available = get_available_wal(&timeline);
 		TimeLineID current = timeline;
 
 		/* Each time anew: a promotion turns the current timeline into a historic one, with an end. */

@@ -146,7 +146,7 @@ forget_refusal(Oid relid)
 }
 
 static bool
-look_at(Oid relid)
+check_relation(Oid relid)
 {
 	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
 	bool changed;
@@ -191,7 +191,7 @@ publication_watch_has_news(void)
 	foreach (lc, relids)
 	{
 		CHECK_FOR_INTERRUPTS();
-		news |= look_at(lfirst_oid(lc));
+		news |= check_relation(lfirst_oid(lc));
 	}
 	list_free(relids);
 	return news;

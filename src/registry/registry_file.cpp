@@ -331,7 +331,7 @@ registry_read(const char *application)
 /* ---- writing ---- */
 
 [[noreturn]] static void
-write_failed(const char *path)
+raise_write_failed(const char *path)
 {
 	ereport(ERROR, (errcode_for_file_access(), errmsg("could not write file \"%s\": %m", path)));
 }
@@ -388,7 +388,7 @@ replace_file(const Registry *registry)
 	if (fd < 0)
 		ereport(ERROR, (errcode_for_file_access(), errmsg("could not create file \"%s\": %m", temporary)));
 	if (!write_synced(fd, file.data, static_cast<size_t>(file.len), 0))
-		write_failed(temporary);
+		raise_write_failed(temporary);
 	durable_rename(temporary, path, ERROR);
 	pfree(json);
 	pfree(file.data);
@@ -405,7 +405,7 @@ append_line(const Seen *seen, const char *line, size_t length)
 	if (fd < 0)
 		ereport(ERROR, (errcode_for_file_access(), errmsg("could not open file \"%s\": %m", path)));
 	if (!write_synced(fd, line, length, seen->end))
-		write_failed(path);
+		raise_write_failed(path);
 }
 
 /* What the registry is with all its tables, where the change is of a part. */

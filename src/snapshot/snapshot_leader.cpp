@@ -236,7 +236,7 @@ estimate_rows(Relation relation)
  * take long where no publisher runs yet, and a snapshot would keep VACUUM from its work meanwhile.
  */
 static void
-write_begin(const RegistryTable *listed)
+write_begin_marker(const RegistryTable *listed)
 {
 	siphon::WireBuffer payload;
 	Relation relation;
@@ -261,7 +261,7 @@ write_begin(const RegistryTable *listed)
 }
 
 static void
-write_end(const Table *table, const Visibility *visibility)
+write_end_marker(const Table *table, const Visibility *visibility)
 {
 	siphon::WireBuffer payload;
 
@@ -381,7 +381,7 @@ snapshot_leader_run(void)
 	listed = begin_generation();
 	tables_load_one(listed);
 	wait_for_name();
-	write_begin(listed);
+	write_begin_marker(listed);
 	wait_for_old_commits();
 	snapshot_begin_transaction();
 	/* First the lock, so that nobody rewrites a table after the moment that the snapshot shows. */
@@ -405,7 +405,7 @@ snapshot_leader_run(void)
 	MemoryContextSwitchTo(snapshot_context);
 
 	snapshot_set_phase(SnapshotPhase::CatchUp);
-	write_end(table, &visibility);
+	write_end_marker(table, &visibility);
 	end_generation();
 	ereport(LOG, (errmsg("siphon: snapshot %u of table \"%s.%s\" is complete", snapshot_job->generation, listed->schema,
 						 listed->name),
