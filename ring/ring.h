@@ -25,8 +25,8 @@
  *
  * Trust: the worker never reads back what it wrote, and checks what the publisher writes: acked must grow and stay at
  * or below written, and an acknowledgement counts only if its check word fits, so that a stray write is not taken for
- * one; the publisher's next one mends it. The reader checks every frame's bounds, place and checksum. Where one fails,
- * it refuses the ring, and the worker makes another.
+ * one; the publisher's next one replaces it. The reader checks every frame's bounds, place and checksum. Where one
+ * fails, it refuses the ring, and the worker makes another.
  *
  * The shape follows Aeron's C ring buffers: positions, padding, peer cursors cached on either side,
  * magic published last.
@@ -221,7 +221,7 @@ public:
 	 * the number of payload bytes written, or -1 if the ring is full (nothing was written). The
 	 * caller repeats with offset + result until offset == length; a record of length 0 takes one frame.
 	 * All frames of a record but the last carry the same number of payload bytes. -2 is a mistake of
-	 * the caller (kind Padding, route too long, offset not before the end): waiting won't mend it.
+	 * the caller (kind Padding, route too long, offset not before the end): waiting won't help.
 	 * The frame is visible to the reader at return; ring the publisher's doorbell if clear_publisher_asleep() says so.
 	 */
 	int64_t write(const RecordInfo &info, const void *payload, uint32_t length, uint32_t offset);
@@ -234,7 +234,7 @@ public:
 
 	/*
 	 * The publisher's acked cursor, as far as it can be believed: an acknowledgement that does not go with its check
-	 * word (the publisher is writing it, or somebody else wrote) leaves the last good one in place; an impossible one
+	 * word (the publisher is writing it, or another process wrote) leaves the last good one in place; an impossible one
 	 * that does (going back, or beyond written) counts in violations() as well.
 	 */
 	uint64_t acked();
@@ -351,7 +351,9 @@ public:
 	bool clear_worker_asleep();
 	void set_asleep(bool asleep);
 	void set_publisher(uint32_t pid);
-	/* Also writes the acknowledgement anew, should somebody have written over it, or the checkpoint be another. */
+	/*
+	 * Also writes the acknowledgement again, should another process have written over it, or the checkpoint be another.
+	 */
 	void heartbeat(uint64_t now_us);
 	void set_metric(PublisherMetric metric, uint64_t value);
 	uint64_t worker_heartbeat() const;

@@ -8,7 +8,7 @@
  *     publisher.bell     FIFO: workers wake the publisher
  *     publisher.lock     flock held by the publisher
  *
- * <ring> is "decoder", or "snapshot-<table's OID>-<worker>" while the table's existing rows are brought out.
+ * <ring> is "decoder", or "snapshot-<table's OID>-<worker>" while the table's snapshot runs.
  *
  * All of it is for the server's user alone (directories 0700, files 0600), or, with a group, for its members too (2770,
  * 0660), so that the publisher can be another user. Never for everybody.
@@ -58,7 +58,7 @@ int ring_file_create(const char *directory, const char *application, const char 
 int ring_file_publish(const char *directory, const char *application, const char *ring);
 /*
  * Worker: takes <ring>.ring and its doorbell and lock away again; missing ones are fine. 0 or errno; EWOULDBLOCK, and
- * nothing is touched, if somebody holds the lock, be it the caller.
+ * nothing is touched, if a process holds the lock, be it the caller.
  */
 int ring_file_remove(const char *directory, const char *application, const char *ring);
 

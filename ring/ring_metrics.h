@@ -22,8 +22,8 @@ enum class RingMetric : uint32_t {
 	Transactions,  /* decoded, with or without events */
 	Restarts,      /* of the decoder, after failures */
 	Tables,        /* in the registry, */
-	TablesWaiting, /* of these: rows are to come, or come */
-	TablesFailed,  /* can't be published, or need to be brought out anew */
+	TablesWaiting, /* of these: for their snapshot, or it runs */
+	TablesFailed,  /* can't be published, or need a resync */
 	Newest,        /* LSNs: the server's newest WAL, */
 	Decoded,       /* WAL that was decoded, */
 	Confirmed,     /* and WAL of which everything is acknowledged */

@@ -17,12 +17,12 @@ extern bool decoder_running;
  */
 extern void decoder_poll(TimestampTz now);
 
-/* Cheap; to be called for each record and change. Serves, and writes out what has waited long enough. */
+/* Polls, and writes out what has waited long enough. Cheap; call for each record and change. */
 extern void decoder_tick(void);
 
-/* Between two records: writes out what is due and returns how long there is to wait at most, in ms. */
+/* Writes out what is due; returns how long to wait at most, in ms. Call between two records only. */
 extern long decoder_write_due(TimestampTz now);
-/* The same where no WAL is left to decode behind `available`, so that nothing which was committed waits. */
+/* The same when the decoder is caught up: no WAL is left to decode behind `available`. */
 extern long decoder_note_caught_up(XLogRecPtr available);
 
 /* Called by the output plugin: a transaction begins (`end`: LSN behind its commit record) and ends; events were added.
@@ -34,7 +34,7 @@ extern void decoder_note_events(void);
 /* A message that belongs to no transaction is in the ring. It has its place in the WAL, which the watermark names. */
 extern void decoder_note_message(XLogRecPtr lsn);
 
-/* The registry is to be loaded, as it was changed: soon, and not by this call. */
+/* Has the registry loaded, as it was changed: soon, and not by this call. */
 extern void decoder_request_registry_load(void);
 
 /* Whose decoder this is. */

@@ -137,13 +137,13 @@ get_lag(TimestampTz now)
 }
 
 static void
-send_heartbeat(TimestampTz now, uint64 acked, XLogRecPtr decoded)
+send_heartbeat(TimestampTz now, uint64 acked, XLogRecPtr decoded_lsn)
 {
 	ring_producer_send_heartbeat(now);
 	app_metric_set(app, AppMetric::RingUsed, ring_producer_get_written() - acked);
 	app_metric_set(app, AppMetric::PublisherPid, ring_producer_get_publisher_pid());
 	app_metric_set(app, AppMetric::PublisherSeen, ring_producer_get_publisher_heartbeat());
-	decoder_stats_publish(app, decoded, confirmed, get_lag(now));
+	decoder_stats_publish(app, decoded_lsn, confirmed, get_lag(now));
 	last_heartbeat = now;
 }
 
@@ -175,19 +175,19 @@ save_checkpoint(void)
 }
 
 void
-decoder_output_confirm(TimestampTz now, bool idle, XLogRecPtr decoded)
+decoder_output_confirm(TimestampTz now, bool idle, XLogRecPtr decoded_lsn)
 {
 	uint64 acked = advance_flush_positions();
 	uint64 began;
 	int64 took;
 
 	if (now - last_heartbeat >= kHeartbeatInterval)
-		send_heartbeat(now, acked, decoded);
+		send_heartbeat(now, acked, decoded_lsn);
 	if (now < next_confirm)
 		return;
-	if (idle && nflush_positions == 0 && holds_no_events(acked) && decoded > confirmable)
-		confirmable = decoded;
-	app_metric_set(app, AppMetric::Decoded, decoded);
+	if (idle && nflush_positions == 0 && holds_no_events(acked) && decoded_lsn > confirmable)
+		confirmable = decoded_lsn;
+	app_metric_set(app, AppMetric::Decoded, decoded_lsn);
 	began = monotonic_nanoseconds();
 	save_checkpoint();
 	/* It may fsync, and on 15 and 16 it would take a position that goes back. */
@@ -233,7 +233,7 @@ decoder_output_write_history(const siphon::HistoryRecord *record)
 }
 
 void
-decoder_output_write_watermark(XLogRecPtr commit_lsn, TimestampTz commit_time, XLogRecPtr decoded)
+decoder_output_write_watermark(XLogRecPtr commit_lsn, TimestampTz commit_time, XLogRecPtr decoded_lsn)
 {
 	siphon::RecordInfo info = {};
 	int last;
@@ -254,5 +254,5 @@ decoder_output_write_watermark(XLogRecPtr commit_lsn, TimestampTz commit_time, X
 		nflush_positions++;
 	last = (first_flush_position + nflush_positions - 1) % kFlushPositions;
 	flush_positions[last] =
-		FlushPosition{ring_producer_get_written(), decoded, commit_time ? commit_time : GetCurrentTimestamp()};
+		FlushPosition{ring_producer_get_written(), decoded_lsn, commit_time ? commit_time : GetCurrentTimestamp()};
 }

@@ -1,6 +1,6 @@
 /*
  * The decoder's output: where packages leave the decoder. It owns the ring, waits for its space, turns what the
- * publisher acknowledges into confirmations of the slot, and keeps the metrics that the views show.
+ * publisher acknowledges into confirmations of the slot, and counts what the views show.
  *
  *   packages -> ring -> (publisher) -> acked cursor, checkpoint -> checkpoint durable -> slot confirmed
  */
@@ -23,8 +23,8 @@ extern const SavedCheckpoint *decoder_output_get_checkpoint(void);
 extern void decoder_output_write_history(const siphon::HistoryRecord *record);
 
 /*
- * Writes a record, waiting as long as it takes for space; serves interrupts, acknowledgements and the
- * publisher's heartbeats meanwhile. The table that info.route points to may be marked invalid on return.
+ * Writes a record. Waits for ring space as long as it takes, and polls interrupts and acknowledgements meanwhile. The
+ * table that info.route points to may be marked invalid on return.
  */
 extern void decoder_output_write(const siphon::RecordInfo &info, const siphon::WireBuffer *payload,
 								 TimestampTz commit_time);
@@ -33,19 +33,21 @@ extern void decoder_output_write(const siphon::RecordInfo &info, const siphon::W
 extern bool decoder_output_has_unacked(void);
 
 /*
- * All events of all transactions up to commit_lsn are written: writes the watermark that says so. commit_time: of the
- * last of them, 0 if that is not known. WAL up to
- * `decoded` needs no decoding again once that is acknowledged.
+ * Writes a watermark: every event of transactions committed up to commit_lsn is in the ring. When it is acknowledged,
+ * the slot may be confirmed up to decoded_lsn. commit_time: of the last of these transactions, 0 if that is not known.
  */
-extern void decoder_output_write_watermark(XLogRecPtr commit_lsn, TimestampTz commit_time, XLogRecPtr decoded);
+extern void decoder_output_write_watermark(XLogRecPtr commit_lsn, TimestampTz commit_time, XLogRecPtr decoded_lsn);
 
-/* All WAL up to `available` was decoded, at this time: all that there is, or, on a standby, that is replayed. */
+/*
+ * Notes that the decoder is caught up: all WAL up to `available` was decoded, which is all that there is or, on a
+ * standby, that is replayed.
+ */
 extern void decoder_output_note_caught_up(TimestampTz now, XLogRecPtr available);
 
 /*
  * Reads acknowledgements and, at most four times a second, makes their checkpoint durable and confirms the slot. If
- * `idle`, no event up to `decoded` waits in a package, so that WAL without events can be confirmed as well.
+ * `idle`, no event up to decoded_lsn waits in a package, so that WAL without events can be confirmed as well.
  */
-extern void decoder_output_confirm(TimestampTz now, bool idle, XLogRecPtr decoded);
+extern void decoder_output_confirm(TimestampTz now, bool idle, XLogRecPtr decoded_lsn);
 
 #endif

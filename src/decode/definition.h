@@ -1,6 +1,6 @@
 /*
- * What a transaction did to the definition of tables, where no event says what that means for their rows: they come
- * anew, or the table says what is in the way. Called at the transaction's end, with the
+ * Detects what a transaction did to the definition of tables, where no event says what that means for their rows: the
+ * table gets a resync, or says what is in the way. Called at the transaction's end, with the
  * relations that it touched (txn_modified_relations()) and its commit record's LSN; the
  * catalogs are those of then. In a memory context that is soon reset. A transaction may touch a hundred thousand
  * relations: the caller ticks between those that are looked at one by one, and who looks at all of them does.

@@ -144,7 +144,7 @@ note_unpublished_relid(Oid relid)
 	oid_hash_enter<Oid>(decoded.unpublished_relids, relid);
 }
 
-/* ALTER TABLE has written a row of the table anew: a type has changed, or a column was added that is not constant. */
+/* ALTER TABLE has rewritten a row of the table: a type has changed, or a column was added that is not constant. */
 static void
 on_rewrite(Oid relid)
 {

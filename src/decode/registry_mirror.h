@@ -30,8 +30,8 @@ extern void registry_mirror_poll(TimestampTz now);
 extern XLogRecPtr registry_mirror_get_lsn(void);
 
 /*
- * The launcher's part. True if the application rests because this server is a standby, with the reason for people, and
- * a hint or NULL.
+ * The launcher's part. Returns true if the application waits because this server is a standby, with the reason, and a
+ * hint or NULL.
  */
 extern bool registry_mirror_is_standby(const char *slot, bool failover, const char **reason, const char **hint);
 /*

@@ -12,7 +12,8 @@ extern const char *registry_mirror_checkpoint_column(Oid table);
 
 /*
  * Writes the checkpoint into the application's row, if there is one, and nothing else of it. In a transaction with a
- * snapshot. False if it can't be done now, as somebody has the table locked. Leaks into the current memory context.
+ * snapshot. False if it can't be done now, as another session has the table locked. Leaks into the current memory
+ * context.
  */
 extern bool registry_mirror_write_checkpoint(Oid table, const char *application, const SavedCheckpoint *saved);
 

@@ -78,7 +78,7 @@ route_of(const RegistryRemoved *table, char *route)
 }
 
 void
-removed_tables_write(XLogRecPtr decoded)
+removed_tables_write(XLogRecPtr decoded_lsn)
 {
 	char route[siphon::kRouteMax];
 	siphon::WireBuffer nothing = {};
@@ -92,7 +92,7 @@ removed_tables_write(XLogRecPtr decoded)
 		info.kind = siphon::FrameKind::Removed;
 		info.table = table->entry.relid;
 		info.generation = table->entry.generation;
-		info.first = info.last = siphon::Position{decoded, 0};
+		info.first = info.last = siphon::Position{decoded_lsn, 0};
 		info.route_length = static_cast<uint16>(route_of(&table->entry, route));
 		info.route = route;
 		/* What is done while we wait for space leaves alone what is being written. */
@@ -103,7 +103,7 @@ removed_tables_write(XLogRecPtr decoded)
 	}
 }
 
-/* Takes what is acknowledged out of the registry: in one change of it, however much that is. */
+/* Deletes what is acknowledged from the registry, in one change of it, however much that is. */
 static void
 delete_acknowledged(const char *application, uint64 acked)
 {
@@ -145,18 +145,18 @@ removed_tables_poll_acks(const char *application)
 }
 
 bool
-removed_tables_drop_confirmed(const char *application, XLogRecPtr confirmed)
+removed_tables_drop_confirmed(const char *application, XLogRecPtr confirmed_lsn)
 {
 	Registry *registry;
 	List *left;
 	ListCell *lc;
 
-	if (first_end_lsn == InvalidXLogRecPtr || confirmed < first_end_lsn)
+	if (first_end_lsn == InvalidXLogRecPtr || confirmed_lsn < first_end_lsn)
 		return false;
 	registry = registry_begin_change(application);
 	if (registry == nullptr)
 		return false;
-	left = table_list_remove_confirmed(registry, confirmed);
+	left = table_list_remove_confirmed(registry, confirmed_lsn);
 	registry_end_change(registry);
 	first_end_lsn = InvalidXLogRecPtr;
 	foreach (lc, left)

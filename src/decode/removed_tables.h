@@ -1,7 +1,7 @@
 /*
- * Tables that are published no more: the decoder tells the publisher of each through its ring, behind the last of
- * the table's events, so that it ends what is under way for it, a snapshot above all. The registry keeps
- * such a table until the publisher has acknowledged that, so that no crash in between lets it be forgotten.
+ * Removed tables: tells the publisher, through the ring, that a table is no longer published. The Removed frame is
+ * behind the last of the table's events, so that the publisher ends what runs for it, a snapshot above all. A removed
+ * table stays in the registry until the publisher acknowledges its Removed frame, so a crash cannot lose it.
  *
  * A table that a publication lost leaves at a place of the WAL: what was committed before is published however late it
  * is decoded, and decoded once more should the decoder start again before it is acknowledged. So it stays in the
@@ -12,19 +12,22 @@
 
 #include "registry/registry.h"
 
-/* Takes the removed tables from the registry. True if there are some that the ring has to be told of. */
+/* Takes the removed tables from the registry. Returns true if there are some without a Removed frame. */
 extern bool removed_tables_load(const Registry *registry);
 
 /*
- * Writes what is to be told: nothing of the table comes that was committed at `decoded` or later. The ring is between
- * two records. May wait for its space.
+ * Writes a Removed frame for each table that has none yet: none of its events has a commit LSN of decoded_lsn or more.
+ * Call between two records only. Waits for ring space.
  */
-extern void removed_tables_write(XLogRecPtr decoded);
+extern void removed_tables_write(XLogRecPtr decoded_lsn);
 
-/* Takes those out of the registry that were acknowledged. Called often. */
+/* Deletes acknowledged tables from the registry. Never waits for the publisher. Cheap; call often. */
 extern void removed_tables_poll_acks(const char *application);
 
-/* Removes tables whose place to leave is confirmed. True if there were some: the registry is to be loaded. Likewise. */
-extern bool removed_tables_drop_confirmed(const char *application, XLogRecPtr confirmed);
+/*
+ * Deletes tables whose end_lsn the slot has confirmed. Returns true if the caller must reload the registry. Cheap; call
+ * often.
+ */
+extern bool removed_tables_drop_confirmed(const char *application, XLogRecPtr confirmed_lsn);
 
 #endif

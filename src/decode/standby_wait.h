@@ -7,7 +7,7 @@
 
 #include "server/siphon.h"
 
-/* True if they have WAL up to there, or if nothing has to be waited for. */
+/* Returns true if they have WAL up to lsn, or if nothing has to be waited for. */
 extern bool standbys_have_caught_up(XLogRecPtr lsn);
 
 /*

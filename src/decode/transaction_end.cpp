@@ -102,7 +102,7 @@ on_detach(DecodedTransaction *decoded, const ReorderBufferTXN *txn, const Partit
 	}
 }
 
-/* Has each relation that the transaction touched looked at, in a memory context that is reset behind it. */
+/* Calls a function for each relation that the transaction modified, in a memory context that is reset behind it. */
 static void
 for_each_modified_relation(DecodedTransaction *decoded, const ReorderBuffer *reorder, const ReorderBufferTXN *txn,
 						   void (*look)(DecodedTransaction *, const ReorderBuffer *, const ReorderBufferTXN *,
@@ -154,7 +154,9 @@ process_column_types(DecodedTransaction *decoded, const ReorderBuffer *, const R
 	detect_column_type_changes(txn, relid, decoded->transaction.commit_lsn);
 }
 
-/* What the transaction wrote into rows and took out of the catalogs, consumers may not have heard of. */
+/*
+ * Keeps missing values that the transaction wrote into rows and took out of the catalogs: consumers may not have them.
+ */
 static void
 process_rewritten_values(DecodedTransaction *decoded, const ReorderBuffer *, const ReorderBufferTXN *txn, Oid relid)
 {
@@ -177,7 +179,7 @@ process_rewritten_values(DecodedTransaction *decoded, const ReorderBuffer *, con
 	}
 }
 
-/* Of a table that consumers have heard of they are told, also while its rows are to come anew, or it was stopped. */
+/* Emits DROP for any table that was ever published (generation > 0), even if it waits for a snapshot or is stopped. */
 static void
 emit_drop(DecodedTransaction *decoded, Table *table)
 {
@@ -224,7 +226,9 @@ record_dropped_tables(const DecodedTransaction *decoded)
 		decoder_request_registry_load();
 }
 
-/* Told in whatever phase the table is, as a drop is. The ordinal is that of a DROP for the same reason. */
+/*
+ * Emits RENAME in whatever phase the table is, as emit_drop() does. The ordinal is that of a DROP for the same reason.
+ */
 static void
 emit_rename(DecodedTransaction *decoded, Table *table)
 {
@@ -236,14 +240,14 @@ emit_rename(DecodedTransaction *decoded, Table *table)
 	note_events_added(decoded);
 	encode_rename(former, &after, decoded->transaction, decoded->ordinal + 1);
 	package_write_end(former, decoded->transaction.commit_lsn);
-	/* The rows that are being brought out go with the name under which they are. */
+	/* A running snapshot publishes under the former name, and ends. */
 	if (table->kind != siphon::FrameKind::Held)
 		return;
 	decoder_request_resync(table->relid, "was renamed while its rows were brought out");
 	snapshot_request_cancel(decoder_get_application(), table->relid, GetCurrentTimestamp());
 }
 
-/* Of a table that was changed, at the end of the transaction. True if it renamed the table. */
+/* Processes a table that was changed, at the end of the transaction. Returns true if that renamed the table. */
 static bool
 process_changed_table(DecodedTransaction *decoded, const ReorderBufferTXN *txn, Table *table)
 {
@@ -254,7 +258,7 @@ process_changed_table(DecodedTransaction *decoded, const ReorderBufferTXN *txn, 
 				   table_includes_commit(table, decoded->transaction.commit_lsn) &&
 				   is_renamed_at(table, decoded->transaction.commit_lsn);
 
-	/* First its name: where it takes that its rows come anew, it is not published for a while. */
+	/* First its name: where it needs a resync, it is not published for a while. */
 	if (renamed)
 		emit_rename(decoded, table);
 	if (relation)

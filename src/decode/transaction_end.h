@@ -1,6 +1,6 @@
 /*
  * What a transaction did to definitions, told at its end, while the catalogs are those of then: by events where there
- * are such, else the tables' rows come anew or the table says what is in the way. In this order:
+ * are such, else the table gets a resync or says what is in the way. In this order:
  *
  *   rewritten    values that stood in the catalogs alone are in the rows now: taken down (missing_values.h)
  *   partitions   one came, with rows or without, or left (DETACH)
@@ -22,7 +22,8 @@ struct DecodedTransaction
 	uint64 ordinal; /* of the change that was handed out last */
 	bool with_events;
 	Oid rewritten_relid;      /* the relation of which the transaction rewrote a row last */
-	HTAB *unpublished_relids; /* relations of which it wrote rows that are no published table's, or all anew; or NULL */
+	HTAB *unpublished_relids; /* relations of which it wrote rows that are no published table's, or rewrote all of; or
+								 NULL */
 	Oid last_unpublished_relid; /* the last of them */
 	List *modified_relids;      /* at its end, the relations that it changed: see txn_modified_relations() */
 	List *dropped;       /* Table *: those that it dropped */

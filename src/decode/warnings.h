@@ -1,6 +1,6 @@
 /*
  * What is wrong around a decoder that works: it goes on, and yet an operator would rather know. The decoder looks twice
- * a second, at what this server knows by itself; the views and, through the ring, the publisher tell people.
+ * a second, at what this server knows by itself; the views and, through the ring, the publisher show it.
  */
 #ifndef SIPHON_WARNINGS_H
 #define SIPHON_WARNINGS_H
@@ -20,7 +20,7 @@ extern uint64 warnings_check(SharedApplication *app);
 extern void warnings_init(const Registry *registry);
 extern void warnings_check_catalogs(void);
 
-/* The gravest of them as a reason for people, and its hint; NULL: there is none. */
+/* Returns the gravest of them as a reason, and its hint; NULL if there is none. */
 extern const char *get_warning_reason(uint64 warnings, const char **hint);
 
 #endif

@@ -1,16 +1,16 @@
 /*
  * The values that rows have in columns which were added when the rows were there: a constant default makes no events,
- * and PostgreSQL keeps its value apart (pg_attribute.attmissingval), so that it needs not write the rows anew.
+ * and PostgreSQL keeps its value apart (pg_attribute.attmissingval), so that it need not rewrite the rows.
  *
  * Of a partitioned table the leaves alone have it, those that there were. They have the same, as it came with one
  * command, unless the default is a function that is only said to be stable.
  *
- * VACUUM FULL and CLUSTER write the rows anew, with the value in them, and PostgreSQL forgets it: but consumers hear of
- * it with the next package only, on each subject. So it is taken down in the registry then, until the table's rows come
- * anew.
+ * VACUUM FULL and CLUSTER rewrite the rows, with the value in them, and PostgreSQL forgets it: but consumers hear of
+ * it with the next package only, on each subject. So it is taken down in the registry then, until the table's next
+ * snapshot.
  *
- * Each package has the value. Of a large one, which a few kilobytes of the catalogs can be, rows come anew when its
- * column is added, and no package has it.
+ * Each package has the value. Of a large one, which a few kilobytes of the catalogs can be, the table gets a resync
+ * when its column is added, and no package has it.
  */
 #ifndef SIPHON_MISSING_VALUES_H
 #define SIPHON_MISSING_VALUES_H
@@ -42,7 +42,7 @@ extern void put_missing_value(siphon::WireBuffer *out, Table *table, Column *col
 
 /*
  * Takes down the values that the transaction, which ends here, took out of the catalogs: in the rows of `relation`,
- * which is the table or a leaf of it. Returns why the rows have to come anew nevertheless, or NULL. `with_events`:
+ * which is the table or a leaf of it. Returns why the table needs a resync nevertheless, or NULL. `with_events`:
  * consumers get some of the transaction, maybe by columns without the values.
  */
 extern const char *keep_missing_values(const char *application, const ReorderBufferTXN *txn, Table *table,

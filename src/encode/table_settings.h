@@ -6,7 +6,7 @@
 
 #include "tables.h"
 
-/* Takes the published tables from the registry. Those of which it says something else than before are built anew. */
+/* Takes the published tables from the registry. Those of which it says something else than before are rebuilt. */
 extern void tables_load(const Registry *registry);
 /* Of RegistryTable *: the registry's tables, but for those that are certain to be as tables_load() has seen them. */
 extern List *tables_list_changed(const Registry *registry);

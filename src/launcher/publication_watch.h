@@ -1,5 +1,5 @@
 /*
- * Has anything changed that says which tables a publication has, or that would mend what keeps one of them out?
+ * Has anything changed that says which tables a publication has, or that removes what keeps one of them out?
  *
  * PostgreSQL says of each relation of the database that it changed, also where VACUUM has counted its rows. To look at
  * all tables each time would take a core where there are thousands. So this remembers of each relation what decides

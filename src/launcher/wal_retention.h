@@ -1,10 +1,10 @@
 /*
- * The WAL that an application's slot keeps on the server's disk, and the point of no return.
+ * Limits the WAL that an application's slot retains on the server's disk.
  *
- * While JetStream or the publisher is away, the slot keeps WAL. Beyond siphon.max_retained_wal the launcher gives the
+ * While JetStream or the publisher is away, the slot retains WAL. Beyond siphon.max_retained_wal the launcher gives the
  * application up, so that its stream ends and not the disk's space. That is written into the registry first, then
  * done: decoder and snapshots end, the slot is dropped. So whatever dies in between, the next launcher finishes it, and
- * no restart continues a stream that has a gap. siphon_resync_application() begins anew.
+ * no restart continues a stream that has a gap. siphon_resync_application() starts a new history.
  */
 #ifndef SIPHON_WAL_RETENTION_H
 #define SIPHON_WAL_RETENTION_H

@@ -8,10 +8,10 @@
 
 /* Lets one backend at a time change an application, until the transaction ends. Interruptible. */
 extern void application_lock(const char *application);
-/* The same without waiting. False: somebody else does. */
+/* The same without waiting. Returns false if another backend has it locked. */
 extern bool application_try_lock(const char *application);
 
-/* Tells the decoder, if it runs, that the registry changed. */
+/* Wakes the decoder, if it runs, as the registry changed. */
 extern void application_wake_decoder(SharedApplication *app);
 /*
  * The same, and waits until it has taken the change. False if it does not run, with the reason in `reason`

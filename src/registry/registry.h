@@ -71,7 +71,8 @@ struct RegistryTable
 	List *exclude_columns;    /* of char *: what has one of these names is not published, */
 	List *exclude_attributes; /* of int: nor what had one when the table was added, should it be renamed */
 	bool followed;            /* it is here because a publication has it: see publication_follower.h */
-	List *only_attributes; /* of int: if there are any, they are what is published, and exclude_columns is for people */
+	List
+		*only_attributes; /* of int: if there are any, they are what is published, and exclude_columns is for display */
 	XLogRecPtr start_lsn;  /* transactions with this commit LSN or a later one are published */
 	XLogRecPtr end_lsn;    /* it leaves: those with this commit LSN or a later one are not; or 0 */
 	bool dropped;          /* the one before that dropped it: another table may have its OID from then on */
@@ -86,8 +87,8 @@ struct RegistryTable
 };
 
 /*
- * Is it taken off the list once all before `end_lsn` is acknowledged? One that was dropped stays, for people to see,
- * but where a publication says what is in the list.
+ * Is it taken off the list once all before `end_lsn` is acknowledged? One that was dropped stays, so that views show
+ * it, but where a publication says what is in the list.
  */
 static inline bool
 is_table_leaving(const RegistryTable *table)
@@ -109,7 +110,7 @@ struct RegistryRemoved
 	uint32 generation;
 };
 
-/* A table that a publication has and that can't be published, kept for people to see. */
+/* A table that a publication has and that can't be published, kept so that views show it. */
 struct RegistryLeftOut
 {
 	Oid relid;
@@ -132,8 +133,8 @@ struct Registry
 	uint64 version;      /* and its version: counts changes, from a moment's time on, see is_registry_newer() */
 
 	/*
-	 * What is published is one history as long as nothing is missing in it; with the next history all rows come anew.
-	 * Random, so that no two are taken for one another.
+	 * What is published is one history as long as nothing is missing in it; with the next history all tables get a
+	 * resync. Random, so that no two are taken for one another.
 	 */
 	uint64 history;
 	bool acknowledged;            /* JetStream has something of this history */

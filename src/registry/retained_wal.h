@@ -1,5 +1,5 @@
 /*
- * The WAL that an application's slot keeps on the server's disk, and what is said of it, and of slots that were lost.
+ * The WAL that an application's slot retains on the server's disk, and reasons and hints about it and about lost slots.
  */
 #ifndef SIPHON_RETAINED_WAL_H
 #define SIPHON_RETAINED_WAL_H
@@ -8,12 +8,12 @@
 
 struct RetainedWal
 {
-	XLogRecPtr restart;   /* WAL is kept from here on */
+	XLogRecPtr restart;   /* WAL is retained from here on */
 	XLogRecPtr confirmed; /* what is before it was acknowledged */
 	uint64 bytes;         /* from restart to this server's newest WAL */
 };
 
-/* What the slot keeps. False: there is no usable slot of this name that is Siphon's and of this database. */
+/* Reads what the slot retains. Returns false if no usable slot of this name is Siphon's and of this database. */
 extern bool read_retained_wal(const char *slot, Oid database, RetainedWal *retained);
 
 extern bool retained_wal_exceeds(const RetainedWal *retained, int limit_mb);

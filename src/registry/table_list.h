@@ -1,7 +1,7 @@
 /*
  * The list of published tables, and how it changes: what may be put on it, what a change of a table's settings takes,
- * and what has to be noted of a table that leaves. Whoever changes it, a person by SQL or a publication that is
- * followed, goes by the same rules.
+ * and what has to be noted of a table that leaves. SQL functions and the follower of a publication go by the same
+ * rules.
  */
 #ifndef SIPHON_TABLE_LIST_H
 #define SIPHON_TABLE_LIST_H
@@ -16,7 +16,7 @@ extern RegistryTable *table_list_build_entry(Oid relid, int partitions, List *ex
 											 const RegistryTable *keep);
 /*
  * The same ERROR, of one that is in the list, and may have become another since. One that is gone is all right, and so
- * is what somebody has locked.
+ * is what another session has locked.
  */
 extern void table_list_check_entry(const RegistryTable *table);
 /*
@@ -58,16 +58,19 @@ extern void table_list_add(Registry *registry, RegistryTable *table);
 extern void table_list_remove(Registry *registry, RegistryTable *table);
 /* Removes all that leave at this place or before. Returns them (RegistryTable *). */
 extern List *table_list_remove_confirmed(Registry *registry, XLogRecPtr confirmed);
-/* Has the table's rows come anew, with its next generation; without rows that begins here, with changes. */
+/*
+ * Requests a snapshot of the table, with its next generation; where its rows are not published, that generation begins
+ * here.
+ */
 extern void table_list_request_snapshot(Registry *registry, RegistryTable *table);
 
-/* The table is published no further until its rows come anew, which somebody asks for when the reason is mended. */
+/* Stops the table until its next resync, which an operator requests when the cause is fixed. */
 extern void table_list_stop_table(const Registry *registry, RegistryTable *table, const char *reason);
 
 enum class AlterEffect {
 	None,
 	Names, /* what is published stays the same: excluded columns are called otherwise */
-	Resync /* consumers get other columns or partitions: rows come anew, of a table that has them */
+	Resync /* consumers get other columns or partitions: a new snapshot, of a table whose rows are published */
 };
 
 /* What it takes that the table becomes as `changed` describes it. Reads catalogs, so before the registry is opened. */

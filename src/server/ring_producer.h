@@ -38,14 +38,14 @@ extern uint32 ring_producer_get_frame_size(void);
 /* Waits until everything written is acknowledged. */
 extern void ring_producer_wait_for_acks(void);
 
-/* For people, see ring_metrics.h. */
+/* Metrics, see ring_metrics.h. */
 extern void ring_producer_set_metric(siphon::RingMetric metric, uint64 value);
 extern void ring_producer_add_duration(siphon::RingDuration duration, uint64 ns);
 extern const siphon::DurationCounts *ring_producer_get_durations(siphon::RingDuration duration);
 /* Nanoseconds that were waited for the ring's space so far. */
 extern uint64 ring_producer_get_time_waited(void);
 
-/* Tells the publisher that the worker lives. ERROR if one of the ring's files was removed, or cut, by somebody. */
+/* Writes the worker's heartbeat. ERROR if another process removed or cut one of the ring's files. */
 extern void ring_producer_send_heartbeat(TimestampTz now);
 /* The publisher's own statements. */
 extern uint32 ring_producer_get_publisher_pid(void);

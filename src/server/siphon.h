@@ -41,7 +41,7 @@ enum class AppState : int {
 	Restarting, /* the decoder failed and will be started again */
 	NoWorker,   /* no background worker slot is free */
 	Standby,    /* the primary publishes it, and this server may be the next: see registry_mirror.h */
-	Failed,     /* can't go on before somebody acts: reason and hint say what */
+	Failed,     /* can't go on before an operator acts: reason and hint say what */
 	Stopped,    /* by siphon_stop_application() */
 	GivenUp     /* its stream was ended, see wal_retention.h, and is not continued */
 };
@@ -137,7 +137,7 @@ extern void shmem_remove_application(SharedApplication *app);
 extern void set_application_state(SharedApplication *app, AppState state, const char *reason, const char *hint);
 extern void wake_launcher(void);
 
-/* Copies of a text for people, NULL for none, what fits into `size` bytes, without cutting a character in two. */
+/* Copies what fits into `size` bytes of a text (NULL: none), without cutting a character in two. */
 extern void copy_text(char *out, const char *text, size_t size);
 
 static inline void

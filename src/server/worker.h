@@ -1,6 +1,6 @@
 /*
- * What all workers do while they wait. Each kind has something of its own to look after meanwhile: interrupts,
- * acknowledgements, changes of the registry. So whoever has to wait, for whatever, calls that and knows nothing of it.
+ * How workers wait. Each kind has work of its own that must go on meanwhile: interrupts, acknowledgements, changes of
+ * the registry. Code that waits calls worker_poll(), and knows nothing of that work.
  */
 #ifndef SIPHON_WORKER_H
 #define SIPHON_WORKER_H
@@ -11,7 +11,10 @@ typedef void (*WorkerPollCallback)(TimestampTz now);
 
 /* Called once, when the worker starts. */
 extern void worker_init(WorkerPollCallback poll_callback);
-/* Looks after what must not wait. To be called several times a second; ERROR, or the process ends, if the worker is to. */
+/*
+ * Does the worker's work that must not wait. Call several times a second. ERROR, or the process ends, if the worker is
+ * to.
+ */
 extern void worker_poll(TimestampTz now);
 
 /* Why a worker waits; shown in pg_stat_activity. */

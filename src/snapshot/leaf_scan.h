@@ -43,8 +43,8 @@ extern BlockNumber leaf_scan_take_range(LeafScan *scan, pg_atomic_uint64 *counte
 extern TupleTableSlot *leaf_scan_next_row(LeafScan *scan);
 
 /*
- * Gives the first row of a page back, which comes again next, and lets go of the page. VACUUM, and replay on a standby,
- * may wait for whoever holds a page, so nobody should hold one who waits himself.
+ * Gives the first row of a page back, which comes again next, and unpins the page. VACUUM, and replay on a standby,
+ * may wait for a process that holds a page pinned, so a process that waits should hold none.
  */
 extern void leaf_scan_give_row_back(LeafScan *scan);
 

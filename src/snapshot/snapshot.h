@@ -1,5 +1,5 @@
 /*
- * Snapshots: bringing out a table's existing rows, in parallel and as of one moment.
+ * Snapshots: copying a table's existing rows into the stream, in parallel and as of one MVCC snapshot.
  *
  * The launcher starts a leader for the table whose turn it is. The leader has the decoder hold the table's changes
  * from decode position D on, takes an MVCC snapshot S after D, and tells workers to scan the table with it, block
@@ -10,8 +10,8 @@
  *   worker                     scans ─> waits until all is acked
  *
  * So nothing that belongs between the markers can come before or after them, although the rings are read side by
- * side. The publisher acknowledges SnapshotEnd when it has moved the held changes behind the rows; it leaves out
- * those of transactions that S shows, as SnapshotEnd tells it.
+ * side. The publisher acknowledges SnapshotEnd after catch-up, when the held changes are published behind the rows; it
+ * leaves out those of transactions that S shows, as SnapshotEnd tells it.
  *
  * Exactness: a transaction that S does not show must have its commit record at or behind D. On a primary a commit can
  * be decoded before its transaction counts as over, so before it takes S, the leader waits until all
@@ -85,7 +85,10 @@ extern BackgroundWorkerHandle *snapshot_start_process(const SnapshotJob *snapsho
 extern void snapshots_reap(void);
 /* and starts those whose turn it is. Returns when to look again, in ms. *open: some run or wait. */
 extern long snapshots_manage(SharedApplication *app, const Registry *registry, bool *open);
-/* Applications (char *) in the order in which they are to be looked after: the one that got a place last comes last. */
+/*
+ * Returns applications (char *) in the order in which they get places for snapshots: the one that got one last comes
+ * last.
+ */
 extern List *snapshots_order_by_turn(List *applications);
 
 extern const char *snapshot_phase_name(SnapshotPhase phase);

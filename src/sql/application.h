@@ -15,8 +15,8 @@
 extern void application_create(const char *application, bool failover, bool take_over);
 
 /*
- * Makes a new slot and begins a new history: what was published before is not continued, and the rows of all tables
- * that have them come out anew. Whatever state the application is in. After an ERROR it is given up, and this can be
+ * Makes a new slot and begins a new history: what was published before is not continued, and all tables whose
+ * rows are published get a resync. Whatever state the application is in. After an ERROR it is given up, and this can be
  * repeated. With take_over, the new history takes the stream over from another owner.
  */
 extern void application_resync(const Registry *registry, bool take_over);
