@@ -5,7 +5,7 @@
  * demand, as when CREATE EXTENSION runs on a primary whose standby runs Siphon, it defines nothing and
  * starts nothing; the SQL functions then say what is missing.
  */
-#include "server/siphon.h"
+#include "server/shmem.h"
 
 #include "ring/ring.h"
 #include "ring/ring_file.h"

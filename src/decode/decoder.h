@@ -6,7 +6,7 @@
 #define SIPHON_DECODER_H
 
 #include "catalogs/obstacles.h"
-#include "server/siphon.h"
+#include "server/shmem.h"
 
 /* True in a decoder. */
 extern bool decoder_running;

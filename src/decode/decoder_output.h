@@ -11,7 +11,7 @@
 #include "registry/checkpoint_file.h"
 #include "ring/history.h"
 #include "ring/ring.h"
-#include "server/siphon.h"
+#include "server/shmem.h"
 
 /* Makes a new ring in place of an older one. The slot is acquired. Called once, when the decoder starts. */
 extern void decoder_output_open(SharedApplication *app, uint64 history);

@@ -5,7 +5,7 @@
 #ifndef SIPHON_STANDBY_WAIT_H
 #define SIPHON_STANDBY_WAIT_H
 
-#include "server/siphon.h"
+#include "server/shmem.h"
 
 /* Returns true if they have WAL up to lsn, or if nothing has to be waited for. */
 extern bool standbys_have_caught_up(XLogRecPtr lsn);

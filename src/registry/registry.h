@@ -21,7 +21,7 @@
 #ifndef SIPHON_REGISTRY_H
 #define SIPHON_REGISTRY_H
 
-#include "server/siphon.h"
+#include "server/shmem.h"
 
 constexpr int kMaxPartitions = 1024;
 constexpr int kMaxSnapshotWorkers = 32;

@@ -1,8 +1,7 @@
 /*
- * The applications in shared memory: a fixed array, so that it never grows, made at server start. It holds
- * nothing durable (that is the registry's); it tells who runs and how it goes.
+ * The applications in shared memory: see shmem.h. A fixed array, so that it never grows, made at server start.
  */
-#include "siphon.h"
+#include "shmem.h"
 
 SharedState *siphon_shared = nullptr;
 
