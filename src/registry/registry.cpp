@@ -178,6 +178,29 @@ registry_get_slot_problem(const Registry *registry, bool *exists)
 	return problem;
 }
 
+static void
+set_phase(RegistryTable *table, std::optional<TablePhase> from, TablePhase phase)
+{
+	bool allowed = siphon::is_transition(kTablePhaseTransitions, from, phase);
+
+	Assert(allowed);
+	if (allowed)
+		table->phase = phase;
+}
+
+void
+table_set_phase(RegistryTable *table, TablePhase phase)
+{
+	set_phase(table, table->phase, phase);
+}
+
+void
+table_set_first_phase(RegistryTable *table, TablePhase phase)
+{
+	table->phase = TablePhase::Waiting;
+	set_phase(table, {}, phase);
+}
+
 RegistryTable *
 registry_find_table(const Registry *registry, Oid relid)
 {

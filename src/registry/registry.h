@@ -22,6 +22,7 @@
 #define SIPHON_REGISTRY_H
 
 #include "server/shmem.h"
+#include "table_phase.h"
 
 constexpr int kMaxPartitions = 1024;
 constexpr int kMaxSnapshotWorkers = 32;
@@ -44,21 +45,6 @@ struct RegistryValue
 	Oid type;
 	char *field; /* existing_rows of siphon.v1.Column, as the wire has it, in hexadecimal */
 };
-
-/* How far a table's snapshot is. */
-enum class TablePhase {
-	Waiting,   /* for its snapshot to begin; its changes are not published */
-	Scanning,  /* its snapshot runs; its changes are held behind the rows */
-	Streaming, /* its changes are published */
-	Stopped    /* it can't be published, see the reason, until a resync */
-};
-
-/* Changes of a table in this phase leave the decoder. */
-static inline bool
-is_published_phase(TablePhase phase)
-{
-	return phase == TablePhase::Scanning || phase == TablePhase::Streaming;
-}
 
 struct RegistryTable
 {
@@ -99,7 +85,12 @@ is_table_leaving(const RegistryTable *table)
 /* More decoders than these do not begin and end before anything of theirs is published. */
 constexpr int kMaxRingIds = 32;
 
-extern const char *get_phase_name(TablePhase phase);
+/*
+ * Sets the phase of a table, and of one that is new to the list. The only ones to do so, but for reading a registry. A
+ * transition that is not in kTablePhaseTransitions is a bug: then the table keeps its phase, or waits if it is new.
+ */
+extern void table_set_phase(RegistryTable *table, TablePhase phase);
+extern void table_set_first_phase(RegistryTable *table, TablePhase phase);
 
 /* A table, or a name of one, that is not published any more, kept until the publisher has taken notice. */
 struct RegistryRemoved

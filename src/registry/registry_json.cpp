@@ -7,14 +7,6 @@
 
 #include "server/json.h"
 
-static const char *const kPhaseNames[] = {"waiting", "scanning", "streaming", "stopped"};
-
-const char *
-get_phase_name(TablePhase phase)
-{
-	return kPhaseNames[static_cast<int>(phase)];
-}
-
 static void
 json_string(StringInfo out, const char *key, const char *value)
 {
@@ -194,8 +186,8 @@ write_table(StringInfo json, const RegistryTable *table)
 					 "], \"phase\": \"%s\", \"generation\": %u, \"rows\": %d, \"workers\": %d, \"paused\": %d, "
 					 "\"failures\": %d, "
 					 "\"retry_at\": %lld, ",
-					 get_phase_name(table->phase), table->generation, table->rows ? 1 : 0, table->workers,
-					 table->paused ? 1 : 0, table->failures, static_cast<long long>(table->retry_at));
+					 kTablePhaseNames[static_cast<int>(table->phase)], table->generation, table->rows ? 1 : 0,
+					 table->workers, table->paused ? 1 : 0, table->failures, static_cast<long long>(table->retry_at));
 	json_string(json, "reason", table->reason);
 	write_followed_table(json, table);
 	write_former_names(json, table);
@@ -352,8 +344,8 @@ phase_member(const char *path, const Json *object)
 	char name[16];
 
 	copy_member(path, object, "phase", name, sizeof(name));
-	for (int i = 0; i < static_cast<int>(lengthof(kPhaseNames)); i++)
-		if (strcmp(name, kPhaseNames[i]) == 0)
+	for (int i = 0; i < static_cast<int>(lengthof(kTablePhaseNames)); i++)
+		if (strcmp(name, kTablePhaseNames[i]) == 0)
 			return static_cast<TablePhase>(i);
 	registry_raise_damaged(path, psprintf("\"%s\" is no phase of a table.", name));
 }

@@ -282,13 +282,6 @@ table_list_try_build_entry(TableListIndex *listed, Oid relid, int partitions, Li
 }
 
 void
-table_list_add(Registry *registry, RegistryTable *table)
-{
-	table_list_request_snapshot(registry, table);
-	registry->tables = lappend(registry->tables, table);
-}
-
-void
 read_table_names(Oid relid, char *schema, char *name)
 {
 	char *name_now = get_rel_name(relid);
@@ -345,7 +338,7 @@ table_list_remove_confirmed(Registry *registry, XLogRecPtr confirmed)
 void
 table_list_stop_table(const Registry *registry, RegistryTable *table, const char *reason)
 {
-	table->phase = TablePhase::Stopped;
+	table_set_phase(table, TablePhase::Stopped);
 	copy_text(table->reason, reason, sizeof(table->reason));
 	ereport(
 		LOG,
@@ -355,10 +348,10 @@ table_list_stop_table(const Registry *registry, RegistryTable *table, const char
 				 quote_literal_cstr(quote_qualified_identifier(table->schema, table->name)), registry->application)));
 }
 
-void
-table_list_request_snapshot(Registry *registry, RegistryTable *table)
+/* Without rows the next generation begins here; otherwise with the snapshot. */
+static void
+begin_next_generation(Registry *registry, RegistryTable *table)
 {
-	table->phase = table->rows ? TablePhase::Waiting : TablePhase::Streaming;
 	table->failures = 0;
 	table->retry_at = 0;
 	table->reason[0] = '\0';
@@ -368,6 +361,27 @@ table_list_request_snapshot(Registry *registry, RegistryTable *table)
 	table->start_lsn = siphon_newest_wal();
 	table->generation = registry_next_generation(registry);
 	table->kept_values = NIL;
+}
+
+static TablePhase
+get_first_phase(const RegistryTable *table)
+{
+	return table->rows ? TablePhase::Waiting : TablePhase::Streaming;
+}
+
+void
+table_list_request_snapshot(Registry *registry, RegistryTable *table)
+{
+	table_set_phase(table, get_first_phase(table));
+	begin_next_generation(registry, table);
+}
+
+void
+table_list_add(Registry *registry, RegistryTable *table)
+{
+	table_set_first_phase(table, get_first_phase(table));
+	begin_next_generation(registry, table);
+	registry->tables = lappend(registry->tables, table);
 }
 
 /* Attributes of the table's present columns that are not published, in ascending order. */

@@ -29,8 +29,7 @@
 #define SIPHON_SNAPSHOT_H
 
 #include "registry/registry.h"
-
-enum class SnapshotPhase : int { Preparing, Scanning, CatchUp, Done, Failed };
+#include "snapshot_phase.h"
 
 /* One running snapshot, in shared memory. Guarded by siphon_shared->lock but for the atomics. */
 struct SnapshotJob
@@ -90,6 +89,12 @@ extern long snapshots_manage(SharedApplication *app, const Registry *registry, b
  * last.
  */
 extern List *snapshots_order_by_turn(List *applications);
+
+/*
+ * Sets the phase, but for the first one of a job. A transition that is not in kSnapshotPhaseTransitions is a bug: then
+ * the job keeps its phase. Caller holds siphon_shared->lock exclusively.
+ */
+extern void snapshot_job_set_phase(SnapshotJob *snapshot, SnapshotPhase phase);
 
 extern const char *snapshot_phase_name(SnapshotPhase phase);
 

@@ -115,7 +115,7 @@ begin_generation(void)
 		strlcpy(table->schema, schema, sizeof(table->schema));
 		strlcpy(table->name, name, sizeof(table->name));
 	}
-	table->phase = TablePhase::Scanning;
+	table_set_phase(table, TablePhase::Scanning);
 	/* What is said of it from here on may be about what the snapshot does not show. */
 	table->reason[0] = '\0';
 	table->generation = registry_next_generation(registry);
@@ -175,7 +175,7 @@ end_generation(void)
 	table->failures = 0;
 	/* Unless it is to be brought out anew already, or was stopped. */
 	if (table->phase == TablePhase::Scanning)
-		table->phase = TablePhase::Streaming;
+		table_set_phase(table, TablePhase::Streaming);
 	registry_end_change(registry);
 	application_notify(snapshot_job->app->name, reason);
 }

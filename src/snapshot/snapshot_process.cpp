@@ -85,7 +85,7 @@ void
 snapshot_set_phase(SnapshotPhase phase)
 {
 	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
-	snapshot_job->phase = phase;
+	snapshot_job_set_phase(snapshot_job, phase);
 	LWLockRelease(siphon_shared->lock);
 	ConditionVariableBroadcast(&snapshot_job->changed);
 }
@@ -221,7 +221,7 @@ detach_from_job(int, Datum)
 	}
 	if (!finished && snapshot_job->phase != SnapshotPhase::Failed)
 	{
-		snapshot_job->phase = SnapshotPhase::Failed;
+		snapshot_job_set_phase(snapshot_job, SnapshotPhase::Failed);
 		if (snapshot_job->error[0] == '\0')
 			strlcpy(snapshot_job->error, "a process of the snapshot ended; see the server's log",
 					sizeof(snapshot_job->error));

@@ -60,6 +60,16 @@ snapshot_phase_name(SnapshotPhase phase)
 	return names[static_cast<int>(phase)];
 }
 
+void
+snapshot_job_set_phase(SnapshotJob *snapshot, SnapshotPhase phase)
+{
+	bool allowed = siphon::is_transition(kSnapshotPhaseTransitions, {snapshot->phase}, phase);
+
+	Assert(allowed);
+	if (allowed)
+		snapshot->phase = phase;
+}
+
 SnapshotJob *
 snapshot_find(const SharedApplication *app, Oid relid)
 {
@@ -155,7 +165,7 @@ record_failure(const SnapshotJob *snapshot)
 		bool lasts;
 
 		delay = Min(delay, siphon_max_restart_delay_s * 1000L);
-		table->phase = TablePhase::Waiting;
+		table_set_phase(table, TablePhase::Waiting);
 		table->failures++;
 		lasts = !snapshot->table_gone && snapshot->attempts > 0 && table->failures >= snapshot->attempts;
 		table->retry_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), delay);
@@ -164,7 +174,7 @@ record_failure(const SnapshotJob *snapshot)
 		/* A table that was dropped has no next snapshot, but stays listed. */
 		if (snapshot->table_gone)
 		{
-			table->phase = TablePhase::Streaming;
+			table_set_phase(table, TablePhase::Streaming);
 			registry_forget_name(registry, table);
 		}
 		ereport(LOG, (errmsg("siphon: snapshot %u of table \"%s.%s\" failed: %s", snapshot->generation, table->schema,
@@ -256,7 +266,7 @@ is_snapshot_over(int index)
 	over = snapshot->in_use && snapshot->leader_pid == 0;
 	if (over && snapshot->phase != SnapshotPhase::Done && snapshot->phase != SnapshotPhase::Failed)
 	{
-		snapshot->phase = SnapshotPhase::Failed;
+		snapshot_job_set_phase(snapshot, SnapshotPhase::Failed);
 		strlcpy(snapshot->error, "its process could not be started; see the server's log", sizeof(snapshot->error));
 	}
 	LWLockRelease(siphon_shared->lock);
