@@ -46,18 +46,9 @@ extern Value array_value_from_datum(TypeMapping *type, Datum datum);
 static inline size_t
 value_bound(const Value &value)
 {
-	switch (value.kind)
-	{
-		case siphon::ValueKind::String:
-		case siphon::ValueKind::Bytes:
-		case siphon::ValueKind::Numeric:
-		case siphon::ValueKind::Uuid:
-		case siphon::ValueKind::Json:
-		case siphon::ValueKind::List:
-			return siphon::kPayloadValueOverhead + value.bytes.length;
-		default:
-			return siphon::kSmallValueMax;
-	}
+	if ((siphon::kKindsWithBytes >> static_cast<int>(value.kind)) & 1)
+		return siphon::kPayloadValueOverhead + value.bytes.length;
+	return siphon::kSmallValueMax;
 }
 
 /*
