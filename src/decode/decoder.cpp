@@ -27,17 +27,23 @@
 
 bool decoder_running = false;
 
-static SharedApplication *app;
-static uint64 registry_loaded;
-static MemoryContext registry_context;
-static XLogRecPtr decoded;         /* WAL up to here was decoded */
-static XLogRecPtr transaction_end; /* of the transaction whose changes are being handed out, or 0 */
-static XLogRecPtr last_commit;
-static TimestampTz last_commit_time;
-static XLogRecPtr watermark_sent;
-static TimestampTz pending_since; /* when the first event was added since the last flush, or 0 */
-static uint32 ticks;
-static bool invalidating; /* a transaction has ended, and PostgreSQL forgets what it has changed in catalogs */
+/* The one of this process. */
+struct Decoder
+{
+	SharedApplication *app;
+	uint64 registry_loaded; /* the version that was */
+	MemoryContext registry_context;
+	XLogRecPtr decoded_lsn;         /* WAL up to here was decoded */
+	XLogRecPtr transaction_end_lsn; /* of the transaction whose changes are being handed out, or 0 */
+	XLogRecPtr last_commit_lsn;     /* of the last transaction with events */
+	TimestampTz last_commit_time;
+	XLogRecPtr watermark_lsn;  /* commit LSN of the last watermark */
+	TimestampTz pending_since; /* when the first event was added since the last flush, or 0 */
+	uint32 ticks;
+	bool invalidating; /* a transaction has ended, and PostgreSQL forgets what it has changed in catalogs */
+};
+
+static Decoder decoder;
 
 /* With siphon.flush_interval = 0 and WAL that is never drained, events still do not wait for longer than this. */
 static constexpr int kBusyFlushMs = 10;
@@ -49,7 +55,7 @@ static constexpr long kIdleWaitMs = 500;
 static bool
 begin_new_tables_here(const Registry *registry)
 {
-	XLogRecPtr here = transaction_end ? transaction_end : decoded;
+	XLogRecPtr here = decoder.transaction_end_lsn ? decoder.transaction_end_lsn : decoder.decoded_lsn;
 	Registry *changed = nullptr;
 	ListCell *lc;
 
@@ -77,57 +83,58 @@ begin_new_tables_here(const Registry *registry)
 static void
 load_registry(bool first)
 {
-	uint64 wanted = pg_atomic_read_u64(&app->registry_wanted);
-	MemoryContext caller = MemoryContextSwitchTo(registry_context);
+	uint64 wanted = pg_atomic_read_u64(&decoder.app->registry_wanted);
+	MemoryContext caller = MemoryContextSwitchTo(decoder.registry_context);
 	const Registry *registry;
 
-	LWLockAcquire(registry_lock(app->name), LW_EXCLUSIVE);
-	registry = registry_get(app->name);
+	LWLockAcquire(registry_lock(decoder.app->name), LW_EXCLUSIVE);
+	registry = registry_get(decoder.app->name);
 	if (registry && !first && begin_new_tables_here(registry))
-		registry = registry_get(app->name);
+		registry = registry_get(decoder.app->name);
 	if (registry == nullptr)
-		ereport(FATAL, (errmsg("siphon: application \"%s\" is gone", app->name)));
-	LWLockRelease(registry_lock(app->name));
+		ereport(FATAL, (errmsg("siphon: application \"%s\" is gone", decoder.app->name)));
+	LWLockRelease(registry_lock(decoder.app->name));
 
 	tables_load(registry);
 	decoder_stats_count_tables(registry);
 	if (removed_tables_load(registry))
 		decoder_note_events();
 	MemoryContextSwitchTo(caller);
-	MemoryContextReset(registry_context);
+	MemoryContextReset(decoder.registry_context);
 
 	/* So that what a call returns from is soon on the standbys too. */
 	registry_mirror_poll(GetCurrentTimestamp());
-	registry_loaded = wanted;
+	decoder.registry_loaded = wanted;
 	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
-	app->registry_loaded = wanted;
+	decoder.app->registry_loaded = wanted;
 	LWLockRelease(siphon_shared->lock);
-	ConditionVariableBroadcast(&app->changed);
+	ConditionVariableBroadcast(&decoder.app->changed);
 }
 
 static void
 poll_removed_tables(void)
 {
-	MemoryContext caller = MemoryContextSwitchTo(registry_context);
+	MemoryContext caller = MemoryContextSwitchTo(decoder.registry_context);
 
-	removed_tables_poll_acks(app->name);
-	if (removed_tables_drop_confirmed(app->name, app_metric_get(app, AppMetric::Confirmed)))
-		pg_atomic_fetch_add_u64(&app->registry_wanted, 1);
+	removed_tables_poll_acks(decoder.app->name);
+	if (removed_tables_drop_confirmed(decoder.app->name, app_metric_get(decoder.app, AppMetric::Confirmed)))
+		pg_atomic_fetch_add_u64(&decoder.app->registry_wanted, 1);
 	MemoryContextSwitchTo(caller);
-	MemoryContextReset(registry_context);
+	MemoryContextReset(decoder.registry_context);
 }
 
 void
 decoder_poll(TimestampTz now)
 {
 	CHECK_FOR_INTERRUPTS();
-	if (*const_cast<volatile bool *>(&app->stop))
+	if (*const_cast<volatile bool *>(&decoder.app->stop))
 	{
-		ereport(LOG, (errmsg("siphon: application \"%s\" stops: it is being dropped or resynchronized", app->name)));
+		ereport(LOG,
+				(errmsg("siphon: application \"%s\" stops: it is being dropped or resynchronized", decoder.app->name)));
 		proc_exit(0);
 	}
 	/* The launcher has said so in the log. */
-	if (*const_cast<volatile bool *>(&app->giving_up))
+	if (*const_cast<volatile bool *>(&decoder.app->giving_up))
 		proc_exit(0);
 	if (ConfigReloadPending)
 	{
@@ -135,11 +142,11 @@ decoder_poll(TimestampTz now)
 		ProcessConfigFile(PGC_SIGHUP);
 	}
 	poll_removed_tables();
-	if (pg_atomic_read_u64(&app->registry_wanted) != registry_loaded)
+	if (pg_atomic_read_u64(&decoder.app->registry_wanted) != decoder.registry_loaded)
 		load_registry(false);
-	history_poll(app->name);
+	history_poll(decoder.app->name);
 	registry_mirror_poll(now);
-	decoder_output_confirm(now, pending_since == 0 && transaction_end == 0, decoded);
+	decoder_output_confirm(now, decoder.pending_since == 0 && decoder.transaction_end_lsn == 0, decoder.decoded_lsn);
 }
 
 /* Writes out all packages, and the watermark of the last transaction that is complete in them. */
@@ -147,13 +154,13 @@ static void
 flush_packages(void)
 {
 	packages_write_all();
-	removed_tables_write(decoded);
-	if (last_commit > watermark_sent)
+	removed_tables_write(decoder.decoded_lsn);
+	if (decoder.last_commit_lsn > decoder.watermark_lsn)
 	{
-		decoder_output_write_watermark(last_commit, last_commit_time, decoded);
-		watermark_sent = last_commit;
+		decoder_output_write_watermark(decoder.last_commit_lsn, decoder.last_commit_time, decoder.decoded_lsn);
+		decoder.watermark_lsn = decoder.last_commit_lsn;
 	}
-	pending_since = 0;
+	decoder.pending_since = 0;
 }
 
 void
@@ -161,12 +168,13 @@ decoder_tick(void)
 {
 	TimestampTz now;
 
-	invalidating = false;
-	if (likely((++ticks & 63) != 0))
+	decoder.invalidating = false;
+	if (likely((++decoder.ticks & 63) != 0))
 		return;
 	now = GetCurrentTimestamp();
 	decoder_poll(now);
-	if (pending_since && now - pending_since >= int64{1000} * Max(siphon_flush_interval_ms, kBusyFlushMs))
+	if (decoder.pending_since &&
+		now - decoder.pending_since >= int64{1000} * Max(siphon_flush_interval_ms, kBusyFlushMs))
 		flush_packages();
 }
 
@@ -174,11 +182,11 @@ long
 decoder_write_due(TimestampTz now)
 {
 	decoder_poll(now);
-	if (pending_since)
+	if (decoder.pending_since)
 	{
 		int interval =
 			decoder_output_has_unacked() ? Max(siphon_flush_interval_ms, kGatherMs) : siphon_flush_interval_ms;
-		int64 left = pending_since + int64{1000} * interval - now;
+		int64 left = decoder.pending_since + int64{1000} * interval - now;
 
 		if (left > 0)
 			return Min(static_cast<long>(left / 1000 + 1), kIdleWaitMs);
@@ -199,48 +207,48 @@ decoder_note_caught_up(XLogRecPtr available)
 void
 decoder_transaction_begin(XLogRecPtr end)
 {
-	transaction_end = end;
+	decoder.transaction_end_lsn = end;
 	decoder_stats_begin_transaction();
 }
 
 void
 decoder_transaction_end(XLogRecPtr commit_lsn, TimestampTz commit_time, bool with_events)
 {
-	transaction_end = 0;
-	invalidating = true;
+	decoder.transaction_end_lsn = 0;
+	decoder.invalidating = true;
 	decoder_stats_end_transaction();
-	app_metric_add(app, AppMetric::Transactions, 1);
+	app_metric_add(decoder.app, AppMetric::Transactions, 1);
 	if (!with_events)
 		return;
-	last_commit = commit_lsn;
-	last_commit_time = commit_time;
+	decoder.last_commit_lsn = commit_lsn;
+	decoder.last_commit_time = commit_time;
 	decoder_note_events();
 }
 
 void
 decoder_note_events(void)
 {
-	if (pending_since == 0)
-		pending_since = GetCurrentTimestamp();
+	if (decoder.pending_since == 0)
+		decoder.pending_since = GetCurrentTimestamp();
 }
 
 void
 decoder_note_message(XLogRecPtr lsn)
 {
-	last_commit = lsn;
+	decoder.last_commit_lsn = lsn;
 	decoder_note_events();
 }
 
 void
 decoder_request_registry_load(void)
 {
-	pg_atomic_fetch_add_u64(&app->registry_wanted, 1);
+	pg_atomic_fetch_add_u64(&decoder.app->registry_wanted, 1);
 }
 
 const char *
 decoder_get_application(void)
 {
-	return app->name;
+	return decoder.app->name;
 }
 
 /*
@@ -251,7 +259,7 @@ static void
 note_unpublishable_change(Oid relid, const char *what, bool resync)
 {
 	const char *name = get_quoted_table_name(relid);
-	Registry *registry = registry_begin_change(app->name);
+	Registry *registry = registry_begin_change(decoder.app->name);
 	RegistryTable *table = registry ? registry_find_table(registry, relid) : nullptr;
 	bool anew = table && table->rows && resync && table->end_lsn == InvalidXLogRecPtr;
 
@@ -265,14 +273,13 @@ note_unpublishable_change(Oid relid, const char *what, bool resync)
 		registry_end_change(registry);
 		decoder_stats_count_tables(registry);
 	}
-	ereport(LOG,
-			(errmsg("siphon: table %s %s, which no event can express", name, what),
-			 anew ? errdetail("The table's rows are brought out anew.")
-				  : errhint("SELECT siphon_resync_table(%s, '%s') brings the table's rows out.",
-							quote_literal_cstr(name), app->name)));
+	ereport(LOG, (errmsg("siphon: table %s %s, which no event can express", name, what),
+				  anew ? errdetail("The table's rows are brought out anew.")
+					   : errhint("SELECT siphon_resync_table(%s, '%s') brings the table's rows out.",
+								 quote_literal_cstr(name), decoder.app->name)));
 	if (anew)
 	{
-		pg_atomic_fetch_add_u64(&app->registry_wanted, 1);
+		pg_atomic_fetch_add_u64(&decoder.app->registry_wanted, 1);
 		load_registry(false);
 		wake_launcher();
 	}
@@ -293,7 +300,7 @@ decoder_report_unpublishable_change(Oid relid, const char *what)
 void
 decoder_report_obstacle(Oid relid, const Obstacle *obstacle)
 {
-	Registry *registry = registry_begin_change(app->name);
+	Registry *registry = registry_begin_change(decoder.app->name);
 	RegistryTable *table = registry ? registry_find_table(registry, relid) : nullptr;
 	char reason[sizeof(table->reason)];
 
@@ -320,11 +327,11 @@ count_failure(void)
 	int failures;
 
 	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
-	if (app->failed_table != blame.relid || app->failed_at != transaction_end)
-		app->failures = 0;
-	app->failed_table = blame.relid;
-	app->failed_at = transaction_end;
-	failures = ++app->failures;
+	if (decoder.app->failed_table != blame.relid || decoder.app->failed_at != decoder.transaction_end_lsn)
+		decoder.app->failures = 0;
+	decoder.app->failed_table = blame.relid;
+	decoder.app->failed_at = decoder.transaction_end_lsn;
+	failures = ++decoder.app->failures;
 	LWLockRelease(siphon_shared->lock);
 	return failures;
 }
@@ -338,7 +345,7 @@ blame_table(const ErrorData *error)
 {
 	const char *reason = psprintf("a row can't be published: %s", get_blame_reason(error));
 	int failures = count_failure();
-	Registry *registry = registry_begin_change(app->name);
+	Registry *registry = registry_begin_change(decoder.app->name);
 	RegistryTable *table = registry ? registry_find_table(registry, blame.relid) : nullptr;
 	/* Unless its rows are to come anew already. */
 	bool stop = table && is_published_phase(table->phase) && failures >= get_max_blamed_attempts(error);
@@ -351,7 +358,7 @@ blame_table(const ErrorData *error)
 	else if (registry)
 		registry_cancel_change(registry);
 	if (table)
-		set_application_state(app, AppState::Restarting,
+		set_application_state(decoder.app, AppState::Restarting,
 							  psprintf("table %s: %s", quote_qualified_identifier(table->schema, table->name), reason),
 							  nullptr);
 }
@@ -361,14 +368,15 @@ static void
 report_error(const ErrorData *error)
 {
 	if (error->sqlerrcode != ERRCODE_OUT_OF_MEMORY)
-		set_application_state(app, AppState::Restarting, error->message, error->hint);
+		set_application_state(decoder.app, AppState::Restarting, error->message, error->hint);
 	else
-		set_application_state(app, AppState::Restarting,
-							  psprintf("%s to decode %s %X/%X: %s", error->message,
-									   transaction_end ? "the transaction that ends at" : "WAL at",
-									   LSN_FORMAT_ARGS(transaction_end ? transaction_end : decoded),
-									   error->detail ? error->detail : ""),
-							  "Give the server more memory: decoding takes that of the largest row three times.");
+		set_application_state(
+			decoder.app, AppState::Restarting,
+			psprintf("%s to decode %s %X/%X: %s", error->message,
+					 decoder.transaction_end_lsn ? "the transaction that ends at" : "WAL at",
+					 LSN_FORMAT_ARGS(decoder.transaction_end_lsn ? decoder.transaction_end_lsn : decoder.decoded_lsn),
+					 error->detail ? error->detail : ""),
+			"Give the server more memory: decoding takes that of the largest row three times.");
 }
 
 /* Leaves the application to the launcher, with the state that the decoder set last. */
@@ -377,35 +385,36 @@ detach_from_application(int, Datum)
 {
 	ring_producer_unlock();
 	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
-	app->decoder_pid = 0;
-	app->decoder_latch = nullptr;
-	if (app->state == AppState::Streaming || app->state == AppState::Starting)
+	decoder.app->decoder_pid = 0;
+	decoder.app->decoder_latch = nullptr;
+	if (decoder.app->state == AppState::Streaming || decoder.app->state == AppState::Starting)
 	{
-		app->state = AppState::Restarting;
-		strlcpy(app->reason, "the decoder ended; see the server's log", sizeof(app->reason));
-		app->hint[0] = '\0';
+		decoder.app->state = AppState::Restarting;
+		strlcpy(decoder.app->reason, "the decoder ended; see the server's log", sizeof(decoder.app->reason));
+		decoder.app->hint[0] = '\0';
 	}
 	if (siphon_shared->launcher_latch)
 		SetLatch(siphon_shared->launcher_latch);
 	LWLockRelease(siphon_shared->lock);
-	ConditionVariableBroadcast(&app->changed);
+	ConditionVariableBroadcast(&decoder.app->changed);
 }
 
 static void
 attach_to_application(int index)
 {
 	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
-	app = &siphon_shared->apps[index];
-	if (!app->in_use || app->stop || app->giving_up || app->state == AppState::GivenUp ||
-		app->state == AppState::Stopped || app->decoder_pid != 0)
+	decoder.app = &siphon_shared->apps[index];
+	if (!decoder.app->in_use || decoder.app->stop || decoder.app->giving_up ||
+		decoder.app->state == AppState::GivenUp || decoder.app->state == AppState::Stopped ||
+		decoder.app->decoder_pid != 0)
 	{
 		LWLockRelease(siphon_shared->lock);
 		proc_exit(0);
 	}
-	app->decoder_pid = MyProcPid;
-	app->decoder_latch = MyLatch;
-	app->decoder_started = GetCurrentTimestamp();
-	app->state = AppState::Starting;
+	decoder.app->decoder_pid = MyProcPid;
+	decoder.app->decoder_latch = MyLatch;
+	decoder.app->decoder_started = GetCurrentTimestamp();
+	decoder.app->state = AppState::Starting;
 	LWLockRelease(siphon_shared->lock);
 	/* After the callback that releases the slot, so that who waits for our end finds it free. */
 	on_shmem_exit(detach_from_application, 0);
@@ -415,8 +424,8 @@ attach_to_application(int index)
 [[noreturn]] static void
 fail_application(const char *reason, const char *hint)
 {
-	set_application_state(app, AppState::Failed, reason, hint);
-	ereport(LOG, (errmsg("siphon: application \"%s\" stopped: %s", app->name, reason), errhint("%s", hint)));
+	set_application_state(decoder.app, AppState::Failed, reason, hint);
+	ereport(LOG, (errmsg("siphon: application \"%s\" stopped: %s", decoder.app->name, reason), errhint("%s", hint)));
 	proc_exit(0);
 }
 
@@ -438,7 +447,7 @@ check_slot(const Registry *registry)
 static void
 check_slot_place(const Registry *registry)
 {
-	XLogRecPtr place = slot_place_load(app->name, registry->history);
+	XLogRecPtr place = slot_place_load(decoder.app->name, registry->history);
 	XLogRecPtr confirmed = MyReplicationSlot->data.confirmed_flush;
 
 	if (place != InvalidXLogRecPtr && confirmed > place)
@@ -447,7 +456,7 @@ check_slot_place(const Registry *registry)
 				"replication slot \"%s\" was moved from %X/%X to %X/%X by somebody else, and what was committed in "
 				"between is not published",
 				registry->slot, LSN_FORMAT_ARGS(place), LSN_FORMAT_ARGS(confirmed)),
-			resync_hint(app->name));
+			resync_hint(decoder.app->name));
 }
 
 /*
@@ -457,7 +466,7 @@ check_slot_place(const Registry *registry)
 static void
 update_progress(LogicalDecodingContext *, XLogRecPtr, TransactionId, bool)
 {
-	ticks |= 63; /* so that this one counts */
+	decoder.ticks |= 63; /* so that this one counts */
 	decoder_tick();
 }
 
@@ -469,13 +478,13 @@ update_progress(LogicalDecodingContext *, XLogRecPtr, TransactionId, bool)
 static void
 poll_while_invalidating(Datum, Oid)
 {
-	if (!invalidating || (++ticks & 63) != 0)
+	if (!decoder.invalidating || (++decoder.ticks & 63) != 0)
 		return;
 	/* Behind an error PostgreSQL forgets once more. */
-	invalidating = false;
+	decoder.invalidating = false;
 	CHECK_FOR_INTERRUPTS();
-	decoder_output_confirm(GetCurrentTimestamp(), false, decoded);
-	invalidating = true;
+	decoder_output_confirm(GetCurrentTimestamp(), false, decoder.decoded_lsn);
+	decoder.invalidating = true;
 }
 
 /* Outside of decoding catalogs are looked at in a transaction. */
@@ -498,14 +507,14 @@ run_decoding(void)
 	TimeLineID timeline = 0;
 
 	/* Before connecting: a database that was dropped took the slot with it, and that is a state to report too. */
-	registry = registry_read(app->name);
+	registry = registry_read(decoder.app->name);
 	if (registry == nullptr)
 		proc_exit(0);
 	check_slot(registry);
 	bgworker_connect(registry->database, "siphon decoder");
-	registry = registry_mirror_open(app, registry);
-	standby_wait_init(app);
-	tables_init(app->name);
+	registry = registry_mirror_open(decoder.app, registry);
+	standby_wait_init(decoder.app);
+	tables_init(decoder.app->name);
 	leaves_init();
 	CacheRegisterRelcacheCallback(poll_while_invalidating, 0);
 	packages_init(decoder_output_write);
@@ -516,15 +525,16 @@ run_decoding(void)
 	/* Once more, now that nobody can put another in its place. */
 	check_slot(registry);
 	check_slot_place(registry);
-	decoder_output_open(app, registry->history);
+	decoder_output_open(decoder.app, registry->history);
 	CheckLogicalDecodingRequirements();
 	context =
 		CreateDecodingContext(InvalidXLogRecPtr, NIL, false, &wal_reader_routine, nullptr, nullptr, update_progress);
 	XLogBeginRead(context->reader, MyReplicationSlot->data.restart_lsn);
-	decoded = MyReplicationSlot->data.confirmed_flush;
-	set_application_state(app, AppState::Streaming, nullptr, nullptr);
-	ereport(LOG, (errmsg("siphon: application \"%s\" is streaming from %X/%X", app->name, LSN_FORMAT_ARGS(decoded))));
-	history_write(app->name);
+	decoder.decoded_lsn = MyReplicationSlot->data.confirmed_flush;
+	set_application_state(decoder.app, AppState::Streaming, nullptr, nullptr);
+	ereport(LOG, (errmsg("siphon: application \"%s\" is streaming from %X/%X", decoder.app->name,
+						 LSN_FORMAT_ARGS(decoder.decoded_lsn))));
+	history_write(decoder.app->name);
 
 	for (;;)
 	{
@@ -539,12 +549,12 @@ run_decoding(void)
 			{
 				timeline = context->reader->currTLI;
 				flush_packages();
-				history_write_timeline(app->name, timeline);
+				history_write_timeline(decoder.app->name, timeline);
 			}
 			attach_scan_track_xids(context->reader);
 			LogicalDecodingProcessRecord(context, context->reader);
 			/* Until decoding has come back to where it was, records are only read for their bookkeeping. */
-			decoded = Max(decoded, context->reader->EndRecPtr);
+			decoder.decoded_lsn = Max(decoder.decoded_lsn, context->reader->EndRecPtr);
 		}
 		decoder_tick();
 	}
@@ -559,7 +569,7 @@ siphon_decoder_main(Datum arg)
 	attach_to_application(DatumGetInt32(arg));
 	decoder_running = true;
 	worker_init(decoder_poll);
-	registry_context = AllocSetContextCreate(TopMemoryContext, "siphon registry", ALLOCSET_DEFAULT_SIZES);
+	decoder.registry_context = AllocSetContextCreate(TopMemoryContext, "siphon registry", ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(TopMemoryContext);
 
 	PG_TRY();

@@ -27,45 +27,54 @@ static constexpr int64 kSyncShare = 20;
 static constexpr int64 kLongestConfirmInterval = 5 * USECS_PER_SEC;
 static constexpr int64 kHeartbeatInterval = USECS_PER_SEC / 2;
 
-static SharedApplication *app;
-static FlushPosition
-	flush_positions[kFlushPositions]; /* a circle; when full, the newest takes the place of the one before */
-static int first_flush_position;
-static int nflush_positions;
-static XLogRecPtr confirmable; /* acknowledged, but not yet confirmed */
-static XLogRecPtr confirmed;
-static TimestampTz next_confirm;
-static SavedCheckpoint durable;
-static TimestampTz last_heartbeat;
-static TimestampTz caught_up_at; /* when there was no WAL left to decode, last */
-static TimestampTz acked_until;  /* commit time of what was acknowledged last */
-static siphon::WireBuffer watermark;
-static uint64 history_begin; /* the last history record: its place in the ring */
-static uint64 history_end;
+/* The one of this process. */
+struct DecoderOutput
+{
+	SharedApplication *app;
+	/* A circle; when full, the newest takes the place of the one before. */
+	FlushPosition flush_positions[kFlushPositions];
+	int first_flush_position;
+	int nflush_positions;
+	XLogRecPtr confirmable_lsn; /* acknowledged, but the slot is not confirmed up to there yet */
+	XLogRecPtr confirmed_lsn;
+	TimestampTz next_confirm;
+	SavedCheckpoint durable; /* the newest checkpoint that is */
+	TimestampTz last_heartbeat;
+	TimestampTz caught_up_at; /* when there was no WAL left to decode, last */
+	TimestampTz acked_until;  /* commit time of what was acknowledged last */
+	siphon::WireBuffer watermark;
+	uint64 history_begin; /* ring offsets of the last history record */
+	uint64 history_end;
+	/* On a standby, the end of the received WAL that is not all replayed yet, and when it was there; 0: no such. */
+	XLogRecPtr received_lsn;
+	TimestampTz received_at;
+};
+
+static DecoderOutput output;
 
 void
 decoder_output_open(SharedApplication *for_app, uint64 history)
 {
-	app = for_app;
-	checkpoint_load(app->name, history, &durable);
+	output.app = for_app;
+	checkpoint_load(output.app->name, history, &output.durable);
 	/* From here on whoever moves the slot is noticed. */
-	slot_place_save(app->name, history, MyReplicationSlot->data.confirmed_flush);
-	durable.history = history;
-	ring_producer_open(app->name, "decoder", static_cast<uint64>(siphon_ring_size_kb) * 1024, history);
-	first_flush_position = nflush_positions = 0;
-	confirmable = confirmed = MyReplicationSlot->data.confirmed_flush;
-	next_confirm = last_heartbeat = 0;
-	watermark.data = static_cast<char *>(MemoryContextAlloc(TopMemoryContext, kApplicationLength + 64));
-	watermark.capacity = kApplicationLength + 64;
-	app_metric_set(app, AppMetric::RingSize, static_cast<uint64>(siphon_ring_size_kb) * 1024);
-	app_metric_set(app, AppMetric::RingUsed, 0);
-	app_metric_set(app, AppMetric::Confirmed, confirmed);
+	slot_place_save(output.app->name, history, MyReplicationSlot->data.confirmed_flush);
+	output.durable.history = history;
+	ring_producer_open(output.app->name, "decoder", static_cast<uint64>(siphon_ring_size_kb) * 1024, history);
+	output.first_flush_position = output.nflush_positions = 0;
+	output.confirmable_lsn = output.confirmed_lsn = MyReplicationSlot->data.confirmed_flush;
+	output.next_confirm = output.last_heartbeat = 0;
+	output.watermark.data = static_cast<char *>(MemoryContextAlloc(TopMemoryContext, kApplicationLength + 64));
+	output.watermark.capacity = kApplicationLength + 64;
+	app_metric_set(output.app, AppMetric::RingSize, static_cast<uint64>(siphon_ring_size_kb) * 1024);
+	app_metric_set(output.app, AppMetric::RingUsed, 0);
+	app_metric_set(output.app, AppMetric::Confirmed, output.confirmed_lsn);
 }
 
 const SavedCheckpoint *
 decoder_output_get_checkpoint(void)
 {
-	return &durable;
+	return &output.durable;
 }
 
 bool
@@ -80,12 +89,12 @@ advance_flush_positions(void)
 {
 	uint64 acked = ring_producer_get_acked();
 
-	while (nflush_positions > 0 && flush_positions[first_flush_position].ring <= acked)
+	while (output.nflush_positions > 0 && output.flush_positions[output.first_flush_position].ring <= acked)
 	{
-		confirmable = flush_positions[first_flush_position].lsn;
-		acked_until = flush_positions[first_flush_position].commit_time;
-		first_flush_position = (first_flush_position + 1) % kFlushPositions;
-		nflush_positions--;
+		output.confirmable_lsn = output.flush_positions[output.first_flush_position].lsn;
+		output.acked_until = output.flush_positions[output.first_flush_position].commit_time;
+		output.first_flush_position = (output.first_flush_position + 1) % kFlushPositions;
+		output.nflush_positions--;
 	}
 	return acked;
 }
@@ -97,30 +106,27 @@ advance_flush_positions(void)
 void
 decoder_output_note_caught_up(TimestampTz now, XLogRecPtr available)
 {
-	static XLogRecPtr received;
-	static TimestampTz received_at;
-
 	if (!RecoveryInProgress())
 	{
-		caught_up_at = now;
+		output.caught_up_at = now;
 		return;
 	}
 	if (!WalRcvStreaming())
 	{
-		received = InvalidXLogRecPtr;
-		caught_up_at = Max(caught_up_at, GetLatestXTime());
+		output.received_lsn = InvalidXLogRecPtr;
+		output.caught_up_at = Max(output.caught_up_at, GetLatestXTime());
 		return;
 	}
-	if (received != InvalidXLogRecPtr && received > available)
+	if (output.received_lsn != InvalidXLogRecPtr && output.received_lsn > available)
 		return;
-	if (received != InvalidXLogRecPtr)
-		caught_up_at = Max(caught_up_at, received_at);
-	received = get_received_wal();
-	received_at = now;
-	if (received <= available)
+	if (output.received_lsn != InvalidXLogRecPtr)
+		output.caught_up_at = Max(output.caught_up_at, output.received_at);
+	output.received_lsn = get_received_wal();
+	output.received_at = now;
+	if (output.received_lsn <= available)
 	{
-		received = InvalidXLogRecPtr;
-		caught_up_at = now;
+		output.received_lsn = InvalidXLogRecPtr;
+		output.caught_up_at = now;
 	}
 }
 
@@ -128,8 +134,8 @@ decoder_output_note_caught_up(TimestampTz now, XLogRecPtr available)
 static uint64
 get_lag(TimestampTz now)
 {
-	TimestampTz since =
-		nflush_positions > 0 ? flush_positions[first_flush_position].commit_time : Max(caught_up_at, acked_until);
+	TimestampTz since = output.nflush_positions > 0 ? output.flush_positions[output.first_flush_position].commit_time
+													: Max(output.caught_up_at, output.acked_until);
 
 	if (since == 0)
 		return siphon::kMetricUnknown;
@@ -140,11 +146,11 @@ static void
 send_heartbeat(TimestampTz now, uint64 acked, XLogRecPtr decoded_lsn)
 {
 	ring_producer_send_heartbeat(now);
-	app_metric_set(app, AppMetric::RingUsed, ring_producer_get_written() - acked);
-	app_metric_set(app, AppMetric::PublisherPid, ring_producer_get_publisher_pid());
-	app_metric_set(app, AppMetric::PublisherSeen, ring_producer_get_publisher_heartbeat());
-	decoder_stats_publish(app, decoded_lsn, confirmed, get_lag(now));
-	last_heartbeat = now;
+	app_metric_set(output.app, AppMetric::RingUsed, ring_producer_get_written() - acked);
+	app_metric_set(output.app, AppMetric::PublisherPid, ring_producer_get_publisher_pid());
+	app_metric_set(output.app, AppMetric::PublisherSeen, ring_producer_get_publisher_heartbeat());
+	decoder_stats_publish(output.app, decoded_lsn, output.confirmed_lsn, get_lag(now));
+	output.last_heartbeat = now;
 }
 
 /*
@@ -156,7 +162,7 @@ holds_no_events(uint64 acked)
 {
 	uint64 written = ring_producer_get_written();
 
-	return acked == written || (written == history_end && acked >= history_begin);
+	return acked == written || (written == output.history_end && acked >= output.history_begin);
 }
 
 /*
@@ -168,10 +174,10 @@ save_checkpoint(void)
 {
 	const siphon::Checkpoint *checkpoint = ring_producer_get_checkpoint();
 
-	if (*checkpoint == durable.checkpoint || *checkpoint == siphon::Checkpoint{})
+	if (*checkpoint == output.durable.checkpoint || *checkpoint == siphon::Checkpoint{})
 		return;
-	durable.checkpoint = *checkpoint;
-	checkpoint_save(app->name, &durable);
+	output.durable.checkpoint = *checkpoint;
+	checkpoint_save(output.app->name, &output.durable);
 }
 
 void
@@ -181,25 +187,25 @@ decoder_output_confirm(TimestampTz now, bool idle, XLogRecPtr decoded_lsn)
 	uint64 began;
 	int64 took;
 
-	if (now - last_heartbeat >= kHeartbeatInterval)
+	if (now - output.last_heartbeat >= kHeartbeatInterval)
 		send_heartbeat(now, acked, decoded_lsn);
-	if (now < next_confirm)
+	if (now < output.next_confirm)
 		return;
-	if (idle && nflush_positions == 0 && holds_no_events(acked) && decoded_lsn > confirmable)
-		confirmable = decoded_lsn;
-	app_metric_set(app, AppMetric::Decoded, decoded_lsn);
+	if (idle && output.nflush_positions == 0 && holds_no_events(acked) && decoded_lsn > output.confirmable_lsn)
+		output.confirmable_lsn = decoded_lsn;
+	app_metric_set(output.app, AppMetric::Decoded, decoded_lsn);
 	began = monotonic_nanoseconds();
 	save_checkpoint();
 	/* It may fsync, and on 15 and 16 it would take a position that goes back. */
-	if (confirmable > confirmed)
+	if (output.confirmable_lsn > output.confirmed_lsn)
 	{
-		slot_place_save(app->name, durable.history, confirmable);
-		LogicalConfirmReceivedLocation(confirmable);
-		confirmed = confirmable;
-		app_metric_set(app, AppMetric::Confirmed, confirmed);
+		slot_place_save(output.app->name, output.durable.history, output.confirmable_lsn);
+		LogicalConfirmReceivedLocation(output.confirmable_lsn);
+		output.confirmed_lsn = output.confirmable_lsn;
+		app_metric_set(output.app, AppMetric::Confirmed, output.confirmed_lsn);
 	}
 	took = static_cast<int64>(monotonic_nanoseconds() - began) / 1000;
-	next_confirm = now + Min(Max(kConfirmInterval, kSyncShare * took), kLongestConfirmInterval);
+	output.next_confirm = now + Min(Max(kConfirmInterval, kSyncShare * took), kLongestConfirmInterval);
 }
 
 void
@@ -209,13 +215,13 @@ decoder_output_write(const siphon::RecordInfo &info, const siphon::WireBuffer *p
 	if (info.events == 0)
 		return;
 	if (info.kind == siphon::FrameKind::Held)
-		snapshot_count_held(app, info.table, info.events);
-	app_metric_add(app, AppMetric::Packages, 1);
-	app_metric_add(app, AppMetric::Events, info.events);
-	app_metric_add(app, AppMetric::Bytes, payload->size);
+		snapshot_count_held(output.app, info.table, info.events);
+	app_metric_add(output.app, AppMetric::Packages, 1);
+	app_metric_add(output.app, AppMetric::Events, info.events);
+	app_metric_add(output.app, AppMetric::Bytes, payload->size);
 	for (int i = 0; i < siphon::kCountedOperations; i++)
-		app_metric_add(app, AppMetric::Operations + i, info.operations[i]);
-	app_metric_set(app, AppMetric::LastEvent, static_cast<uint64>(commit_time));
+		app_metric_add(output.app, AppMetric::Operations + i, info.operations[i]);
+	app_metric_set(output.app, AppMetric::LastEvent, static_cast<uint64>(commit_time));
 }
 
 void
@@ -227,9 +233,9 @@ decoder_output_write_history(const siphon::HistoryRecord *record)
 	payload.data = const_cast<char *>(reinterpret_cast<const char *>(record));
 	payload.size = payload.capacity = sizeof(*record);
 	info.kind = siphon::FrameKind::History;
-	history_begin = ring_producer_get_written();
+	output.history_begin = ring_producer_get_written();
 	ring_producer_write(info, &payload);
-	history_end = ring_producer_get_written();
+	output.history_end = ring_producer_get_written();
 }
 
 void
@@ -238,21 +244,21 @@ decoder_output_write_watermark(XLogRecPtr commit_lsn, TimestampTz commit_time, X
 	siphon::RecordInfo info = {};
 	int last;
 
-	watermark.size = 0;
-	siphon::Wire wire(&watermark);
-	wire.string_field(siphon::field::kWatermarkApplication, app->name);
+	output.watermark.size = 0;
+	siphon::Wire wire(&output.watermark);
+	wire.string_field(siphon::field::kWatermarkApplication, output.app->name);
 	wire.fixed64_field(siphon::field::kWatermarkLsn, commit_lsn);
 	if (commit_time != 0)
 		wire.sint_field(siphon::field::kWatermarkTimestamp, unix_microseconds(commit_time));
 	wire.commit();
 	info.kind = siphon::FrameKind::Watermark;
 	info.first = info.last = siphon::Position{commit_lsn, 0};
-	decoder_output_write(info, &watermark, commit_time);
+	decoder_output_write(info, &output.watermark, commit_time);
 
 	advance_flush_positions();
-	if (nflush_positions < kFlushPositions)
-		nflush_positions++;
-	last = (first_flush_position + nflush_positions - 1) % kFlushPositions;
-	flush_positions[last] =
+	if (output.nflush_positions < kFlushPositions)
+		output.nflush_positions++;
+	last = (output.first_flush_position + output.nflush_positions - 1) % kFlushPositions;
+	output.flush_positions[last] =
 		FlushPosition{ring_producer_get_written(), decoded_lsn, commit_time ? commit_time : GetCurrentTimestamp()};
 }

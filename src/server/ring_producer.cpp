@@ -12,16 +12,22 @@
 
 using siphon::RingWriter;
 
-static RingWriter ring;
-static siphon::RingMapping mapping;
-static char application[kApplicationLength];
-static char ring_name[NAMEDATALEN];
-static int lock = -1;
-static int own_doorbell = -1;
-static int publisher_doorbell = -1;
-static bool opened;
-static uint64 waited;             /* nanoseconds, for space */
-static TimestampTz files_checked; /* when we looked last whether they are there */
+/* The one of this process. */
+struct RingProducer
+{
+	RingWriter writer;
+	siphon::RingMapping mapping;
+	char application[kApplicationLength];
+	char ring_name[NAMEDATALEN];
+	int lock_fd = -1;
+	int own_doorbell = -1;
+	int publisher_doorbell = -1;
+	bool opened;
+	uint64 waited_ns;          /* for space */
+	TimestampTz files_checked; /* when we looked last whether they are there */
+};
+
+static RingProducer producer;
 
 static constexpr long kWaitMs = 500;
 static constexpr int64 kCheckInterval = USECS_PER_SEC / 2;
@@ -32,7 +38,7 @@ static constexpr int kLockOwnerLength = 256;
 static void
 write_lock_owner(void)
 {
-	if (ftruncate(lock, 0) != 0 || pwrite(lock, DataDir, strlen(DataDir), 0) < 0)
+	if (ftruncate(producer.lock_fd, 0) != 0 || pwrite(producer.lock_fd, DataDir, strlen(DataDir), 0) < 0)
 		ereport(DEBUG1, (errcode_for_file_access(), errmsg_internal("could not write into a ring's lock: %m")));
 }
 
@@ -45,8 +51,8 @@ read_lock_owner(char *owner)
 	ssize_t length = 0;
 	int fd;
 
-	snprintf(file, sizeof(file), "%s.lock", ring_name);
-	fd = siphon::ring_path(path, siphon_ring_directory, application, file)
+	snprintf(file, sizeof(file), "%s.lock", producer.ring_name);
+	fd = siphon::ring_path(path, siphon_ring_directory, producer.application, file)
 			 ? open(path, O_RDONLY | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC)
 			 : -1;
 	if (fd >= 0)
@@ -72,8 +78,8 @@ raise_in_use(void)
 		(errcode(ERRCODE_OBJECT_IN_USE),
 		 owner[0]
 			 ? errmsg("the rings of application \"%s\" in \"%s\" are in use by the server with data directory \"%s\"",
-					  application, siphon_ring_directory, owner)
-			 : errmsg("the rings of application \"%s\" in \"%s\" are in use by another server", application,
+					  producer.application, siphon_ring_directory, owner)
+			 : errmsg("the rings of application \"%s\" in \"%s\" are in use by another server", producer.application,
 					  siphon_ring_directory),
 		 errhint("Give each server a directory of its own: ALTER SYSTEM SET siphon.ring_directory, then restart.")));
 }
@@ -128,34 +134,36 @@ ring_producer_open(const char *for_application, const char *name, uint64 capacit
 	char file[NAMEDATALEN + 8];
 	int error;
 
-	strlcpy(application, for_application, sizeof(application));
-	strlcpy(ring_name, name, sizeof(ring_name));
+	strlcpy(producer.application, for_application, sizeof(producer.application));
+	strlcpy(producer.ring_name, name, sizeof(producer.ring_name));
 	check_group();
 	snprintf(file, sizeof(file), "%s.lock", name);
-	error = siphon::ring_lock(siphon_ring_directory, application, file, &lock);
+	error = siphon::ring_lock(siphon_ring_directory, producer.application, file, &producer.lock_fd);
 	if (error)
 		raise_ring_error(error, "take a ring's lock");
 	write_lock_owner();
 	snprintf(file, sizeof(file), "%s.bell", name);
-	error = siphon::doorbell_open(siphon_ring_directory, application, file, &own_doorbell);
+	error = siphon::doorbell_open(siphon_ring_directory, producer.application, file, &producer.own_doorbell);
 	if (error == 0)
-		error = siphon::doorbell_open(siphon_ring_directory, application, "publisher.bell", &publisher_doorbell);
+		error = siphon::doorbell_open(siphon_ring_directory, producer.application, "publisher.bell",
+									  &producer.publisher_doorbell);
 	if (error)
 		raise_ring_error(error, "open the bells");
-	error =
-		siphon::ring_file_create(siphon_ring_directory, application, name, siphon::ring_file_size(capacity), &mapping);
+	error = siphon::ring_file_create(siphon_ring_directory, producer.application, name,
+									 siphon::ring_file_size(capacity), &producer.mapping);
 	if (error)
 		raise_ring_error(error, "create a ring");
-	siphon::ring_fault_guard(mapping.memory, mapping.size);
+	siphon::ring_fault_guard(producer.mapping.memory, producer.mapping.size);
 	if (!pg_strong_random(&ring_id, sizeof(ring_id)))
 		elog(ERROR, "could not generate a random ring ID");
-	ring.create(mapping.memory, capacity, ring_id, application, static_cast<uint32>(MyProcPid), history);
-	error = siphon::ring_file_publish(siphon_ring_directory, application, name);
+	producer.writer.create(producer.mapping.memory, capacity, ring_id, producer.application,
+						   static_cast<uint32>(MyProcPid), history);
+	error = siphon::ring_file_publish(siphon_ring_directory, producer.application, name);
 	if (error)
 		raise_ring_error(error, "publish a ring");
-	siphon::doorbell_ring(publisher_doorbell);
-	worker_watch_doorbell(own_doorbell);
-	opened = true;
+	siphon::doorbell_ring(producer.publisher_doorbell);
+	worker_watch_doorbell(producer.own_doorbell);
+	producer.opened = true;
 }
 
 void
@@ -163,31 +171,31 @@ ring_producer_remove(void)
 {
 	int error;
 
-	ring.close();
+	producer.writer.close();
 	ring_producer_unlock();
-	error = siphon::ring_file_remove(siphon_ring_directory, application, ring_name);
+	error = siphon::ring_file_remove(siphon_ring_directory, producer.application, producer.ring_name);
 	if (error != 0 && error != EWOULDBLOCK)
 		raise_ring_error(error, "remove a ring");
-	siphon::doorbell_ring(publisher_doorbell);
+	siphon::doorbell_ring(producer.publisher_doorbell);
 	worker_unwatch_doorbell();
-	opened = false;
-	close(own_doorbell);
-	close(publisher_doorbell);
-	siphon::ring_fault_release(mapping.memory);
-	siphon::ring_file_close(&mapping);
+	producer.opened = false;
+	close(producer.own_doorbell);
+	close(producer.publisher_doorbell);
+	siphon::ring_fault_release(producer.mapping.memory);
+	siphon::ring_file_close(&producer.mapping);
 }
 
 void
 ring_producer_unlock(void)
 {
-	if (opened)
+	if (producer.opened)
 	{
-		ring.set_metric(siphon::RingMetric::Ended, 1);
-		siphon::doorbell_ring(publisher_doorbell);
+		producer.writer.set_metric(siphon::RingMetric::Ended, 1);
+		siphon::doorbell_ring(producer.publisher_doorbell);
 	}
-	if (lock >= 0)
-		close(lock);
-	lock = -1;
+	if (producer.lock_fd >= 0)
+		close(producer.lock_fd);
+	producer.lock_fd = -1;
 }
 
 static void
@@ -195,7 +203,7 @@ raise_truncated(void)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_IO_ERROR),
-			 errmsg("the ring of application \"%s\" was truncated by another process", application),
+			 errmsg("the ring of application \"%s\" was truncated by another process", producer.application),
 			 errhint("See who writes to \"%s\"; the worker starts again with a new ring.", siphon_ring_directory)));
 }
 
@@ -211,10 +219,10 @@ check_files(void)
 		const char *ring;
 		const char *ending;
 		int fd;
-	} files[] = {{ring_name, "ring", mapping.fd},
-				 {ring_name, "lock", lock},
-				 {ring_name, "bell", own_doorbell},
-				 {"publisher", "bell", publisher_doorbell}};
+	} files[] = {{producer.ring_name, "ring", producer.mapping.fd},
+				 {producer.ring_name, "lock", producer.lock_fd},
+				 {producer.ring_name, "bell", producer.own_doorbell},
+				 {"publisher", "bell", producer.publisher_doorbell}};
 
 	for (const auto &file : files)
 	{
@@ -222,7 +230,7 @@ check_files(void)
 		char path[siphon::kRingPathMax];
 
 		snprintf(name, sizeof(name), "%s.%s", file.ring, file.ending);
-		if (!siphon::ring_path(path, siphon_ring_directory, application, name) ||
+		if (!siphon::ring_path(path, siphon_ring_directory, producer.application, name) ||
 			!siphon::is_ring_file_replaced(path, file.fd))
 			continue;
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_FILE), errmsg("\"%s\" was removed by another process", path),
@@ -237,22 +245,22 @@ check_ring(void)
 {
 	if (siphon::has_ring_fault())
 		raise_truncated();
-	if (ring.refused())
+	if (producer.writer.refused())
 		ereport(ERROR,
 				(errcode(ERRCODE_DATA_CORRUPTED),
-				 errmsg("the publisher found the ring of application \"%s\" damaged", application),
+				 errmsg("the publisher found the ring of application \"%s\" damaged", producer.application),
 				 errhint("See who writes to \"%s\"; the worker starts again with a new ring.", siphon_ring_directory)));
-	if (ring.violations() > 0)
+	if (producer.writer.violations() > 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATA_CORRUPTED),
-				 errmsg("an impossible position was written into the ring of application \"%s\"", application),
+				 errmsg("an impossible position was written into the ring of application \"%s\"", producer.application),
 				 errhint("See who writes to \"%s\"; the worker starts again with a new ring.", siphon_ring_directory)));
 }
 
 uint64
 ring_producer_get_acked(void)
 {
-	uint64 acked = ring.acked();
+	uint64 acked = producer.writer.acked();
 
 	check_ring();
 	return acked;
@@ -261,83 +269,83 @@ ring_producer_get_acked(void)
 const siphon::Checkpoint *
 ring_producer_get_checkpoint(void)
 {
-	return &ring.checkpoint();
+	return &producer.writer.checkpoint();
 }
 
 uint64
 ring_producer_get_written(void)
 {
-	return ring.written();
+	return producer.writer.written();
 }
 
 uint64
 ring_producer_get_ring_id(void)
 {
-	return ring.ring_id();
+	return producer.writer.ring_id();
 }
 
 uint32
 ring_producer_get_frame_size(void)
 {
-	return ring.max_frame_payload() - siphon::kRouteMax;
+	return producer.writer.max_frame_payload() - siphon::kRouteMax;
 }
 
 void
 ring_producer_send_heartbeat(TimestampTz now)
 {
-	if (now - files_checked >= kCheckInterval)
+	if (now - producer.files_checked >= kCheckInterval)
 	{
-		files_checked = now;
+		producer.files_checked = now;
 		/*
 		 * A worker that waits for space touches nothing, and a publisher that met the end can't tell it by the mapping.
 		 */
-		if (siphon::is_ring_file_cut(&mapping))
+		if (siphon::is_ring_file_cut(&producer.mapping))
 			raise_truncated();
 		check_files();
 	}
-	ring.heartbeat(static_cast<uint64>(unix_microseconds(now)));
+	producer.writer.heartbeat(static_cast<uint64>(unix_microseconds(now)));
 }
 
 uint32
 ring_producer_get_publisher_pid(void)
 {
-	return ring.publisher_pid();
+	return producer.writer.publisher_pid();
 }
 
 uint64
 ring_producer_get_publisher_heartbeat(void)
 {
-	return ring.publisher_heartbeat();
+	return producer.writer.publisher_heartbeat();
 }
 
 uint64
 ring_producer_get_publisher_metric(siphon::PublisherMetric metric)
 {
-	return ring.publisher_metric(metric);
+	return producer.writer.publisher_metric(metric);
 }
 
 void
 ring_producer_set_metric(siphon::RingMetric metric, uint64 value)
 {
-	ring.set_metric(metric, value);
+	producer.writer.set_metric(metric, value);
 }
 
 void
 ring_producer_add_duration(siphon::RingDuration duration, uint64 ns)
 {
-	ring.add_duration(duration, ns);
+	producer.writer.add_duration(duration, ns);
 }
 
 const siphon::DurationCounts *
 ring_producer_get_durations(siphon::RingDuration duration)
 {
-	return &ring.durations(duration);
+	return &producer.writer.durations(duration);
 }
 
 uint64
 ring_producer_get_time_waited(void)
 {
-	return waited;
+	return producer.waited_ns;
 }
 
 static void
@@ -345,17 +353,17 @@ count_wait(uint64 since)
 {
 	uint64 wait = monotonic_nanoseconds() - since;
 
-	waited += wait;
-	ring.add_duration(siphon::RingDuration::RingWait, wait);
+	producer.waited_ns += wait;
+	producer.writer.add_duration(siphon::RingDuration::RingWait, wait);
 }
 
 bool
 ring_producer_has_room(void)
 {
 	/* Two packages: one that is nearly full, and what comes behind it. */
-	uint64 needed = 2 * uint64{ring.max_frame_payload()};
+	uint64 needed = 2 * uint64{producer.writer.max_frame_payload()};
 
-	return ring.capacity() - (ring.written() - ring_producer_get_acked()) >= needed;
+	return producer.writer.capacity() - (producer.writer.written() - ring_producer_get_acked()) >= needed;
 }
 
 void
@@ -367,10 +375,10 @@ ring_producer_wait_for_room(void)
 		return;
 	while (!ring_producer_has_room())
 	{
-		ring.set_asleep(true);
+		producer.writer.set_asleep(true);
 		if (!ring_producer_has_room())
 			worker_wait(WaitReason::RingSpace, kWaitMs);
-		ring.set_asleep(false);
+		producer.writer.set_asleep(false);
 		worker_poll(GetCurrentTimestamp());
 	}
 	count_wait(since);
@@ -383,18 +391,18 @@ write_frame(const siphon::RecordInfo &info, const siphon::WireBuffer *payload, u
 	int64 written;
 	uint64 full_since = 0;
 
-	while ((written = ring.write(info, payload->data, length, offset)) < 0)
+	while ((written = producer.writer.write(info, payload->data, length, offset)) < 0)
 	{
 		if (written < -1)
 			elog(ERROR, "a record does not keep the ring's rules");
 		if (full_since == 0)
 			full_since = monotonic_nanoseconds();
 		/* Say that we sleep, look once more, and only then sleep: an ack in between rings the doorbell. */
-		ring.set_asleep(true);
-		written = ring.write(info, payload->data, length, offset);
+		producer.writer.set_asleep(true);
+		written = producer.writer.write(info, payload->data, length, offset);
 		if (written < 0)
 			worker_wait(WaitReason::RingSpace, kWaitMs);
-		ring.set_asleep(false);
+		producer.writer.set_asleep(false);
 		if (written >= 0)
 			break;
 		worker_poll(GetCurrentTimestamp());
@@ -402,8 +410,8 @@ write_frame(const siphon::RecordInfo &info, const siphon::WireBuffer *payload, u
 	}
 	if (unlikely(full_since != 0))
 		count_wait(full_since);
-	if (ring.clear_publisher_asleep())
-		siphon::doorbell_ring(publisher_doorbell);
+	if (producer.writer.clear_publisher_asleep())
+		siphon::doorbell_ring(producer.publisher_doorbell);
 	return written;
 }
 
@@ -421,12 +429,12 @@ ring_producer_write(const siphon::RecordInfo &info, const siphon::WireBuffer *pa
 void
 ring_producer_wait_for_acks(void)
 {
-	while (ring_producer_get_acked() < ring.written())
+	while (ring_producer_get_acked() < producer.writer.written())
 	{
-		ring.set_asleep(true);
-		if (ring_producer_get_acked() < ring.written())
+		producer.writer.set_asleep(true);
+		if (ring_producer_get_acked() < producer.writer.written())
 			worker_wait(WaitReason::Acknowledgement, kWaitMs);
-		ring.set_asleep(false);
+		producer.writer.set_asleep(false);
 		worker_poll(GetCurrentTimestamp());
 	}
 }
