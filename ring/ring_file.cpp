@@ -179,8 +179,8 @@ ring_file_publish(const char *directory, const char *application, const char *ri
 }
 
 /*
- * Takes a ring's files away, and a publisher's likewise. EWOULDBLOCK: somebody holds its lock, so they are his. What can't
- * be opened is no lock that anybody could hold.
+ * Takes a ring's files away, and a publisher's likewise. EWOULDBLOCK: another process holds its lock, so they are that
+ * one's. What can't be opened is no lock that anybody could hold.
  */
 static int
 remove_files(int directory, const char *ring)

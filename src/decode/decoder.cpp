@@ -47,7 +47,9 @@ static Decoder decoder;
 
 /* With siphon.flush_interval = 0 and WAL that is never drained, events still do not wait for longer than this. */
 static constexpr int kBusyFlushMs = 10;
-/* Nor for less than this while earlier ones are under way: packages of few events cost publisher and queue too much. */
+/*
+ * Nor for less than this while earlier ones are in flight: packages of few events cost publisher and stream too much.
+ */
 static constexpr int kGatherMs = 2;
 static constexpr long kIdleWaitMs = 500;
 
@@ -261,10 +263,10 @@ note_unpublishable_change(Oid relid, const char *what, bool resync)
 	const char *name = get_quoted_table_name(relid);
 	Registry *registry = registry_begin_change(decoder.app->name);
 	RegistryTable *table = registry ? registry_find_table(registry, relid) : nullptr;
-	bool anew = table && table->rows && resync && table->end_lsn == InvalidXLogRecPtr;
+	bool requested = table && table->rows && resync && table->end_lsn == InvalidXLogRecPtr;
 
-	/* If it begins or began anew already, that may have been before this. */
-	if (anew)
+	/* If a new snapshot is due or runs already, it may be from before this. */
+	if (requested)
 		table_list_request_snapshot(registry, table);
 	if (table)
 		copy_text(table->reason, what, sizeof(table->reason));
@@ -274,10 +276,10 @@ note_unpublishable_change(Oid relid, const char *what, bool resync)
 		decoder_stats_count_tables(registry);
 	}
 	ereport(LOG, (errmsg("siphon: table %s %s, which no event can express", name, what),
-				  anew ? errdetail("The table's rows are brought out anew.")
-					   : errhint("SELECT siphon_resync_table(%s, '%s') brings the table's rows out.",
-								 quote_literal_cstr(name), decoder.app->name)));
-	if (anew)
+				  requested ? errdetail("The table's rows are brought out anew.")
+							: errhint("SELECT siphon_resync_table(%s, '%s') brings the table's rows out.",
+									  quote_literal_cstr(name), decoder.app->name)));
+	if (requested)
 	{
 		pg_atomic_fetch_add_u64(&decoder.app->registry_wanted, 1);
 		load_registry(false);
@@ -347,7 +349,7 @@ blame_table(const ErrorData *error)
 	int failures = count_failure();
 	Registry *registry = registry_begin_change(decoder.app->name);
 	RegistryTable *table = registry ? registry_find_table(registry, blame.relid) : nullptr;
-	/* Unless its rows are to come anew already. */
+	/* Unless it has a resync already. */
 	bool stop = table && is_published_phase(table->phase) && failures >= get_max_blamed_attempts(error);
 
 	if (stop)
@@ -420,7 +422,7 @@ attach_to_application(int index)
 	on_shmem_exit(detach_from_application, 0);
 }
 
-/* Ends the process: the application is failed until somebody acts. */
+/* Ends the process: the application is failed until an operator acts. */
 [[noreturn]] static void
 fail_application(const char *reason, const char *hint)
 {
@@ -443,7 +445,7 @@ check_slot(const Registry *registry)
 						 lost_slot_hint(registry));
 }
 
-/* Nor does what was committed while somebody else moved the slot. It is acquired. */
+/* Nor does what was committed while another session moved the slot. It is acquired. */
 static void
 check_slot_place(const Registry *registry)
 {

@@ -57,7 +57,7 @@ decoder_output_open(SharedApplication *for_app, uint64 history)
 {
 	output.app = for_app;
 	checkpoint_load(output.app->name, history, &output.durable);
-	/* From here on whoever moves the slot is noticed. */
+	/* From here on it is noticed when another session moves the slot. */
 	slot_place_save(output.app->name, history, MyReplicationSlot->data.confirmed_flush);
 	output.durable.history = history;
 	ring_producer_open(output.app->name, "decoder", static_cast<uint64>(siphon_ring_size_kb) * 1024, history);
@@ -100,7 +100,7 @@ advance_flush_positions(void)
 }
 
 /*
- * On a standby WAL can be there that is not replayed, for as long as somebody likes. What was received by a moment is
+ * On a standby WAL can be there that is not replayed, for any time. What was received by a moment is
  * decoded by that moment's metrics once all of it is replayed; what was not received nobody knows here.
  */
 void

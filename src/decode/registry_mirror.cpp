@@ -258,7 +258,8 @@ set_decoding_flag(bool decoding)
 /*
  * What was looked up is of now; decoding wants it as of then. Rows of catalogs are all forgotten, as nobody knows which
  * they were. Of relations only the table was opened, of which nothing is decoded: descriptions of published tables, and
- * of their relations, stay. For a list of thousands InvalidateSystemCaches() would have each built and looked at anew.
+ * of their relations, stay. For a list of thousands InvalidateSystemCaches() would have each rebuilt and looked at
+ * again.
  */
 static void
 forget_lookups(Oid table)
@@ -293,7 +294,10 @@ write_row(const Registry *registry, const char *content)
 		missing_table_logged = true;
 		written = true;
 	}
-	/* Acknowledgements must be served while somebody has the table locked. Once we have, it may be gone: see above. */
+	/*
+	 * Acknowledgements must be polled while another session has the table locked. Once we have, it may be gone: see
+	 * above.
+	 */
 	else if (ConditionalLockRelationOid(table, RowExclusiveLock) && get_rel_name(table))
 	{
 		Datum values[] = {CStringGetTextDatum(registry->application), CStringGetTextDatum(registry->slot),

@@ -74,7 +74,7 @@ registry_mirror_write_checkpoint(Oid table, const char *application, const Saved
 	Relation relation;
 	AttrNumber column;
 
-	/* Acknowledgements must be served while somebody has the table locked. */
+	/* Acknowledgements must be polled while another session has the table locked. */
 	if (!ConditionalLockRelationOid(table, RowExclusiveLock))
 		return false;
 	relation = try_relation_open(table, NoLock);

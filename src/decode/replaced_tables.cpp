@@ -12,7 +12,7 @@ struct DroppedTable
 	Oid another; /* that has its name, or InvalidOid */
 };
 
-/* Where more are dropped than that, somebody does it at a large scale, and will not take them for published. */
+/* Where more are dropped than that, it is done at a large scale, and nobody takes them for published. */
 static constexpr int kMaxNoted = 100;
 
 static List *dropped; /* of Dropped *, in TopMemoryContext */

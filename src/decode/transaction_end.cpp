@@ -251,7 +251,7 @@ emit_rename(DecodedTransaction *decoded, Table *table)
 static bool
 process_changed_table(DecodedTransaction *decoded, const ReorderBufferTXN *txn, Table *table)
 {
-	/* Somebody else's change of now may have brought it up once more. */
+	/* Another session's change of now may have brought it up once more. */
 	bool told = table->end_event_lsn == decoded->transaction.commit_lsn;
 	Relation relation = RelationIdGetRelation(table->relid);
 	bool renamed = relation && !told && table->generation != 0 &&

@@ -21,7 +21,7 @@ get_available_wal(TimeLineID *timeline)
 	return RecoveryInProgress() ? GetXLogReplayRecPtr(timeline) : GetFlushRecPtr(timeline);
 }
 
-/* Waits until WAL beyond `available` may be there, or something else wants to be looked after. */
+/* Waits until WAL beyond `available` may be there, or other work is due. */
 static void
 wait_for_wal(XLogRecPtr available)
 {
@@ -66,7 +66,7 @@ read_page(XLogReaderState *state, XLogRecPtr page, int required, XLogRecPtr, cha
 		XLogRecPtr available = get_available_wal(&timeline);
 		TimeLineID current = timeline;
 
-		/* Each time anew: a promotion turns the current timeline into a historic one, with an end. */
+		/* Each time again: a promotion turns the current timeline into a historic one, with an end. */
 		XLogReadDetermineTimeline(state, page, static_cast<uint32>(required), current);
 		if (state->currTLI != current)
 		{
@@ -91,7 +91,7 @@ read_page(XLogReaderState *state, XLogRecPtr page, int required, XLogRecPtr, cha
 		count = static_cast<int>(end - page);
 	if (!WALRead(state, buffer, page, count, timeline, &error))
 		WALReadRaiseError(&error);
-	/* Of a segment that was removed or used anew meanwhile, that was something else. */
+	/* Of a segment that was removed or reused meanwhile, that was something else. */
 	XLByteToSeg(page, segment, state->segcxt.ws_segsize);
 	CheckXLogRemoved(segment, state->seg.ws_tli);
 	return count;

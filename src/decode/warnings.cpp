@@ -14,7 +14,7 @@ using siphon::RingWarning;
 
 /* A receiver that is away for less than this is about to come back. */
 static constexpr int64 kReceiverPatience = 30 * USECS_PER_SEC;
-/* So that the log is not about what mends itself, as a slot that is about to be synchronized. */
+/* So that the log is not about what goes away by itself, as a slot that is about to be synchronized. */
 static constexpr int64 kLogPatience = 10 * USECS_PER_SEC;
 
 /*

@@ -184,7 +184,7 @@ make_kept_value(Form_pg_attribute attribute, Datum datum)
 
 /*
  * Adds to `values`, of RegistryValue *, those of `cleared` that a table has in its own columns. False: one is too
- * large, and its rows did not come anew for that, as the transaction itself added it.
+ * large, and the table had no resync for that, as the transaction itself added it.
  */
 static bool
 make_kept_values(List **values, const List *cleared, TupleDesc leaf, TupleDesc root)

@@ -2,7 +2,8 @@
  * A table's schema for consumers that start: more than what its packages carry, and kept in the key-value bucket. It is
  * written to the ring whenever it differs from what was written last, before the packages that use it.
  *
- * No lock is taken on the table, as in all decoding: somebody may wait for his, and so would replay on a standby.
+ * No lock is taken on the table, as in all decoding: another session may wait for one, and so would replay on a
+ * standby.
  */
 #include "table_schema.h"
 

@@ -1,5 +1,5 @@
 /*
- * What the registry says of published tables: see table_settings.h. A table is built anew where that has
+ * What the registry says of published tables: see table_settings.h. A table is rebuilt where that has
  * changed. With thousands of tables, to build all of them for a change of one takes longer than the change itself.
  */
 #include "table_settings.h"

@@ -424,7 +424,7 @@ build_table(Table *table, Relation relation, XLogRecPtr lsn)
 	if (had_identity && table->nkeys == 0 && !table->full && !table->obstacle &&
 		relation->rd_rel->relkind != RELKIND_PARTITIONED_TABLE)
 		log_lost_identity(table, relation);
-	/* May wait, and the table be marked invalid meanwhile; but only we build it anew. */
+	/* May wait, and the table be marked invalid meanwhile; but only we rebuild it. */
 	if (schema_hash != table->schema_hash)
 	{
 		table->schema_hash = schema_hash;

@@ -221,10 +221,10 @@ manage_application(ManagedApplication *managed, const char *name)
 		return manage_streaming_application(managed, name);
 	LWLockAcquire(siphon_shared->lock, LW_SHARED);
 	running = app->decoder_pid != 0 && !app->stop;
-	/* A failed application waits for somebody to act; a damaged file is read again, as that may be fixed. */
+	/* A failed application waits for an operator; a damaged file is read again, as that may be fixed. */
 	skip = app->stop || app->state == AppState::Stopped || (app->state == AppState::Failed && !managed->state_logged);
 	LWLockRelease(siphon_shared->lock);
-	/* It was started by an earlier launcher, or before somebody changed his mind. */
+	/* It was started by an earlier launcher, or an operator stopped it and started it again. */
 	if (running)
 		return manage_streaming_application(managed, name);
 	if (skip)

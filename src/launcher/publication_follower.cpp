@@ -78,7 +78,7 @@ plan_leaving_out(FollowPlan *plan, Oid relid, const char *reason)
 		plan->left_out = lappend(plan->left_out, table);
 }
 
-/* NULL: the table is refused, and why. With `locked`, because somebody has it locked just now. */
+/* NULL: the table is refused, and why. With `locked`, because another session has it locked just now. */
 static RegistryTable *
 try_build_table(TableListIndex *listed, const PublicationMember *member, int partitions, const char **why, bool *locked)
 {
@@ -317,7 +317,7 @@ apply_plan(const FollowPlan *plan, const char *problem)
 
 /*
  * What follows from it for those that run, outside of a transaction: it waits for processes that read catalogs, and a
- * lock on one of those could be what they wait for, behind somebody who wants all of it.
+ * lock on one of those could be what they wait for, behind a session that wants all of it.
  */
 static void
 apply_to_running(const FollowPlan *plan)

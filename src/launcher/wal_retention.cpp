@@ -174,7 +174,7 @@ wal_retention_manage(WalRetention *retention, SharedApplication *app, uint64 inc
 	bool beyond = !retention->given_up && check_limits(retention, app);
 
 	*given_up = retention->given_up || beyond;
-	/* It was claimed, could not be noted, and is looked at anew. */
+	/* It was claimed, could not be noted, and is checked again. */
 	if (!*given_up && app->giving_up)
 		release_application(app);
 	if (!*given_up)

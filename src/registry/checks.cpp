@@ -241,7 +241,7 @@ check_workers(int workers)
 						errhint("Leave the argument out to have siphon.snapshot_workers of them.")));
 }
 
-/* In whatever version of the extension, and not one that somebody else has put beside it. */
+/* In whatever version of the extension, and not one that another user has put beside it. */
 static bool
 is_allowed_to_call(const char *function)
 {

@@ -209,7 +209,7 @@ raise_truncated(void)
 
 /*
  * Without its files a ring is nobody's: a publisher does not find it, nothing wakes us, and another server may take its
- * name. So whichever is gone, all of them are made anew.
+ * name. So whichever is gone, all of them are made again.
  */
 static void
 check_files(void)

@@ -85,7 +85,7 @@ read_names(char *schema, char *name)
 }
 
 /*
- * Makes it durable that the table's next generation is being brought out, under its present name, and lets the decoder
+ * Makes it durable that the snapshot of the table's next generation runs, under its present name, and lets the decoder
  * hold its changes.
  */
 static RegistryTable *
@@ -173,7 +173,7 @@ end_generation(void)
 		ereport(ERROR, (errcode(ERRCODE_QUERY_CANCELED), errmsg("the table is not published any more")));
 	table->paused = false;
 	table->failures = 0;
-	/* Unless it is to be brought out anew already, or was stopped. */
+	/* Unless it has a resync already, or was stopped. */
 	if (table->phase == TablePhase::Scanning)
 		table_set_phase(table, TablePhase::Streaming);
 	registry_end_change(registry);
@@ -314,7 +314,7 @@ wait_for_workers(void)
 	snapshot_poll(GetCurrentTimestamp());
 }
 
-/* The leader ends last, so that whoever sees its end knows of all. */
+/* The leader ends last, so that its end is the end of all. */
 void
 snapshot_stop_workers(int, Datum)
 {

@@ -33,7 +33,7 @@ static constexpr uint64 kSmallestRing = 256 * 1024;
 static constexpr uint64 kColumnBytes = 2048;
 static constexpr uint64 kTransactionBytes = 16;
 
-/* What is wrong with a definition or a page may be mended meanwhile, a value will not be another one. */
+/* What is wrong with a definition or a page may be fixed meanwhile, a value will not be another one. */
 static constexpr int kAttempts = 5;
 
 /* A leader waits so long for the next table, and ends with so many: what it knows of each takes memory. */

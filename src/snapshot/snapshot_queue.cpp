@@ -214,7 +214,7 @@ record_no_worker(const SnapshotJob *snapshot)
 
 /*
  * Makes a note in the registry. Where that can't be done, as when the file is damaged, the launcher goes on: it has
- * other applications to look after.
+ * other applications to manage.
  */
 static void
 try_or_log(void (*note)(const SnapshotJob *), const SnapshotJob *snapshot)

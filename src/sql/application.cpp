@@ -311,8 +311,8 @@ record_resync(const char *application)
 }
 
 /*
- * Has all tables begin anew, but those that are about to leave. Returns the names of those without rows: what they
- * miss, nothing brings. One that was dropped meanwhile stays listed, as it does otherwise.
+ * Requests a resync of all tables, but of those that are about to leave. Returns the names of those without rows: what
+ * they miss, nothing brings. One that was dropped meanwhile stays listed, as it does otherwise.
  */
 static char *
 restart_tables(Registry *registry)

@@ -371,7 +371,7 @@ table_state(const Registry *registry, const RegistryTable *table, AppState state
 		return "failed";
 	if (table->end_lsn != InvalidXLogRecPtr)
 		return "leaving";
-	/* Its rows are not what they are in the stream, and were not brought out anew. */
+	/* The stream no longer matches its rows, and it had no resync. */
 	if (table->phase == TablePhase::Streaming && table->reason[0])
 		return "resync needed";
 	if (table->paused && table->phase != TablePhase::Streaming)
