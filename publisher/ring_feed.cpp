@@ -450,7 +450,8 @@ RingFeed::admit_watermark()
 		headers.push_back({"Siphon-Behind", std::to_string(again->log)});
 	/* In protobuf, what is appended is merged. */
 	record_.start(std::string(frame_.payload, header.payload_length) + held.SerializePartialAsString(),
-				  {watermark_subject(root_)}, headers, ring_->reader().ring_id(), header.position, stream_.log().body_limit());
+				  {watermark_subject(root_)}, headers, ring_->reader().ring_id(), header.position,
+				  stream_.log().body_limit());
 	check_intact();
 	if (resume == nullptr)
 		return true;

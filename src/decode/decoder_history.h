@@ -7,8 +7,9 @@
 #include "server/pg.h"
 
 /*
- * The first writes the history record to the ring, before anything else; the second writes it once more when decoding has
- * come to a later timeline, between two records; the third notes in the registry that the publisher has acknowledged it.
+ * The first writes the history record to the ring, before anything else; the second writes it once more when decoding
+ * has come to a later timeline, between two records; the third notes in the registry that the publisher has
+ * acknowledged it.
  */
 extern void history_write(const char *application);
 extern void history_write_timeline(const char *application, TimeLineID now);

@@ -1,6 +1,6 @@
 /*
- * Metrics that a decoder writes to its ring, see ring_metrics.h, and to shared memory. It looks at the clock twice for each
- * transaction, and for one in kEncodeSample changes.
+ * Metrics that a decoder writes to its ring, see ring_metrics.h, and to shared memory. It looks at the clock twice for
+ * each transaction, and for one in kEncodeSample changes.
  */
 #ifndef SIPHON_DECODER_STATS_H
 #define SIPHON_DECODER_STATS_H

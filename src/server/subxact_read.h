@@ -1,7 +1,7 @@
 /*
- * Runs catalog queries in a subtransaction and rolls it back, which releases their locks at once. Otherwise a backend that
- * waits for the decoder keeps them, a VACUUM FULL queues behind them and blocks the decoder: a deadlock that PostgreSQL
- * cannot detect.
+ * Runs catalog queries in a subtransaction and rolls it back, which releases their locks at once. Otherwise a backend
+ * that waits for the decoder keeps them, a VACUUM FULL queues behind them and blocks the decoder: a deadlock that
+ * PostgreSQL cannot detect.
  *
  * Results have to be in the caller's memory context. An ERROR in between needs no end.
  */

@@ -5,8 +5,8 @@
 #   <!-- not tested: reason -->
 #
 # Links lead somewhere, also those of sources and alerts; functions, settings and options that are named in the text are there;
-# the diagrams have the states, and the transitions, that the sources have. Pages can be read: they say for whom they are, docs/README.md leads to each
-# of them, lines are short, and their words are those of the glossary in CONTRIBUTING.md.
+# the diagrams have the states, and the transitions, that the sources have. Pages can be read: they say for whom they are,
+# docs/README.md leads to each of them, lines are short, and their words are those of the glossary in CONTRIBUTING.md.
 use strict;
 use warnings FATAL => 'all';
 
