@@ -196,7 +196,7 @@ Lineage::claim(std::string *why)
 
 /* Another database's stream is another's, until somebody says otherwise. */
 void
-Lineage::check_owner(const Origin &origin) const
+Lineage::check_owner(const HistoryRecord &origin) const
 {
 	if (!record_ || record_->system_identifier == 0 ||
 		(record_->system_identifier == origin.system_identifier && record_->database == origin.database) ||
@@ -251,16 +251,16 @@ Lineage::check_continued(uint64_t history, uint64_t epoch, Place end) const
 }
 
 bool
-Lineage::left_behind(const Origin &origin) const
+Lineage::left_behind(const HistoryRecord &origin) const
 {
-	uint32_t count = std::min(origin.epoch_count, kOriginEpochs);
+	uint32_t count = std::min(origin.ring_id_count, kHistoryRings);
 
 	return current(origin.history) &&
-		   std::find(origin.epochs, origin.epochs + count, record_->epoch) == origin.epochs + count;
+		   std::find(origin.ring_ids, origin.ring_ids + count, record_->epoch) == origin.ring_ids + count;
 }
 
 bool
-Lineage::begins(const Origin &origin, Place end) const
+Lineage::begins(const HistoryRecord &origin, Place end) const
 {
 	if (!current(origin.history))
 		check_owner(origin);
@@ -274,14 +274,14 @@ Lineage::begins(const Origin &origin, Place end) const
 }
 
 void
-Lineage::check_timeline(const Origin &origin, const Position &newest) const
+Lineage::check_timeline(const HistoryRecord &origin, const Position &newest) const
 {
-	uint32_t count = std::min(origin.timeline_count, kOriginTimelines);
+	uint32_t count = std::min(origin.timeline_count, kHistoryTimelines);
 	uint64_t begin = 0; /* of the timeline that followed the one that was published from */
 
 	for (uint32_t i = 0; i < count; i++)
 	{
-		const Origin::Timeline &timeline = origin.timelines[i];
+		const HistoryRecord::Timeline &timeline = origin.timelines[i];
 
 		if (timeline.id == record_->timeline)
 		{
@@ -344,7 +344,7 @@ Lineage::text_of(const Record &record)
 }
 
 bool
-Lineage::enter(const Origin &origin, uint64_t epoch, Place end, bool again, std::string *why)
+Lineage::enter(const HistoryRecord &origin, uint64_t epoch, Place end, bool again, std::string *why)
 {
 	bool same = current(origin.history);
 	Record record{origin.system_identifier,

@@ -7,7 +7,7 @@
  *               place; the decoder's ring and the timeline that were published from last; and, while that ring may still
  *               bring what the stream has already, behind which places the logs hold it
  *
- * A decoder's ring says where it comes from (see ring/origin.h). A history that is not the stream's may begin there if
+ * A decoder's ring says where it comes from (see ring/history.h). A history that is not the stream's may begin there if
  * nothing of it was ever acknowledged, and the stream is its owner's, or taken over by explicit wish; one that is may go
  * on, if its decoder descends from the one that was published from last, and the server has not lost what was published in
  * a failover. Everything else is refused, because it would be a gap, or two servers at a time. Nothing is written before
@@ -22,7 +22,7 @@
 #include <optional>
 #include <string>
 
-#include "ring/origin.h"
+#include "ring/history.h"
 #include "ring/ring.h"
 #include "stream/stream.h"
 
@@ -52,16 +52,16 @@ public:
 	 */
 	void check_continued(uint64_t history, uint64_t epoch, Place end) const;
 	/* True: the stream's history went on from a ring that this one does not come after. */
-	bool left_behind(const Origin &origin) const;
+	bool left_behind(const HistoryRecord &origin) const;
 	/* True: a new history begins; false: the stream's goes on. Fatal: neither. */
-	bool begins(const Origin &origin, Place end) const;
+	bool begins(const HistoryRecord &origin, Place end) const;
 	/* `newest`: the greatest position in the stream. Fatal if the server does not have what was published. */
-	void check_timeline(const Origin &origin, const Position &newest) const;
+	void check_timeline(const HistoryRecord &origin, const Position &newest) const;
 	/*
 	 * Makes durable that the decoder's ring of this epoch is published from; for a new history, behind which place. again:
 	 * it brings what the logs have already behind the places that were noted. False: not yet.
 	 */
-	bool enter(const Origin &origin, uint64_t epoch, Place end, bool again, std::string *why);
+	bool enter(const HistoryRecord &origin, uint64_t epoch, Place end, bool again, std::string *why);
 	/* Makes durable that the history can't go on in the log, and why, so that each start says it. False: not yet. */
 	bool refuse(const std::string &line, std::string *why);
 	/*
@@ -113,7 +113,7 @@ private:
 	void read_record(const std::optional<std::string> &text);
 	bool write(const Record &record, std::string *why);
 	static std::string text_of(const Record &record);
-	void check_owner(const Origin &origin) const;
+	void check_owner(const HistoryRecord &origin) const;
 	void check_history(uint64_t history, Place end) const;
 	[[noreturn]] void refuse_twin() const;
 

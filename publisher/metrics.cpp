@@ -174,24 +174,24 @@ add_traffic(const Status &status, Families *families)
 void
 add_decoder(const RingStatus &decoder, double age, Families *families)
 {
-	uint64_t newest = decoder.figure(RingFigure::Newest);
-	uint64_t confirmed = decoder.figure(RingFigure::Confirmed);
-	uint64_t decoded = decoder.figure(RingFigure::Decoded);
-	uint64_t retained = decoder.figure(RingFigure::Retained);
-	uint64_t limit = decoder.figure(RingFigure::RetainedLimit);
-	uint64_t lag = decoder.figure(RingFigure::LagTime);
+	uint64_t newest = decoder.figure(RingMetric::Newest);
+	uint64_t confirmed = decoder.figure(RingMetric::Confirmed);
+	uint64_t decoded = decoder.figure(RingMetric::Decoded);
+	uint64_t retained = decoder.figure(RingMetric::Retained);
+	uint64_t limit = decoder.figure(RingMetric::RetainedLimit);
+	uint64_t lag = decoder.figure(RingMetric::LagTime);
 
 	families->gauge("siphon_decoder_silence_seconds", decoder.silence + age,
 					"Time since the decoder gave a sign of life, which it does twice a second.");
-	families->counter("siphon_decoder_transactions_total", decoder.figure(RingFigure::Transactions),
+	families->counter("siphon_decoder_transactions_total", decoder.figure(RingMetric::Transactions),
 					  "Transactions decoded, with or without events, since the server's start.");
-	families->counter("siphon_decoder_restarts_total", decoder.figure(RingFigure::Restarts),
+	families->counter("siphon_decoder_restarts_total", decoder.figure(RingMetric::Restarts),
 					  "How often the decoder was started again after a failure, since the server's start.");
 	families->begin("siphon_tables", MetricType::Gauge,
 					"Tables of the application, by state. failed: not published, or to be brought out anew.");
-	uint64_t waiting = decoder.figure(RingFigure::TablesWaiting);
-	uint64_t failed = decoder.figure(RingFigure::TablesFailed);
-	uint64_t tables = decoder.figure(RingFigure::Tables);
+	uint64_t waiting = decoder.figure(RingMetric::TablesWaiting);
+	uint64_t failed = decoder.figure(RingMetric::TablesFailed);
+	uint64_t tables = decoder.figure(RingMetric::Tables);
 
 	families->add(tables > waiting + failed ? tables - waiting - failed : 0, {{"state", "streaming"}});
 	families->add(waiting, {{"state", "snapshot"}});
@@ -206,15 +206,16 @@ add_decoder(const RingStatus &decoder, double age, Families *families)
 
 	families->gauge("siphon_slot_lag_bytes", newest > confirmed ? newest - confirmed : 0,
 					"WAL between what is acknowledged and the server's newest.");
-	if (lag != kNoFigure)
+	if (lag != kMetricUnknown)
 		families->gauge("siphon_slot_lag_seconds", static_cast<double>(lag) / 1e6,
 						"Age of the oldest commit that is not acknowledged; 0 if all is. By the primary's clock.");
 	families->gauge("siphon_decoder_lag_bytes", newest > decoded ? newest - decoded : 0,
 					"WAL between what is decoded and the server's newest.");
-	families->gauge("siphon_slot_catalog_xmin_age", decoder.figure(RingFigure::CatalogAge),
-					"Transactions since the oldest one of which the slot keeps dead rows of catalogs: its age(catalog_xmin).");
+	families->gauge(
+		"siphon_slot_catalog_xmin_age", decoder.figure(RingMetric::CatalogAge),
+		"Transactions since the oldest one of which the slot keeps dead rows of catalogs: its age(catalog_xmin).");
 	families->gauge("siphon_slot_retained_bytes", retained, "WAL that the slot keeps on the server's disk.");
-	if (limit != kNoFigure)
+	if (limit != kMetricUnknown)
 		families->gauge("siphon_slot_headroom_bytes", limit > retained ? limit - retained : 0,
 						"WAL that the slot may keep beyond that, before it is invalidated (max_slot_wal_keep_size) or "
 						"the application given up (siphon.max_retained_wal). Absent if neither is set.");
@@ -246,15 +247,15 @@ add_snapshots(const Status &status, bool per_table, Families *families)
 {
 	static constexpr struct
 	{
-		RingFigure figure;
+		RingMetric figure;
 		const char *name;
 		const char *help;
 	} figures[] = {
-		{RingFigure::BlocksTotal, "siphon_snapshot_blocks", "Blocks of a table whose snapshot runs."},
-		{RingFigure::BlocksDone, "siphon_snapshot_blocks_done", "Blocks of these that were scanned."},
-		{RingFigure::Rows, "siphon_snapshot_rows", "Rows that a running snapshot has brought out."},
-		{RingFigure::HeldEvents, "siphon_snapshot_held_events", "Events that wait behind a running snapshot."},
-		{RingFigure::Workers, "siphon_snapshot_workers", "Processes of a running snapshot."},
+		{RingMetric::BlocksTotal, "siphon_snapshot_blocks", "Blocks of a table whose snapshot runs."},
+		{RingMetric::BlocksDone, "siphon_snapshot_blocks_done", "Blocks of these that were scanned."},
+		{RingMetric::Rows, "siphon_snapshot_rows", "Rows that a running snapshot has brought out."},
+		{RingMetric::HeldEvents, "siphon_snapshot_held_events", "Events that wait behind a running snapshot."},
+		{RingMetric::Workers, "siphon_snapshot_workers", "Processes of a running snapshot."},
 	};
 
 	for (const auto &[figure, name, help] : figures)
@@ -265,7 +266,7 @@ add_snapshots(const Status &status, bool per_table, Families *families)
 		for (const RingStatus &ring : status.rings)
 		{
 			/* One that has just begun has no name yet. */
-			if (ring.figure(RingFigure::SnapshotPhase) == 0 || ring.table.empty())
+			if (ring.figure(RingMetric::SnapshotPhase) == 0 || ring.table.empty())
 				continue;
 			if (per_table)
 				families->add(ring.figure(figure),
@@ -380,7 +381,7 @@ add_holding(const Status &status, bool per_table, Families *families)
 	{
 		tables[table.catching_up]++;
 		longest[table.catching_up] = std::max(longest[table.catching_up], table.seconds);
-		backlog += table.backlog == kNoFigure ? 0 : table.backlog;
+		backlog += table.backlog == kMetricUnknown ? 0 : table.backlog;
 	}
 	families->begin("siphon_holding_tables", MetricType::Gauge,
 					"Tables whose changes are held: while their snapshot runs, and in the catch-up behind it.");

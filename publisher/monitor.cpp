@@ -76,15 +76,15 @@ Monitor::sample(const Status &status)
 	if (const RingStatus *decoder = status.decoder())
 	{
 		const RingStatus *before = sampled_ ? sampled_->decoder() : nullptr;
-		uint64_t newest = decoder->figure(RingFigure::Newest);
-		uint64_t confirmed = decoder->figure(RingFigure::Confirmed);
-		uint64_t lag = decoder->figure(RingFigure::LagTime);
+		uint64_t newest = decoder->figure(RingMetric::Newest);
+		uint64_t confirmed = decoder->figure(RingMetric::Confirmed);
+		uint64_t lag = decoder->figure(RingMetric::LagTime);
 
 		if (before != nullptr)
-			sample.wal_rate = rate(newest, before->figure(RingFigure::Newest),
+			sample.wal_rate = rate(newest, before->figure(RingMetric::Newest),
 								   std::chrono::duration<double>(status.at - sampled_->at).count());
 		sample.lag_bytes = static_cast<double>(newest > confirmed ? newest - confirmed : 0);
-		sample.lag_seconds = lag == kNoFigure ? 0 : static_cast<double>(lag) / 1e6;
+		sample.lag_seconds = lag == kMetricUnknown ? 0 : static_cast<double>(lag) / 1e6;
 		sample.ring_used = static_cast<double>(decoder->used) / static_cast<double>(decoder->capacity);
 	}
 	samples_[taken_++ % kSamples] = sample;

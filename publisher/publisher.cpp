@@ -191,7 +191,7 @@ Publisher::drop_replaced()
 		incidents_.corrupt += feed->second->refused() ? 1 : 0;
 		if (feed->first == kDecoderRing)
 		{
-			spdlog::info("decoder replaced ring {:016x}; {} unpublished bytes will be decoded again", reader.epoch(),
+			spdlog::info("decoder replaced ring {:016x}; {} unpublished bytes will be decoded again", reader.ring_id(),
 						 unread);
 			unattached_since_ = now_;
 			greeted_ = false;
@@ -229,7 +229,7 @@ Publisher::attach_new()
 		/* One that was there when we started is resumed by settling; nobody can have published from a later one. */
 		feed->resume(nullptr, nullptr);
 		if (settled_)
-			spdlog::info("attached ring {} ({:016x})", name, feed->ring().reader().epoch());
+			spdlog::info("attached ring {} ({:016x})", name, feed->ring().reader().ring_id());
 		feeds_[name] = std::move(feed);
 		incidents_.attached++;
 	}

@@ -187,7 +187,7 @@ is_abandoned(const RingReader &ring)
 	auto now = std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::system_clock::now().time_since_epoch());
 	uint64_t heartbeat = ring.worker_heartbeat();
 
-	return ring.figure(RingFigure::Ended) != 0 ||
+	return ring.metric(RingMetric::Ended) != 0 ||
 		   (heartbeat != 0 && heartbeat + kSilence.count() < static_cast<uint64_t>(now.count()));
 }
 
@@ -199,7 +199,7 @@ bool
 Publisher::is_left_over(RingFeed *feed, std::string *why)
 {
 	const RingReader &ring = feed->ring().reader();
-	const Origin *origin;
+	const HistoryRecord *origin;
 
 	if (chained_ || !is_abandoned(ring))
 		return false;
@@ -248,7 +248,7 @@ Publisher::check_source(std::string *why)
 	}
 	else
 	{
-		const Origin *origin = feed->peek_origin();
+		const HistoryRecord *origin = feed->peek_origin();
 
 		/* It is about to come. */
 		if (origin == nullptr)
@@ -508,7 +508,7 @@ Publisher::resume()
 		const RingReader &reader = feed->ring().reader();
 
 		if (waited || !greeted_)
-			spdlog::info("publishing ring {:016x} from ring offset {} to {}, after sequence {}", reader.epoch(),
+			spdlog::info("publishing ring {:016x} from ring offset {} to {}, after sequence {}", reader.ring_id(),
 						 reader.acked(), stream_.describe(), log_end_.place);
 		else
 			spdlog::debug("resumed: {} ends at sequence {}, ring {} is acknowledged up to {}", stream_.describe(),

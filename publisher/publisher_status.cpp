@@ -18,15 +18,15 @@ describe(const std::string &name, const RingFeed &feed)
 	RingStatus ring;
 
 	ring.name = name;
-	ring.epoch = reader.epoch();
+	ring.epoch = reader.ring_id();
 	ring.capacity = reader.capacity();
 	ring.used = feed.ring().used();
 	ring.unread = std::min(unread, ring.capacity);
 	ring.silence = heartbeat < now ? static_cast<double>(now - heartbeat) / 1e6 : 0;
 	ring.schema = feed.schema();
 	ring.table = feed.table_name();
-	for (uint32_t i = 0; i < static_cast<uint32_t>(RingFigure::Count); i++)
-		ring.figures[i] = reader.figure(static_cast<RingFigure>(i));
+	for (uint32_t i = 0; i < static_cast<uint32_t>(RingMetric::Count); i++)
+		ring.figures[i] = reader.metric(static_cast<RingMetric>(i));
 	for (uint32_t i = 0; i < static_cast<uint32_t>(RingDuration::Count); i++)
 		ring.durations[i] = reader.durations(static_cast<RingDuration>(i));
 	return ring;
@@ -88,7 +88,7 @@ Publisher::stalled()
 
 	for (const auto &[name, feed] : feeds_)
 	{
-		acked += feed->ring().reader().acked() + feed->ring().reader().epoch();
+		acked += feed->ring().reader().acked() + feed->ring().reader().ring_id();
 		outstanding |= feed->ring().used() > 0;
 	}
 	if (!outstanding || acked != acked_seen_ || ledger_.stored_token() != stored_seen_)
@@ -170,20 +170,20 @@ Publisher::tell_decoder()
 	const TrafficTotals &totals = traffic_.totals();
 	auto sum = [](const auto &counts) { return std::accumulate(counts.begin(), counts.end(), uint64_t{0}); };
 
-	reader.set_figure(PublisherFigure::Messages, sum(totals.messages));
-	reader.set_figure(PublisherFigure::Events, sum(totals.events));
-	reader.set_figure(PublisherFigure::Packages, totals.packages);
-	reader.set_figure(PublisherFigure::HeldEvents, totals.held_events);
-	reader.set_figure(PublisherFigure::RawBytes, totals.raw_bytes);
-	reader.set_figure(PublisherFigure::PublishedBytes, totals.body_bytes);
-	reader.set_figure(PublisherFigure::CompressionTime, totals.compression.sum_ns);
-	reader.set_figure(PublisherFigure::PublishTime, totals.publish_to_ack.sum_ns);
-	reader.set_figure(PublisherFigure::CommitTime, totals.commit_to_ack.sum_ns);
-	reader.set_figure(PublisherFigure::InFlight, ledger_.messages());
-	reader.set_figure(PublisherFigure::InFlightBytes, ledger_.bytes());
-	reader.set_figure(PublisherFigure::Disconnects, stream_.interruptions());
-	reader.set_figure(PublisherFigure::Refusals, incidents_.refusals);
-	reader.set_figure(PublisherFigure::Timeouts, incidents_.timeouts);
+	reader.set_metric(PublisherMetric::Messages, sum(totals.messages));
+	reader.set_metric(PublisherMetric::Events, sum(totals.events));
+	reader.set_metric(PublisherMetric::Packages, totals.packages);
+	reader.set_metric(PublisherMetric::HeldEvents, totals.held_events);
+	reader.set_metric(PublisherMetric::RawBytes, totals.raw_bytes);
+	reader.set_metric(PublisherMetric::PublishedBytes, totals.body_bytes);
+	reader.set_metric(PublisherMetric::CompressionTime, totals.compression.sum_ns);
+	reader.set_metric(PublisherMetric::PublishTime, totals.publish_to_ack.sum_ns);
+	reader.set_metric(PublisherMetric::CommitTime, totals.commit_to_ack.sum_ns);
+	reader.set_metric(PublisherMetric::InFlight, ledger_.messages());
+	reader.set_metric(PublisherMetric::InFlightBytes, ledger_.bytes());
+	reader.set_metric(PublisherMetric::Disconnects, stream_.interruptions());
+	reader.set_metric(PublisherMetric::Refusals, incidents_.refusals);
+	reader.set_metric(PublisherMetric::Timeouts, incidents_.timeouts);
 }
 
 } // namespace siphon

@@ -96,7 +96,7 @@ RingDirectory::lock()
 void
 RingDirectory::open_bell()
 {
-	int error_number = bell_open(directory_.c_str(), application_.c_str(), "publisher.bell", &bell_);
+	int error_number = doorbell_open(directory_.c_str(), application_.c_str(), "publisher.bell", &bell_);
 
 	if (error_number != 0)
 		throw error(error_number);
@@ -142,7 +142,7 @@ RingDirectory::announce(const std::string &url)
 void
 RingDirectory::drain_bell()
 {
-	bell_drain(bell_);
+	doorbell_drain(bell_);
 }
 
 /* More than a server has, and a bound to what a page shows. */

@@ -92,7 +92,7 @@ RingFeed::resume(const Cursor *log, const Cursor *spill)
 
 		cursor_[i].reset();
 		resume_[i].reset();
-		if (cursor == nullptr || cursor->epoch != ring_->reader().epoch())
+		if (cursor == nullptr || cursor->epoch != ring_->reader().ring_id())
 			continue;
 		if (cursor->position >= ring_->reader().acked())
 			cursor_[i] = resume_[i] = *cursor;
@@ -152,7 +152,7 @@ RingFeed::read_frame()
 	}
 	if (frame_.first_of_record())
 		set_closed();
-	if (kind() != FrameKind::Watermark && kind() != FrameKind::Origin)
+	if (kind() != FrameKind::Watermark && kind() != FrameKind::History)
 	{
 		std::string_view schema;
 		std::string_view table;
@@ -275,7 +275,7 @@ RingFeed::admit()
 	StateWrites::Turn turn = StateWrites::Turn::Now;
 
 	/* Rows must not wait: what the stream has a part of is to be known before others follow, see Publisher. */
-	if (!writes_.empty() && (decodes() ? kind() != FrameKind::Watermark && kind() != FrameKind::Origin
+	if (!writes_.empty() && (decodes() ? kind() != FrameKind::Watermark && kind() != FrameKind::History
 									   : (kind() == FrameKind::SnapshotBegin || kind() == FrameKind::Schema) &&
 											 !passed(Target::Log)))
 		turn = writes_.turn(table(), HandOff::Clock::now());
@@ -310,7 +310,7 @@ RingFeed::admit()
 	{
 		case FrameKind::Watermark:
 			return admit_watermark();
-		case FrameKind::Origin:
+		case FrameKind::History:
 			return admit_origin();
 		case FrameKind::Message:
 			return admit_message();
@@ -450,7 +450,8 @@ RingFeed::admit_watermark()
 		headers.push_back({"Siphon-Behind", std::to_string(again->log)});
 	/* In protobuf, what is appended is merged. */
 	record_.start(std::string(frame_.payload, header.payload_length) + held.SerializePartialAsString(),
-				  {watermark_subject(root_)}, headers, ring_->reader().epoch(), header.position, stream_.log().body_limit());
+				  {watermark_subject(root_)}, headers, ring_->reader().ring_id(), header.position,
+				  stream_.log().body_limit());
 	check_intact();
 	if (resume == nullptr)
 		return true;
@@ -506,7 +507,7 @@ RingFeed::build(Message *message)
 	std::optional<Cursor> &cursor = cursor_[static_cast<int>(next_target())];
 	std::optional<Cursor> before = cursor;
 
-	cursor = {ring_->reader().epoch(), frame_.header.position, frame_messages_.next_part(),
+	cursor = {ring_->reader().ring_id(), frame_.header.position, frame_messages_.next_part(),
 			   frame_messages_.plan().total};
 	built.ack = last_of_frame ? frame_.end : 0;
 	built.events = last_of_record ? frame_.header.events : 0;

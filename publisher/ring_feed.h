@@ -56,7 +56,7 @@ public:
 	/* What comes next must not be published before all that is under way is stored, and nothing else meanwhile. */
 	bool needs_calm() const
 	{
-		return kind() == FrameKind::Origin && (have_frame_ || record_.active() || marker_waits_);
+		return kind() == FrameKind::History && (have_frame_ || record_.active() || marker_waits_);
 	}
 	/*
 	 * A message to a held subject is prepared, or the stream has a part of a record and the rest is to come; or what is
@@ -71,7 +71,7 @@ public:
 	const std::string &table_name() const { return table_; }
 	bool refused() const { return refused_; }
 
-	uint64_t epoch() const override { return ring_->reader().epoch(); }
+	uint64_t epoch() const override { return ring_->reader().ring_id(); }
 	const Cursor *cursor(Target target) const override;
 	void resume(const Cursor *log, const Cursor *spill) override;
 	bool prepare() override;
@@ -88,7 +88,7 @@ public:
 	 * What a decoder's ring says that it continues, if that is still to be dealt with. nullptr: it is not there yet, or it
 	 * was dealt with.
 	 */
-	const Origin *peek_origin();
+	const HistoryRecord *peek_origin();
 	/* The greatest position that was read. */
 	const Position &newest() const { return newest_; }
 
@@ -103,7 +103,7 @@ private:
 	bool decodes() const { return !bulk(); }
 	bool marker() const
 	{
-		return kind() == FrameKind::SnapshotBegin || kind() == FrameKind::SnapshotEnd || kind() == FrameKind::Origin;
+		return kind() == FrameKind::SnapshotBegin || kind() == FrameKind::SnapshotEnd || kind() == FrameKind::History;
 	}
 	bool read_frame();
 	bool prepare_frames();
@@ -158,7 +158,7 @@ private:
 	std::array<uint32_t, kCountedOperations> operations_{}; /* of the frame's record, as far as it is published */
 
 	uint64_t record_events_ = 0; /* of what is left of a package */
-	Origin origin_{};
+	HistoryRecord origin_{};
 	HandOff::Clock::time_point origin_retry_{};
 	WaitNotice origin_notice_;
 	StateWrites &writes_;

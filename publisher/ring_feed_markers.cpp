@@ -14,7 +14,7 @@ namespace siphon {
 
 static constexpr std::chrono::milliseconds kOriginRetry{250};
 
-const Origin *
+const HistoryRecord *
 RingFeed::peek_origin()
 {
 	if (accepted() || refused_)
@@ -40,10 +40,10 @@ RingFeed::peek_origin()
 void
 RingFeed::take_origin()
 {
-	if (kind() != FrameKind::Origin || !frame_.first_of_record() || !frame_.last_of_record() ||
-		frame_.header.payload_length != sizeof(Origin))
+	if (kind() != FrameKind::History || !frame_.first_of_record() || !frame_.last_of_record() ||
+		frame_.header.payload_length != sizeof(HistoryRecord))
 		corrupt();
-	memcpy(&origin_, frame_.payload, sizeof(Origin));
+	memcpy(&origin_, frame_.payload, sizeof(HistoryRecord));
 	check_intact();
 }
 
@@ -61,7 +61,7 @@ RingFeed::admit_origin()
 	if (lineage_.begins(origin_, ledger_.end(Target::Log).place) && resumes(Target::Log) == nullptr)
 		record_.start({}, {watermark_subject(root_)},
 					  {{"Siphon-Kind", "history"}, {"Siphon-History", format_lsn(origin_.history)}},
-					  ring_->reader().epoch(), frame_.header.position, stream_.log().body_limit());
+					  ring_->reader().ring_id(), frame_.header.position, stream_.log().body_limit());
 	else
 		marker_waits_ = true;
 	marker_last_token_ = 0;
@@ -166,7 +166,7 @@ RingFeed::start_marker()
 				   {"Siphon-First", format_position(header.first.lsn, header.first.ordinal)},
 				   {"Siphon-Last", format_position(header.last.lsn, header.last.ordinal)},
 				   {"Siphon-Generation", std::to_string(header.generation)}},
-				  ring_->reader().epoch(), header.position, stream_.log().body_limit());
+				  ring_->reader().ring_id(), header.position, stream_.log().body_limit());
 	marker_.clear();
 	marker_first_ = kNoPlace;
 	marker_first_token_ = marker_last_token_ = 0;
@@ -182,7 +182,7 @@ RingFeed::finish_marker()
 
 	if (ledger_.stored_token() < marker_last_token_)
 		return false;
-	if (kind() == FrameKind::Origin          ? !finish_origin()
+	if (kind() == FrameKind::History          ? !finish_origin()
 		: kind() == FrameKind::SnapshotBegin ? !hand_off_.begun(table(), marker_first_, now)
 											 : !hand_off_.ended(table(), marker_snapshot_, now))
 		return false;

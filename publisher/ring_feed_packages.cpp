@@ -110,7 +110,7 @@ RingFeed::start_frame()
 {
 	const Cursor *resume = resumes(next_target());
 
-	if (!frame_messages_.start(frame_, ring_->reader().epoch(), ring_->reader().max_frame_payload(),
+	if (!frame_messages_.start(frame_, ring_->reader().ring_id(), ring_->reader().max_frame_payload(),
 							   stream_.log().body_limit(), held_))
 		corrupt();
 	if (resume != nullptr)
@@ -172,7 +172,7 @@ RingFeed::admit_rest(const Position &upto)
 				   {"Siphon-Last", format_position(header.last.lsn, header.last.ordinal)},
 				   {"Siphon-Events", std::to_string(record_events_)},
 				   {"Siphon-Generation", std::to_string(header.generation)}},
-				  ring_->reader().epoch(), header.position, stream_.log().body_limit());
+				  ring_->reader().ring_id(), header.position, stream_.log().body_limit());
 
 	const Cursor *resume = resumes(next_target());
 

@@ -32,8 +32,8 @@ RingSource::attach(const RingDirectory &directory, const std::string &ring)
 	if (!mapped && !source->refused_)
 		return nullptr;
 
-	int error = bell_open(directory.directory().c_str(), directory.application().c_str(), (ring + ".bell").c_str(),
-						  &source->worker_bell_);
+	int error = doorbell_open(directory.directory().c_str(), directory.application().c_str(), (ring + ".bell").c_str(),
+							  &source->worker_bell_);
 
 	if (error != 0)
 		throw directory.error(error);
@@ -41,13 +41,13 @@ RingSource::attach(const RingDirectory &directory, const std::string &ring)
 	{
 		spdlog::error("{} is corrupt: its header has invalid values; a new ring was requested from its worker",
 					  source->path_);
-		bell_ring(source->worker_bell_);
+		doorbell_ring(source->worker_bell_);
 		return nullptr;
 	}
 	source->reader_.set_publisher(static_cast<uint32_t>(getpid()));
 	source->beat();
 	/* A publisher before us may have died between learning that the worker sleeps and waking it. */
-	bell_ring(source->worker_bell_);
+	doorbell_ring(source->worker_bell_);
 	return source;
 }
 
@@ -108,8 +108,8 @@ void
 RingSource::ack(uint64_t position)
 {
 	reader_.ack(position);
-	if (reader_.worker_sleeps())
-		bell_ring(worker_bell_);
+	if (reader_.clear_worker_asleep())
+		doorbell_ring(worker_bell_);
 }
 
 void
@@ -117,7 +117,7 @@ RingSource::refuse()
 {
 	refused_ = true;
 	reader_.refuse();
-	bell_ring(worker_bell_);
+	doorbell_ring(worker_bell_);
 }
 
 void

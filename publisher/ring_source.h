@@ -27,7 +27,7 @@ public:
 	RingSource &operator=(const RingSource &) = delete;
 
 	/* The worker has made another ring, or taken this one away. */
-	bool replaced() const { return ring_file_replaced(path_.c_str(), mapping_.fd); }
+	bool replaced() const { return is_ring_file_replaced(path_.c_str(), mapping_.fd); }
 
 	RingReader &reader() { return reader_; }
 	const RingReader &reader() const { return reader_; }

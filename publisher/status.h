@@ -26,10 +26,10 @@ struct RingStatus
 	double silence = 0;  /* seconds since its worker gave a sign of life */
 	std::string schema;  /* of the table that was read of last */
 	std::string table;
-	std::array<uint64_t, static_cast<size_t>(RingFigure::Count)> figures{};
+	std::array<uint64_t, static_cast<size_t>(RingMetric::Count)> figures{};
 	std::array<DurationCounts, static_cast<size_t>(RingDuration::Count)> durations{};
 
-	uint64_t figure(RingFigure figure) const { return figures[static_cast<size_t>(figure)]; }
+	uint64_t figure(RingMetric figure) const { return figures[static_cast<size_t>(figure)]; }
 	const DurationCounts &duration(RingDuration duration) const { return durations[static_cast<size_t>(duration)]; }
 };
 
@@ -94,7 +94,7 @@ struct HoldingStatus
 	std::string name;
 	bool catching_up = false;     /* its snapshot is complete, and held changes are published behind it */
 	double seconds = 0;           /* since its changes are held */
-	uint64_t backlog = kNoFigure; /* held messages that are to be published yet; kNoFigure: not known */
+	uint64_t backlog = kMetricUnknown; /* held messages that are to be published yet; kMetricUnknown: not known */
 };
 
 struct Status

@@ -27,7 +27,7 @@ seconds(Status::Clock::duration duration)
 static Json
 known(uint64_t figure)
 {
-	return figure == kNoFigure ? Json() : Json(figure);
+	return figure == kMetricUnknown ? Json() : Json(figure);
 }
 
 /* Of those counted since the start. */
@@ -72,27 +72,27 @@ decoder_json(const RingStatus *decoder, double age)
 	if (decoder == nullptr)
 		return nullptr;
 
-	uint64_t newest = decoder->figure(RingFigure::Newest);
-	uint64_t decoded = decoder->figure(RingFigure::Decoded);
-	uint64_t confirmed = decoder->figure(RingFigure::Confirmed);
-	uint64_t lag = decoder->figure(RingFigure::LagTime);
+	uint64_t newest = decoder->figure(RingMetric::Newest);
+	uint64_t decoded = decoder->figure(RingMetric::Decoded);
+	uint64_t confirmed = decoder->figure(RingMetric::Confirmed);
+	uint64_t lag = decoder->figure(RingMetric::LagTime);
 
-	return {{"ended", decoder->figure(RingFigure::Ended) != 0},
+	return {{"ended", decoder->figure(RingMetric::Ended) != 0},
 			{"silence_seconds", decoder->silence + age},
-			{"transactions", decoder->figure(RingFigure::Transactions)},
-			{"restarts", decoder->figure(RingFigure::Restarts)},
-			{"tables", decoder->figure(RingFigure::Tables)},
-			{"tables_waiting", decoder->figure(RingFigure::TablesWaiting)},
-			{"tables_failed", decoder->figure(RingFigure::TablesFailed)},
+			{"transactions", decoder->figure(RingMetric::Transactions)},
+			{"restarts", decoder->figure(RingMetric::Restarts)},
+			{"tables", decoder->figure(RingMetric::Tables)},
+			{"tables_waiting", decoder->figure(RingMetric::TablesWaiting)},
+			{"tables_failed", decoder->figure(RingMetric::TablesFailed)},
 			{"newest_lsn", newest},
 			{"decoded_lsn", decoded},
 			{"confirmed_lsn", confirmed},
 			{"decoder_lag_bytes", newest > decoded ? newest - decoded : 0},
 			{"slot_lag_bytes", newest > confirmed ? newest - confirmed : 0},
-			{"slot_lag_seconds", lag == kNoFigure ? Json() : Json(static_cast<double>(lag) / 1e6)},
-			{"catalog_xmin_age", decoder->figure(RingFigure::CatalogAge)},
-			{"retained_bytes", decoder->figure(RingFigure::Retained)},
-			{"retained_limit_bytes", known(decoder->figure(RingFigure::RetainedLimit))},
+			{"slot_lag_seconds", lag == kMetricUnknown ? Json() : Json(static_cast<double>(lag) / 1e6)},
+			{"catalog_xmin_age", decoder->figure(RingMetric::CatalogAge)},
+			{"retained_bytes", decoder->figure(RingMetric::Retained)},
+			{"retained_limit_bytes", known(decoder->figure(RingMetric::RetainedLimit))},
 			{"decode_seconds", quantiles(decoder->duration(RingDuration::Decode))},
 			{"encode_seconds", quantiles(decoder->duration(RingDuration::Encode))},
 			{"ring_wait_seconds", quantiles(decoder->duration(RingDuration::RingWait))}};
@@ -103,7 +103,7 @@ snapshot_of(const Status &status, const TableStatus &table)
 {
 	for (const RingStatus &ring : status.rings)
 	{
-		if (ring.figure(RingFigure::SnapshotPhase) != 0 && ring.schema == table.schema && ring.table == table.name)
+		if (ring.figure(RingMetric::SnapshotPhase) != 0 && ring.schema == table.schema && ring.table == table.name)
 			return &ring;
 	}
 	return nullptr;
@@ -113,16 +113,16 @@ static Json
 snapshot_json(const RingStatus &ring)
 {
 	static constexpr const char *phases[] = {"preparing", "scanning", "moving held changes"};
-	uint64_t phase = ring.figure(RingFigure::SnapshotPhase);
-	uint64_t total = ring.figure(RingFigure::BlocksTotal);
+	uint64_t phase = ring.figure(RingMetric::SnapshotPhase);
+	uint64_t total = ring.figure(RingMetric::BlocksTotal);
 
 	return {{"phase", phase >= 1 && phase <= 3 ? phases[phase - 1] : "ending"},
-			{"blocks_done", std::min(ring.figure(RingFigure::BlocksDone), total)},
+			{"blocks_done", std::min(ring.figure(RingMetric::BlocksDone), total)},
 			{"blocks_total", total},
-			{"rows", ring.figure(RingFigure::Rows)},
-			{"bytes", ring.figure(RingFigure::RowBytes)},
-			{"held_events", ring.figure(RingFigure::HeldEvents)},
-			{"workers", ring.figure(RingFigure::Workers)}};
+			{"rows", ring.figure(RingMetric::Rows)},
+			{"bytes", ring.figure(RingMetric::RowBytes)},
+			{"held_events", ring.figure(RingMetric::HeldEvents)},
+			{"workers", ring.figure(RingMetric::Workers)}};
 }
 
 static Json

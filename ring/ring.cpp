@@ -45,7 +45,7 @@ static_assert(frame_payload_limit(kRingMinimum) > 2 * kRouteMax);
  * instead of a streaming one, because only the payload can be long.
  */
 static uint64_t
-seed_of(const char *frame, uint16_t route_length)
+compute_seed(const char *frame, uint16_t route_length)
 {
 	constexpr size_t skip = offsetof(FrameHeader, position);
 
@@ -58,7 +58,7 @@ seed_of(const char *frame, uint16_t route_length)
  * which only sequentially consistent fences between store and load promise.
  */
 static void
-announce(std::atomic<uint32_t> &asleep, bool value)
+store_asleep(std::atomic<uint32_t> &asleep, bool value)
 {
 	asleep.store(value ? 1 : 0, std::memory_order_relaxed);
 	if (value)
@@ -66,7 +66,7 @@ announce(std::atomic<uint32_t> &asleep, bool value)
 }
 
 static bool
-notify(std::atomic<uint32_t> &asleep)
+clear_asleep(std::atomic<uint32_t> &asleep)
 {
 	std::atomic_thread_fence(std::memory_order_seq_cst);
 	/* Look first: a busy pair then shares the flag's cache line without writing to it. */
@@ -77,13 +77,13 @@ notify(std::atomic<uint32_t> &asleep)
 
 /* Whatever is in the ring, there is one that is newer. */
 static bool
-newer(uint64_t number, uint64_t than)
+is_newer(uint64_t number, uint64_t than)
 {
 	return static_cast<int64_t>(number - than) > 0;
 }
 
 static void
-store(SharedAcknowledgement &shared, const Acknowledgement &said, uint64_t epoch)
+store_acknowledgement(SharedAcknowledgement &shared, const Acknowledgement &said, uint64_t ring_id)
 {
 	uint64_t words[kCheckpointWords];
 
@@ -92,12 +92,12 @@ store(SharedAcknowledgement &shared, const Acknowledgement &said, uint64_t epoch
 	shared.acked.store(said.acked, std::memory_order_relaxed);
 	for (uint32_t i = 0; i < kCheckpointWords; i++)
 		shared.checkpoint[i].store(words[i], std::memory_order_relaxed);
-	shared.check.store(check_of(said, epoch), std::memory_order_release);
+	shared.check.store(compute_check_word(said, ring_id), std::memory_order_release);
 }
 
 /* False if the check word does not fit: it is being written, or never was. */
 static bool
-load(const SharedAcknowledgement &shared, Acknowledgement *said, uint64_t epoch)
+load_acknowledgement(const SharedAcknowledgement &shared, Acknowledgement *said, uint64_t ring_id)
 {
 	uint64_t check = shared.check.load(std::memory_order_acquire);
 	uint64_t words[kCheckpointWords];
@@ -107,12 +107,12 @@ load(const SharedAcknowledgement &shared, Acknowledgement *said, uint64_t epoch)
 	for (uint32_t i = 0; i < kCheckpointWords; i++)
 		words[i] = shared.checkpoint[i].load(std::memory_order_relaxed);
 	memcpy(&said->checkpoint, words, sizeof(words));
-	return check == check_of(*said, epoch);
+	return check == compute_check_word(*said, ring_id);
 }
 
 /* Which of the two is the newest good one; -1: none is good. */
 static int
-load_newest(const RingHeader *header, Acknowledgement *newest, uint64_t epoch)
+load_newest_acknowledgement(const RingHeader *header, Acknowledgement *newest, uint64_t ring_id)
 {
 	int found = -1;
 
@@ -120,9 +120,9 @@ load_newest(const RingHeader *header, Acknowledgement *newest, uint64_t epoch)
 	{
 		Acknowledgement said;
 
-		if (!load(header->acknowledgements[i], &said, epoch))
+		if (!load_acknowledgement(header->acknowledgements[i], &said, ring_id))
 			continue;
-		if (found < 0 || newer(said.number, newest->number))
+		if (found < 0 || is_newer(said.number, newest->number))
 		{
 			*newest = said;
 			found = i;
@@ -132,19 +132,19 @@ load_newest(const RingHeader *header, Acknowledgement *newest, uint64_t epoch)
 }
 
 bool
-ring_capacity_valid(uint64_t capacity)
+is_valid_ring_capacity(uint64_t capacity)
 {
 	return capacity >= kRingMinimum && capacity <= kRingMaximum && (capacity & (capacity - 1)) == 0;
 }
 
 void
-RingWriter::create(void *memory, uint64_t capacity, uint64_t epoch, const char *application, uint32_t pid,
+RingWriter::create(void *memory, uint64_t capacity, uint64_t ring_id, const char *application, uint32_t pid,
 				   uint64_t history)
 {
 	header_ = new (memory) RingHeader;
 	data_ = static_cast<char *>(memory) + kRingHeaderSize;
 	capacity_ = capacity;
-	epoch_ = epoch;
+	ring_id_ = ring_id;
 	written_ = 0;
 	acked_ = 0;
 	acknowledgement_ = 0;
@@ -155,7 +155,7 @@ RingWriter::create(void *memory, uint64_t capacity, uint64_t epoch, const char *
 
 	header_->version = kRingVersion;
 	header_->header_size = kRingHeaderSize;
-	header_->epoch = epoch;
+	header_->ring_id = ring_id;
 	header_->history = history;
 	header_->capacity = capacity;
 	header_->max_frame_payload = max_frame_payload_;
@@ -167,7 +167,7 @@ RingWriter::create(void *memory, uint64_t capacity, uint64_t epoch, const char *
 	memset(header_->application + length, 0, kApplicationMax - length);
 
 	for (SharedAcknowledgement &nothing : header_->acknowledgements)
-		store(nothing, {}, epoch);
+		store_acknowledgement(nothing, {}, ring_id);
 	header_->magic.store(kRingMagic, std::memory_order_release);
 }
 
@@ -204,7 +204,7 @@ RingWriter::write(const RecordInfo &info, const void *payload, uint32_t length, 
 		header.kind = static_cast<uint16_t>(FrameKind::Padding);
 		memcpy(front, &header, sizeof(header));
 		/* What is padded over is not part of the hash. */
-		header.checksum = XXH3_64bits_withSeed(front, 0, seed_of(front, 0));
+		header.checksum = XXH3_64bits_withSeed(front, 0, compute_seed(front, 0));
 		memcpy(data_ + (written_ & (capacity_ - 1)), &header, sizeof(header));
 	}
 
@@ -239,7 +239,7 @@ RingWriter::write(const RecordInfo &info, const void *payload, uint32_t length, 
 	 */
 	if (part > 0)
 		memcpy(frame_payload, source, part);
-	header.checksum = XXH3_64bits_withSeed(source, part, seed_of(front, info.route_length));
+	header.checksum = XXH3_64bits_withSeed(source, part, compute_seed(front, info.route_length));
 	memcpy(front, &header.checksum, sizeof(header.checksum));
 	memcpy(frame, front, sizeof(header) + info.route_length);
 	memset(frame_payload + part, 0, size - sizeof(header) - info.route_length - part);
@@ -255,7 +255,7 @@ RingWriter::acked()
 	Acknowledgement said;
 
 	/* While we looked at one and then at the other, the one that we know may have become the newest that is whole. */
-	if (load_newest(header_, &said, epoch_) < 0 || !newer(said.number, acknowledgement_))
+	if (load_newest_acknowledgement(header_, &said, ring_id_) < 0 || !is_newer(said.number, acknowledgement_))
 		return acked_;
 	if (said.acked >= acked_ && said.acked <= written_ && said.acked % kFrameAlignment == 0)
 	{
@@ -275,15 +275,15 @@ RingWriter::refused() const
 }
 
 bool
-RingWriter::publisher_sleeps()
+RingWriter::clear_publisher_asleep()
 {
-	return notify(header_->publisher_asleep);
+	return clear_asleep(header_->publisher_asleep);
 }
 
 void
 RingWriter::set_asleep(bool asleep)
 {
-	announce(header_->worker_asleep, asleep);
+	store_asleep(header_->worker_asleep, asleep);
 }
 
 void
@@ -293,9 +293,9 @@ RingWriter::heartbeat(uint64_t now_us)
 }
 
 void
-RingWriter::set_figure(RingFigure figure, uint64_t value)
+RingWriter::set_metric(RingMetric metric, uint64_t value)
 {
-	header_->figures.values[static_cast<uint32_t>(figure)].store(value, std::memory_order_relaxed);
+	header_->metrics.values[static_cast<uint32_t>(metric)].store(value, std::memory_order_relaxed);
 }
 
 void
@@ -305,8 +305,8 @@ RingWriter::add_duration(RingDuration duration, uint64_t ns)
 	uint32_t bucket = DurationCounts::bucket(ns);
 
 	durations_[i].add(ns);
-	header_->figures.durations[i].counts[bucket].store(durations_[i].counts[bucket], std::memory_order_relaxed);
-	header_->figures.durations[i].sum_ns.store(durations_[i].sum_ns, std::memory_order_relaxed);
+	header_->metrics.durations[i].counts[bucket].store(durations_[i].counts[bucket], std::memory_order_relaxed);
+	header_->metrics.durations[i].sum_ns.store(durations_[i].sum_ns, std::memory_order_relaxed);
 }
 
 void
@@ -328,20 +328,20 @@ RingWriter::publisher_heartbeat() const
 }
 
 uint64_t
-RingWriter::publisher_figure(PublisherFigure figure) const
+RingWriter::publisher_metric(PublisherMetric metric) const
 {
-	return header_->publisher_figures[static_cast<uint32_t>(figure)].load(std::memory_order_relaxed);
+	return header_->publisher_metrics[static_cast<uint32_t>(metric)].load(std::memory_order_relaxed);
 }
 
 /* What the worker may have written, given what the publisher has freed. */
 static bool
-written_valid(uint64_t written, uint64_t read, uint64_t acked, uint64_t capacity)
+is_valid_written(uint64_t written, uint64_t read, uint64_t acked, uint64_t capacity)
 {
 	return written >= read && written - acked <= capacity && written % kFrameAlignment == 0;
 }
 
 static bool
-kind_valid(uint16_t kind)
+is_valid_kind(uint16_t kind)
 {
 	return kind >= static_cast<uint16_t>(FrameKind::Changes) && kind <= static_cast<uint16_t>(FrameKind::Dropped);
 }
@@ -382,22 +382,23 @@ RingReader::attach(void *memory, size_t size, uint32_t *version)
 
 	/* From here on only the copies count. */
 	std::atomic_signal_fence(std::memory_order_seq_cst);
-	if (header->header_size != kRingHeaderSize || !ring_capacity_valid(capacity) || size < ring_file_size(capacity) ||
-		max_frame_payload <= kRouteMax || max_frame_payload > frame_payload_limit(capacity))
+	if (header->header_size != kRingHeaderSize || !is_valid_ring_capacity(capacity) ||
+		size < ring_file_size(capacity) || max_frame_payload <= kRouteMax ||
+		max_frame_payload > frame_payload_limit(capacity))
 		return AttachResult::Corrupt;
 
-	uint64_t epoch = header->epoch;
+	uint64_t ring_id = header->ring_id;
 	uint64_t written = header->written.load(std::memory_order_acquire);
 	Acknowledgement said;
 
-	if (load_newest(header, &said, epoch) < 0 || said.acked % kFrameAlignment != 0 ||
-		!written_valid(written, said.acked, said.acked, capacity))
+	if (load_newest_acknowledgement(header, &said, ring_id) < 0 || said.acked % kFrameAlignment != 0 ||
+		!is_valid_written(written, said.acked, said.acked, capacity))
 		return AttachResult::Corrupt;
 
 	header_ = header;
 	data_ = static_cast<const char *>(memory) + kRingHeaderSize;
 	capacity_ = capacity;
-	epoch_ = epoch;
+	ring_id_ = ring_id;
 	history_ = header->history;
 	written_ = written;
 	acked_ = said.acked;
@@ -406,7 +407,7 @@ RingReader::attach(void *memory, size_t size, uint32_t *version)
 	max_frame_payload_ = max_frame_payload;
 	memcpy(application_, header->application, kApplicationMax);
 	application_[kApplicationMax - 1] = '\0';
-	acknowledge();
+	write_acknowledgement();
 	rewind();
 	return AttachResult::Ok;
 }
@@ -422,7 +423,7 @@ RingReader::next(Frame *frame)
 		{
 			uint64_t now = written();
 
-			if (!written_valid(now, written_, acked_, capacity_))
+			if (!is_valid_written(now, written_, acked_, capacity_))
 				return ReadResult::Corrupt;
 			if (now == position)
 				return ReadResult::Empty;
@@ -462,13 +463,13 @@ RingReader::next(Frame *frame)
 		{
 			if (size != to_end || header.route_length != 0)
 				return ReadResult::Corrupt;
-			if (header.checksum != XXH3_64bits_withSeed(front, 0, seed_of(front, 0)))
+			if (header.checksum != XXH3_64bits_withSeed(front, 0, compute_seed(front, 0)))
 				return ReadResult::Corrupt;
 			position += size;
 			continue;
 		}
 
-		if (!kind_valid(header.kind) || header.route_length > kRouteMax)
+		if (!is_valid_kind(header.kind) || header.route_length > kRouteMax)
 			return ReadResult::Corrupt;
 		if (uint64_t{header.route_length} + header.payload_length > max_frame_payload_ ||
 			uint64_t{header.record_offset} + header.payload_length > header.record_length)
@@ -479,7 +480,7 @@ RingReader::next(Frame *frame)
 		frame->end = position + size;
 
 		memcpy(front + sizeof(header), frame->route, header.route_length);
-		uint64_t seed = seed_of(front, header.route_length);
+		uint64_t seed = compute_seed(front, header.route_length);
 
 		if (header.checksum != XXH3_64bits_withSeed(frame->payload, header.payload_length, seed))
 			return ReadResult::Corrupt;
@@ -497,23 +498,24 @@ RingReader::intact(const Frame &frame) const
 
 	memcpy(front, &frame.header, sizeof(FrameHeader));
 	memcpy(front + sizeof(FrameHeader), frame.route, frame.header.route_length);
-	return frame.header.checksum ==
-		   XXH3_64bits_withSeed(frame.payload, frame.header.payload_length, seed_of(front, frame.header.route_length));
+	return frame.header.checksum == XXH3_64bits_withSeed(frame.payload, frame.header.payload_length,
+														 compute_seed(front, frame.header.route_length));
 }
 
 /* In place of the older one, or of what was made of either. */
 void
-RingReader::acknowledge()
+RingReader::write_acknowledgement()
 {
 	Acknowledgement last = {};
-	int newest = load_newest(header_, &last, epoch_);
+	int newest = load_newest_acknowledgement(header_, &last, ring_id_);
 
 	/* Another publisher has taken our place while we were stopped, and acknowledged more. */
 	if (newest >= 0 && last.acked > acked_ && last.acked <= written())
 		return;
 	/* What the worker has seen may have been written over. */
-	acknowledgement_ = (newer(last.number, acknowledgement_) ? last.number : acknowledgement_) + 1;
-	store(header_->acknowledgements[newest == 0 ? 1 : 0], {acknowledgement_, acked_, checkpoint_}, epoch_);
+	acknowledgement_ = (is_newer(last.number, acknowledgement_) ? last.number : acknowledgement_) + 1;
+	store_acknowledgement(header_->acknowledgements[newest == 0 ? 1 : 0], {acknowledgement_, acked_, checkpoint_},
+						  ring_id_);
 }
 
 void
@@ -522,7 +524,7 @@ RingReader::ack(uint64_t position)
 	if (position <= acked_ || position > read_)
 		return;
 	acked_ = position;
-	acknowledge();
+	write_acknowledgement();
 }
 
 void
@@ -551,15 +553,15 @@ RingReader::closed() const
 }
 
 bool
-RingReader::worker_sleeps()
+RingReader::clear_worker_asleep()
 {
-	return notify(header_->worker_asleep);
+	return clear_asleep(header_->worker_asleep);
 }
 
 void
 RingReader::set_asleep(bool asleep)
 {
-	announce(header_->publisher_asleep, asleep);
+	store_asleep(header_->publisher_asleep, asleep);
 }
 
 void
@@ -571,14 +573,14 @@ RingReader::set_publisher(uint32_t pid)
 void
 RingReader::heartbeat(uint64_t now_us)
 {
-	acknowledge();
+	write_acknowledgement();
 	header_->publisher_heartbeat.store(now_us, std::memory_order_relaxed);
 }
 
 void
-RingReader::set_figure(PublisherFigure figure, uint64_t value)
+RingReader::set_metric(PublisherMetric metric, uint64_t value)
 {
-	header_->publisher_figures[static_cast<uint32_t>(figure)].store(value, std::memory_order_relaxed);
+	header_->publisher_metrics[static_cast<uint32_t>(metric)].store(value, std::memory_order_relaxed);
 }
 
 uint64_t
@@ -588,15 +590,15 @@ RingReader::worker_heartbeat() const
 }
 
 uint64_t
-RingReader::figure(RingFigure figure) const
+RingReader::metric(RingMetric metric) const
 {
-	return header_->figures.values[static_cast<uint32_t>(figure)].load(std::memory_order_relaxed);
+	return header_->metrics.values[static_cast<uint32_t>(metric)].load(std::memory_order_relaxed);
 }
 
 DurationCounts
 RingReader::durations(RingDuration duration) const
 {
-	const auto &shared = header_->figures.durations[static_cast<uint32_t>(duration)];
+	const auto &shared = header_->metrics.durations[static_cast<uint32_t>(duration)];
 	DurationCounts counts = {};
 
 	for (uint32_t i = 0; i < kDurationBuckets; i++)

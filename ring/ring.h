@@ -25,8 +25,8 @@
  *
  * Trust: the worker never reads back what it wrote, and checks what the publisher writes: acked must grow and stay at
  * or below written, and an acknowledgement counts only if its check word fits, so that a stray write is not taken for
- * one; the publisher's next one mends it. The reader checks every frame's bounds, place and checksum. Where one fails,
- * it refuses the ring, and the worker makes another.
+ * one; the publisher's next one replaces it. The reader checks every frame's bounds, place and checksum. Where one
+ * fails, it refuses the ring, and the worker makes another.
  *
  * The shape follows Aeron's C ring buffers: positions, padding, peer cursors cached on either side,
  * magic published last.
@@ -39,7 +39,7 @@
 #include <cstdint>
 
 #include "checkpoint.h"
-#include "ring_figures.h"
+#include "ring_metrics.h"
 
 namespace siphon {
 
@@ -65,7 +65,7 @@ enum class FrameKind : uint16_t {
 	SnapshotBegin = 5, /* payload: a siphon.v1.SnapshotBegin; partition: how many there are */
 	SnapshotEnd = 6,   /* payload: a siphon.v1.SnapshotEnd; partition: how many there are */
 	Removed = 7,       /* no payload: the table is not published any more; generation: its last */
-	Origin = 8,        /* payload: an Origin, see origin.h */
+	History = 8,       /* payload: a HistoryRecord, see history.h */
 	Message = 9,       /* payload: (a part of) a siphon.v1.Message; route: a NUL, then its prefix */
 	Schema = 10,       /* payload: a siphon.v1.TableSchema; before the first package that uses it.
 						* Empty: the table comes under this name no more */
@@ -141,7 +141,7 @@ struct SharedAcknowledgement
 	std::atomic<uint64_t> number;
 	std::atomic<uint64_t> acked;
 	std::atomic<uint64_t> checkpoint[kCheckpointWords];
-	std::atomic<uint64_t> check; /* check_of(what it says, epoch); stored last */
+	std::atomic<uint64_t> check; /* compute_check_word(what it says, ring_id); stored last */
 };
 
 /* The start of the file. The first page is the worker's, the second the publisher's. */
@@ -150,8 +150,8 @@ struct RingHeader
 	std::atomic<uint64_t> magic; /* stored last, when all else is in place */
 	uint32_t version;
 	uint32_t header_size;
-	uint64_t epoch;             /* random; another epoch is another ring */
-	uint64_t history;           /* of the application, see origin.h */
+	uint64_t ring_id;           /* random; names this ring */
+	uint64_t history;           /* of the application, see history.h */
 	uint64_t capacity;          /* bytes of the data area, a power of two */
 	uint32_t max_frame_payload; /* route included */
 	uint32_t worker_pid;
@@ -161,7 +161,7 @@ struct RingHeader
 	alignas(64) std::atomic<uint32_t> worker_asleep;
 	std::atomic<uint32_t> closed;           /* 1: the worker is gone, a new ring will replace this one */
 	std::atomic<uint64_t> worker_heartbeat; /* microseconds since 1970 */
-	alignas(64) RingFigures figures;
+	alignas(64) RingMetrics metrics;
 
 	alignas(kRingPage) std::atomic<uint64_t> read;
 	alignas(64) SharedAcknowledgement acknowledgements[2];
@@ -169,7 +169,7 @@ struct RingHeader
 	alignas(64) std::atomic<uint32_t> publisher_asleep;
 	std::atomic<uint32_t> publisher_pid;
 	std::atomic<uint64_t> publisher_heartbeat; /* microseconds since 1970 */
-	alignas(64) std::atomic<uint64_t> publisher_figures[static_cast<uint32_t>(PublisherFigure::Count)];
+	alignas(64) std::atomic<uint64_t> publisher_metrics[static_cast<uint32_t>(PublisherMetric::Count)];
 };
 static_assert(sizeof(RingHeader) == kRingHeaderSize);
 static_assert(std::atomic<uint64_t>::is_always_lock_free && std::atomic<uint32_t>::is_always_lock_free);
@@ -186,10 +186,10 @@ ring_file_size(uint64_t capacity)
  * always noticed, and what is left of two acknowledgements does not fit but by a chance of 2^-64.
  */
 constexpr uint64_t
-check_of(const Acknowledgement &said, uint64_t epoch)
+compute_check_word(const Acknowledgement &said, uint64_t ring_id)
 {
 	const Checkpoint &at = said.checkpoint;
-	uint64_t check = epoch ^ 0x9e3779b97f4a7c15;
+	uint64_t check = ring_id ^ 0x9e3779b97f4a7c15;
 
 	for (uint64_t word : {said.number, said.acked, at.log.log, at.log.place, at.log.message, at.spill.log,
 						  at.spill.place, at.spill.message})
@@ -201,7 +201,7 @@ check_of(const Acknowledgement &said, uint64_t epoch)
 }
 
 /* True if a data area may have this size: a power of two between the limits. */
-bool ring_capacity_valid(uint64_t capacity);
+bool is_valid_ring_capacity(uint64_t capacity);
 
 /*
  * The worker's side. Plain data without a destructor, so that PostgreSQL's longjmp may pass over it.
@@ -213,7 +213,7 @@ public:
 	 * Lays a new ring out in `memory`, which is ring_file_size(capacity) zeroed bytes, page-aligned.
 	 * Application is cut at kApplicationMax - 1 bytes.
 	 */
-	void create(void *memory, uint64_t capacity, uint64_t epoch, const char *application, uint32_t pid,
+	void create(void *memory, uint64_t capacity, uint64_t ring_id, const char *application, uint32_t pid,
 				uint64_t history = 0);
 
 	/*
@@ -221,8 +221,8 @@ public:
 	 * the number of payload bytes written, or -1 if the ring is full (nothing was written). The
 	 * caller repeats with offset + result until offset == length; a record of length 0 takes one frame.
 	 * All frames of a record but the last carry the same number of payload bytes. -2 is a mistake of
-	 * the caller (kind Padding, route too long, offset not before the end): waiting won't mend it.
-	 * The frame is visible to the reader at return; ring the publisher's bell if publisher_sleeps().
+	 * the caller (kind Padding, route too long, offset not before the end): waiting won't help.
+	 * The frame is visible to the reader at return; ring the publisher's doorbell if clear_publisher_asleep() says so.
 	 */
 	int64_t write(const RecordInfo &info, const void *payload, uint32_t length, uint32_t offset);
 
@@ -234,7 +234,7 @@ public:
 
 	/*
 	 * The publisher's acked cursor, as far as it can be believed: an acknowledgement that does not go with its check
-	 * word (the publisher is writing it, or somebody else wrote) leaves the last good one in place; an impossible one
+	 * word (the publisher is writing it, or another process wrote) leaves the last good one in place; an impossible one
 	 * that does (going back, or beyond written) counts in violations() as well.
 	 */
 	uint64_t acked();
@@ -244,14 +244,14 @@ public:
 	/* The publisher has found the ring damaged, and waits for another. */
 	bool refused() const;
 
-	/* True once after the publisher said it goes to sleep: the caller must ring its bell. */
-	bool publisher_sleeps();
+	/* True once after the publisher said it goes to sleep: the caller must ring its doorbell. */
+	bool clear_publisher_asleep();
 
 	/* Announce sleep (then check once more before sleeping) and end it. */
 	void set_asleep(bool asleep);
 
 	void heartbeat(uint64_t now_us);
-	void set_figure(RingFigure figure, uint64_t value);
+	void set_metric(RingMetric metric, uint64_t value);
 	void add_duration(RingDuration duration, uint64_t ns);
 	const DurationCounts &durations(RingDuration duration) const { return durations_[static_cast<uint32_t>(duration)]; }
 	/* Tells the publisher that no frame will follow. */
@@ -260,16 +260,16 @@ public:
 	/* Peer's own statements, for views only. */
 	uint32_t publisher_pid() const;
 	uint64_t publisher_heartbeat() const;
-	uint64_t publisher_figure(PublisherFigure figure) const;
+	uint64_t publisher_metric(PublisherMetric metric) const;
 	uint64_t capacity() const { return capacity_; }
-	uint64_t epoch() const { return epoch_; }
+	uint64_t ring_id() const { return ring_id_; }
 	uint32_t max_frame_payload() const { return max_frame_payload_; }
 
 private:
 	RingHeader *header_;
 	char *data_;
 	uint64_t capacity_;
-	uint64_t epoch_;
+	uint64_t ring_id_;
 	uint64_t written_;
 	uint64_t acked_;
 	uint64_t acknowledgement_; /* number of the one that said so */
@@ -313,8 +313,8 @@ class RingReader
 public:
 	/*
 	 * Attaches to `size` mapped bytes and starts reading at acked. *version is the ring's, for messages (0: none
-	 * was found). Ring the worker's bell once after this: a publisher before us may have died between
-	 * worker_sleeps(), which clears the flag, and the ringing.
+	 * was found). Ring the worker's doorbell once after this: a publisher before us may have died between
+	 * clear_worker_asleep(), which clears the flag, and the ringing.
 	 */
 	AttachResult attach(void *memory, size_t size, uint32_t *version);
 
@@ -334,9 +334,12 @@ public:
 	void set_checkpoint(const Checkpoint &checkpoint) { checkpoint_ = checkpoint; }
 	const Checkpoint &checkpoint() const { return checkpoint_; }
 
-	/* Moves acked to a position that is the end of a frame already read. Ring the worker's bell if worker_sleeps(). */
+	/*
+	 * Moves acked to a position that is the end of a frame already read. Ring the worker's doorbell if
+	 * clear_worker_asleep().
+	 */
 	void ack(uint64_t position);
-	/* Asks the worker for another ring, as this one is damaged. Ring its bell. */
+	/* Asks the worker for another ring, as this one is damaged. Ring its doorbell. */
 	void refuse();
 	/* Goes back to reading at acked. */
 	void rewind();
@@ -345,17 +348,19 @@ public:
 	uint64_t acked() const { return acked_; }
 	uint64_t written() const;
 	bool closed() const;
-	bool worker_sleeps();
+	bool clear_worker_asleep();
 	void set_asleep(bool asleep);
 	void set_publisher(uint32_t pid);
-	/* Also writes the acknowledgement anew, should somebody have written over it, or the checkpoint be another. */
+	/*
+	 * Also writes the acknowledgement again, should another process have written over it, or the checkpoint be another.
+	 */
 	void heartbeat(uint64_t now_us);
-	void set_figure(PublisherFigure figure, uint64_t value);
+	void set_metric(PublisherMetric metric, uint64_t value);
 	uint64_t worker_heartbeat() const;
 	/* What the worker says of itself; each may be anything. */
-	uint64_t figure(RingFigure figure) const;
+	uint64_t metric(RingMetric metric) const;
 	DurationCounts durations(RingDuration duration) const;
-	uint64_t epoch() const { return epoch_; }
+	uint64_t ring_id() const { return ring_id_; }
 	uint64_t history() const { return history_; }
 	uint64_t capacity() const { return capacity_; }
 	uint32_t max_frame_payload() const { return max_frame_payload_; }
@@ -365,7 +370,7 @@ private:
 	RingHeader *header_ = nullptr;
 	const char *data_ = nullptr;
 	uint64_t capacity_ = 0;
-	uint64_t epoch_ = 0;
+	uint64_t ring_id_ = 0;
 	uint64_t history_ = 0;
 	uint64_t written_ = 0; /* the worker's, when it was last looked at */
 	uint64_t read_ = 0;
@@ -375,7 +380,7 @@ private:
 	uint32_t max_frame_payload_ = 0;
 	char application_[kApplicationMax] = {};
 
-	void acknowledge();
+	void write_acknowledgement();
 };
 
 } // namespace siphon

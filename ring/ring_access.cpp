@@ -3,8 +3,9 @@
  *
  * /dev/shm belongs to everybody, so every step goes through a descriptor of the directory that was
  * checked (it is ours, nobody else may write to it), follows no symbolic link, and checks what it opened.
- * Members of the group may do as they like in there, and so whatever they make is taken for what it claims to be only as
- * far as that is harmless: locks, bells that are drained a little at a time, and a mapping that is not trusted anyway.
+ * Members of the group may do as they like in there, and so whatever they make is taken for what it claims to be only
+ * as far as that is harmless: locks, doorbells that are drained a little at a time, and a mapping that is not trusted
+ * anyway.
  */
 #include "ring_access.h"
 
@@ -19,14 +20,14 @@
 namespace siphon {
 
 bool
-ring_application_valid(const char *application)
+is_valid_ring_application(const char *application)
 {
 	return application[0] != '\0' && strcmp(application, ".") != 0 && strcmp(application, "..") != 0 &&
 		   strchr(application, '/') == nullptr;
 }
 
 static constexpr gid_t kNoGroup = static_cast<gid_t>(-1);
-static gid_t shared_with = kNoGroup;
+static gid_t shared_group = kNoGroup;
 
 /* While a process makes a directory, it is not of its group yet for the others: how often and long to look again. */
 static constexpr int kLevelAttempts = 20;
@@ -59,31 +60,31 @@ ring_group_find(const char *name, gid_t *found)
 void
 ring_group_use(gid_t group)
 {
-	shared_with = group;
+	shared_group = group;
 }
 
-ExactMode::ExactMode() : before_(shared_with == kNoGroup ? 0 : umask(0))
+ExactMode::ExactMode() : before_(shared_group == kNoGroup ? 0 : umask(0))
 {
 }
 
 ExactMode::~ExactMode()
 {
-	if (shared_with != kNoGroup)
+	if (shared_group != kNoGroup)
 		umask(before_);
 }
 
 mode_t
 ExactMode::mode() const
 {
-	return shared_with == kNoGroup ? 0600 : 0660;
+	return shared_group == kNoGroup ? 0600 : 0660;
 }
 
 int
 ring_access_share(int fd, const struct stat &status, mode_t mode)
 {
-	if (shared_with == kNoGroup || status.st_uid != geteuid())
+	if (shared_group == kNoGroup || status.st_uid != geteuid())
 		return 0;
-	if (status.st_gid != shared_with && fchown(fd, static_cast<uid_t>(-1), shared_with) != 0)
+	if (status.st_gid != shared_group && fchown(fd, static_cast<uid_t>(-1), shared_group) != 0)
 		return errno;
 	/* systemd's RestrictSUIDSGID refuses the set-group-ID bit; then files are of the group a moment later. */
 	if ((status.st_mode & 07777) != mode && fchmod(fd, mode) != 0 && (errno != EPERM || fchmod(fd, mode & 0777) != 0))
@@ -93,14 +94,14 @@ ring_access_share(int fd, const struct stat &status, mode_t mode)
 
 /* It is ours, or the group's. */
 static bool
-belongs(const struct stat &status)
+is_ours(const struct stat &status)
 {
 	return status.st_uid == geteuid() ||
-		   (shared_with != kNoGroup && status.st_gid == shared_with && (status.st_mode & S_IRWXO) == 0);
+		   (shared_group != kNoGroup && status.st_gid == shared_group && (status.st_mode & S_IRWXO) == 0);
 }
 
 static int
-try_level(int parent, const char *name, bool create, int *fd)
+try_open_level(int parent, const char *name, bool create, int *fd)
 {
 	struct stat status;
 
@@ -117,7 +118,7 @@ try_level(int parent, const char *name, bool create, int *fd)
 		error = errno;
 	else
 		error = ring_access_share(*fd, status, S_ISGID | 0770);
-	if (error == 0 && (!belongs(status) || (shared_with == kNoGroup && (status.st_mode & (S_IWGRP | S_IWOTH)) != 0)))
+	if (error == 0 && (!is_ours(status) || (shared_group == kNoGroup && (status.st_mode & (S_IWGRP | S_IWOTH)) != 0)))
 		error = EPERM;
 	if (error != 0)
 		close(*fd);
@@ -127,12 +128,13 @@ try_level(int parent, const char *name, bool create, int *fd)
 int
 ring_level_open(int parent, const char *name, bool create, int *fd)
 {
-	int error = try_level(parent, name, create, fd);
+	int error = try_open_level(parent, name, create, fd);
 
-	for (int attempt = 1; shared_with != kNoGroup && (error == EPERM || error == EACCES) && attempt < kLevelAttempts; attempt++)
+	for (int attempt = 1; shared_group != kNoGroup && (error == EPERM || error == EACCES) && attempt < kLevelAttempts;
+		 attempt++)
 	{
 		usleep(kLevelPauseUs);
-		error = try_level(parent, name, create, fd);
+		error = try_open_level(parent, name, create, fd);
 	}
 	return error;
 }
@@ -142,7 +144,7 @@ ring_directory_open(const char *directory, const char *application, bool create,
 {
 	int parent;
 
-	if (!ring_application_valid(application))
+	if (!is_valid_ring_application(application))
 		return EINVAL;
 
 	int error = ring_level_open(AT_FDCWD, directory, create, &parent);
@@ -164,7 +166,7 @@ ring_access_check(int fd, mode_t type, struct stat *status)
 	else if ((status->st_mode & S_IFMT) != type)
 		error = EINVAL;
 	/* A member may have put a link here, to a file of ours that is not the group's business. */
-	else if (!belongs(*status) || (shared_with != kNoGroup && status->st_nlink > 1))
+	else if (!is_ours(*status) || (shared_group != kNoGroup && status->st_nlink > 1))
 		error = EPERM;
 	else
 		error = ring_access_share(fd, *status, 0660);

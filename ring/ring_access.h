@@ -29,7 +29,7 @@ private:
 };
 
 /* False if it can't be the name of a directory. */
-bool ring_application_valid(const char *application);
+bool is_valid_ring_application(const char *application);
 /* Opens one level; EPERM unless it is a directory of ours that nobody else may write to, or the group's. */
 int ring_level_open(int parent, const char *name, bool create, int *fd);
 /* Opens the application's directory. */

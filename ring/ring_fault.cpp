@@ -12,12 +12,12 @@
 
 namespace siphon {
 
-struct Guarded
+struct GuardedMapping
 {
 	std::atomic<uintptr_t> start; /* 0: a free place */
 	std::atomic<size_t> size;
 
-	bool holds(uintptr_t address) const
+	bool contains(uintptr_t address) const
 	{
 		uintptr_t from = start.load();
 
@@ -25,7 +25,7 @@ struct Guarded
 	}
 };
 
-static Guarded guarded[kGuardedMappings];
+static GuardedMapping guarded[kGuardedMappings];
 static std::atomic<bool> fault_seen;
 static std::atomic<bool> installed;
 static struct sigaction previous;
@@ -40,9 +40,9 @@ handle_bus_error(int signal_number, siginfo_t *info, void *)
 	bool fault = info->si_code > 0;
 	int saved_errno = errno;
 
-	for (const Guarded &mapping : guarded)
+	for (const GuardedMapping &mapping : guarded)
 	{
-		if (!fault || !mapping.holds(address))
+		if (!fault || !mapping.contains(address))
 			continue;
 
 		void *zeros = mmap(reinterpret_cast<void *>(mapping.start.load()), mapping.size.load(), PROT_READ | PROT_WRITE,
@@ -67,7 +67,7 @@ handle_bus_error(int signal_number, siginfo_t *info, void *)
 void
 ring_fault_guard(void *memory, size_t size)
 {
-	for (Guarded &mapping : guarded)
+	for (GuardedMapping &mapping : guarded)
 	{
 		if (mapping.start.load() != 0)
 			continue;
@@ -94,7 +94,7 @@ ring_fault_release(void *memory)
 {
 	bool left = false;
 
-	for (Guarded &mapping : guarded)
+	for (GuardedMapping &mapping : guarded)
 	{
 		if (mapping.start.load() == reinterpret_cast<uintptr_t>(memory))
 			mapping.start.store(0);
@@ -105,7 +105,7 @@ ring_fault_release(void *memory)
 }
 
 bool
-ring_fault_seen()
+has_ring_fault()
 {
 	return fault_seen.load();
 }

@@ -4,7 +4,7 @@
  *
  * So, as Wayland's compositors do with their clients' buffers: when SIGBUS strikes inside of the ring,
  * zero pages of our own are put in the place of the whole mapping, and the worker goes on as if nothing
- * had happened, until it asks ring_fault_seen() and ends in an orderly way. Any other SIGBUS is left to
+ * had happened, until it asks has_ring_fault() and ends in an orderly way. Any other SIGBUS is left to
  * whoever handled it before.
  */
 #ifndef SIPHON_RING_FAULT_H
@@ -23,7 +23,7 @@ void ring_fault_guard(void *memory, size_t size);
 void ring_fault_release(void *memory);
 
 /* True if a mapping has been replaced by zeros since the last was guarded: what was or is written there is lost. */
-bool ring_fault_seen();
+bool has_ring_fault();
 
 } // namespace siphon
 

@@ -1,6 +1,6 @@
 /*
- * Ring files, bells and locks: see ring_file.h. Each step goes through a descriptor of the directory that was checked, see
- * ring_access.cpp.
+ * Ring files, doorbells and locks: see ring_file.h. Each step goes through a descriptor of the directory that was
+ * checked, see ring_access.cpp.
  */
 #include "ring_file.h"
 
@@ -22,14 +22,14 @@ namespace siphon {
 /* Endings of all files that can lie in an application's directory. */
 static constexpr char kRingEnding[] = ".ring";
 static constexpr char kNewEnding[] = ".ring.new";
-static constexpr char kBellEnding[] = ".bell";
+static constexpr char kDoorbellEnding[] = ".bell";
 static constexpr char kLockEnding[] = ".lock";
-static constexpr const char *kEndings[] = {kRingEnding, kNewEnding, kBellEnding, kLockEnding};
+static constexpr const char *kEndings[] = {kRingEnding, kNewEnding, kDoorbellEnding, kLockEnding};
 
 /* Longest file name in an application's directory. */
 static constexpr size_t kNameMax = 256;
 
-/* What is read from a bell at once, and how often: together the default size of a pipe. */
+/* What is read from a doorbell at once, and how often: together the default size of a pipe. */
 static constexpr size_t kDrainSize = 4096;
 static constexpr int kDrainLimit = 16;
 
@@ -71,7 +71,7 @@ ring_name(char *out, const char *file, const char *ending)
 bool
 ring_path(char *out, const char *directory, const char *application, const char *file)
 {
-	if (!ring_application_valid(application))
+	if (!is_valid_ring_application(application))
 		return false;
 
 	int length = snprintf(out, kRingPathMax, "%s/%s/%s", directory, application, file);
@@ -85,7 +85,7 @@ ring_path(char *out, const char *directory, const char *application, const char 
  * SIGCONT, for one.
  */
 static int
-allocate(int fd, size_t size)
+allocate_space(int fd, size_t size)
 {
 	sigset_t all;
 	sigset_t before;
@@ -102,7 +102,7 @@ allocate(int fd, size_t size)
 }
 
 static int
-map(int fd, size_t size, RingMapping *mapping)
+map_file(int fd, size_t size, RingMapping *mapping)
 {
 	void *memory = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 
@@ -145,9 +145,9 @@ ring_file_create(const char *directory, const char *application, const char *rin
 	{
 		error = fstat(fd, &status) != 0 ? errno : ring_access_share(fd, status, 0660);
 		if (error == 0)
-			error = allocate(fd, size);
+			error = allocate_space(fd, size);
 		if (error == 0)
-			error = map(fd, size, mapping);
+			error = map_file(fd, size, mapping);
 		if (error != 0)
 		{
 			close(fd);
@@ -179,8 +179,8 @@ ring_file_publish(const char *directory, const char *application, const char *ri
 }
 
 /*
- * Takes a ring's files away, and a publisher's likewise. EWOULDBLOCK: somebody holds its lock, so they are his. What can't
- * be opened is no lock that anybody could hold.
+ * Takes a ring's files away, and a publisher's likewise. EWOULDBLOCK: another process holds its lock, so they are that
+ * one's. What can't be opened is no lock that anybody could hold.
  */
 static int
 remove_files(int directory, const char *ring)
@@ -221,7 +221,7 @@ ring_file_remove(const char *directory, const char *application, const char *rin
 
 /* Calls act() with each entry of an open directory until it returns an error; closes the directory. */
 static int
-each_file(int directory, int (*act)(void *closure, int directory, const char *file), void *closure)
+for_each_file(int directory, int (*act)(void *closure, int directory, const char *file), void *closure)
 {
 	DIR *listing = fdopendir(directory);
 	int error = 0;
@@ -257,7 +257,7 @@ ring_file_list(const char *directory, const char *application, void (*found)(voi
 
 	Found rings = {found, closure};
 
-	return each_file(
+	return for_each_file(
 		parent,
 		[](void *rings_found, int, const char *file) {
 			const Found *to = static_cast<Found *>(rings_found);
@@ -300,14 +300,14 @@ ring_file_open(const char *directory, const char *application, const char *ring,
 	if (static_cast<size_t>(status.st_size) < ring_file_size(kRingMinimum))
 		error = EINVAL;
 	else
-		error = map(fd, static_cast<size_t>(status.st_size), mapping);
+		error = map_file(fd, static_cast<size_t>(status.st_size), mapping);
 	if (error != 0)
 		close(fd);
 	return error;
 }
 
 bool
-ring_file_replaced(const char *path, int fd)
+is_ring_file_replaced(const char *path, int fd)
 {
 	struct stat ours;
 	struct stat named;
@@ -318,7 +318,7 @@ ring_file_replaced(const char *path, int fd)
 }
 
 bool
-ring_file_cut(const RingMapping *mapping)
+is_ring_file_cut(const RingMapping *mapping)
 {
 	struct stat status;
 
@@ -385,7 +385,7 @@ ring_lock(const char *directory, const char *application, const char *file, int 
 }
 
 int
-bell_open(const char *directory, const char *application, const char *file, int *fd)
+doorbell_open(const char *directory, const char *application, const char *file, int *fd)
 {
 	int parent;
 	struct stat status;
@@ -421,14 +421,14 @@ bell_open(const char *directory, const char *application, const char *file, int 
 }
 
 void
-bell_ring(int fd)
+doorbell_ring(int fd)
 {
-	/* A full pipe is a bell that rings already; any other failure the sleeper's timeout makes good. */
+	/* A full pipe is a doorbell that rings already; any other failure the sleeper's timeout makes good. */
 	[[maybe_unused]] ssize_t written = write(fd, "", 1);
 }
 
 void
-bell_drain(int fd)
+doorbell_drain(int fd)
 {
 	char buffer[kDrainSize];
 
@@ -445,7 +445,7 @@ ring_directory_remove(const char *directory, const char *application)
 	int parent;
 	int child;
 
-	if (!ring_application_valid(application))
+	if (!is_valid_ring_application(application))
 		return EINVAL;
 
 	int error = ring_level_open(AT_FDCWD, directory, false, &parent);
@@ -458,7 +458,7 @@ ring_directory_remove(const char *directory, const char *application)
 	{
 		bool held = false;
 
-		error = each_file(
+		error = for_each_file(
 			child,
 			[](void *some_held, int at, const char *file) {
 				char name[kNameMax];

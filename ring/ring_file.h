@@ -8,15 +8,15 @@
  *     publisher.bell     FIFO: workers wake the publisher
  *     publisher.lock     flock held by the publisher
  *
- * <ring> is "decoder", or "snapshot-<table's OID>-<worker>" while the table's existing rows are brought out.
+ * <ring> is "decoder", or "snapshot-<table's OID>-<worker>" while the table's snapshot runs.
  *
  * All of it is for the server's user alone (directories 0700, files 0600), or, with a group, for its members too (2770,
  * 0660), so that the publisher can be another user. Never for everybody.
  *
- * A ring belongs to who holds its lock, and nobody else replaces or removes it. The lock file says whose it is, for people:
- * the server's data directory.
+ * A ring belongs to who holds its lock, and nobody else replaces or removes it. The lock file says whose it is, for
+ * people: the server's data directory.
  *
- * Bells are FIFOs because a backend waits on its latch and a file descriptor at once and can't wait on
+ * Doorbells are FIFOs because a backend waits on its latch and a file descriptor at once and can't wait on
  * a futex; they work across containers that share the directory. Locks are flock()s: a death releases them.
  * Like ring.h this includes nothing of PostgreSQL, throws nothing; errors are errno values.
  */
@@ -57,8 +57,8 @@ int ring_file_create(const char *directory, const char *application, const char 
 /* Worker: renames the temporary file over <ring>.ring. 0 or errno. */
 int ring_file_publish(const char *directory, const char *application, const char *ring);
 /*
- * Worker: takes <ring>.ring and its bell and lock away again; missing ones are fine. 0 or errno; EWOULDBLOCK, and nothing
- * is touched, if somebody holds the lock, be it the caller.
+ * Worker: takes <ring>.ring and its doorbell and lock away again; missing ones are fine. 0 or errno; EWOULDBLOCK, and
+ * nothing is touched, if a process holds the lock, be it the caller.
  */
 int ring_file_remove(const char *directory, const char *application, const char *ring);
 
@@ -71,22 +71,22 @@ int ring_file_list(const char *directory, const char *application, void (*found)
  * Either: true when the open file is no longer the one under its path: it was replaced or removed, or the directory was,
  * or moved. Whoever goes by the path then meets another, or none.
  */
-bool ring_file_replaced(const char *path, int fd);
+bool is_ring_file_replaced(const char *path, int fd);
 /* Worker: true when the mapped file was made shorter, before anything meets what is not there any more. */
-bool ring_file_cut(const RingMapping *mapping);
+bool is_ring_file_cut(const RingMapping *mapping);
 void ring_file_close(RingMapping *mapping);
 
 /*
  * Either: takes the lock file `file` ("decoder.lock", "publisher.lock"), creating it. 0 with *fd, EWOULDBLOCK if held.
- * Like bell_open() it makes the directories, so that either side may come first.
+ * Like doorbell_open() it makes the directories, so that either side may come first.
  */
 int ring_lock(const char *directory, const char *application, const char *file, int *fd);
 
 /* Either: opens the FIFO `file` for both ends, creating it if missing; non-blocking. 0 with *fd, or errno. */
-int bell_open(const char *directory, const char *application, const char *file, int *fd);
-void bell_ring(int fd);
+int doorbell_open(const char *directory, const char *application, const char *file, int *fd);
+void doorbell_ring(int fd);
 /* Empties what was rung so far. Bounded work, whatever the other side does. */
-void bell_drain(int fd);
+void doorbell_drain(int fd);
 
 /*
  * Removes an application's files and its directory; missing ones are fine. 0 or errno. What belongs to a lock that

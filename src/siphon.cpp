@@ -5,7 +5,7 @@
  * demand, as when CREATE EXTENSION runs on a primary whose standby runs Siphon, it defines nothing and
  * starts nothing; the SQL functions then say what is missing.
  */
-#include "server/siphon.h"
+#include "server/shmem.h"
 
 #include "ring/ring.h"
 #include "ring/ring_file.h"
@@ -39,27 +39,27 @@ static shmem_request_hook_type prev_shmem_request_hook;
 static shmem_startup_hook_type prev_shmem_startup_hook;
 
 static void
-shmem_request(void)
+request_shmem(void)
 {
 	if (prev_shmem_request_hook)
 		prev_shmem_request_hook();
-	shared_request();
-	snapshots_request();
+	shmem_request();
+	snapshots_request_shmem();
 }
 
 static void
-shmem_startup(void)
+init_shmem(void)
 {
 	if (prev_shmem_startup_hook)
 		prev_shmem_startup_hook();
-	shared_startup();
-	snapshots_startup();
+	shmem_startup();
+	snapshots_init_shmem();
 }
 
 static bool
 check_ring_size(int *newval, void **, GucSource)
 {
-	if (siphon::ring_capacity_valid(uint64{1024} * static_cast<uint64>(*newval)))
+	if (siphon::is_valid_ring_capacity(uint64{1024} * static_cast<uint64>(*newval)))
 		return true;
 	GUC_check_errdetail("The size of a ring must be a power of two.");
 	return false;
@@ -177,8 +177,8 @@ _PG_init(void)
 	define_settings();
 	find_ring_group();
 	prev_shmem_request_hook = shmem_request_hook;
-	shmem_request_hook = shmem_request;
+	shmem_request_hook = request_shmem;
 	prev_shmem_startup_hook = shmem_startup_hook;
-	shmem_startup_hook = shmem_startup;
+	shmem_startup_hook = init_shmem;
 	register_launcher();
 }

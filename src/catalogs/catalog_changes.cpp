@@ -17,7 +17,7 @@ extern "C" {
 }
 
 static bool
-is_of(const ReorderBufferTXN *txn, TransactionId xid)
+is_xid_of_txn(const ReorderBufferTXN *txn, TransactionId xid)
 {
 	dlist_iter iter;
 
@@ -32,32 +32,32 @@ is_of(const ReorderBufferTXN *txn, TransactionId xid)
 }
 
 static bool
-written(const ReorderBufferTXN *txn, HeapTuple tuple)
+is_written_by(const ReorderBufferTXN *txn, HeapTuple tuple)
 {
-	return is_of(txn, HeapTupleHeaderGetRawXmin(tuple->t_data));
+	return is_xid_of_txn(txn, HeapTupleHeaderGetRawXmin(tuple->t_data));
 }
 
 /* Or replaced by another version. */
 static bool
-removed(const ReorderBufferTXN *txn, HeapTuple tuple)
+is_removed_by(const ReorderBufferTXN *txn, HeapTuple tuple)
 {
 	uint16 infomask = tuple->t_data->t_infomask;
 
 	return !(infomask & HEAP_XMAX_INVALID) && !HEAP_XMAX_IS_LOCKED_ONLY(infomask) &&
-		   is_of(txn, HeapTupleHeaderGetUpdateXid(tuple->t_data));
+		   is_xid_of_txn(txn, HeapTupleHeaderGetUpdateXid(tuple->t_data));
 }
 
 bool
-replaced(const ReorderBufferTXN *txn, HeapTuple tuple)
+txn_replaced_tuple(const ReorderBufferTXN *txn, HeapTuple tuple)
 {
-	return removed(txn, tuple) && !written(txn, tuple);
+	return is_removed_by(txn, tuple) && !is_written_by(txn, tuple);
 }
 
 bool
-column_touched(const ReorderBufferTXN *txn, Oid relid, AttrNumber attnum)
+txn_modified_column(const ReorderBufferTXN *txn, Oid relid, AttrNumber attnum)
 {
 	HeapTuple tuple = SearchSysCache2(ATTNUM, ObjectIdGetDatum(relid), Int16GetDatum(attnum));
-	bool touched = HeapTupleIsValid(tuple) && written(txn, tuple);
+	bool touched = HeapTupleIsValid(tuple) && is_written_by(txn, tuple);
 
 	if (HeapTupleIsValid(tuple))
 		ReleaseSysCache(tuple);
@@ -101,8 +101,9 @@ cleared_values(const ReorderBufferTXN *txn, Relation relation)
 	{
 		Form_pg_attribute form = reinterpret_cast<Form_pg_attribute>(GETSTRUCT(tuple));
 
-		if (form->atthasmissing && form->attnum > 0 && form->attnum <= now->natts && removed(txn, tuple))
-			values = add_cleared(values, heap_copytuple(tuple), written(txn, tuple), RelationGetDescr(scan.catalog), now);
+		if (form->atthasmissing && form->attnum > 0 && form->attnum <= now->natts && is_removed_by(txn, tuple))
+			values = add_cleared(values, heap_copytuple(tuple), is_written_by(txn, tuple),
+								 RelationGetDescr(scan.catalog), now);
 	}
 	catalog_scan_end(&scan);
 	return values;
@@ -132,8 +133,8 @@ partition_changes(const ReorderBufferTXN *txn, Oid relid)
 	while (HeapTupleIsValid(tuple = catalog_scan_next(&scan)))
 	{
 		Form_pg_inherits form = reinterpret_cast<Form_pg_inherits>(GETSTRUCT(tuple));
-		bool was_written = written(txn, tuple);
-		bool was_removed = removed(txn, tuple);
+		bool was_written = is_written_by(txn, tuple);
+		bool was_removed = is_removed_by(txn, tuple);
 
 		if (was_written && !was_removed)
 			after = lappend_oid(after, form->inhparent);
@@ -154,7 +155,7 @@ partition_changes(const ReorderBufferTXN *txn, Oid relid)
 }
 
 List *
-touched_relations(const ReorderBufferTXN *txn)
+txn_modified_relations(const ReorderBufferTXN *txn)
 {
 	List *relids = NIL;
 
@@ -167,15 +168,15 @@ touched_relations(const ReorderBufferTXN *txn)
 }
 
 bool
-relation_touched(const List *touched, Oid relid)
+is_relation_modified(const List *modified, Oid relid)
 {
 	int first = 0;
-	int behind = list_length(touched);
+	int behind = list_length(modified);
 
 	while (first < behind)
 	{
 		int middle = first + (behind - first) / 2;
-		Oid oid = list_nth_oid(touched, middle);
+		Oid oid = list_nth_oid(modified, middle);
 
 		if (oid == relid)
 			return true;
@@ -196,7 +197,7 @@ row_before(const ReorderBufferTXN *txn, Oid catalog, Oid index, AttrNumber attri
 	HeapTuple tuple;
 
 	while (before == nullptr && HeapTupleIsValid(tuple = catalog_scan_next(&scan)))
-		if (replaced(txn, tuple))
+		if (txn_replaced_tuple(txn, tuple))
 			before = heap_copytuple(tuple);
 	catalog_scan_end(&scan);
 	return before;
@@ -209,10 +210,10 @@ class_before(const ReorderBufferTXN *txn, Oid relid)
 }
 
 bool
-relation_made(const ReorderBufferTXN *txn, Oid relid)
+txn_created_relation(const ReorderBufferTXN *txn, Oid relid)
 {
 	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
-	bool made = HeapTupleIsValid(tuple) && written(txn, tuple) && class_before(txn, relid) == nullptr;
+	bool made = HeapTupleIsValid(tuple) && is_written_by(txn, tuple) && class_before(txn, relid) == nullptr;
 
 	if (HeapTupleIsValid(tuple))
 		ReleaseSysCache(tuple);
@@ -220,14 +221,14 @@ relation_made(const ReorderBufferTXN *txn, Oid relid)
 }
 
 bool
-was_unlogged(const ReorderBufferTXN *txn, Oid relid)
+was_relation_unlogged(const ReorderBufferTXN *txn, Oid relid)
 {
 	CatalogScan scan = catalog_scan_begin(RelationRelationId, ClassOidIndexId, Anum_pg_class_oid, relid, SnapshotAny);
 	bool unlogged = false;
 	HeapTuple tuple;
 
 	while (!unlogged && HeapTupleIsValid(tuple = catalog_scan_next(&scan)))
-		unlogged = removed(txn, tuple) && !storage_is_logged(reinterpret_cast<Form_pg_class>(GETSTRUCT(tuple)));
+		unlogged = is_removed_by(txn, tuple) && !storage_is_logged(reinterpret_cast<Form_pg_class>(GETSTRUCT(tuple)));
 	catalog_scan_end(&scan);
 	return unlogged;
 }
@@ -245,7 +246,7 @@ attributes_before(const ReorderBufferTXN *txn, Oid relid)
 	{
 		Form_pg_attribute form = reinterpret_cast<Form_pg_attribute>(GETSTRUCT(tuple));
 
-		if (form->attnum > 0 && !form->attisdropped && replaced(txn, tuple))
+		if (form->attnum > 0 && !form->attisdropped && txn_replaced_tuple(txn, tuple))
 			attributes = lappend(attributes, GETSTRUCT(heap_copytuple(tuple)));
 	}
 	catalog_scan_end(&scan);
@@ -278,7 +279,7 @@ former_types(const ReorderBufferTXN *txn, Relation relation)
 }
 
 bool
-attributes_changed(const ReorderBufferTXN *txn, Oid relid)
+txn_changed_attributes(const ReorderBufferTXN *txn, Oid relid)
 {
 	HeapTuple before = class_before(txn, relid);
 	HeapTuple now = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
@@ -365,7 +366,7 @@ key_among(const ReorderBufferTXN *txn, Relation table, char identity, Snapshot s
 	{
 		Form_pg_index index = reinterpret_cast<Form_pg_index>(GETSTRUCT(tuple));
 
-		if (written(txn, tuple) || (snapshot && !removed(txn, tuple)) || !index_is_key(index, identity))
+		if (is_written_by(txn, tuple) || (snapshot && !is_removed_by(txn, tuple)) || !index_is_key(index, identity))
 			continue;
 		for (int i = 0; i < index->indnkeyatts; i++)
 			key = lappend_int(key, index->indkey.values[i]);

@@ -21,13 +21,13 @@ struct PartitionChange
 };
 
 /* Did the transaction make it? So no row of it is older. */
-extern bool relation_made(const ReorderBufferTXN *txn, Oid relid);
+extern bool txn_created_relation(const ReorderBufferTXN *txn, Oid relid);
 
 /* Were changes of the relation's rows kept out of the WAL before the transaction, or for a while in it? */
-extern bool was_unlogged(const ReorderBufferTXN *txn, Oid relid);
+extern bool was_relation_unlogged(const ReorderBufferTXN *txn, Oid relid);
 
 /* Did the transaction write, or replace, the column's row of pg_attribute that is current at its end? */
-extern bool column_touched(const ReorderBufferTXN *txn, Oid relid, AttrNumber attnum);
+extern bool txn_modified_column(const ReorderBufferTXN *txn, Oid relid, AttrNumber attnum);
 
 /* A value that the rows of a table have in a column, and that the catalogs have no more. */
 struct ClearedValue
@@ -44,7 +44,7 @@ struct ClearedValue
 extern List *cleared_values(const ReorderBufferTXN *txn, Relation relation);
 
 /* Did it replace, or remove, this version of a catalog's row, and not make it itself? */
-extern bool replaced(const ReorderBufferTXN *txn, HeapTuple tuple);
+extern bool txn_replaced_tuple(const ReorderBufferTXN *txn, HeapTuple tuple);
 
 /* The type that a column had before, where it has another now. */
 struct FormerType
@@ -57,12 +57,12 @@ struct FormerType
 extern List *former_types(const ReorderBufferTXN *txn, Relation relation);
 
 /* Did it add attributes to a relation that was there before, or drop some? */
-extern bool attributes_changed(const ReorderBufferTXN *txn, Oid relid);
+extern bool txn_changed_attributes(const ReorderBufferTXN *txn, Oid relid);
 
 /* OIDs of all relations that it changed, or dropped, each once, in ascending order. */
-extern List *touched_relations(const ReorderBufferTXN *txn);
+extern List *txn_modified_relations(const ReorderBufferTXN *txn);
 /* Is the relation among them? */
-extern bool relation_touched(const List *touched, Oid relid);
+extern bool is_relation_modified(const List *modified, Oid relid);
 
 /*
  * Of PartitionChange *: what became of one of those relations. Partitions that were made as such are attached ones,

@@ -18,8 +18,8 @@ extern "C" {
 }
 
 bool
-column_excluded(const List *only_attributes, const List *exclude_attributes, const List *exclude_columns,
-				const char *column, int attnum)
+is_column_excluded(const List *only_attributes, const List *exclude_attributes, const List *exclude_columns,
+				   const char *column, int attnum)
 {
 	ListCell *lc;
 
@@ -50,7 +50,7 @@ wrong_kind(const char *name, const char *what, const char *hint)
 }
 
 void
-refuse(const Obstacle *obstacle)
+check_obstacle(const Obstacle *obstacle)
 {
 	if (obstacle)
 		ereport(ERROR, (errcode(obstacle->code), errmsg("%s", obstacle->message),
@@ -145,7 +145,7 @@ storage_obstacle(Oid relid)
 
 /* Are values of the index's column that are equal also alike on the wire, or made so by key_partition()? */
 static bool
-equal_is_alike(Relation index, int column)
+is_equal_alike(Relation index, int column)
 {
 	Oid type = index->rd_opcintype[column];
 	Oid function;
@@ -170,7 +170,7 @@ key_types_obstacle(Relation relation, Oid index_oid)
 	const Obstacle *found = nullptr;
 
 	for (int i = 0; found == nullptr && i < index->rd_index->indnkeyatts; i++)
-		if (!equal_is_alike(index, i))
+		if (!is_equal_alike(index, i))
 			found = make_obstacle(
 				ERRCODE_FEATURE_NOT_SUPPORTED,
 				psprintf("table %s can't be divided by its key", qualified_name(relation)),
@@ -279,7 +279,7 @@ columns_obstacle(Relation relation, const List *only, const List *attributes, co
 	{
 		const char *column = get_attname(RelationGetRelid(relation), keys[i], false);
 
-		if (column_excluded(only, attributes, names, column, keys[i]))
+		if (is_column_excluded(only, attributes, names, column, keys[i]))
 			return make_obstacle(
 				ERRCODE_INVALID_PARAMETER_VALUE,
 				psprintf("column \"%s\" of table \"%s\" can't be excluded, as it is part of the key", column,

@@ -34,7 +34,7 @@ extern const Obstacle *columns_obstacle(Relation relation, const List *only, con
 extern bool storage_is_logged(Form_pg_class form);
 
 /* ERROR, if there is an obstacle. */
-extern void refuse(const Obstacle *obstacle);
+extern void check_obstacle(const Obstacle *obstacle);
 
 /*
  * Opens a table, with AccessShareLock; NULL if there is none. Without `wait` also if somebody else has it locked: so whoever
@@ -43,7 +43,7 @@ extern void refuse(const Obstacle *obstacle);
 extern Relation open_published(Oid relid, bool wait);
 
 /* Is a column left out, by what RegistryTable has of columns? */
-extern bool column_excluded(const List *only_attributes, const List *exclude_attributes, const List *exclude_columns,
-							const char *column, int attnum);
+extern bool is_column_excluded(const List *only_attributes, const List *exclude_attributes, const List *exclude_columns,
+							   const char *column, int attnum);
 
 #endif

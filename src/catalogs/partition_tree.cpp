@@ -70,7 +70,7 @@ leaves_of(Relation table, Snapshot snapshot)
 		partitioned = list_delete_last(partitioned);
 		foreach (lc, children_of(parent, snapshot))
 		{
-			/* One that is gone by now counts as a leaf, which whoever opens it will miss. */
+			/* One that is gone by now counts as a leaf; opening it finds nothing. */
 			if (get_rel_relkind(lfirst_oid(lc)) == RELKIND_PARTITIONED_TABLE)
 				partitioned = lappend_oid(partitioned, lfirst_oid(lc));
 			else

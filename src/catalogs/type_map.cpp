@@ -110,17 +110,17 @@ type_output(TypeMapping *mapping)
 }
 
 static bool
-mapped_alike(const TypeMapping *a, const TypeMapping *b)
+are_mapped_alike(const TypeMapping *a, const TypeMapping *b)
 {
 	if (a->encoding != b->encoding)
 		return false;
 	if (a->encoding == Encoding::List)
-		return mapped_alike(a->element, b->element);
+		return are_mapped_alike(a->element, b->element);
 	return a->encoding != Encoding::Output || a->output->fn_oid == b->output->fn_oid;
 }
 
 bool
-written_alike(Oid former, Oid present)
+are_written_alike(Oid former, Oid present)
 {
 	TypeMapping before;
 	TypeMapping now;
@@ -131,5 +131,5 @@ written_alike(Oid former, Oid present)
 		return false;
 	type_mapping(former, &before);
 	type_mapping(present, &now);
-	return mapped_alike(&before, &now);
+	return are_mapped_alike(&before, &now);
 }

@@ -29,7 +29,7 @@ enum class Encoding : uint8_t {
 	Uuid,
 	JsonText, /* json: text-like */
 	Jsonb,    /* by output function */
-	List,     /* arrays: see list.h */
+	List,     /* arrays: see array_value.cpp */
 	Output    /* any other: the text of the type's output function */
 };
 
@@ -55,6 +55,6 @@ extern void type_mapping(Oid type, TypeMapping *mapping);
 extern FmgrInfo *type_output(TypeMapping *mapping);
 
 /* Are values of two types written alike, as those of varchar and text are? The first may be gone. */
-extern bool written_alike(Oid former, Oid present);
+extern bool are_written_alike(Oid former, Oid present);
 
 #endif

@@ -7,61 +7,70 @@
 #include "decoder.h"
 
 #include "server/blame.h"
-#include "decoder_origin.h"
-#include "catalogs/earlier_rows.h"
+#include "decoder_history.h"
+#include "catalogs/attach_scan.h"
 #include "encode/leaves.h"
-#include "registry/listing.h"
-#include "mirror.h"
-#include "outlet.h"
+#include "registry/table_list.h"
+#include "registry_mirror.h"
+#include "decoder_output.h"
 #include "encode/package.h"
-#include "removals.h"
-#include "report.h"
+#include "removed_tables.h"
+#include "decoder_stats.h"
 #include "registry/retained_wal.h"
-#include "server/ring_output.h"
-#include "server/session.h"
+#include "server/ring_producer.h"
+#include "server/bgworker.h"
 #include "registry/slot_place.h"
-#include "standbys.h"
+#include "standby_wait.h"
 #include "encode/table_settings.h"
 #include "warnings.h"
 #include "server/worker.h"
 
 bool decoder_running = false;
 
-static App *app;
-static uint64 registry_loaded;
-static MemoryContext registry_context;
-static XLogRecPtr decoded;         /* WAL up to here was decoded */
-static XLogRecPtr transaction_end; /* of the transaction whose changes are being handed out, or 0 */
-static XLogRecPtr last_commit;
-static TimestampTz last_commit_time;
-static XLogRecPtr watermark_sent;
-static TimestampTz pending_since; /* when the first event was added since the last flush, or 0 */
-static uint32 ticks;
-static bool forgetting; /* a transaction has ended, and PostgreSQL forgets what it has changed in catalogs */
+/* The one of this process. */
+struct Decoder
+{
+	SharedApplication *app;
+	uint64 registry_loaded; /* the version that was */
+	MemoryContext registry_context;
+	XLogRecPtr decoded_lsn;         /* WAL up to here was decoded */
+	XLogRecPtr transaction_end_lsn; /* of the transaction whose changes are being handed out, or 0 */
+	XLogRecPtr last_commit_lsn;     /* of the last transaction with events */
+	TimestampTz last_commit_time;
+	XLogRecPtr watermark_lsn;  /* commit LSN of the last watermark */
+	TimestampTz pending_since; /* when the first event was added since the last flush, or 0 */
+	uint32 ticks;
+	bool invalidating; /* a transaction has ended, and PostgreSQL forgets what it has changed in catalogs */
+};
+
+static Decoder decoder;
 
 /* With siphon.flush_interval = 0 and WAL that is never drained, events still do not wait for longer than this. */
 static constexpr int kBusyFlushMs = 10;
-/* Nor for less than this while earlier ones are under way: packages of few events cost publisher and queue too much. */
+/*
+ * Nor for less than this while earlier ones are in flight: packages of few events cost publisher and stream too much.
+ */
 static constexpr int kGatherMs = 2;
 static constexpr long kIdleWaitMs = 500;
 
 /* True if that changed the registry. */
 static bool
-begin_tables_here(const Registry *registry)
+begin_new_tables_here(const Registry *registry)
 {
-	XLogRecPtr here = transaction_end ? transaction_end : decoded;
+	XLogRecPtr here = decoder.transaction_end_lsn ? decoder.transaction_end_lsn : decoder.decoded_lsn;
 	Registry *changed = nullptr;
 	ListCell *lc;
 
-	foreach (lc, tables_changed(registry))
+	foreach (lc, tables_list_changed(registry))
 	{
 		const RegistryTable *table = static_cast<RegistryTable *>(lfirst(lc));
 
-		if (!phase_publishes(table->phase) || table->start >= here || table_known(table->relid, table->generation))
+		if (!is_published_phase(table->phase) || table->start_lsn >= here ||
+			is_table_known(table->relid, table->generation))
 			continue;
 		if (changed == nullptr)
 			changed = registry_copy(registry, InvalidOid);
-		registry_find(changed, table->relid)->start = here;
+		registry_find_table(changed, table->relid)->start_lsn = here;
 	}
 	if (changed)
 		registry_write(changed);
@@ -76,83 +85,84 @@ begin_tables_here(const Registry *registry)
 static void
 load_registry(bool first)
 {
-	uint64 wanted = pg_atomic_read_u64(&app->registry_wanted);
-	MemoryContext caller = MemoryContextSwitchTo(registry_context);
+	uint64 wanted = pg_atomic_read_u64(&decoder.app->registry_wanted);
+	MemoryContext caller = MemoryContextSwitchTo(decoder.registry_context);
 	const Registry *registry;
 
-	LWLockAcquire(registry_lock(app->name), LW_EXCLUSIVE);
-	registry = registry_look(app->name);
-	if (registry && !first && begin_tables_here(registry))
-		registry = registry_look(app->name);
+	LWLockAcquire(registry_lock(decoder.app->name), LW_EXCLUSIVE);
+	registry = registry_get(decoder.app->name);
+	if (registry && !first && begin_new_tables_here(registry))
+		registry = registry_get(decoder.app->name);
 	if (registry == nullptr)
-		ereport(FATAL, (errmsg("siphon: application \"%s\" is gone", app->name)));
-	LWLockRelease(registry_lock(app->name));
+		ereport(FATAL, (errmsg("siphon: application \"%s\" is gone", decoder.app->name)));
+	LWLockRelease(registry_lock(decoder.app->name));
 
-	tables_set(registry);
-	report_tables(registry);
-	if (removals_load(registry))
-		decoder_events_added();
+	tables_load(registry);
+	decoder_stats_count_tables(registry);
+	if (removed_tables_load(registry))
+		decoder_note_events();
 	MemoryContextSwitchTo(caller);
-	MemoryContextReset(registry_context);
+	MemoryContextReset(decoder.registry_context);
 
 	/* So that what a call returns from is soon on the standbys too. */
-	mirror_serve(GetCurrentTimestamp());
-	registry_loaded = wanted;
+	registry_mirror_poll(GetCurrentTimestamp());
+	decoder.registry_loaded = wanted;
 	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
-	app->registry_loaded = wanted;
+	decoder.app->registry_loaded = wanted;
 	LWLockRelease(siphon_shared->lock);
-	ConditionVariableBroadcast(&app->changed);
+	ConditionVariableBroadcast(&decoder.app->changed);
 }
 
 static void
-serve_removals(void)
+poll_removed_tables(void)
 {
-	MemoryContext caller = MemoryContextSwitchTo(registry_context);
+	MemoryContext caller = MemoryContextSwitchTo(decoder.registry_context);
 
-	removals_serve(app->name);
-	if (removals_leave(app->name, figure_get(app, Figure::Confirmed)))
-		pg_atomic_fetch_add_u64(&app->registry_wanted, 1);
+	removed_tables_poll_acks(decoder.app->name);
+	if (removed_tables_drop_confirmed(decoder.app->name, app_metric_get(decoder.app, AppMetric::Confirmed)))
+		pg_atomic_fetch_add_u64(&decoder.app->registry_wanted, 1);
 	MemoryContextSwitchTo(caller);
-	MemoryContextReset(registry_context);
+	MemoryContextReset(decoder.registry_context);
 }
 
 void
-decoder_serve(TimestampTz now)
+decoder_poll(TimestampTz now)
 {
 	CHECK_FOR_INTERRUPTS();
-	if (*const_cast<volatile bool *>(&app->stop))
+	if (*const_cast<volatile bool *>(&decoder.app->stop))
 	{
-		ereport(LOG, (errmsg("siphon: application \"%s\" stops: it is being dropped or resynchronized", app->name)));
+		ereport(LOG,
+				(errmsg("siphon: application \"%s\" stops: it is being dropped or resynchronized", decoder.app->name)));
 		proc_exit(0);
 	}
 	/* The launcher has said so in the log. */
-	if (*const_cast<volatile bool *>(&app->giving_up))
+	if (*const_cast<volatile bool *>(&decoder.app->giving_up))
 		proc_exit(0);
 	if (ConfigReloadPending)
 	{
 		ConfigReloadPending = false;
 		ProcessConfigFile(PGC_SIGHUP);
 	}
-	serve_removals();
-	if (pg_atomic_read_u64(&app->registry_wanted) != registry_loaded)
+	poll_removed_tables();
+	if (pg_atomic_read_u64(&decoder.app->registry_wanted) != decoder.registry_loaded)
 		load_registry(false);
-	origin_serve(app->name);
-	mirror_serve(now);
-	outlet_serve(now, pending_since == 0 && transaction_end == 0, decoded);
+	history_poll(decoder.app->name);
+	registry_mirror_poll(now);
+	decoder_output_confirm(now, decoder.pending_since == 0 && decoder.transaction_end_lsn == 0, decoder.decoded_lsn);
 }
 
 /* Writes out all packages, and the watermark of the last transaction that is complete in them. */
 static void
-flush(void)
+flush_packages(void)
 {
 	packages_write_all();
-	removals_write(decoded);
-	if (last_commit > watermark_sent)
+	removed_tables_write(decoder.decoded_lsn);
+	if (decoder.last_commit_lsn > decoder.watermark_lsn)
 	{
-		outlet_watermark(last_commit, last_commit_time, decoded);
-		watermark_sent = last_commit;
+		decoder_output_write_watermark(decoder.last_commit_lsn, decoder.last_commit_time, decoder.decoded_lsn);
+		decoder.watermark_lsn = decoder.last_commit_lsn;
 	}
-	pending_since = 0;
+	decoder.pending_since = 0;
 }
 
 void
@@ -160,127 +170,140 @@ decoder_tick(void)
 {
 	TimestampTz now;
 
-	forgetting = false;
-	if (likely((++ticks & 63) != 0))
+	decoder.invalidating = false;
+	if (likely((++decoder.ticks & 63) != 0))
 		return;
 	now = GetCurrentTimestamp();
-	decoder_serve(now);
-	if (pending_since && now - pending_since >= int64{1000} * Max(siphon_flush_interval_ms, kBusyFlushMs))
-		flush();
+	decoder_poll(now);
+	if (decoder.pending_since &&
+		now - decoder.pending_since >= int64{1000} * Max(siphon_flush_interval_ms, kBusyFlushMs))
+		flush_packages();
 }
 
 long
 decoder_write_due(TimestampTz now)
 {
-	decoder_serve(now);
-	if (pending_since)
+	decoder_poll(now);
+	if (decoder.pending_since)
 	{
-		int interval = outlet_busy() ? Max(siphon_flush_interval_ms, kGatherMs) : siphon_flush_interval_ms;
-		int64 left = pending_since + int64{1000} * interval - now;
+		int interval =
+			decoder_output_has_unacked() ? Max(siphon_flush_interval_ms, kGatherMs) : siphon_flush_interval_ms;
+		int64 left = decoder.pending_since + int64{1000} * interval - now;
 
 		if (left > 0)
 			return Min(static_cast<long>(left / 1000 + 1), kIdleWaitMs);
-		flush();
+		flush_packages();
 	}
 	return kIdleWaitMs;
 }
 
 long
-decoder_drained(XLogRecPtr available)
+decoder_note_caught_up(XLogRecPtr available)
 {
 	TimestampTz now = GetCurrentTimestamp();
 
-	outlet_drained(now, available);
+	decoder_output_note_caught_up(now, available);
 	return decoder_write_due(now);
 }
 
 void
 decoder_transaction_begin(XLogRecPtr end)
 {
-	transaction_end = end;
-	report_transaction_begins();
+	decoder.transaction_end_lsn = end;
+	decoder_stats_begin_transaction();
 }
 
 void
 decoder_transaction_end(XLogRecPtr commit_lsn, TimestampTz commit_time, bool with_events)
 {
-	transaction_end = 0;
-	forgetting = true;
-	report_transaction_ends();
-	figure_add(app, Figure::Transactions, 1);
+	decoder.transaction_end_lsn = 0;
+	decoder.invalidating = true;
+	decoder_stats_end_transaction();
+	app_metric_add(decoder.app, AppMetric::Transactions, 1);
 	if (!with_events)
 		return;
-	last_commit = commit_lsn;
-	last_commit_time = commit_time;
-	decoder_events_added();
+	decoder.last_commit_lsn = commit_lsn;
+	decoder.last_commit_time = commit_time;
+	decoder_note_events();
 }
 
 void
-decoder_events_added(void)
+decoder_note_events(void)
 {
-	if (pending_since == 0)
-		pending_since = GetCurrentTimestamp();
+	if (decoder.pending_since == 0)
+		decoder.pending_since = GetCurrentTimestamp();
 }
 
 void
-decoder_message_added(XLogRecPtr lsn)
+decoder_note_message(XLogRecPtr lsn)
 {
-	last_commit = lsn;
-	decoder_events_added();
+	decoder.last_commit_lsn = lsn;
+	decoder_note_events();
 }
 
 void
-decoder_load_registry_soon(void)
+decoder_request_registry_load(void)
 {
-	pg_atomic_fetch_add_u64(&app->registry_wanted, 1);
+	pg_atomic_fetch_add_u64(&decoder.app->registry_wanted, 1);
 }
 
 const char *
-decoder_application(void)
+decoder_get_application(void)
 {
-	return app->name;
+	return decoder.app->name;
 }
 
 /*
- * Consumers that have the table's rows get them anew. A snapshot that is under way may end, and what follows it is the
- * next generation.
+ * With `resync`, consumers that have the table's rows get a new snapshot. One that is running may end, and what follows
+ * it is the next generation.
  */
-void
-decoder_rows_changed(Oid relid, const char *what, bool resync)
+static void
+note_unpublishable_change(Oid relid, const char *what, bool resync)
 {
-	const char *name = listing_name(relid);
-	Registry *registry = registry_begin_change(app->name);
-	RegistryTable *table = registry ? registry_find(registry, relid) : nullptr;
-	bool anew = table && table->rows && resync && table->until == InvalidXLogRecPtr;
+	const char *name = get_quoted_table_name(relid);
+	Registry *registry = registry_begin_change(decoder.app->name);
+	RegistryTable *table = registry ? registry_find_table(registry, relid) : nullptr;
+	bool requested = table && table->rows && resync && table->end_lsn == InvalidXLogRecPtr;
 
-	/* If it begins or began anew already, that may have been before this. */
-	if (anew)
-		listing_begin_anew(registry, table);
+	/* If a new snapshot is due or runs already, it may be from before this. */
+	if (requested)
+		table_list_request_snapshot(registry, table);
 	if (table)
 		copy_text(table->reason, what, sizeof(table->reason));
 	if (registry)
 	{
 		registry_end_change(registry);
-		report_tables(registry);
+		decoder_stats_count_tables(registry);
 	}
-	ereport(LOG,
-			(errmsg("siphon: table %s %s, which no event can express", name, what),
-			 anew ? errdetail("The table's rows are brought out anew.")
-				  : errhint("SELECT siphon_resync_table(%s, '%s') brings the table's rows out.",
-							quote_literal_cstr(name), app->name)));
-	if (anew)
+	ereport(LOG, (errmsg("siphon: table %s %s, which no event can express", name, what),
+				  requested ? errdetail("The table's rows are brought out anew.")
+							: errhint("SELECT siphon_resync_table(%s, '%s') brings the table's rows out.",
+									  quote_literal_cstr(name), decoder.app->name)));
+	if (requested)
 	{
-		pg_atomic_fetch_add_u64(&app->registry_wanted, 1);
+		pg_atomic_fetch_add_u64(&decoder.app->registry_wanted, 1);
 		load_registry(false);
-		shared_wake_launcher();
+		wake_launcher();
 	}
 }
 
 void
-decoder_obstructed(Oid relid, const Obstacle *obstacle)
+decoder_request_resync(Oid relid, const char *what)
 {
-	Registry *registry = registry_begin_change(app->name);
-	RegistryTable *table = registry ? registry_find(registry, relid) : nullptr;
+	note_unpublishable_change(relid, what, true);
+}
+
+void
+decoder_report_unpublishable_change(Oid relid, const char *what)
+{
+	note_unpublishable_change(relid, what, false);
+}
+
+void
+decoder_report_obstacle(Oid relid, const Obstacle *obstacle)
+{
+	Registry *registry = registry_begin_change(decoder.app->name);
+	RegistryTable *table = registry ? registry_find_table(registry, relid) : nullptr;
 	char reason[sizeof(table->reason)];
 
 	copy_text(reason, psprintf("%s (%s)", obstacle->message, obstacle->hint), sizeof(reason));
@@ -288,12 +311,12 @@ decoder_obstructed(Oid relid, const Obstacle *obstacle)
 	if (table == nullptr || strcmp(table->reason, reason) == 0)
 	{
 		if (registry)
-			registry_leave_unchanged(registry);
+			registry_cancel_change(registry);
 		return;
 	}
 	copy_text(table->reason, reason, sizeof(table->reason));
 	registry_end_change(registry);
-	report_tables(registry);
+	decoder_stats_count_tables(registry);
 	ereport(LOG, (errmsg("siphon: table %s is not published any more as it should be: %s",
 						 quote_qualified_identifier(table->schema, table->name), obstacle->message),
 				  obstacle->detail ? errdetail("%s", obstacle->detail) : 0, errhint("%s", obstacle->hint)));
@@ -306,11 +329,11 @@ count_failure(void)
 	int failures;
 
 	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
-	if (app->failed_table != blame.relid || app->failed_at != transaction_end)
-		app->failures = 0;
-	app->failed_table = blame.relid;
-	app->failed_at = transaction_end;
-	failures = ++app->failures;
+	if (decoder.app->failed_table != blame.relid || decoder.app->failed_at != decoder.transaction_end_lsn)
+		decoder.app->failures = 0;
+	decoder.app->failed_table = blame.relid;
+	decoder.app->failed_at = decoder.transaction_end_lsn;
+	failures = ++decoder.app->failures;
 	LWLockRelease(siphon_shared->lock);
 	return failures;
 }
@@ -322,87 +345,89 @@ count_failure(void)
 static void
 blame_table(const ErrorData *error)
 {
-	const char *reason = psprintf("a row can't be published: %s", blame_reason(error));
+	const char *reason = psprintf("a row can't be published: %s", get_blame_reason(error));
 	int failures = count_failure();
-	Registry *registry = registry_begin_change(app->name);
-	RegistryTable *table = registry ? registry_find(registry, blame.relid) : nullptr;
-	/* Unless its rows are to come anew already. */
-	bool stop = table && phase_publishes(table->phase) && failures >= blame_attempts(error);
+	Registry *registry = registry_begin_change(decoder.app->name);
+	RegistryTable *table = registry ? registry_find_table(registry, blame.relid) : nullptr;
+	/* Unless it has a resync already. */
+	bool stop = table && is_published_phase(table->phase) && failures >= get_max_blamed_attempts(error);
 
 	if (stop)
 	{
-		listing_stop(registry, table, reason);
+		table_list_stop_table(registry, table, reason);
 		registry_end_change(registry);
 	}
 	else if (registry)
-		registry_leave_unchanged(registry);
+		registry_cancel_change(registry);
 	if (table)
-		shared_set_state(app, AppState::Restarting,
-						 psprintf("table %s: %s", quote_qualified_identifier(table->schema, table->name), reason),
-						 nullptr);
+		set_application_state(decoder.app, AppState::Restarting,
+							  psprintf("table %s: %s", quote_qualified_identifier(table->schema, table->name), reason),
+							  nullptr);
 }
 
 /* An error that is no table's, as far as is known. The row that is being put together, PostgreSQL does not name. */
 static void
-note_error(const ErrorData *error)
+report_error(const ErrorData *error)
 {
 	if (error->sqlerrcode != ERRCODE_OUT_OF_MEMORY)
-		shared_set_state(app, AppState::Restarting, error->message, error->hint);
+		set_application_state(decoder.app, AppState::Restarting, error->message, error->hint);
 	else
-		shared_set_state(app, AppState::Restarting,
-						 psprintf("%s to decode %s %X/%X: %s", error->message,
-								  transaction_end ? "the transaction that ends at" : "WAL at",
-								  LSN_FORMAT_ARGS(transaction_end ? transaction_end : decoded),
-								  error->detail ? error->detail : ""),
-						 "Give the server more memory: decoding takes that of the largest row three times.");
+		set_application_state(
+			decoder.app, AppState::Restarting,
+			psprintf("%s to decode %s %X/%X: %s", error->message,
+					 decoder.transaction_end_lsn ? "the transaction that ends at" : "WAL at",
+					 LSN_FORMAT_ARGS(decoder.transaction_end_lsn ? decoder.transaction_end_lsn : decoder.decoded_lsn),
+					 error->detail ? error->detail : ""),
+			"Give the server more memory: decoding takes that of the largest row three times.");
 }
 
 /* Leaves the application to the launcher, with the state that the decoder set last. */
 static void
-detach(int, Datum)
+detach_from_application(int, Datum)
 {
-	ring_output_unlock();
+	ring_producer_unlock();
 	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
-	app->decoder_pid = 0;
-	app->decoder_latch = nullptr;
-	if (app->state == AppState::Streaming || app->state == AppState::Starting)
+	decoder.app->decoder_pid = 0;
+	decoder.app->decoder_latch = nullptr;
+	if (decoder.app->state == AppState::Streaming || decoder.app->state == AppState::Starting)
 	{
-		app->state = AppState::Restarting;
-		strlcpy(app->reason, "the decoder ended; see the server's log", sizeof(app->reason));
-		app->hint[0] = '\0';
+		decoder.app->state = AppState::Restarting;
+		strlcpy(decoder.app->reason, "the decoder ended; see the server's log", sizeof(decoder.app->reason));
+		decoder.app->hint[0] = '\0';
 	}
 	if (siphon_shared->launcher_latch)
 		SetLatch(siphon_shared->launcher_latch);
 	LWLockRelease(siphon_shared->lock);
-	ConditionVariableBroadcast(&app->changed);
+	ConditionVariableBroadcast(&decoder.app->changed);
 }
 
 static void
-attach(int index)
+attach_to_application(int index)
 {
 	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
-	app = &siphon_shared->apps[index];
-	if (!app->in_use || app->stop || app->giving_up || app->state == AppState::GivenUp ||
-		app->state == AppState::Stopped || app->decoder_pid != 0)
+	decoder.app = &siphon_shared->apps[index];
+	if (!decoder.app->in_use || decoder.app->stop || decoder.app->giving_up ||
+		decoder.app->state == AppState::GivenUp || decoder.app->state == AppState::Stopped ||
+		decoder.app->decoder_pid != 0)
 	{
 		LWLockRelease(siphon_shared->lock);
 		proc_exit(0);
 	}
-	app->decoder_pid = MyProcPid;
-	app->decoder_latch = MyLatch;
-	app->decoder_started = GetCurrentTimestamp();
-	app->state = AppState::Starting;
+	decoder.app->decoder_pid = MyProcPid;
+	decoder.app->decoder_latch = MyLatch;
+	decoder.app->decoder_started = GetCurrentTimestamp();
+	decoder.app->state = AppState::Starting;
 	LWLockRelease(siphon_shared->lock);
 	/* After the callback that releases the slot, so that who waits for our end finds it free. */
-	on_shmem_exit(detach, 0);
+	on_shmem_exit(detach_from_application, 0);
 }
 
-/* Ends the process: the application is failed until somebody acts. */
+/* Ends the process: the application is failed until an operator acts. */
 [[noreturn]] static void
-stop(const char *reason, const char *hint)
+fail_application(const char *reason, const char *hint)
 {
-	shared_set_state(app, AppState::Failed, reason, hint);
-	ereport(LOG, (errmsg("siphon: application \"%s\" stopped: %s", app->name, reason), errhint("%s", hint)));
+	set_application_state(decoder.app, AppState::Failed, reason, hint);
+	ereport(LOG, (errmsg("siphon: application \"%s\" stopped: %s", decoder.app->name, reason), errhint("%s", hint)));
 	proc_exit(0);
 }
 
@@ -413,25 +438,27 @@ static void
 check_slot(const Registry *registry)
 {
 	bool exists;
-	const char *why = registry_slot_problem(registry, &exists);
+	const char *why = registry_get_slot_problem(registry, &exists);
 
 	if (why)
-		stop(psprintf("replication slot \"%s\" can't be used: %s", registry->slot, why), lost_slot_hint(registry));
+		fail_application(psprintf("replication slot \"%s\" can't be used: %s", registry->slot, why),
+						 lost_slot_hint(registry));
 }
 
-/* Nor does what was committed while somebody else moved the slot. It is acquired. */
+/* Nor does what was committed while another session moved the slot. It is acquired. */
 static void
 check_slot_place(const Registry *registry)
 {
-	XLogRecPtr place = slot_place_load(app->name, registry->history);
+	XLogRecPtr place = slot_place_load(decoder.app->name, registry->history);
 	XLogRecPtr confirmed = MyReplicationSlot->data.confirmed_flush;
 
 	if (place != InvalidXLogRecPtr && confirmed > place)
-		stop(psprintf(
-				 "replication slot \"%s\" was moved from %X/%X to %X/%X by somebody else, and what was committed in "
-				 "between is not published",
-				 registry->slot, LSN_FORMAT_ARGS(place), LSN_FORMAT_ARGS(confirmed)),
-			 resync_hint(app->name));
+		fail_application(
+			psprintf(
+				"replication slot \"%s\" was moved from %X/%X to %X/%X by somebody else, and what was committed in "
+				"between is not published",
+				registry->slot, LSN_FORMAT_ARGS(place), LSN_FORMAT_ARGS(confirmed)),
+			resync_hint(decoder.app->name));
 }
 
 /*
@@ -441,7 +468,7 @@ check_slot_place(const Registry *registry)
 static void
 update_progress(LogicalDecodingContext *, XLogRecPtr, TransactionId, bool)
 {
-	ticks |= 63; /* so that this one counts */
+	decoder.ticks |= 63; /* so that this one counts */
 	decoder_tick();
 }
 
@@ -451,64 +478,65 @@ update_progress(LogicalDecodingContext *, XLogRecPtr, TransactionId, bool)
  * read there, so that interrupts and acknowledgements are served, and no more.
  */
 static void
-answer_while_forgetting(Datum, Oid)
+poll_while_invalidating(Datum, Oid)
 {
-	if (!forgetting || (++ticks & 63) != 0)
+	if (!decoder.invalidating || (++decoder.ticks & 63) != 0)
 		return;
 	/* Behind an error PostgreSQL forgets once more. */
-	forgetting = false;
+	decoder.invalidating = false;
 	CHECK_FOR_INTERRUPTS();
-	outlet_serve(GetCurrentTimestamp(), false, decoded);
-	forgetting = true;
+	decoder_output_confirm(GetCurrentTimestamp(), false, decoder.decoded_lsn);
+	decoder.invalidating = true;
 }
 
 /* Outside of decoding catalogs are looked at in a transaction. */
 static void
-look_around(const Registry *registry)
+init_warnings(const Registry *registry)
 {
 	MemoryContext caller = CurrentMemoryContext;
 
 	StartTransactionCommand();
-	warnings_begin(registry);
+	warnings_init(registry);
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(caller);
 }
 
 static void
-decode(void)
+run_decoding(void)
 {
 	Registry *registry;
 	LogicalDecodingContext *context;
 	TimeLineID timeline = 0;
 
 	/* Before connecting: a database that was dropped took the slot with it, and that is a state to report too. */
-	registry = registry_read(app->name);
+	registry = registry_read(decoder.app->name);
 	if (registry == nullptr)
 		proc_exit(0);
 	check_slot(registry);
-	session_connect(registry->database, "siphon decoder");
-	registry = mirror_open(app, registry);
-	standbys_init(app);
-	tables_init(app->name);
+	bgworker_connect(registry->database, "siphon decoder");
+	registry = registry_mirror_open(decoder.app, registry);
+	standby_wait_init(decoder.app);
+	tables_init(decoder.app->name);
 	leaves_init();
-	CacheRegisterRelcacheCallback(answer_while_forgetting, 0);
-	packages_init(outlet_write);
+	CacheRegisterRelcacheCallback(poll_while_invalidating, 0);
+	packages_init(decoder_output_write);
 	load_registry(true);
-	look_around(registry);
+	init_warnings(registry);
 
 	siphon_slot_acquire(registry->slot);
 	/* Once more, now that nobody can put another in its place. */
 	check_slot(registry);
 	check_slot_place(registry);
-	outlet_open(app, registry->history);
+	decoder_output_open(decoder.app, registry->history);
 	CheckLogicalDecodingRequirements();
 	context =
 		CreateDecodingContext(InvalidXLogRecPtr, NIL, false, &wal_reader_routine, nullptr, nullptr, update_progress);
 	XLogBeginRead(context->reader, MyReplicationSlot->data.restart_lsn);
-	decoded = MyReplicationSlot->data.confirmed_flush;
-	shared_set_state(app, AppState::Streaming, nullptr, nullptr);
-	ereport(LOG, (errmsg("siphon: application \"%s\" is streaming from %X/%X", app->name, LSN_FORMAT_ARGS(decoded))));
-	origin_begin(app->name);
+	decoder.decoded_lsn = MyReplicationSlot->data.confirmed_flush;
+	set_application_state(decoder.app, AppState::Streaming, nullptr, nullptr);
+	ereport(LOG, (errmsg("siphon: application \"%s\" is streaming from %X/%X", decoder.app->name,
+						 LSN_FORMAT_ARGS(decoder.decoded_lsn))));
+	history_write(decoder.app->name);
 
 	for (;;)
 	{
@@ -522,13 +550,13 @@ decode(void)
 			if (unlikely(context->reader->currTLI != timeline))
 			{
 				timeline = context->reader->currTLI;
-				flush();
-				origin_follow_timeline(app->name, timeline);
+				flush_packages();
+				history_write_timeline(decoder.app->name, timeline);
 			}
-			earlier_rows_follow(context->reader);
+			attach_scan_track_xids(context->reader);
 			LogicalDecodingProcessRecord(context, context->reader);
 			/* Until decoding has come back to where it was, records are only read for their bookkeeping. */
-			decoded = Max(decoded, context->reader->EndRecPtr);
+			decoder.decoded_lsn = Max(decoder.decoded_lsn, context->reader->EndRecPtr);
 		}
 		decoder_tick();
 	}
@@ -540,15 +568,15 @@ siphon_decoder_main(Datum arg)
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, die);
 	BackgroundWorkerUnblockSignals();
-	attach(DatumGetInt32(arg));
+	attach_to_application(DatumGetInt32(arg));
 	decoder_running = true;
-	worker_init(decoder_serve);
-	registry_context = AllocSetContextCreate(TopMemoryContext, "siphon registry", ALLOCSET_DEFAULT_SIZES);
+	worker_init(decoder_poll);
+	decoder.registry_context = AllocSetContextCreate(TopMemoryContext, "siphon registry", ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(TopMemoryContext);
 
 	PG_TRY();
 	{
-		decode();
+		run_decoding();
 	}
 	PG_CATCH();
 	{
@@ -557,8 +585,8 @@ siphon_decoder_main(Datum arg)
 		MemoryContextSwitchTo(TopMemoryContext);
 		error = CopyErrorData();
 		LWLockReleaseAll();
-		note_error(error);
-		if (blame_attempts(error) > 0)
+		report_error(error);
+		if (get_max_blamed_attempts(error) > 0)
 			blame_table(error);
 		PG_RE_THROW();
 	}

@@ -6,48 +6,60 @@
 #define SIPHON_DECODER_H
 
 #include "catalogs/obstacles.h"
-#include "server/siphon.h"
+#include "server/shmem.h"
 
 /* True in a decoder. */
 extern bool decoder_running;
 
 /*
  * What must happen however busy the decoder is: interrupts, configuration, changes of the registry,
- * acknowledgements. It writes nothing to the ring, so the outlet may call it while it waits for space.
+ * acknowledgements. It writes nothing to the ring, so the decoder's output may call it while it waits for space.
  */
-extern void decoder_serve(TimestampTz now);
+extern void decoder_poll(TimestampTz now);
 
-/* Cheap; to be called for each record and change. Serves, and writes out what has waited long enough. */
+/* Polls, and writes out what has waited long enough. Cheap; call for each record and change. */
 extern void decoder_tick(void);
 
-/* Between two records: writes out what is due and returns how long there is to wait at most, in ms. */
+/* Writes out what is due; returns how long to wait at most, in ms. Call between two records only. */
 extern long decoder_write_due(TimestampTz now);
-/* The same where no WAL is left to decode behind `available`, so that nothing which was committed waits. */
-extern long decoder_drained(XLogRecPtr available);
+/* The same when the decoder is caught up: no WAL is left to decode behind `available`. */
+extern long decoder_note_caught_up(XLogRecPtr available);
 
 /* Called by the output plugin: a transaction begins (`end`: LSN behind its commit record) and ends; events were added.
  */
 extern void decoder_transaction_begin(XLogRecPtr end);
 extern void decoder_transaction_end(XLogRecPtr commit_lsn, TimestampTz commit_time, bool with_events);
-extern void decoder_events_added(void);
+extern void decoder_note_events(void);
 
 /* A message that belongs to no transaction is in the ring. It has its place in the WAL, which the watermark names. */
-extern void decoder_message_added(XLogRecPtr lsn);
+extern void decoder_note_message(XLogRecPtr lsn);
 
-/* The registry is to be loaded, as it was changed: soon, and not by this call. */
-extern void decoder_load_registry_soon(void);
+/* Has the registry loaded, as it was changed: soon, and not by this call. */
+extern void decoder_request_registry_load(void);
 
 /* Whose decoder this is. */
-extern const char *decoder_application(void);
+extern const char *decoder_get_application(void);
 
 /*
  * Called by the output plugin: rows of the published table changed in a way that no event says. `what` goes behind the
- * table's name. If `resync`, they are brought out anew, where they were brought out at all; else the table says that it
- * needs that.
+ * table's name, in the log and as its reason. The first requests a new snapshot, where the table's rows are published
+ * at all; the second has the table say that it needs a resync.
  */
-extern void decoder_rows_changed(Oid relid, const char *what, bool resync);
-/* The table can't be published any more as it should be, and says so until it can and its rows are brought out anew. */
-extern void decoder_obstructed(Oid relid, const Obstacle *obstacle);
+extern void decoder_request_resync(Oid relid, const char *what);
+extern void decoder_report_unpublishable_change(Oid relid, const char *what);
+
+/* Does the first if `resync`, which is a setting, mostly; otherwise the second. */
+static inline void
+decoder_resync_or_report(Oid relid, const char *what, bool resync)
+{
+	if (resync)
+		decoder_request_resync(relid, what);
+	else
+		decoder_report_unpublishable_change(relid, what);
+}
+
+/* The table can't be published any more as it should be, and says so until it can and had a resync. */
+extern void decoder_report_obstacle(Oid relid, const Obstacle *obstacle);
 
 /* WAL page reader for the decoding context; see wal_reader.cpp. */
 extern XLogReaderRoutine wal_reader_routine;

@@ -5,7 +5,7 @@
  */
 #include "message.h"
 
-#include "outlet.h"
+#include "decoder_output.h"
 
 static constexpr char kPrefix[] = "siphon";
 static constexpr size_t kPrefixLength = sizeof(kPrefix) - 1;
@@ -22,7 +22,7 @@ message_is_ours(const char *prefix)
 }
 
 static bool
-prefix_valid(const char *prefix)
+is_valid_prefix(const char *prefix)
 {
 	size_t length = strlen(prefix);
 
@@ -42,7 +42,7 @@ message_write(const char *application, const char *prefix, const char *content, 
 	size_t prefix_length = strlen(prefix);
 	TimestampTz commit_time = transaction ? transaction->commit_time : GetCurrentTimestamp();
 
-	if (!prefix_valid(prefix))
+	if (!is_valid_prefix(prefix))
 	{
 		ereport(LOG, (errmsg("siphon: the message at %X/%X is not published", LSN_FORMAT_ARGS(position.lsn)),
 					  errdetail("Its prefix is longer than %zu bytes, or not ASCII.", kPrefixMax)));
@@ -73,7 +73,7 @@ message_write(const char *application, const char *prefix, const char *content, 
 	info.first = info.last = position;
 	info.route = route;
 	info.route_length = static_cast<uint16>(1 + prefix_length);
-	outlet_write(info, &payload, commit_time);
+	decoder_output_write(info, &payload, commit_time);
 	pfree(payload.data);
 	return true;
 }

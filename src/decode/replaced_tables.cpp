@@ -5,26 +5,26 @@
 
 #include "encode/tables.h"
 
-struct Dropped
+struct DroppedTable
 {
 	Oid relid;
 	RegistryName name;
 	Oid another; /* that has its name, or InvalidOid */
 };
 
-/* Where more are dropped than that, somebody does it at a large scale, and will not take them for published. */
-static constexpr int kNoted = 100;
+/* Where more are dropped than that, it is done at a large scale, and nobody takes them for published. */
+static constexpr int kMaxNoted = 100;
 
 static List *dropped; /* of Dropped *, in TopMemoryContext */
 
-static Dropped *
-find(Oid relid)
+static DroppedTable *
+find_dropped(Oid relid)
 {
 	ListCell *lc;
 
 	foreach (lc, dropped)
 	{
-		Dropped *table = static_cast<Dropped *>(lfirst(lc));
+		DroppedTable *table = static_cast<DroppedTable *>(lfirst(lc));
 
 		if (table->relid == relid)
 			return table;
@@ -33,14 +33,14 @@ find(Oid relid)
 }
 
 void
-replaced_tables_note(Oid relid, const RegistryName &name)
+replaced_tables_note_dropped(Oid relid, const RegistryName &name)
 {
 	MemoryContext caller = MemoryContextSwitchTo(TopMemoryContext);
-	Dropped *table = find(relid);
+	DroppedTable *table = find_dropped(relid);
 
-	if (table == nullptr && list_length(dropped) < kNoted)
+	if (table == nullptr && list_length(dropped) < kMaxNoted)
 	{
-		table = static_cast<Dropped *>(palloc0(sizeof(Dropped)));
+		table = static_cast<DroppedTable *>(palloc0(sizeof(DroppedTable)));
 		table->relid = relid;
 		table->name = name;
 		dropped = lappend(dropped, table);
@@ -49,7 +49,7 @@ replaced_tables_note(Oid relid, const RegistryName &name)
 }
 
 void
-replaced_tables_begin(const Registry *registry)
+replaced_tables_init(const Registry *registry)
 {
 	ListCell *lc;
 
@@ -62,18 +62,18 @@ replaced_tables_begin(const Registry *registry)
 			continue;
 		strlcpy(name.schema, table->schema, sizeof(name.schema));
 		strlcpy(name.name, table->name, sizeof(name.name));
-		replaced_tables_note(table->relid, name);
+		replaced_tables_note_dropped(table->relid, name);
 	}
 }
 
 void
-replaced_tables_look(void)
+replaced_tables_search(void)
 {
 	ListCell *lc;
 
 	foreach (lc, dropped)
 	{
-		Dropped *table = static_cast<Dropped *>(lfirst(lc));
+		DroppedTable *table = static_cast<DroppedTable *>(lfirst(lc));
 		Oid schema = get_namespace_oid(table->name.schema, true);
 		Oid another = OidIsValid(schema) ? get_relname_relid(table->name.name, schema) : InvalidOid;
 		char kind = OidIsValid(another) ? get_rel_relkind(another) : '\0';
@@ -83,18 +83,18 @@ replaced_tables_look(void)
 }
 
 bool
-replaced_tables_any(void)
+has_replaced_tables(void)
 {
 	bool any = false;
 	ListCell *lc;
 
 	foreach (lc, dropped)
 	{
-		Dropped *table = static_cast<Dropped *>(lfirst(lc));
+		DroppedTable *table = static_cast<DroppedTable *>(lfirst(lc));
 
-		if (table_listed(table->relid))
+		if (is_table_in_registry(table->relid))
 		{
-			any |= OidIsValid(table->another) && !table_listed(table->another);
+			any |= OidIsValid(table->another) && !is_table_in_registry(table->another);
 			continue;
 		}
 		dropped = foreach_delete_current(dropped, lc);

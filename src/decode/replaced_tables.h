@@ -9,12 +9,12 @@
 #include "registry/registry.h"
 
 /* When the decoder starts: notes those that are gone by now. In a transaction. */
-extern void replaced_tables_begin(const Registry *registry);
+extern void replaced_tables_init(const Registry *registry);
 /* A table was dropped that had this name. */
-extern void replaced_tables_note(Oid relid, const RegistryName &name);
+extern void replaced_tables_note_dropped(Oid relid, const RegistryName &name);
 /* Looks for others of their names, by the catalogs that the caller sees. */
-extern void replaced_tables_look(void);
+extern void replaced_tables_search(void);
 /* True if there is one. */
-extern bool replaced_tables_any(void);
+extern bool has_replaced_tables(void);
 
 #endif

@@ -7,8 +7,8 @@
 #include "catalogs/catalog_changes.h"
 #include "decoder.h"
 #include "definition.h"
-#include "catalogs/earlier_rows.h"
-#include "encode/existing_rows.h"
+#include "catalogs/attach_scan.h"
+#include "encode/missing_values.h"
 #include "encode/leaves.h"
 #include "server/oid_hash.h"
 #include "encode/package.h"
@@ -21,18 +21,19 @@
 
 /* A table that the transaction made has no rows but those that were handed out: no need to look, nor to lock it. */
 static bool
-had_rows(const Decoded *decoded, const ReorderBuffer *reorder, const ReorderBufferTXN *txn, Oid relid)
+had_rows_before_attach(const DecodedTransaction *decoded, const ReorderBuffer *reorder, const ReorderBufferTXN *txn,
+					   Oid relid)
 {
-	return (decoded->written_apart && oid_hash_find<Oid>(decoded->written_apart, relid)) ||
-		   (!relation_made(txn, relid) && earlier_rows(reorder, relid));
+	return (decoded->unpublished_relids && oid_hash_find<Oid>(decoded->unpublished_relids, relid)) ||
+		   (!txn_created_relation(txn, relid) && relation_had_rows_before(reorder, relid));
 }
 
 /* A table has become a partition. It is empty, mostly, as each month's new one is; if not, its rows have no events. */
 static void
-on_attach(const Decoded *decoded, const ReorderBuffer *reorder, const ReorderBufferTXN *txn,
+on_attach(const DecodedTransaction *decoded, const ReorderBuffer *reorder, const ReorderBufferTXN *txn,
 		  const PartitionChange *change)
 {
-	List *tables = published_above(change->parent, decoded->transaction.commit_lsn);
+	List *tables = published_tables_above(change->parent, decoded->transaction.commit_lsn);
 	Relation relation;
 	const Obstacle *obstacle = nullptr;
 	const char *what = nullptr;
@@ -50,7 +51,7 @@ on_attach(const Decoded *decoded, const ReorderBuffer *reorder, const ReorderBuf
 			readable = false;
 		else if (obstacle == nullptr && (obstacle = storage_obstacle(lfirst_oid(lc))) != nullptr)
 			continue;
-		else if (what || !had_rows(decoded, reorder, txn, lfirst_oid(lc)))
+		else if (what || !had_rows_before_attach(decoded, reorder, txn, lfirst_oid(lc)))
 			continue;
 		what = psprintf("got partition \"%s\" with rows%s", RelationGetRelationName(relation),
 						readable ? "" : " of a foreign server");
@@ -58,21 +59,21 @@ on_attach(const Decoded *decoded, const ReorderBuffer *reorder, const ReorderBuf
 	RelationClose(relation);
 	foreach (lc, tables)
 		if (obstacle)
-			decoder_obstructed(lfirst_oid(lc), obstacle);
+			decoder_report_obstacle(lfirst_oid(lc), obstacle);
 		else if (what)
-			decoder_rows_changed(lfirst_oid(lc), what, readable && siphon_resync_rewritten);
+			decoder_resync_or_report(lfirst_oid(lc), what, readable && siphon_resync_rewritten);
 }
 
 /* A partition has left, or was dropped. Often an old one goes to an archive: what that means, consumers say. */
 static void
-on_detach(Decoded *decoded, const ReorderBufferTXN *txn, const PartitionChange *change)
+on_detach(DecodedTransaction *decoded, const ReorderBufferTXN *txn, const PartitionChange *change)
 {
 	ListCell *table;
 	ListCell *above;
 
 	/* It counts whether or not the table is published, as all changes do. */
 	decoded->ordinal++;
-	foreach (table, published_above(change->parent, decoded->transaction.commit_lsn))
+	foreach (table, published_tables_above(change->parent, decoded->transaction.commit_lsn))
 	{
 		char *name;
 		char *bound;
@@ -92,23 +93,24 @@ on_detach(Decoded *decoded, const ReorderBufferTXN *txn, const PartitionChange *
 			bounds = lcons(bound, bounds);
 		}
 		blame_end();
-		events_added(decoded);
+		note_events_added(decoded);
 		published = table_lookup(lfirst_oid(table), decoded->transaction.commit_lsn);
 		if (published)
 			encode_detach(published, decoded->transaction, decoded->ordinal, name, bounds);
 		if (siphon_resync_detached)
-			decoder_rows_changed(lfirst_oid(table), psprintf("lost partition %s", name), true);
+			decoder_request_resync(lfirst_oid(table), psprintf("lost partition %s", name));
 	}
 }
 
-/* Has each relation that the transaction touched looked at, in a memory context that is reset behind it. */
+/* Calls a function for each relation that the transaction modified, in a memory context that is reset behind it. */
 static void
-each_touched(Decoded *decoded, const ReorderBuffer *reorder, const ReorderBufferTXN *txn,
-			 void (*look)(Decoded *, const ReorderBuffer *, const ReorderBufferTXN *, Oid relid))
+for_each_modified_relation(DecodedTransaction *decoded, const ReorderBuffer *reorder, const ReorderBufferTXN *txn,
+						   void (*look)(DecodedTransaction *, const ReorderBuffer *, const ReorderBufferTXN *,
+										Oid relid))
 {
 	ListCell *lc;
 
-	foreach (lc, decoded->touched)
+	foreach (lc, decoded->modified_relids)
 	{
 		MemoryContext old;
 
@@ -121,7 +123,8 @@ each_touched(Decoded *decoded, const ReorderBuffer *reorder, const ReorderBuffer
 }
 
 static void
-look_at_partitions(Decoded *decoded, const ReorderBuffer *reorder, const ReorderBufferTXN *txn, Oid relid)
+process_partition_changes(DecodedTransaction *decoded, const ReorderBuffer *reorder, const ReorderBufferTXN *txn,
+						  Oid relid)
 {
 	ListCell *lc;
 
@@ -140,20 +143,22 @@ look_at_partitions(Decoded *decoded, const ReorderBuffer *reorder, const Reorder
 }
 
 static void
-look_at_storage_of(Decoded *decoded, const ReorderBuffer *, const ReorderBufferTXN *txn, Oid relid)
+process_storage_change(DecodedTransaction *decoded, const ReorderBuffer *, const ReorderBufferTXN *txn, Oid relid)
 {
-	look_at_storage(txn, relid, decoded->transaction.commit_lsn);
+	detect_storage_change(txn, relid, decoded->transaction.commit_lsn);
 }
 
 static void
-look_at_columns_of(Decoded *decoded, const ReorderBuffer *, const ReorderBufferTXN *txn, Oid relid)
+process_column_types(DecodedTransaction *decoded, const ReorderBuffer *, const ReorderBufferTXN *txn, Oid relid)
 {
-	look_at_column_types(txn, relid, decoded->transaction.commit_lsn);
+	detect_column_type_changes(txn, relid, decoded->transaction.commit_lsn);
 }
 
-/* What the transaction wrote into rows and took out of the catalogs, consumers may not have heard of. */
+/*
+ * Keeps missing values that the transaction wrote into rows and took out of the catalogs: consumers may not have them.
+ */
 static void
-look_at_rewritten(Decoded *decoded, const ReorderBuffer *, const ReorderBufferTXN *txn, Oid relid)
+process_rewritten_values(DecodedTransaction *decoded, const ReorderBuffer *, const ReorderBufferTXN *txn, Oid relid)
 {
 	ListCell *lc;
 
@@ -166,27 +171,27 @@ look_at_rewritten(Decoded *decoded, const ReorderBuffer *, const ReorderBufferTX
 		if (relation == nullptr)
 			continue;
 		/* Of ALTER TABLE more is to be said, and was. */
-		what = keep_existing_values(decoder_application(), txn, table, relation,
-									decoded->with_events && relid != decoded->rewritten);
+		what = keep_missing_values(decoder_get_application(), txn, table, relation,
+								   decoded->with_events && relid != decoded->rewritten_relid);
 		RelationClose(relation);
 		if (what)
-			decoder_rows_changed(table->relid, what, siphon_resync_rewritten);
+			decoder_resync_or_report(table->relid, what, siphon_resync_rewritten);
 	}
 }
 
-/* Of a table that consumers have heard of they are told, also while its rows are to come anew, or it was stopped. */
+/* Emits DROP for any table that was ever published (generation > 0), even if it waits for a snapshot or is stopped. */
 static void
-tell_of_drop(Decoded *decoded, Table *table)
+emit_drop(DecodedTransaction *decoded, Table *table)
 {
 	MemoryContext caller = MemoryContextSwitchTo(decoded->transaction_context);
 
 	decoded->dropped = lappend(decoded->dropped, table);
 	MemoryContextSwitchTo(caller);
-	replaced_tables_note(table->relid, names_at(table, decoded->transaction.commit_lsn));
+	replaced_tables_note_dropped(table->relid, name_at_lsn(table, decoded->transaction.commit_lsn));
 	if (table->generation == 0)
 		return;
-	table->told_at = decoded->transaction.commit_lsn;
-	events_added(decoded);
+	table->end_event_lsn = decoded->transaction.commit_lsn;
+	note_events_added(decoded);
 	/* All that one transaction drops have one ordinal: their order is not the same each time it is decoded. */
 	encode_drop(table, decoded->transaction, decoded->ordinal + 1);
 	package_write_end(table, decoded->transaction.commit_lsn);
@@ -194,72 +199,77 @@ tell_of_drop(Decoded *decoded, Table *table)
 
 /* What comes of these OIDs from here on is not of those tables. In one change: a schema may go with thousands. */
 static void
-enter_dropped(const Decoded *decoded)
+record_dropped_tables(const DecodedTransaction *decoded)
 {
-	Registry *registry = decoded->dropped ? registry_begin_change(decoder_application()) : nullptr;
+	Registry *registry = decoded->dropped ? registry_begin_change(decoder_get_application()) : nullptr;
 	HTAB *by_oid;
 	bool leaves = false;
 	ListCell *lc;
 
 	if (registry == nullptr)
 		return;
-	by_oid = registry_by_oid(registry);
+	by_oid = index_tables_by_oid(registry);
 	foreach (lc, decoded->dropped)
 	{
 		Table *table = static_cast<Table *>(lfirst(lc));
-		RegistryTable *listed = registry_find_by_oid(by_oid, table->relid);
+		RegistryTable *listed = find_table_by_oid(by_oid, table->relid);
 
-		table->until = Min(table->until, decoded->transaction.commit_lsn + 1);
+		table->end_lsn = Min(table->end_lsn, decoded->transaction.commit_lsn + 1);
 		if (listed == nullptr)
 			continue;
-		listed->until = table->until;
+		listed->end_lsn = table->end_lsn;
 		listed->dropped = true;
-		leaves |= registry_leaves(listed);
+		leaves |= is_table_leaving(listed);
 	}
 	registry_end_change(registry);
 	if (leaves)
-		decoder_load_registry_soon();
+		decoder_request_registry_load();
 }
 
-/* Told in whatever phase the table is, as a drop is. The ordinal is that of a DROP for the same reason. */
+/*
+ * Emits RENAME in whatever phase the table is, as emit_drop() does. The ordinal is that of a DROP for the same reason.
+ */
 static void
-tell_of_rename(Decoded *decoded, Table *table)
+emit_rename(DecodedTransaction *decoded, Table *table)
 {
-	RegistryName before = names_at(table, decoded->transaction.commit_lsn);
-	RegistryName after = names_at(table, decoded->transaction.commit_lsn + 1);
+	RegistryName before = name_at_lsn(table, decoded->transaction.commit_lsn);
+	RegistryName after = name_at_lsn(table, decoded->transaction.commit_lsn + 1);
 	Table *former = table_under_name(table, &before);
 
-	table->told_at = decoded->transaction.commit_lsn;
-	events_added(decoded);
+	table->end_event_lsn = decoded->transaction.commit_lsn;
+	note_events_added(decoded);
 	encode_rename(former, &after, decoded->transaction, decoded->ordinal + 1);
 	package_write_end(former, decoded->transaction.commit_lsn);
-	/* The rows that are being brought out go with the name under which they are. */
+	/* A running snapshot publishes under the former name, and ends. */
 	if (table->kind != siphon::FrameKind::Held)
 		return;
-	decoder_rows_changed(table->relid, "was renamed while its rows were brought out", true);
-	snapshot_ask_to_end(decoder_application(), table->relid, GetCurrentTimestamp());
+	decoder_request_resync(table->relid, "was renamed while its rows were brought out");
+	snapshot_request_cancel(decoder_get_application(), table->relid, GetCurrentTimestamp());
 }
 
-/* Of a table that was changed, at the end of the transaction. True if it renamed the table. */
+/* Processes a table that was changed, at the end of the transaction. Returns true if that renamed the table. */
 static bool
-look_at_changed_table(Decoded *decoded, const ReorderBufferTXN *txn, Table *table)
+process_changed_table(DecodedTransaction *decoded, const ReorderBufferTXN *txn, Table *table)
 {
-	/* Somebody else's change of now may have brought it up once more. */
-	bool told = table->told_at == decoded->transaction.commit_lsn;
+	/* Another session's change of now may have brought it up once more. */
+	bool told = table->end_event_lsn == decoded->transaction.commit_lsn;
 	Relation relation = RelationIdGetRelation(table->relid);
-	bool renamed = relation && !told && table->generation != 0 && table_includes(table, decoded->transaction.commit_lsn) &&
-				   renamed_at(table, decoded->transaction.commit_lsn);
+	bool renamed = relation && !told && table->generation != 0 &&
+				   table_includes_commit(table, decoded->transaction.commit_lsn) &&
+				   is_renamed_at(table, decoded->transaction.commit_lsn);
 
-	/* First its name: where it takes that its rows come anew, it is not published for a while. */
+	/* First its name: where it needs a resync, it is not published for a while. */
 	if (renamed)
-		tell_of_rename(decoded, table);
+		emit_rename(decoded, table);
 	if (relation)
 	{
-		look_at_definition(txn, decoded->touched, table->relid, relation, decoded->transaction.commit_lsn);
+		detect_definition_change(txn, decoded->modified_relids, table->relid, relation,
+								 decoded->transaction.commit_lsn);
 		RelationClose(relation);
 	}
-	else if (!told && relation_touched(decoded->touched, table->relid) && decoded->transaction.commit_lsn < table->until)
-		tell_of_drop(decoded, table);
+	else if (!told && is_relation_modified(decoded->modified_relids, table->relid) &&
+			 decoded->transaction.commit_lsn < table->end_lsn)
+		emit_drop(decoded, table);
 	return renamed;
 }
 
@@ -268,7 +278,7 @@ look_at_changed_table(Decoded *decoded, const ReorderBufferTXN *txn, Table *tabl
  * registry: a schema that is renamed may have thousands of tables.
  */
 static List *
-take_changed_tables(Decoded *decoded)
+collect_changed_tables(DecodedTransaction *decoded)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	List *changed = NIL;
@@ -284,13 +294,13 @@ take_changed_tables(Decoded *decoded)
 		changed = lappend(changed, table);
 		relation = RelationIdGetRelation(table->relid);
 		if (relation)
-			table_note_schema(table, RelationGetNamespace(relation));
-		if (relation && table->told_at != decoded->transaction.commit_lsn && table->generation != 0 &&
-			table_includes(table, decoded->transaction.commit_lsn))
+			table_set_schema(table, RelationGetNamespace(relation));
+		if (relation && table->end_event_lsn != decoded->transaction.commit_lsn && table->generation != 0 &&
+			table_includes_commit(table, decoded->transaction.commit_lsn))
 		{
 			Rename *rename = static_cast<Rename *>(palloc(sizeof(Rename)));
 
-			*rename = {table, names_in_catalogs(relation)};
+			*rename = {table, catalog_name(relation)};
 			renames = lappend(renames, rename);
 		}
 		if (relation)
@@ -298,7 +308,7 @@ take_changed_tables(Decoded *decoded)
 		MemoryContextSwitchTo(caller);
 	}
 	MemoryContextSwitchTo(decoded->change_context);
-	renames_enter(decoder_application(), renames, decoded->transaction.commit_lsn);
+	record_renames(decoder_get_application(), renames, decoded->transaction.commit_lsn);
 	MemoryContextSwitchTo(caller);
 	MemoryContextReset(decoded->change_context);
 	return changed;
@@ -309,14 +319,14 @@ take_changed_tables(Decoded *decoded)
  * of a row. The catalogs are still those of its end.
  */
 static void
-look_at_changed_tables(Decoded *decoded, const ReorderBufferTXN *txn)
+process_changed_tables(DecodedTransaction *decoded, const ReorderBufferTXN *txn)
 {
 	MemoryContext old = CurrentMemoryContext;
 	List *renamed = NIL;
 	List *changed;
 	ListCell *lc;
 
-	while ((changed = take_changed_tables(decoded)) != NIL)
+	while ((changed = collect_changed_tables(decoded)) != NIL)
 		foreach (lc, changed)
 		{
 			Table *table = static_cast<Table *>(lfirst(lc));
@@ -324,7 +334,7 @@ look_at_changed_tables(Decoded *decoded, const ReorderBufferTXN *txn)
 
 			decoder_tick();
 			MemoryContextSwitchTo(decoded->change_context);
-			renames = table->listed && look_at_changed_table(decoded, txn, table);
+			renames = table->in_registry && process_changed_table(decoded, txn, table);
 			MemoryContextReset(decoded->change_context);
 			MemoryContextSwitchTo(decoded->transaction_context);
 			if (renames)
@@ -341,36 +351,36 @@ look_at_changed_tables(Decoded *decoded, const ReorderBufferTXN *txn)
 		MemoryContextReset(decoded->change_context);
 	}
 	MemoryContextSwitchTo(decoded->change_context);
-	enter_dropped(decoded);
+	record_dropped_tables(decoded);
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(decoded->change_context);
 }
 
 void
-look_at_definitions(Decoded *decoded, const ReorderBuffer *reorder, const ReorderBufferTXN *txn)
+process_definition_changes(DecodedTransaction *decoded, const ReorderBuffer *reorder, const ReorderBufferTXN *txn)
 {
 	if (txn->ninvalidations > 0)
 	{
 		MemoryContext old = MemoryContextSwitchTo(decoded->transaction_context);
 
-		decoded->touched = touched_relations(txn);
+		decoded->modified_relids = txn_modified_relations(txn);
 		MemoryContextSwitchTo(old);
-		each_touched(decoded, reorder, txn, look_at_rewritten);
-		each_touched(decoded, reorder, txn, look_at_partitions);
-		each_touched(decoded, reorder, txn, look_at_storage_of);
-		each_touched(decoded, reorder, txn, look_at_columns_of);
+		for_each_modified_relation(decoded, reorder, txn, process_rewritten_values);
+		for_each_modified_relation(decoded, reorder, txn, process_partition_changes);
+		for_each_modified_relation(decoded, reorder, txn, process_storage_change);
+		for_each_modified_relation(decoded, reorder, txn, process_column_types);
 		MemoryContextSwitchTo(decoded->change_context);
-		look_at_types(txn, decoded->touched, decoded->transaction.commit_lsn);
+		detect_type_changes(txn, decoded->modified_relids, decoded->transaction.commit_lsn);
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(decoded->change_context);
-		leaves_forget_dropped(decoded->touched);
+		leaves_forget_dropped(decoded->modified_relids);
 	}
-	look_at_changed_tables(decoded, txn);
+	process_changed_tables(decoded, txn);
 	if (txn->ninvalidations > 0)
 	{
 		MemoryContext old = MemoryContextSwitchTo(decoded->change_context);
 
-		warnings_look();
+		warnings_check_catalogs();
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(decoded->change_context);
 	}

@@ -1,8 +1,8 @@
 /*
- * What a transaction did to definitions, told at its end, while the catalogs are those of then: by events where there are
- * such, else the tables' rows come anew or the table says what is in the way. In this order:
+ * What a transaction did to definitions, told at its end, while the catalogs are those of then: by events where there
+ * are such, else the table gets a resync or says what is in the way. In this order:
  *
- *   rewritten    values that stood in the catalogs alone are in the rows now: taken down (existing_rows.h)
+ *   rewritten    values that stood in the catalogs alone are in the rows now: taken down (missing_values.h)
  *   partitions   one came, with rows or without, or left (DETACH)
  *   storage      changes of rows are not in the WAL (definition.h)
  *   types        values are written otherwise, and no row was (definition.h)
@@ -16,27 +16,29 @@
 #include "encode/encoder.h"
 
 /* The transaction of which changes are being handed out. */
-struct Decoded
+struct DecodedTransaction
 {
 	Transaction transaction;
 	uint64 ordinal; /* of the change that was handed out last */
 	bool with_events;
-	Oid rewritten;       /* the relation of which the transaction rewrote a row last */
-	HTAB *written_apart; /* relations of which it wrote rows that are no published table's, or all anew; or NULL */
-	Oid last_apart;      /* the last of them */
-	List *touched;       /* at its end, the relations that it changed: see touched_relations() */
+	Oid rewritten_relid;      /* the relation of which the transaction rewrote a row last */
+	HTAB *unpublished_relids; /* relations of which it wrote rows that are no published table's, or rewrote all of; or
+								 NULL */
+	Oid last_unpublished_relid; /* the last of them */
+	List *modified_relids;      /* at its end, the relations that it changed: see txn_modified_relations() */
 	List *dropped;       /* Table *: those that it dropped */
 	MemoryContext transaction_context;
 	MemoryContext change_context;
 };
 
 static inline void
-events_added(Decoded *decoded)
+note_events_added(DecodedTransaction *decoded)
 {
 	decoded->with_events = true;
-	decoder_events_added();
+	decoder_note_events();
 }
 
-extern void look_at_definitions(Decoded *decoded, const ReorderBuffer *reorder, const ReorderBufferTXN *txn);
+extern void process_definition_changes(DecodedTransaction *decoded, const ReorderBuffer *reorder,
+									   const ReorderBufferTXN *txn);
 
 #endif

@@ -22,18 +22,19 @@ add_renamed_enums(List *types, const ReorderBufferTXN *txn)
 	Relation catalog;
 	SysScanDesc scan;
 	HeapTuple tuple;
-	bool touched = false;
+	bool modified = false;
 
-	for (uint32 i = 0; !touched && i < txn->ninvalidations; i++)
-		touched = txn->invalidations[i].id == ENUMOID;
-	if (!touched)
+	for (uint32 i = 0; !modified && i < txn->ninvalidations; i++)
+		modified = txn->invalidations[i].id == ENUMOID;
+	if (!modified)
 		return types;
 	catalog = table_open(EnumRelationId, AccessShareLock);
 	scan = systable_beginscan(catalog, InvalidOid, false, SnapshotAny, 0, nullptr);
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
 		Form_pg_enum before = reinterpret_cast<Form_pg_enum>(GETSTRUCT(tuple));
-		HeapTuple now = replaced(txn, tuple) ? SearchSysCache1(ENUMOID, ObjectIdGetDatum(before->oid)) : nullptr;
+		HeapTuple now =
+			txn_replaced_tuple(txn, tuple) ? SearchSysCache1(ENUMOID, ObjectIdGetDatum(before->oid)) : nullptr;
 
 		if (!HeapTupleIsValid(now))
 			continue;
@@ -48,17 +49,17 @@ add_renamed_enums(List *types, const ReorderBufferTXN *txn)
 
 /* Types of rows that have other attributes than before; how these are called is not in a value. */
 static List *
-add_changed_rows(List *types, const ReorderBufferTXN *txn, const List *touched)
+add_changed_rows(List *types, const ReorderBufferTXN *txn, const List *modified)
 {
 	ListCell *lc;
 
-	foreach (lc, touched)
+	foreach (lc, modified)
 	{
 		Oid type;
 
 		decoder_tick();
 		type = get_rel_type_id(lfirst_oid(lc));
-		if (OidIsValid(type) && attributes_changed(txn, lfirst_oid(lc)))
+		if (OidIsValid(type) && txn_changed_attributes(txn, lfirst_oid(lc)))
 			types = list_append_unique_oid(types, type);
 	}
 	return types;
@@ -66,7 +67,7 @@ add_changed_rows(List *types, const ReorderBufferTXN *txn, const List *touched)
 
 /* Adds what the catalogs say that depends on the last of the types: to it other types, or to the columns. */
 static void
-follow(Oid type, List **types, List **uses)
+add_dependents(Oid type, List **types, List **uses)
 {
 	Relation catalog = table_open(DependRelationId, AccessShareLock);
 	ScanKeyData keys[2];
@@ -98,15 +99,15 @@ follow(Oid type, List **types, List **uses)
 }
 
 List *
-uses_of_changed_types(const ReorderBufferTXN *txn, const List *touched)
+uses_of_changed_types(const ReorderBufferTXN *txn, const List *modified)
 {
-	List *types = add_changed_rows(add_renamed_enums(NIL, txn), txn, touched);
+	List *types = add_changed_rows(add_renamed_enums(NIL, txn), txn, modified);
 	List *uses = NIL;
 
 	for (int i = 0; i < list_length(types); i++)
 	{
 		decoder_tick();
-		follow(list_nth_oid(types, i), &types, &uses);
+		add_dependents(list_nth_oid(types, i), &types, &uses);
 	}
 	return uses;
 }
@@ -121,7 +122,7 @@ retyped_columns(const ReorderBufferTXN *txn, Relation relation)
 	{
 		const FormerType *former = static_cast<FormerType *>(lfirst(lc));
 
-		if (!written_alike(former->type, TupleDescAttr(RelationGetDescr(relation), former->attnum - 1)->atttypid))
+		if (!are_written_alike(former->type, TupleDescAttr(RelationGetDescr(relation), former->attnum - 1)->atttypid))
 			columns = lappend_int(columns, former->attnum);
 	}
 	return columns;

@@ -19,7 +19,7 @@ struct TypeUse
  * Of TypeUse *: columns of tables, of whatever sort, in which values of types stand that the transaction changed so;
  * `touched`: the relations that it touched. Ticks.
  */
-extern List *uses_of_changed_types(const ReorderBufferTXN *txn, const List *touched);
+extern List *uses_of_changed_types(const ReorderBufferTXN *txn, const List *modified);
 
 /* Numbers of columns of the relation that got another type so, and that are written otherwise. */
 extern List *retyped_columns(const ReorderBufferTXN *txn, Relation relation);

@@ -8,24 +8,24 @@
  * promotion, reading goes on to the new timeline where the old one ends.
  */
 #include "decoder.h"
-#include "mirror.h"
-#include "standbys.h"
+#include "registry_mirror.h"
+#include "standby_wait.h"
 #include "server/worker.h"
 
 static constexpr long kPollMinMs = 1;
 static constexpr long kPollMaxMs = 20;
 
 static XLogRecPtr
-wal_available(TimeLineID *timeline)
+get_available_wal(TimeLineID *timeline)
 {
 	return RecoveryInProgress() ? GetXLogReplayRecPtr(timeline) : GetFlushRecPtr(timeline);
 }
 
-/* Waits until WAL beyond `available` may be there, or something else wants to be looked after. */
+/* Waits until WAL beyond `available` may be there, or other work is due. */
 static void
 wait_for_wal(XLogRecPtr available)
 {
-	long timeout = decoder_drained(available);
+	long timeout = decoder_note_caught_up(available);
 	TimeLineID timeline;
 	static XLogRecPtr seen;
 	static long poll = kPollMinMs;
@@ -39,8 +39,8 @@ wait_for_wal(XLogRecPtr available)
 	if (max_wal_senders > 0)
 	{
 		ConditionVariablePrepareToSleep(&WalSndCtl->wal_replay_cv);
-		if (wal_available(&timeline) == available)
-			worker_wait(Wait::Wal, timeout);
+		if (get_available_wal(&timeline) == available)
+			worker_wait(WaitReason::Wal, timeout);
 		ConditionVariableCancelSleep();
 		return;
 	}
@@ -48,8 +48,8 @@ wait_for_wal(XLogRecPtr available)
 	/* Nobody broadcasts: look again after a while, longer each time that there is nothing. */
 	poll = seen == available ? Min(poll * 2, kPollMaxMs) : kPollMinMs;
 	seen = available;
-	if (wal_available(&timeline) == available)
-		worker_wait(Wait::Wal, Min(timeout, poll));
+	if (get_available_wal(&timeline) == available)
+		worker_wait(WaitReason::Wal, Min(timeout, poll));
 }
 
 static int
@@ -63,10 +63,10 @@ read_page(XLogReaderState *state, XLogRecPtr page, int required, XLogRecPtr, cha
 
 	for (;;)
 	{
-		XLogRecPtr available = wal_available(&timeline);
+		XLogRecPtr available = get_available_wal(&timeline);
 		TimeLineID current = timeline;
 
-		/* Each time anew: a promotion turns the current timeline into a historic one, with an end. */
+		/* Each time again: a promotion turns the current timeline into a historic one, with an end. */
 		XLogReadDetermineTimeline(state, page, static_cast<uint32>(required), current);
 		if (state->currTLI != current)
 		{
@@ -77,7 +77,7 @@ read_page(XLogReaderState *state, XLogRecPtr page, int required, XLogRecPtr, cha
 		if (page + static_cast<uint32>(required) <= available)
 		{
 			end = Min(available, page + XLOG_BLCKSZ);
-			standbys_await(Max(end, mirror_position()), decoder_write_due);
+			wait_for_standbys(Max(end, registry_mirror_get_lsn()), decoder_write_due);
 			break;
 		}
 		wait_for_wal(available);
@@ -91,7 +91,7 @@ read_page(XLogReaderState *state, XLogRecPtr page, int required, XLogRecPtr, cha
 		count = static_cast<int>(end - page);
 	if (!WALRead(state, buffer, page, count, timeline, &error))
 		WALReadRaiseError(&error);
-	/* Of a segment that was removed or used anew meanwhile, that was something else. */
+	/* Of a segment that was removed or reused meanwhile, that was something else. */
 	XLByteToSeg(page, segment, state->segcxt.ws_segsize);
 	CheckXLogRemoved(segment, state->seg.ws_tli);
 	return count;

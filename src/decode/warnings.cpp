@@ -14,7 +14,7 @@ using siphon::RingWarning;
 
 /* A receiver that is away for less than this is about to come back. */
 static constexpr int64 kReceiverPatience = 30 * USECS_PER_SEC;
-/* So that the log is not about what mends itself, as a slot that is about to be synchronized. */
+/* So that the log is not about what goes away by itself, as a slot that is about to be synchronized. */
 static constexpr int64 kLogPatience = 10 * USECS_PER_SEC;
 
 /*
@@ -22,7 +22,7 @@ static constexpr int64 kLogPatience = 10 * USECS_PER_SEC;
  * that is ready, catalogs are kept from where ours does, or from before. Other logical slots of a standby look the same.
  */
 static bool
-no_standby_slot(void)
+has_no_standby_slot(void)
 {
 #if SIPHON_FAILOVER
 	TransactionId ours = MyReplicationSlot->data.catalog_xmin;
@@ -51,7 +51,7 @@ no_standby_slot(void)
 }
 
 static bool
-no_receiver(TimestampTz now)
+has_no_receiver(TimestampTz now)
 {
 	static TimestampTz since;
 
@@ -62,20 +62,20 @@ no_receiver(TimestampTz now)
 	return since != 0 && now - since > kReceiverPatience;
 }
 
-static bool no_extension;
+static bool is_extension_missing;
 
 void
-warnings_look(void)
+warnings_check_catalogs(void)
 {
-	no_extension = !OidIsValid(get_extension_oid("siphon", true));
-	replaced_tables_look();
+	is_extension_missing = !OidIsValid(get_extension_oid("siphon", true));
+	replaced_tables_search();
 }
 
 void
-warnings_begin(const Registry *registry)
+warnings_init(const Registry *registry)
 {
-	replaced_tables_begin(registry);
-	warnings_look();
+	replaced_tables_init(registry);
+	warnings_check_catalogs();
 }
 
 struct Text
@@ -105,7 +105,7 @@ static constexpr Text kTexts[] = {
 };
 
 const char *
-warning_reason(uint64 warnings, const char **hint)
+get_warning_reason(uint64 warnings, const char **hint)
 {
 	for (const Text &text : kTexts)
 		if (warnings & static_cast<uint64>(text.warning))
@@ -117,7 +117,7 @@ warning_reason(uint64 warnings, const char **hint)
 }
 
 static void
-log_warnings(const App *app, uint64 warnings, TimestampTz now)
+log_warnings(const SharedApplication *app, uint64 warnings, TimestampTz now)
 {
 	static uint64 last;
 	static uint64 logged;
@@ -138,19 +138,19 @@ log_warnings(const App *app, uint64 warnings, TimestampTz now)
 }
 
 uint64
-warnings_now(App *app)
+warnings_check(SharedApplication *app)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	uint64 warnings = 0;
 	auto add = [&](RingWarning warning, bool there) { warnings |= there ? static_cast<uint64>(warning) : 0; };
 
-	add(RingWarning::NoStandbySlot, no_standby_slot());
+	add(RingWarning::NoStandbySlot, has_no_standby_slot());
 	add(RingWarning::ReplayPaused, RecoveryInProgress() && GetRecoveryPauseState() != RECOVERY_NOT_PAUSED);
 	add(RingWarning::ReplayDelayed, RecoveryInProgress() && recovery_min_apply_delay > 0);
-	add(RingWarning::NoReceiver, no_receiver(now));
-	add(RingWarning::NoExtension, no_extension);
-	add(RingWarning::TableReplaced, replaced_tables_any());
+	add(RingWarning::NoReceiver, has_no_receiver(now));
+	add(RingWarning::NoExtension, is_extension_missing);
+	add(RingWarning::TableReplaced, has_replaced_tables());
 	log_warnings(app, warnings, now);
-	figure_set(app, Figure::Warnings, warnings);
+	app_metric_set(app, AppMetric::Warnings, warnings);
 	return warnings;
 }

@@ -8,7 +8,7 @@
 #include "package.h"
 #include "renames.h"
 #include "tables.h"
-#include "server/text.h"
+#include "server/utf8_conversion.h"
 #include "value.h"
 
 extern "C" {
@@ -98,7 +98,7 @@ plain_value(Encoding encoding, Datum datum, Value *value)
 			value->kind = siphon::ValueKind::String;
 			value->bytes.data = VARDATA_ANY(bytes);
 			value->bytes.length = VARSIZE_ANY_EXHDR(bytes);
-			return text_is_ascii(value->bytes.data, value->bytes.length);
+			return is_ascii_text(value->bytes.data, value->bytes.length);
 		default:
 			return false;
 	}
@@ -310,7 +310,7 @@ encode_truncate(Table *table, const Transaction &transaction, uint64 ordinal)
 void
 encode_drop(Table *table, const Transaction &transaction, uint64 ordinal)
 {
-	RegistryName called = names_at(table, transaction.commit_lsn);
+	RegistryName called = name_at_lsn(table, transaction.commit_lsn);
 
 	table_forget_columns(table, &called, siphon::FrameKind::Dropped);
 	add_to_all(table, transaction, ordinal, Operation::Drop);

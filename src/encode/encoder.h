@@ -29,7 +29,7 @@ extern void encoder_init(void);
 /*
  * Encodes a row change and adds it to its package. Tuples are the relation's and may be NULL where WAL has none. The
  * relation is the table itself, or, if `leaf` is not NULL, this leaf of it. May wait for the ring's space, and the
- * table be marked invalid meanwhile; it is not built anew before the change is done.
+ * table be marked invalid meanwhile; it is not rebuilt before the change is done.
  */
 extern void encode_change(Table *table, const Leaf *leaf, ReorderBufferChangeType type, Relation relation,
 						  HeapTuple old_tuple, HeapTuple new_tuple, const Transaction &transaction, uint64 ordinal);

@@ -16,7 +16,7 @@ using siphon::WireBuffer;
 static constexpr int kDepth = 200;
 
 static uint32
-load(const char *at)
+load_uint32(const char *at)
 {
 	uint32 number;
 
@@ -121,7 +121,7 @@ copy_plain(char *out, const char *text, size_t length)
 }
 
 static size_t
-escape(char *out, char c)
+write_escape(char *out, char c)
 {
 	static const char escaped[] = "\"\\\b\f\n\r\t";
 	static const char letters[] = "\"\\bfnrt";
@@ -159,7 +159,7 @@ write_string(Writer *out, const char *text, size_t length)
 		if (likely(plain == length))
 			break;
 		out->reserve(length - plain + longest_escape + kAround);
-		out->at += escape(out->at, text[plain]);
+		out->at += write_escape(out->at, text[plain]);
 		text += plain + 1;
 		length -= plain + 1;
 	}
@@ -212,7 +212,7 @@ struct Items
 
 	JEntry next(size_t i, size_t *offset, size_t *length)
 	{
-		JEntry entry = load(entries + i * sizeof(JEntry));
+		JEntry entry = load_uint32(entries + i * sizeof(JEntry));
 
 		*offset = end;
 		end = JBE_HAS_OFF(entry) ? JBE_OFFLENFLD(entry) : end + JBE_OFFLENFLD(entry);
@@ -224,7 +224,7 @@ struct Items
 static bool
 write_container(Writer *out, const char *container, int depth)
 {
-	uint32 header = load(container);
+	uint32 header = load_uint32(container);
 	size_t count = header & JB_CMASK;
 	bool object = (header & JB_FOBJECT) != 0;
 	bool scalar = (header & JB_FSCALAR) != 0;

@@ -9,7 +9,7 @@ using siphon::ValueKind;
 using siphon::WireBuffer;
 
 static void
-put(WireBuffer *out, const void *bytes, uint32 length)
+put_bytes(WireBuffer *out, const void *bytes, uint32 length)
 {
 	buffer_reserve(out, siphon::kKeyLengthSize + length);
 	memcpy(out->data + out->size, &length, siphon::kKeyLengthSize);
@@ -40,22 +40,22 @@ hash_value(WireBuffer *out, const Value &value, bool padded)
 		case ValueKind::Time:
 		case ValueKind::Timestamp:
 		case ValueKind::Timestamptz:
-			put(out, &value.integer, sizeof(value.integer));
+			put_bytes(out, &value.integer, sizeof(value.integer));
 			break;
 		case ValueKind::Unsigned:
-			put(out, &value.unsigned_, sizeof(value.unsigned_));
+			put_bytes(out, &value.unsigned_, sizeof(value.unsigned_));
 			break;
 		case ValueKind::Float:
 			single = siphon::key_of_float(value.float_);
-			put(out, &single, sizeof(single));
+			put_bytes(out, &single, sizeof(single));
 			break;
 		case ValueKind::Double:
 			number = siphon::key_of_float(value.double_);
-			put(out, &number, sizeof(number));
+			put_bytes(out, &number, sizeof(number));
 			break;
 		case ValueKind::Boolean:
 			boolean = value.integer != 0;
-			put(out, &boolean, 1);
+			put_bytes(out, &boolean, 1);
 			break;
 		case ValueKind::String:
 		case ValueKind::Bytes:
@@ -67,11 +67,11 @@ hash_value(WireBuffer *out, const Value &value, bool padded)
 				text = siphon::key_of_numeric(text);
 			else if (padded)
 				text = siphon::key_of_character(text);
-			put(out, text.data(), static_cast<uint32>(text.size()));
+			put_bytes(out, text.data(), static_cast<uint32>(text.size()));
 			break;
 		case ValueKind::List:
 			/* No table is divided by one, but its key may come to be one. */
-			put(out, value.bytes.data, static_cast<uint32>(value.bytes.length));
+			put_bytes(out, value.bytes.data, static_cast<uint32>(value.bytes.length));
 			break;
 		case ValueKind::Null:
 		case ValueKind::UnchangedToast:

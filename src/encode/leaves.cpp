@@ -23,7 +23,7 @@ static HTAB *entries;
 static MemoryContext leaves_context;
 
 static void
-invalidate(Datum, Oid relid)
+invalidate_leaves(Datum, Oid relid)
 {
 	HASH_SEQ_STATUS status;
 	Entry *entry;
@@ -51,7 +51,7 @@ leaves_init(void)
 	control.entrysize = sizeof(Entry);
 	control.hcxt = leaves_context;
 	entries = hash_create("siphon leaves", 64, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-	CacheRegisterRelcacheCallback(invalidate, 0);
+	CacheRegisterRelcacheCallback(invalidate_leaves, 0);
 }
 
 /* The relation as a leaf of the root. */
@@ -76,7 +76,7 @@ make_leaf(Relation relation, Oid root_oid)
 }
 
 static void
-forget_leaves(Entry *entry)
+free_leaves(Entry *entry)
 {
 	ListCell *lc;
 
@@ -92,20 +92,20 @@ forget_leaves(Entry *entry)
 }
 
 static void
-build(Entry *entry, Relation relation)
+build_entry(Entry *entry, Relation relation)
 {
 	ListCell *lc;
 
 	/* First, so that whatever invalidates the entry from here on gets it built once more. */
 	entry->valid = true;
 	entry->epoch = tables_epoch;
-	forget_leaves(entry);
+	free_leaves(entry);
 	foreach (lc, get_partition_ancestors(RelationGetRelid(relation)))
 	{
 		MemoryContext caller;
 		Leaf *leaf;
 
-		if (!table_published(lfirst_oid(lc)))
+		if (!is_table_published(lfirst_oid(lc)))
 			continue;
 		leaf = make_leaf(relation, lfirst_oid(lc));
 		caller = MemoryContextSwitchTo(leaves_context);
@@ -127,7 +127,7 @@ leaf_lookup(Relation relation)
 		entry->leaves = NIL;
 	}
 	while (!entry->valid || entry->epoch != tables_epoch)
-		build(entry, relation);
+		build_entry(entry, relation);
 	return entry->leaves;
 }
 
@@ -143,7 +143,7 @@ leaves_forget_dropped(const List *touched)
 
 		if (entry == nullptr || SearchSysCacheExists1(RELOID, ObjectIdGetDatum(relid)))
 			continue;
-		forget_leaves(entry);
+		free_leaves(entry);
 		hash_search(entries, &relid, HASH_REMOVE, nullptr);
 	}
 }

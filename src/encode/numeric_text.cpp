@@ -20,7 +20,7 @@ static constexpr uint16 kShortWeightSign = 0x0040;
 static constexpr uint16 kShortWeightMask = 0x003F;
 
 static uint16
-load(const char *at)
+load_uint16(const char *at)
 {
 	uint16 number;
 
@@ -34,7 +34,7 @@ NumericText::NumericText(const void *numeric) : NumericText(VARDATA_ANY(numeric)
 
 NumericText::NumericText(const char *at, size_t length)
 {
-	uint16 header = load(at);
+	uint16 header = load_uint16(at);
 
 	special_ = nullptr;
 	if ((header & kSignMask) == kSpecial)
@@ -63,7 +63,7 @@ NumericText::NumericText(const char *at, size_t length)
 	{
 		negative_ = (header & kSignMask) == kNegative;
 		scale_ = header & kLongScaleMask;
-		weight_ = static_cast<int16>(load(at));
+		weight_ = static_cast<int16>(load_uint16(at));
 		at += sizeof(uint16);
 		length -= sizeof(uint16);
 	}
@@ -106,7 +106,8 @@ char *
 NumericText::write(char *out) const
 {
 	auto digit = [this](int i) {
-		return i >= 0 && i < ndigits_ ? static_cast<int>(load(digits_ + i * static_cast<int>(sizeof(uint16)))) : 0;
+		return i >= 0 && i < ndigits_ ? static_cast<int>(load_uint16(digits_ + i * static_cast<int>(sizeof(uint16))))
+									  : 0;
 	};
 	char *point;
 

@@ -8,7 +8,7 @@
 #include "package.h"
 
 #include "server/blame.h"
-#include "server/ring_output.h"
+#include "server/ring_producer.h"
 
 using siphon::Wire;
 using siphon::WireBuffer;
@@ -60,7 +60,7 @@ packages_init(RecordWriter writer)
 static size_t
 package_size(void)
 {
-	return Min(static_cast<size_t>(siphon_package_size_kb) * 1024, static_cast<size_t>(ring_output_frame_size()));
+	return Min(static_cast<size_t>(siphon_package_size_kb) * 1024, static_cast<size_t>(ring_producer_get_frame_size()));
 }
 
 /* Makes room in a table's package. A row may be larger than what there is memory for. */
@@ -110,7 +110,7 @@ package_write(Package *package)
 {
 	siphon::RecordInfo info = {};
 
-	/* Off the books first: the outlet may wait, and must not find the package still open. */
+	/* Off the books first: the decoder's output may wait, and must not find the package still open. */
 	package->table->packages[package->partition] = nullptr;
 	dlist_delete(&package->node);
 	open_bytes -= package->bytes.capacity;

@@ -4,7 +4,7 @@
 #include "renames.h"
 
 RegistryName
-names_at(const Table *table, XLogRecPtr commit_lsn)
+name_at_lsn(const Table *table, XLogRecPtr commit_lsn)
 {
 	ListCell *lc;
 
@@ -12,53 +12,53 @@ names_at(const Table *table, XLogRecPtr commit_lsn)
 	{
 		const RegistryName *former = static_cast<RegistryName *>(lfirst(lc));
 
-		if (commit_lsn <= former->until)
+		if (commit_lsn <= former->end_lsn)
 			return *former;
 	}
-	return table->listed_names;
+	return table->registry_name;
 }
 
 RegistryName
-names_in_catalogs(Relation relation)
+catalog_name(Relation relation)
 {
 	const char *schema = get_namespace_name(RelationGetNamespace(relation));
 	RegistryName names = {};
 
 	if (schema == nullptr)
 		elog(ERROR, "cache lookup failed for schema %u", RelationGetNamespace(relation));
-	names.until = PG_UINT64_MAX;
+	names.end_lsn = PG_UINT64_MAX;
 	strlcpy(names.schema, schema, sizeof(names.schema));
 	strlcpy(names.name, RelationGetRelationName(relation), sizeof(names.name));
 	return names;
 }
 
 bool
-renamed_at(const Table *table, XLogRecPtr commit_lsn)
+is_renamed_at(const Table *table, XLogRecPtr commit_lsn)
 {
-	return names_at(table, commit_lsn).until == commit_lsn;
+	return name_at_lsn(table, commit_lsn).end_lsn == commit_lsn;
 }
 
 /* Those that the registry has to be told of: what was decoded before, it has. */
 static List *
-new_names(List *renames, XLogRecPtr commit_lsn)
+list_new_renames(List *renames, XLogRecPtr commit_lsn)
 {
-	List *news = NIL;
+	List *new_renames = NIL;
 	ListCell *lc;
 
 	foreach (lc, renames)
 	{
 		Rename *rename = static_cast<Rename *>(lfirst(lc));
-		RegistryName before = names_at(rename->table, commit_lsn);
+		RegistryName before = name_at_lsn(rename->table, commit_lsn);
 
-		if (before.until == rename->table->listed_names.until && !same_names(&before, &rename->names))
-			news = lappend(news, rename);
+		if (before.end_lsn == rename->table->registry_name.end_lsn && !is_same_name(&before, &rename->names))
+			new_renames = lappend(new_renames, rename);
 	}
-	return news;
+	return new_renames;
 }
 
 /* Returns those that were entered. */
 static List *
-enter(const char *application, List *renames, XLogRecPtr commit_lsn)
+record_in_registry(const char *application, List *renames, XLogRecPtr commit_lsn)
 {
 	Registry *registry = registry_begin_change(application);
 	List *entered = NIL;
@@ -67,11 +67,11 @@ enter(const char *application, List *renames, XLogRecPtr commit_lsn)
 
 	if (registry == nullptr)
 		return NIL;
-	listed = registry_by_oid(registry);
+	listed = index_tables_by_oid(registry);
 	foreach (lc, renames)
 	{
 		Rename *rename = static_cast<Rename *>(lfirst(lc));
-		RegistryTable *table = registry_find_by_oid(listed, rename->table->relid);
+		RegistryTable *table = find_table_by_oid(listed, rename->table->relid);
 
 		if (table == nullptr || table->generation != rename->table->generation)
 			continue;
@@ -79,20 +79,20 @@ enter(const char *application, List *renames, XLogRecPtr commit_lsn)
 		entered = lappend(entered, rename);
 	}
 	if (entered == NIL)
-		registry_leave_unchanged(registry);
+		registry_cancel_change(registry);
 	else
 		registry_end_change(registry);
 	return entered;
 }
 
 static void
-take_name(Table *table, const RegistryName *names, XLogRecPtr commit_lsn)
+apply_rename(Table *table, const RegistryName *names, XLogRecPtr commit_lsn)
 {
 	MemoryContext caller = MemoryContextSwitchTo(table->settings_context);
 	RegistryName *former = static_cast<RegistryName *>(palloc(sizeof(RegistryName)));
 
-	*former = table->listed_names;
-	former->until = commit_lsn;
+	*former = table->registry_name;
+	former->end_lsn = commit_lsn;
 	table->former_names = lappend(table->former_names, former);
 	if (list_length(table->former_names) > kMaxFormerNames)
 	{
@@ -100,22 +100,22 @@ take_name(Table *table, const RegistryName *names, XLogRecPtr commit_lsn)
 		table->former_names = list_delete_first(table->former_names);
 	}
 	MemoryContextSwitchTo(caller);
-	table->listed_names = *names;
-	table->called.until = Min(table->called.until, commit_lsn);
+	table->registry_name = *names;
+	table->current_name.end_lsn = Min(table->current_name.end_lsn, commit_lsn);
 }
 
 void
-renames_enter(const char *application, List *renames, XLogRecPtr commit_lsn)
+record_renames(const char *application, List *renames, XLogRecPtr commit_lsn)
 {
-	List *news = new_names(renames, commit_lsn);
+	List *new_renames = list_new_renames(renames, commit_lsn);
 	ListCell *lc;
 
-	if (news == NIL)
+	if (new_renames == NIL)
 		return;
-	foreach (lc, enter(application, news, commit_lsn))
+	foreach (lc, record_in_registry(application, new_renames, commit_lsn))
 	{
 		Rename *rename = static_cast<Rename *>(lfirst(lc));
 
-		take_name(rename->table, &rename->names, commit_lsn);
+		apply_rename(rename->table, &rename->names, commit_lsn);
 	}
 }

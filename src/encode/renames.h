@@ -13,10 +13,10 @@
 #include "table.h"
 
 /* As the table is called in what this transaction did; `until`: and in all that commit up to there. */
-extern RegistryName names_at(const Table *table, XLogRecPtr commit_lsn);
+extern RegistryName name_at_lsn(const Table *table, XLogRecPtr commit_lsn);
 
 /* As a relation is called by the catalogs. */
-extern RegistryName names_in_catalogs(Relation relation);
+extern RegistryName catalog_name(Relation relation);
 
 /* A table, and its names as a transaction left them. */
 struct Rename
@@ -27,11 +27,11 @@ struct Rename
 
 /*
  * At the end of a transaction: has the registry take new names (of Rename *), in one change however many they are, and
- * names_at() return the former ones for this commit. Leaves out what is the same, and those of which another generation
- * began under a name of its own.
+ * name_at_lsn() return the former ones for this commit. Leaves out what is the same, and those of which another
+ * generation began under a name of its own.
  */
-extern void renames_enter(const char *application, List *renames, XLogRecPtr commit_lsn);
+extern void record_renames(const char *application, List *renames, XLogRecPtr commit_lsn);
 /* Did the transaction of this commit rename the table? However often it is asked. */
-extern bool renamed_at(const Table *table, XLogRecPtr commit_lsn);
+extern bool is_renamed_at(const Table *table, XLogRecPtr commit_lsn);
 
 #endif

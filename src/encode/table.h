@@ -11,7 +11,7 @@
 #include "ring/ring.h"
 #include "catalogs/type_map.h"
 
-struct ExistingValue;
+struct MissingValue;
 struct Obstacle;
 struct Package;
 
@@ -36,10 +36,10 @@ struct Table
 	bool published; /* as far as the registry has come, its changes are */
 	bool valid;     /* what the catalogs say is; it is rebuilt if not, or when a type has changed since */
 	bool full;      /* REPLICA IDENTITY FULL: old rows are whole */
-	bool nameless;  /* a change that nothing names was reported */
+	bool identity_warned; /* a change of a row without a replica identity was reported */
 	uint64 types_epoch;
-	XLogRecPtr start; /* published from there on, and before until */
-	XLogRecPtr until;
+	XLogRecPtr start_lsn; /* published from there on, and before end_lsn */
+	XLogRecPtr end_lsn;
 	Package **packages; /* the open package of each partition, or NULL */
 	int partitions;
 	int npackages;
@@ -49,16 +49,16 @@ struct Table
 	int nkeys;
 	int fixed_natts; /* attributes of which tuples without nulls have all columns in one place each; 0: they don't */
 
-	/* As its packages call it now, and so do those of all transactions that commit up to there. See renames.h. */
-	RegistryName called;
+	/* As its packages call it now, and so do those of all transactions that commit up to its end_lsn. See renames.h. */
+	RegistryName current_name;
 
 	bool changed; /* PostgreSQL said that the relation has, since tables_next_changed() */
 	slist_node changed_node;
-	XLogRecPtr told_at; /* commit of the last transaction of which consumers were told that it dropped or renamed it */
+	XLogRecPtr end_event_lsn; /* commit LSN of the last DROP or RENAME event of this table */
 
 	/* What the registry says. */
-	bool listed;
-	RegistryName listed_names;
+	bool in_registry;
+	RegistryName registry_name;
 	List *former_names;     /* of RegistryName *, in settings_context */
 	siphon::FrameKind kind; /* of the frames that carry its packages */
 	uint32 generation;
@@ -85,10 +85,10 @@ struct Table
 	MemoryContext context;
 
 	/* By attribute. Not with each change of a type: a table may have thousands of leaves. */
-	bool existing_valid;
-	ExistingValue *existing;
-	size_t existing_bytes; /* of those that were looked at */
-	MemoryContext existing_context;
+	bool missing_valid;
+	MissingValue *missing;
+	size_t missing_bytes; /* of those that were looked at */
+	MemoryContext missing_context;
 };
 
 #endif

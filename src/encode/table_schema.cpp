@@ -2,11 +2,12 @@
  * A table's schema for consumers that start: more than what its packages carry, and kept in the key-value bucket. It is
  * written to the ring whenever it differs from what was written last, before the packages that use it.
  *
- * No lock is taken on the table, as in all decoding: somebody may wait for his, and so would replay on a standby.
+ * No lock is taken on the table, as in all decoding: another session may wait for one, and so would replay on a
+ * standby.
  */
 #include "table_schema.h"
 
-#include "server/text.h"
+#include "server/utf8_conversion.h"
 
 extern "C" {
 #include "access/htup_details.h"
@@ -89,8 +90,8 @@ table_schema(const Table *table, Relation relation, const char *application, con
 
 	buffer_init(&out, 1024);
 	put_utf8(&out, siphon::field::kSchemaApplication, application);
-	put_utf8(&out, siphon::field::kSchemaSchema, table->called.schema);
-	put_utf8(&out, siphon::field::kSchemaTable, table->called.name);
+	put_utf8(&out, siphon::field::kSchemaSchema, table->current_name.schema);
+	put_utf8(&out, siphon::field::kSchemaTable, table->current_name.name);
 	put_number(&out, siphon::field::kSchemaOid, RelationGetRelid(relation));
 	put_number(&out, siphon::field::kSchemaPartitions, static_cast<uint64>(table->wanted_partitions));
 	put_number(&out, siphon::field::kSchemaGeneration, table->generation);

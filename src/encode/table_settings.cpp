@@ -1,26 +1,26 @@
 /*
- * What the registry says of published tables: see table_settings.h. A table is built anew where that has
+ * What the registry says of published tables: see table_settings.h. A table is rebuilt where that has
  * changed. With thousands of tables, to build all of them for a change of one takes longer than the change itself.
  */
 #include "table_settings.h"
 
-#include "existing_rows.h"
-#include "registry/listing.h"
+#include "missing_values.h"
+#include "registry/table_list.h"
 #include "server/oid_hash.h"
 
 /* Does the registry say the same as it did, of all that goes into the table's description? */
 static bool
-same_settings(const Table *table, const RegistryTable *listed)
+is_same_settings(const Table *table, const RegistryTable *listed)
 {
 	return table->generation == listed->generation &&
 		   (table->generation_start == siphon::GenerationStart::Snapshot) == listed->rows &&
-		   table->wanted_partitions == listed->partitions && strcmp(table->listed_names.schema, listed->schema) == 0 &&
-		   strcmp(table->listed_names.name, listed->name) == 0 &&
-		   listing_same(table->former_names, listed->former, registry_same_former) &&
-		   listing_same(table->exclude_columns, listed->exclude_columns, listing_same_text) &&
+		   table->wanted_partitions == listed->partitions && strcmp(table->registry_name.schema, listed->schema) == 0 &&
+		   strcmp(table->registry_name.name, listed->name) == 0 &&
+		   lists_are_equal(table->former_names, listed->former_names, is_same_former_name) &&
+		   lists_are_equal(table->exclude_columns, listed->exclude_columns, texts_are_equal) &&
 		   equal(table->exclude_attributes, listed->exclude_attributes) &&
 		   equal(table->only_attributes, listed->only_attributes) &&
-		   listing_same(table->kept_values, listed->kept_values, registry_same_value);
+		   lists_are_equal(table->kept_values, listed->kept_values, is_same_kept_value);
 }
 
 /* Takes what goes into the table's description. False: it is what it was. */
@@ -32,18 +32,18 @@ take_settings(Table *table, const RegistryTable *listed)
 
 	if (table->settings_context == nullptr)
 		table->settings_context = AllocSetContextCreate(TopMemoryContext, "siphon table", ALLOCSET_SMALL_SIZES);
-	else if (same_settings(table, listed))
+	else if (is_same_settings(table, listed))
 		return false;
-	table->listed_names.until = PG_UINT64_MAX;
-	strlcpy(table->listed_names.schema, listed->schema, sizeof(table->listed_names.schema));
-	strlcpy(table->listed_names.name, listed->name, sizeof(table->listed_names.name));
+	table->registry_name.end_lsn = PG_UINT64_MAX;
+	strlcpy(table->registry_name.schema, listed->schema, sizeof(table->registry_name.schema));
+	strlcpy(table->registry_name.name, listed->name, sizeof(table->registry_name.name));
 	table->generation = listed->generation;
 	table->generation_start = listed->rows ? siphon::GenerationStart::Snapshot : siphon::GenerationStart::Changes;
 	table->wanted_partitions = listed->partitions;
 	MemoryContextReset(table->settings_context);
 	table->exclude_columns = table->former_names = NIL;
 	old = MemoryContextSwitchTo(table->settings_context);
-	foreach (lc, listed->former)
+	foreach (lc, listed->former_names)
 	{
 		RegistryName *former = static_cast<RegistryName *>(palloc(sizeof(RegistryName)));
 
@@ -63,29 +63,30 @@ take_settings(Table *table, const RegistryTable *listed)
 static Table *
 set_table(const RegistryTable *listed)
 {
-	siphon::FrameKind kind = listed->phase == Phase::Scanning ? siphon::FrameKind::Held : siphon::FrameKind::Changes;
-	bool published = phase_publishes(listed->phase);
+	siphon::FrameKind kind =
+		listed->phase == TablePhase::Scanning ? siphon::FrameKind::Held : siphon::FrameKind::Changes;
+	bool published = is_published_phase(listed->phase);
 	Table *table = oid_hash_enter<Table>(tables_by_oid(), listed->relid);
 
 	if (take_settings(table, listed) || table->kind != kind)
 		table->valid = false;
 	if (table->published != published)
 		tables_epoch++;
-	table->listed = true;
+	table->in_registry = true;
 	table->published = published;
 	table->kind = kind;
-	table->start = listed->start;
-	table->until = listed->until ? listed->until : PG_UINT64_MAX;
+	table->start_lsn = listed->start_lsn;
+	table->end_lsn = listed->end_lsn ? listed->end_lsn : PG_UINT64_MAX;
 	return table;
 }
 
-/* The registry's tables as tables_set() saw them: of that instance they stay where they are. */
+/* The registry's tables as tables_load() saw them: of that instance they stay where they are. */
 static uint64 seen_instance;
 static List *seen_tables; /* of RegistryTable *, in TopMemoryContext */
 
 /* Sets *same if no table is gone, and none is in another place. */
 static List *
-changed_tables_of(const Registry *registry, bool *same)
+list_changed_tables(const Registry *registry, bool *same)
 {
 	List *changed = NIL;
 	int count = list_length(seen_tables);
@@ -104,16 +105,16 @@ changed_tables_of(const Registry *registry, bool *same)
 }
 
 List *
-tables_changed(const Registry *registry)
+tables_list_changed(const Registry *registry)
 {
 	bool same;
 
-	return changed_tables_of(registry, &same);
+	return list_changed_tables(registry, &same);
 }
 
 /* Takes note of those that are gone. */
 static void
-take_off_others(const Registry *registry)
+unlist_others(const Registry *registry)
 {
 	HASH_SEQ_STATUS status;
 	Table *table;
@@ -121,13 +122,13 @@ take_off_others(const Registry *registry)
 
 	hash_seq_init(&status, tables_by_oid());
 	while ((table = static_cast<Table *>(hash_seq_search(&status))) != nullptr)
-		table->listed = false;
+		table->in_registry = false;
 	foreach (lc, registry->tables)
-		oid_hash_enter<Table>(tables_by_oid(), static_cast<RegistryTable *>(lfirst(lc))->relid)->listed = true;
+		oid_hash_enter<Table>(tables_by_oid(), static_cast<RegistryTable *>(lfirst(lc))->relid)->in_registry = true;
 	hash_seq_init(&status, tables_by_oid());
 	while ((table = static_cast<Table *>(hash_seq_search(&status))) != nullptr)
 	{
-		if (table->listed || !table->published)
+		if (table->in_registry || !table->published)
 			continue;
 		table->published = false;
 		tables_epoch++;
@@ -135,16 +136,16 @@ take_off_others(const Registry *registry)
 }
 
 void
-tables_set(const Registry *registry)
+tables_load(const Registry *registry)
 {
 	bool same;
 	MemoryContext caller;
 	ListCell *lc;
 
-	foreach (lc, changed_tables_of(registry, &same))
+	foreach (lc, list_changed_tables(registry, &same))
 		set_table(static_cast<RegistryTable *>(lfirst(lc)));
 	if (!same)
-		take_off_others(registry);
+		unlist_others(registry);
 	caller = MemoryContextSwitchTo(TopMemoryContext);
 	list_free(seen_tables);
 	seen_tables = list_copy(registry->tables);
@@ -153,13 +154,13 @@ tables_set(const Registry *registry)
 }
 
 void
-tables_set_one(const RegistryTable *listed)
+tables_load_one(const RegistryTable *listed)
 {
 	set_table(listed)->kind = siphon::FrameKind::Snapshot;
 }
 
 bool
-table_known(Oid relid, uint32 generation)
+is_table_known(Oid relid, uint32 generation)
 {
 	Table *table = static_cast<Table *>(hash_search(tables_by_oid(), &relid, HASH_FIND, nullptr));
 

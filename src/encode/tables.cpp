@@ -4,14 +4,14 @@
 #include "tables.h"
 
 #include "server/blame.h"
-#include "existing_rows.h"
+#include "missing_values.h"
 #include "catalogs/key.h"
 #include "catalogs/obstacles.h"
 #include "server/oid_hash.h"
 #include "package.h"
 #include "renames.h"
 #include "table_schema.h"
-#include "server/text.h"
+#include "server/utf8_conversion.h"
 
 #define XXH_INLINE_ALL
 #include <xxhash.h>
@@ -29,7 +29,7 @@ static slist_head changed_tables;
 
 /* Each table that comes or goes has two types: to walk through thousands of tables for each would take seconds. */
 static void
-note_type(Datum, int, uint32)
+invalidate_types(Datum, int, uint32)
 {
 	types_epoch++;
 }
@@ -76,7 +76,7 @@ invalidate_relations(void)
 
 	hash_seq_init(&status, tables);
 	while ((table = static_cast<Table *>(hash_seq_search(&status))) != nullptr)
-		table->valid = table->existing_valid = false;
+		table->valid = table->missing_valid = false;
 	tables_epoch++;
 }
 
@@ -93,7 +93,7 @@ invalidate_relation(Datum, Oid relid)
 	table = static_cast<Table *>(hash_search(tables, &relid, HASH_FIND, nullptr));
 	if (table)
 	{
-		table->valid = table->existing_valid = false;
+		table->valid = table->missing_valid = false;
 		table_mark_changed(table);
 		if (!table->leafless)
 			tables_epoch++;
@@ -110,7 +110,7 @@ tables_init(const char *application)
 	CacheRegisterRelcacheCallback(invalidate_relation, 0);
 	/* A renamed schema or type changes what a package says, without an invalidation of the table. */
 	CacheRegisterSyscacheCallback(NAMESPACEOID, invalidate_schema, 0);
-	CacheRegisterSyscacheCallback(TYPEOID, note_type, 0);
+	CacheRegisterSyscacheCallback(TYPEOID, invalidate_types, 0);
 }
 
 HTAB *
@@ -207,7 +207,7 @@ build_columns(Table *table, Relation relation, WireBuffer *wire_columns, ColumnD
 	table->ncolumns = 0;
 	table->fixed_natts = 0;
 	table->fingerprint = 0;
-	table->existing_bytes = 0;
+	table->missing_bytes = 0;
 	table->type_hashes = NIL;
 	for (int i = 0; i < desc->natts; i++)
 	{
@@ -220,8 +220,8 @@ build_columns(Table *table, Relation relation, WireBuffer *wire_columns, ColumnD
 			offset = attribute->attlen > 0 ? column->offset + attribute->attlen : -1;
 		}
 		column_of[i + 1] = -1;
-		if (attribute->attisdropped || column_excluded(table->only_attributes, table->exclude_attributes,
-														 table->exclude_columns, NameStr(attribute->attname), i + 1))
+		if (attribute->attisdropped || is_column_excluded(table->only_attributes, table->exclude_attributes,
+														  table->exclude_columns, NameStr(attribute->attname), i + 1))
 			continue;
 #if PG_VERSION_NUM >= 180000
 		/* A virtual generated column has no value in the WAL. */
@@ -243,7 +243,7 @@ build_columns(Table *table, Relation relation, WireBuffer *wire_columns, ColumnD
 		draft->attribute = attribute;
 		draft->wire = draft_column(attribute, column->key);
 		table->fingerprint = XXH3_64bits_withSeed(draft->wire.data, draft->wire.size, table->fingerprint);
-		put_existing_rows(&draft->wire, table, column, attribute);
+		put_missing_value(&draft->wire, table, column, attribute);
 		buffer_reserve(wire_columns, draft->wire.size + 16);
 		Wire wire(wire_columns);
 		wire.bytes_field(siphon::field::kColumns, draft->wire.data, draft->wire.size);
@@ -261,10 +261,10 @@ build_columns(Table *table, Relation relation, WireBuffer *wire_columns, ColumnD
 static void
 build_route(Table *table)
 {
-	size_t schema_length = strlen(table->called.schema);
-	size_t name_length = strlen(table->called.name);
-	const char *schema_utf8 = name_to_utf8(table->called.schema, &schema_length);
-	const char *name_utf8 = name_to_utf8(table->called.name, &name_length);
+	size_t schema_length = strlen(table->current_name.schema);
+	size_t name_length = strlen(table->current_name.name);
+	const char *schema_utf8 = convert_name_to_utf8(table->current_name.schema, &schema_length);
+	const char *name_utf8 = convert_name_to_utf8(table->current_name.name, &name_length);
 
 	table->route_length = static_cast<int>(schema_length + 1 + name_length);
 	table->route = static_cast<char *>(palloc(static_cast<size_t>(table->route_length)));
@@ -276,7 +276,7 @@ build_route(Table *table)
 static void
 build_header(Table *table, const RegistryName *called, const WireBuffer *columns)
 {
-	table->called = *called;
+	table->current_name = *called;
 	build_route(table);
 	buffer_init(&table->header, columns->size + 64 + strlen(application_identifier) +
 									(strlen(called->schema) + strlen(called->name)) * MAX_CONVERSION_GROWTH);
@@ -320,18 +320,18 @@ log_lost_identity(const Table *table, Relation relation)
 }
 
 static void
-look_at_existing_rows(Table *table, Relation relation)
+load_missing_values(Table *table, Relation relation)
 {
 	MemoryContext caller;
 
-	if (table->existing_valid)
+	if (table->missing_valid)
 		return;
-	if (table->existing_context == nullptr)
-		table->existing_context = AllocSetContextCreate(tables_context, "siphon existing rows", ALLOCSET_SMALL_SIZES);
-	table->existing_valid = true;
-	MemoryContextReset(table->existing_context);
-	caller = MemoryContextSwitchTo(table->existing_context);
-	table->existing = existing_values(relation);
+	if (table->missing_context == nullptr)
+		table->missing_context = AllocSetContextCreate(tables_context, "siphon existing rows", ALLOCSET_SMALL_SIZES);
+	table->missing_valid = true;
+	MemoryContextReset(table->missing_context);
+	caller = MemoryContextSwitchTo(table->missing_context);
+	table->missing = read_missing_values(relation);
 	MemoryContextSwitchTo(caller);
 }
 
@@ -349,16 +349,16 @@ forget_context(Table *table)
 }
 
 void
-table_note_schema(Table *table, Oid schema)
+table_set_schema(Table *table, Oid schema)
 {
 	table->namespace_hash = GetSysCacheHashValue1(NAMESPACEOID, ObjectIdGetDatum(schema));
 }
 
 static void
-build(Table *table, Relation relation, XLogRecPtr lsn)
+build_table(Table *table, Relation relation, XLogRecPtr lsn)
 {
-	RegistryName present = names_in_catalogs(relation);
-	RegistryName called = names_at(table, lsn);
+	RegistryName present = catalog_name(relation);
+	RegistryName called = name_at_lsn(table, lsn);
 	Table fresh;
 	MemoryContext caller;
 	WireBuffer columns;
@@ -371,9 +371,9 @@ build(Table *table, Relation relation, XLogRecPtr lsn)
 	table->valid = true;
 	table->types_epoch = types_epoch;
 	table->leafless = relation->rd_rel->relkind != RELKIND_PARTITIONED_TABLE;
-	table_note_schema(table, RelationGetNamespace(relation));
+	table_set_schema(table, RelationGetNamespace(relation));
 	ereport(DEBUG1, (errmsg_internal("siphon: builds table \"%s.%s\"", present.schema, present.name)));
-	look_at_existing_rows(table, relation);
+	load_missing_values(table, relation);
 	fresh = *table;
 	fresh.context = AllocSetContextCreate(tables_context, "siphon table columns", ALLOCSET_SMALL_SIZES);
 	caller = MemoryContextSwitchTo(fresh.context);
@@ -402,7 +402,7 @@ build(Table *table, Relation relation, XLogRecPtr lsn)
 	forget_context(table);
 	table->full = fresh.full;
 	table->obstacle = fresh.obstacle;
-	table->nameless = false;
+	table->identity_warned = false;
 	table->ncolumns = fresh.ncolumns;
 	table->columns = fresh.columns;
 	table->nkeys = fresh.nkeys;
@@ -416,15 +416,15 @@ build(Table *table, Relation relation, XLogRecPtr lsn)
 	table->route = fresh.route;
 	table->route_length = fresh.route_length;
 	table->context = fresh.context;
-	table->called = called;
+	table->current_name = called;
 	/* As by this transaction, or before anybody listened. */
-	if (!same_names(&called, &present))
+	if (!is_same_name(&called, &present))
 		table_mark_changed(table);
 	/* Of a partitioned table, the leaves' identities count: see leaves.cpp. */
 	if (had_identity && table->nkeys == 0 && !table->full && !table->obstacle &&
 		relation->rd_rel->relkind != RELKIND_PARTITIONED_TABLE)
 		log_lost_identity(table, relation);
-	/* May wait, and the table be marked invalid meanwhile; but only we build it anew. */
+	/* May wait, and the table be marked invalid meanwhile; but only we rebuild it. */
 	if (schema_hash != table->schema_hash)
 	{
 		table->schema_hash = schema_hash;
@@ -440,7 +440,7 @@ tables_next_changed(void)
 		Table *table = slist_container(Table, changed_node, slist_pop_head_node(&changed_tables));
 
 		table->changed = false;
-		if (table->listed)
+		if (table->in_registry)
 			return table;
 	}
 	return nullptr;
@@ -499,7 +499,7 @@ find_table(Oid relid)
 }
 
 bool
-table_published(Oid relid)
+is_table_published(Oid relid)
 {
 	Table *table = find_table(relid);
 
@@ -507,23 +507,23 @@ table_published(Oid relid)
 }
 
 bool
-table_listed(Oid relid)
+is_table_in_registry(Oid relid)
 {
 	Table *table = find_table(relid);
 
-	return table && table->listed;
+	return table && table->in_registry;
 }
 
 bool
-table_includes(const Table *table, XLogRecPtr commit_lsn)
+table_includes_commit(const Table *table, XLogRecPtr commit_lsn)
 {
-	return commit_lsn >= table->start && commit_lsn < table->until;
+	return commit_lsn >= table->start_lsn && commit_lsn < table->end_lsn;
 }
 
 static bool
-published_at(const Table *table, XLogRecPtr commit_lsn)
+is_published_at(const Table *table, XLogRecPtr commit_lsn)
 {
-	return table->published && table_includes(table, commit_lsn);
+	return table->published && table_includes_commit(table, commit_lsn);
 }
 
 Table *
@@ -531,7 +531,7 @@ table_find(Oid relid, XLogRecPtr commit_lsn)
 {
 	Table *table = find_table(relid);
 
-	return table && published_at(table, commit_lsn) ? table : nullptr;
+	return table && is_published_at(table, commit_lsn) ? table : nullptr;
 }
 
 Table *
@@ -542,16 +542,16 @@ table_lookup(Oid relid, XLogRecPtr commit_lsn)
 	if (table == nullptr)
 		return nullptr;
 	/* Reading catalogs may itself process invalidations, and writing packages may wait: go on until all is still. */
-	while (!is_valid(table) || commit_lsn > table->called.until)
+	while (!is_valid(table) || commit_lsn > table->current_name.end_lsn)
 	{
 		Relation relation = RelationIdGetRelation(relid);
 
 		if (relation == nullptr)
 			elog(ERROR, "could not open relation with OID %u", relid);
-		build(table, relation, commit_lsn);
+		build_table(table, relation, commit_lsn);
 		RelationClose(relation);
 	}
-	return published_at(table, commit_lsn) ? table : nullptr;
+	return is_published_at(table, commit_lsn) ? table : nullptr;
 }
 
 Table *
@@ -561,6 +561,6 @@ table_for_snapshot(Relation relation, XLogRecPtr lsn)
 	Table *table = static_cast<Table *>(hash_search(tables, &relid, HASH_FIND, nullptr));
 
 	while (!is_valid(table))
-		build(table, relation, lsn);
+		build_table(table, relation, lsn);
 	return table;
 }

@@ -6,7 +6,7 @@
 #include "server/blame.h"
 #include "jsonb_text.h"
 #include "numeric_text.h"
-#include "server/text.h"
+#include "server/utf8_conversion.h"
 
 extern "C" {
 #include "access/detoast.h"
@@ -41,7 +41,7 @@ bytes_value(ValueKind kind, const char *data, size_t length)
 static Value
 text_value(ValueKind kind, const char *text, size_t length)
 {
-	if (!text_to_utf8(&text, &length))
+	if (!convert_text_to_utf8(&text, &length))
 		kind = ValueKind::Bytes;
 	return bytes_value(kind, text, length);
 }
@@ -196,7 +196,7 @@ value_from_datum(TypeMapping *type, Datum datum, bool isnull)
 		case Encoding::Output:
 			return output_value(ValueKind::String, type, datum);
 		case Encoding::List:
-			return list_value(type, datum);
+			return array_value_from_datum(type, datum);
 	}
 	elog(ERROR, "unknown encoding %d", static_cast<int>(type->encoding));
 }

@@ -39,25 +39,16 @@ unix_timestamp(Timestamp timestamp, int64 *unix_time)
  */
 extern Value value_from_datum(TypeMapping *type, Datum datum, bool isnull);
 
-/* Converts an array; see list.cpp. */
-extern Value list_value(TypeMapping *type, Datum datum);
+/* Converts an array; see array_value.cpp. */
+extern Value array_value_from_datum(TypeMapping *type, Datum datum);
 
 /* Most bytes that value_write() takes for it. */
 static inline size_t
 value_bound(const Value &value)
 {
-	switch (value.kind)
-	{
-		case siphon::ValueKind::String:
-		case siphon::ValueKind::Bytes:
-		case siphon::ValueKind::Numeric:
-		case siphon::ValueKind::Uuid:
-		case siphon::ValueKind::Json:
-		case siphon::ValueKind::List:
-			return siphon::kPayloadValueOverhead + value.bytes.length;
-		default:
-			return siphon::kSmallValueMax;
-	}
+	if ((siphon::kKindsWithBytes >> static_cast<int>(value.kind)) & 1)
+		return siphon::kPayloadValueOverhead + value.bytes.length;
+	return siphon::kSmallValueMax;
 }
 
 /*

@@ -3,45 +3,45 @@
  * primary and on a hot standby, and starts it again after failures, later each time.
  */
 #include "registry/notify.h"
-#include "follower.h"
+#include "publication_follower.h"
 #include "left_slots.h"
-#include "decode/mirror.h"
-#include "retention.h"
-#include "server/session.h"
+#include "decode/registry_mirror.h"
+#include "wal_retention.h"
+#include "server/bgworker.h"
 #include "snapshot/snapshot.h"
 
 /* What the launcher remembers of an application, beyond what shared memory says. */
-struct Charge
+struct ManagedApplication
 {
-	App *app;
+	SharedApplication *app;
 	uint64 incarnation;
 	BackgroundWorkerHandle *handle; /* of the last decoder, or NULL */
 	TimestampTz started;
 	TimestampTz next_start;
 	int failures;
-	bool complained;      /* of a damaged file or a missing worker, so as to log it once */
-	uint64 registry_seen; /* version in which snapshots were looked for last, */
-	bool snapshots_open;  /* and whether there were any to look after */
+	bool state_logged;    /* of a damaged file or a missing worker, so as to log it once */
+	uint64 registry_seen; /* registry version for which snapshots were managed last, */
+	bool snapshots_open;  /* and whether any ran or waited then */
 	Follower follower;
-	Retention retention;
+	WalRetention retention;
 	bool file_seen; /* on a standby, and that it is */
 	bool failover;  /* an application with failover */
 };
 
-static Charge *charges;
-static MemoryContext scan_context;
-static constexpr long kScanIntervalMs = 10 * 1000;
+static ManagedApplication *managed_applications;
+static MemoryContext manage_context;
+static constexpr long kManageIntervalMs = 10 * 1000;
 static constexpr long kPromotionWaitMs = 1000; /* on a standby: a promotion is noticed after this long */
 
-/* The postmaster tells with SIGUSR1 that a decoder ended; PostgreSQL ignores it in workers without a database. */
+/* The postmaster sends SIGUSR1 when a decoder ended; PostgreSQL ignores it in workers without a database. */
 static void
-wake(SIGNAL_ARGS)
+handle_sigusr1(SIGNAL_ARGS)
 {
 	SetLatch(MyLatch);
 }
 
 static void
-launcher_exit(int, Datum)
+on_launcher_exit(int, Datum)
 {
 	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
 	siphon_shared->launcher_latch = nullptr;
@@ -53,45 +53,46 @@ launcher_exit(int, Datum)
 
 /* True while the last decoder runs or is about to; counts its end as a failure, once. */
 static bool
-decoder_alive(Charge *charge, TimestampTz now)
+is_decoder_running(ManagedApplication *managed, TimestampTz now)
 {
 	long delay;
 
-	if (charge->handle == nullptr)
+	if (managed->handle == nullptr)
 		return false;
-	if (worker_alive(charge->handle))
+	if (bgworker_is_running(managed->handle))
 		return true;
-	pfree(charge->handle);
-	charge->handle = nullptr;
+	pfree(managed->handle);
+	managed->handle = nullptr;
 
-	if (TimestampDifferenceExceeds(charge->started, now, siphon_max_restart_delay_s * 1000))
-		charge->failures = 0;
-	charge->failures++;
-	delay = 1000L << Min(charge->failures - 1, 16);
+	if (TimestampDifferenceExceeds(managed->started, now, siphon_max_restart_delay_s * 1000))
+		managed->failures = 0;
+	managed->failures++;
+	delay = 1000L << Min(managed->failures - 1, 16);
 	delay = Min(delay, siphon_max_restart_delay_s * 1000L);
-	charge->next_start = TimestampTzPlusMilliseconds(now, delay);
+	managed->next_start = TimestampTzPlusMilliseconds(now, delay);
 	return false;
 }
 
 /* Sets the state, which is the decoder's own while one runs, and logs it, once for each time that it begins. */
 static void
-complain(Charge *charge, AppState state, const char *reason, const char *hint)
+set_state_and_log_once(ManagedApplication *managed, AppState state, const char *reason, const char *hint)
 {
-	if (charge->handle == nullptr)
-		shared_set_state(charge->app, state, reason, hint);
-	if (charge->complained)
+	if (managed->handle == nullptr)
+		set_application_state(managed->app, state, reason, hint);
+	if (managed->state_logged)
 		return;
-	charge->complained = true;
-	ereport(LOG, (errmsg("siphon: application \"%s\": %s", charge->app->name, reason), hint ? errhint("%s", hint) : 0));
+	managed->state_logged = true;
+	ereport(LOG,
+			(errmsg("siphon: application \"%s\": %s", managed->app->name, reason), hint ? errhint("%s", hint) : 0));
 }
 
-/* Forgets an application whose file is gone. */
+/* Removes an application whose file is gone from shared memory. */
 static void
-forget(App *app)
+forget_application(SharedApplication *app)
 {
 	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
 	if (app->decoder_pid == 0)
-		shared_forget(app);
+		shmem_remove_application(app);
 	LWLockRelease(siphon_shared->lock);
 }
 
@@ -100,16 +101,16 @@ forget(App *app)
  * "failed", and one that was removed meanwhile ends it.
  */
 static const Registry *
-read_or_complain(Charge *charge, const char *name)
+read_registry_or_log(ManagedApplication *managed, const char *name)
 {
 	const Registry *volatile registry = nullptr;
 	MemoryContext context = CurrentMemoryContext;
 
 	PG_TRY();
 	{
-		registry = registry_look(name);
+		registry = registry_get(name);
 		if (registry == nullptr)
-			forget(charge->app);
+			forget_application(managed->app);
 	}
 	PG_CATCH();
 	{
@@ -118,48 +119,48 @@ read_or_complain(Charge *charge, const char *name)
 		MemoryContextSwitchTo(context);
 		error = CopyErrorData();
 		FlushErrorState();
-		complain(charge, AppState::Failed, error->message, error->hint);
+		set_state_and_log_once(managed, AppState::Failed, error->message, error->hint);
 	}
 	PG_END_TRY();
 	return registry;
 }
 
 /*
- * Looks after what there is beside a decoder that runs. Reads the application's file only where something may have to be
- * done.
+ * Manages an application whose decoder runs: its snapshots and its follower. Reads the application's file only where
+ * something may have to be done. Returns when to be called again, in ms.
  */
 static long
-look_after_streaming(Charge *charge, const char *name)
+manage_streaming_application(ManagedApplication *managed, const char *name)
 {
-	uint64 version = pg_atomic_read_u64(&charge->app->registry_wanted);
-	long wait = kScanIntervalMs;
+	uint64 version = pg_atomic_read_u64(&managed->app->registry_wanted);
+	long wait = kManageIntervalMs;
 
 	/* Min() is a macro, and asks twice. */
-	if (charge->snapshots_open || charge->registry_seen != version)
+	if (managed->snapshots_open || managed->registry_seen != version)
 	{
-		const Registry *registry = read_or_complain(charge, name);
+		const Registry *registry = read_registry_or_log(managed, name);
 		long snapshots;
 
 		if (registry == nullptr)
-			return kScanIntervalMs;
-		charge->complained = false;
-		charge->registry_seen = version;
-		charge->follower.wanted = registry->publication[0] != '\0';
-		snapshots = snapshots_look_after(charge->app, registry, &charge->snapshots_open);
+			return kManageIntervalMs;
+		managed->state_logged = false;
+		managed->registry_seen = version;
+		managed->follower.wanted = registry->publication[0] != '\0';
+		snapshots = snapshots_manage(managed->app, registry, &managed->snapshots_open);
 		wait = Min(wait, snapshots);
 	}
 
-	long follower = follower_look_after(&charge->follower, charge->app);
+	long follower = publication_follower_manage(&managed->follower, managed->app);
 
 	return Min(wait, follower);
 }
 
 /*
- * True if the application rests because the primary publishes it; that ends when this server becomes the primary.
- * Nobody changes its file meanwhile.
+ * Returns true if this server is a standby whose primary publishes the application, until it is promoted. Nobody
+ * changes the application's file meanwhile.
  */
 static bool
-at_rest(Charge *charge, const char *name)
+is_awaiting_promotion(ManagedApplication *managed, const char *name)
 {
 	char slot[NAMEDATALEN];
 	const char *reason;
@@ -167,155 +168,155 @@ at_rest(Charge *charge, const char *name)
 
 	if (!RecoveryInProgress())
 		return false;
-	if (!charge->file_seen)
+	if (!managed->file_seen)
 	{
-		const Registry *registry = read_or_complain(charge, name);
+		const Registry *registry = read_registry_or_log(managed, name);
 
 		if (registry == nullptr)
 			return false;
-		charge->file_seen = true;
-		charge->failover = registry->failover;
+		managed->file_seen = true;
+		managed->failover = registry->failover;
 	}
-	registry_slot_name(slot, name);
-	if (!mirror_rests(slot, charge->failover, &reason, &hint))
+	registry_get_slot_name(slot, name);
+	if (!registry_mirror_is_standby(slot, managed->failover, &reason, &hint))
 		return false;
-	complain(charge, AppState::Standby, reason, hint);
+	set_state_and_log_once(managed, AppState::Standby, reason, hint);
 	return true;
 }
 
 /*
- * True if the application was given up, or can't be looked after; then no decoder is to run. *wait becomes smaller if
- * it wants to be looked at again before.
+ * Gives the application up where its slot retains too much WAL. Returns true if no decoder is to run: it is given up,
+ * or its file can't be read. *wait becomes smaller if this is to be called again before.
  */
 static bool
-given_up(Charge *charge, const char *name, long *wait)
+enforce_wal_limit(ManagedApplication *managed, const char *name, long *wait)
 {
 	bool ended;
 	long again;
 
-	if (charge->retention.slot[0] == '\0')
+	if (managed->retention.slot[0] == '\0')
 	{
-		const Registry *registry = read_or_complain(charge, name);
+		const Registry *registry = read_registry_or_log(managed, name);
 
 		if (registry == nullptr)
 			return true;
-		retention_init(&charge->retention, registry);
+		wal_retention_init(&managed->retention, registry);
 	}
-	again = retention_look_after(&charge->retention, charge->app, charge->incarnation, &ended);
+	again = wal_retention_manage(&managed->retention, managed->app, managed->incarnation, &ended);
 	*wait = Min(*wait, again);
 	return ended;
 }
 
-/* Looks after one application; returns when it wants to be looked at again, in milliseconds. */
+/* Manages one application; returns when to be called again, in milliseconds. */
 static long
-look_after(Charge *charge, const char *name)
+manage_application(ManagedApplication *managed, const char *name)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	App *app = charge->app;
+	SharedApplication *app = managed->app;
 	const Registry *registry;
 	bool running;
 	bool skip;
 
-	if (decoder_alive(charge, now))
-		return look_after_streaming(charge, name);
+	if (is_decoder_running(managed, now))
+		return manage_streaming_application(managed, name);
 	LWLockAcquire(siphon_shared->lock, LW_SHARED);
 	running = app->decoder_pid != 0 && !app->stop;
-	/* A failed application waits for somebody to act; a damaged file is looked at again, as that may be mended. */
-	skip = app->stop || app->state == AppState::Stopped || (app->state == AppState::Failed && !charge->complained);
+	/* A failed application waits for an operator; a damaged file is read again, as that may be fixed. */
+	skip = app->stop || app->state == AppState::Stopped || (app->state == AppState::Failed && !managed->state_logged);
 	LWLockRelease(siphon_shared->lock);
-	/* It was started by an earlier launcher, or before somebody changed his mind. */
+	/* It was started by an earlier launcher, or an operator stopped it and started it again. */
 	if (running)
-		return look_after_streaming(charge, name);
+		return manage_streaming_application(managed, name);
 	if (skip)
-		return kScanIntervalMs;
-	if (charge->next_start > now)
-		return TimestampDifferenceMilliseconds(now, charge->next_start) + 1;
+		return kManageIntervalMs;
+	if (managed->next_start > now)
+		return TimestampDifferenceMilliseconds(now, managed->next_start) + 1;
 
-	registry = read_or_complain(charge, name);
+	registry = read_registry_or_log(managed, name);
 	if (registry == nullptr)
-		return kScanIntervalMs;
+		return kManageIntervalMs;
 	if (registry->stopped)
 	{
-		complain(charge, AppState::Stopped, kStoppedReason, application_start_hint(name));
-		return kScanIntervalMs;
+		set_state_and_log_once(managed, AppState::Stopped, kStoppedReason, application_start_hint(name));
+		return kManageIntervalMs;
 	}
 	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
 	app->database = registry->database;
 	LWLockRelease(siphon_shared->lock);
-	charge->handle = worker_start("decoder", name, static_cast<int>(app - siphon_shared->apps));
-	if (charge->handle == nullptr)
+	managed->handle = bgworker_start("decoder", name, static_cast<int>(app - siphon_shared->apps));
+	if (managed->handle == nullptr)
 	{
-		complain(
-			charge, AppState::NoWorker, "no background worker is free for its decoder",
+		set_state_and_log_once(
+			managed, AppState::NoWorker, "no background worker is free for its decoder",
 			psprintf("ALTER SYSTEM SET max_worker_processes = %d, then restart the server.", max_worker_processes + 1));
-		charge->next_start = TimestampTzPlusMilliseconds(now, siphon_max_restart_delay_s * 1000L);
-		return kScanIntervalMs;
+		managed->next_start = TimestampTzPlusMilliseconds(now, siphon_max_restart_delay_s * 1000L);
+		return kManageIntervalMs;
 	}
-	if (charge->failures > 0)
-		figure_add(charge->app, Figure::Restarts, 1);
-	charge->started = now;
-	charge->complained = false;
-	return kScanIntervalMs;
+	if (managed->failures > 0)
+		app_metric_add(managed->app, AppMetric::Restarts, 1);
+	managed->started = now;
+	managed->state_logged = false;
+	return kManageIntervalMs;
 }
 
-static Charge *
-charge_of(const char *name)
+static ManagedApplication *
+get_managed_application(const char *name)
 {
-	App *app;
-	Charge *charge;
+	SharedApplication *app;
+	ManagedApplication *managed;
 
 	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
-	app = shared_find_or_add(name, InvalidOid);
+	app = shmem_find_or_add_application(name, InvalidOid);
 	LWLockRelease(siphon_shared->lock);
 	if (app == nullptr)
 		return nullptr;
-	charge = &charges[app - siphon_shared->apps];
-	if (charge->incarnation != app->incarnation)
+	managed = &managed_applications[app - siphon_shared->apps];
+	if (managed->incarnation != app->incarnation)
 	{
-		if (charge->handle)
-			pfree(charge->handle);
-		if (charge->follower.handle)
-			pfree(charge->follower.handle);
-		memset(charge, 0, sizeof(*charge));
-		charge->app = app;
-		charge->incarnation = app->incarnation;
+		if (managed->handle)
+			pfree(managed->handle);
+		if (managed->follower.handle)
+			pfree(managed->follower.handle);
+		memset(managed, 0, sizeof(*managed));
+		managed->app = app;
+		managed->incarnation = app->incarnation;
 	}
-	return charge;
+	return managed;
 }
 
 static long
-scan(void)
+manage_applications(void)
 {
-	static bool complained = false;
-	long wait = kScanIntervalMs;
-	List *names = snapshots_take_turns(registry_list());
+	static bool limit_logged = false;
+	long wait = kManageIntervalMs;
+	List *names = snapshots_order_by_turn(registry_list_applications());
 	ListCell *lc;
 
-	snapshots_conclude();
+	snapshots_reap();
 	foreach (lc, names)
 	{
 		const char *name = static_cast<char *>(lfirst(lc));
-		Charge *charge = charge_of(name);
+		ManagedApplication *managed = get_managed_application(name);
 
-		if (charge && at_rest(charge, name))
+		if (managed && is_awaiting_promotion(managed, name))
 			wait = Min(wait, kPromotionWaitMs);
-		else if (charge && given_up(charge, name, &wait))
+		else if (managed && enforce_wal_limit(managed, name, &wait))
 			continue;
-		else if (charge)
+		else if (managed)
 		{
-			long again = look_after(charge, name);
+			long again = manage_application(managed, name);
 
 			wait = Min(wait, again);
 		}
-		else if (!complained)
+		else if (!limit_logged)
 		{
-			complained = true;
+			limit_logged = true;
 			ereport(LOG, (errmsg("siphon: application \"%s\" is not started: siphon.max_applications (%d) are in use",
 								 name, siphon_max_applications),
 						  errhint("ALTER SYSTEM SET siphon.max_applications, then restart the server.")));
 		}
 	}
-	return left_slots_tell(names, mirror_restore(names, wait));
+	return log_left_slots(names, registry_mirror_restore_synced(names, wait));
 }
 
 void
@@ -323,24 +324,24 @@ siphon_launcher_main(Datum)
 {
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
-	pqsignal(SIGUSR1, wake);
+	pqsignal(SIGUSR1, handle_sigusr1);
 	BackgroundWorkerUnblockSignals();
 
 	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
 	siphon_shared->launcher_latch = MyLatch;
 	LWLockRelease(siphon_shared->lock);
-	before_shmem_exit(launcher_exit, 0);
-	charges = static_cast<Charge *>(
-		MemoryContextAllocZero(TopMemoryContext, sizeof(Charge) * static_cast<size_t>(siphon_max_applications)));
-	scan_context = AllocSetContextCreate(TopMemoryContext, "siphon launcher scan", ALLOCSET_DEFAULT_SIZES);
+	before_shmem_exit(on_launcher_exit, 0);
+	managed_applications = static_cast<ManagedApplication *>(MemoryContextAllocZero(
+		TopMemoryContext, sizeof(ManagedApplication) * static_cast<size_t>(siphon_max_applications)));
+	manage_context = AllocSetContextCreate(TopMemoryContext, "siphon launcher scan", ALLOCSET_DEFAULT_SIZES);
 
 	for (;;)
 	{
-		MemoryContext old = MemoryContextSwitchTo(scan_context);
-		long wait = scan();
+		MemoryContext old = MemoryContextSwitchTo(manage_context);
+		long wait = manage_applications();
 
 		MemoryContextSwitchTo(old);
-		MemoryContextReset(scan_context);
+		MemoryContextReset(manage_context);
 		WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, wait, PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();

@@ -28,7 +28,7 @@ is_left(const ReplicationSlot *slot, List *applications)
 		return false;
 	foreach (lc, applications)
 	{
-		registry_slot_name(name, static_cast<char *>(lfirst(lc)));
+		registry_get_slot_name(name, static_cast<char *>(lfirst(lc)));
 		if (strcmp(name, NameStr(slot->data.name)) == 0)
 			return false;
 	}
@@ -36,7 +36,7 @@ is_left(const ReplicationSlot *slot, List *applications)
 }
 
 long
-left_slots_tell(List *applications, long wait)
+log_left_slots(List *applications, long wait)
 {
 	static Left *slots;
 	TimestampTz now = GetCurrentTimestamp();

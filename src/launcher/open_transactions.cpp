@@ -55,7 +55,7 @@ running_transactions(TransactionId **xids)
 
 /* Keeps those that are not over; returns how many they are. */
 static int
-still_running(TransactionId *xids, int count)
+is_still_running(TransactionId *xids, int count)
 {
 	int left = 0;
 
@@ -97,20 +97,20 @@ name_of(TransactionId xid)
 }
 
 void
-open_transactions_await(const char *what)
+wait_for_open_transactions(const char *what)
 {
 	TimestampTz since = GetCurrentTimestamp();
 	StringInfoData names;
 	TransactionId *xids;
 	int count = running_transactions(&xids);
 
-	count = still_running(xids, count);
+	count = is_still_running(xids, count);
 	while (count > 0 && !TimestampDifferenceExceeds(since, GetCurrentTimestamp(), kPatienceMs))
 	{
 		WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, kPollMs, PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
-		count = still_running(xids, count);
+		count = is_still_running(xids, count);
 	}
 	if (count == 0)
 		return;

@@ -6,6 +6,6 @@
 #define SIPHON_OPEN_TRANSACTIONS_H
 
 /* Waits some seconds for those that run now. A NOTICE names those that do so still, for which `what` waits. */
-extern void open_transactions_await(const char *what);
+extern void wait_for_open_transactions(const char *what);
 
 #endif

@@ -17,7 +17,7 @@ static const char *const kMissing = "the publication does not exist";
 static const char *const kPartly = "the publication does not publish all of insert, update, delete and truncate";
 
 const char *
-publication_problem(const char *name)
+publication_unsupported_reason(const char *name)
 {
 	Publication *publication = GetPublicationByName(name, true);
 
@@ -30,7 +30,7 @@ publication_problem(const char *name)
 }
 
 const char *
-publication_hint(const char *publication, const char *problem)
+publication_unsupported_hint(const char *publication, const char *problem)
 {
 	const char *name = quote_identifier(publication);
 
@@ -41,7 +41,7 @@ publication_hint(const char *publication, const char *problem)
 
 /* With a column list, those of the table's columns that are in it, and the names of the others. */
 static void
-read_columns(Member *member, Datum list)
+read_columns(PublicationMember *member, Datum list)
 {
 	ArrayType *array = DatumGetArrayTypePCopy(list);
 	const int16 *numbers = reinterpret_cast<const int16 *>(ARR_DATA_PTR(array));
@@ -73,7 +73,7 @@ read_columns(Member *member, Datum list)
 
 /* Filter and columns are those of the table's own entry, which counts where nothing else brings the whole table in. */
 static void
-read_entry(Member *member, const Publication *publication)
+read_entry(PublicationMember *member, const Publication *publication)
 {
 	HeapTuple entry;
 	Datum columns;
@@ -136,7 +136,7 @@ is_own(Oid relid)
 }
 
 List *
-publication_members(const char *name)
+list_publication_members(const char *name)
 {
 	const Publication *publication = GetPublicationByName(name, false);
 	List *relids = read_relations(publication);
@@ -148,12 +148,12 @@ publication_members(const char *name)
 		oid_hash_enter<Oid>(all, lfirst_oid(lc));
 	foreach (lc, relids)
 	{
-		Member *member;
+		PublicationMember *member;
 
 		CHECK_FOR_INTERRUPTS();
 		if (is_own(lfirst_oid(lc)) || (publication->pubviaroot && has_root_among(all, lfirst_oid(lc))))
 			continue;
-		member = static_cast<Member *>(palloc0(sizeof(Member)));
+		member = static_cast<PublicationMember *>(palloc0(sizeof(PublicationMember)));
 		member->relid = lfirst_oid(lc);
 		read_entry(member, publication);
 		members = lappend(members, member);

@@ -7,7 +7,7 @@
 
 #include "server/pg.h"
 
-struct Member
+struct PublicationMember
 {
 	Oid relid;
 	bool filtered;         /* by a WHERE clause */
@@ -15,12 +15,12 @@ struct Member
 	List *exclude_columns; /* of char *: the others */
 };
 
-/* Of Member *, by OID. Without the extension's own table. In a transaction with a snapshot. */
-extern List *publication_members(const char *publication);
+/* Of PublicationMember *, by OID. Without the extension's own table. In a transaction with a snapshot. */
+extern List *list_publication_members(const char *publication);
 
 /* Why a publication of this database can't be followed; NULL: it can. In a transaction. */
-extern const char *publication_problem(const char *publication);
+extern const char *publication_unsupported_reason(const char *publication);
 /* What to do about that. */
-extern const char *publication_hint(const char *publication, const char *problem);
+extern const char *publication_unsupported_hint(const char *publication, const char *problem);
 
 #endif

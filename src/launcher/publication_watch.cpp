@@ -25,7 +25,8 @@ struct Refused
 };
 
 static MemoryContext context;
-static HTAB *invalidated; /* of Oid: relations of which PostgreSQL said so since watch_news() asked last */
+/* Of Oid: relations of which PostgreSQL said so since publication_watch_has_news() asked last. */
+static HTAB *invalidated;
 static HTAB *seen;        /* of Seen; NULL: not read yet */
 static HTAB *refused;     /* of Refused */
 static bool all_invalidated = true;
@@ -55,7 +56,7 @@ note_schema(Datum, int, uint32)
 }
 
 void
-watch_init(void)
+publication_watch_init(void)
 {
 	context = AllocSetContextCreate(TopMemoryContext, "siphon publication watch", ALLOCSET_DEFAULT_SIZES);
 	invalidated = oid_hash_make<Oid>("siphon invalidated", context);
@@ -68,14 +69,14 @@ watch_init(void)
 }
 
 void
-watch_forget_refusals(void)
+publication_watch_forget_refusals(void)
 {
 	hash_destroy(refused);
 	refused = oid_hash_make<Refused>("siphon refused", context);
 }
 
 const char *
-watch_refusal(Oid relid)
+publication_watch_get_refusal(Oid relid)
 {
 	const Refused *entry = oid_hash_find<Refused>(refused, relid);
 
@@ -83,14 +84,14 @@ watch_refusal(Oid relid)
 }
 
 void
-watch_note_refusal(Oid relid, const char *reason)
+publication_watch_note_refusal(Oid relid, const char *reason)
 {
 	strlcpy(oid_hash_enter<Refused>(refused, relid)->reason, reason, sizeof(Refused::reason));
 }
 
 /* Remembers the table as it is. True if it was not so before. */
 static bool
-see(const FormData_pg_class *form)
+note_if_changed(const FormData_pg_class *form)
 {
 	Seen now = {form->oid, form->relnamespace, form->relpersistence, form->relispartition};
 	bool found;
@@ -109,7 +110,7 @@ see(const FormData_pg_class *form)
 }
 
 static void
-see_all(void)
+note_all_if_changed(void)
 {
 	Relation catalog = table_open(RelationRelationId, AccessShareLock);
 	SysScanDesc scan = systable_beginscan(catalog, InvalidOid, false, nullptr, 0, nullptr);
@@ -119,7 +120,7 @@ see_all(void)
 		hash_destroy(seen);
 	seen = oid_hash_make<Seen>("siphon seen", context);
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
-		see(reinterpret_cast<Form_pg_class>(GETSTRUCT(tuple)));
+		note_if_changed(reinterpret_cast<Form_pg_class>(GETSTRUCT(tuple)));
 	systable_endscan(scan);
 	table_close(catalog, AccessShareLock);
 }
@@ -145,14 +146,14 @@ forget_refusal(Oid relid)
 }
 
 static bool
-look_at(Oid relid)
+check_relation(Oid relid)
 {
 	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
 	bool changed;
 
 	if (HeapTupleIsValid(tuple))
 	{
-		changed = see(reinterpret_cast<Form_pg_class>(GETSTRUCT(tuple)));
+		changed = note_if_changed(reinterpret_cast<Form_pg_class>(GETSTRUCT(tuple)));
 		ReleaseSysCache(tuple);
 	}
 	else
@@ -179,7 +180,7 @@ take_invalidated(void)
 }
 
 bool
-watch_news(void)
+publication_watch_has_news(void)
 {
 	List *relids;
 	ListCell *lc;
@@ -190,22 +191,22 @@ watch_news(void)
 	foreach (lc, relids)
 	{
 		CHECK_FOR_INTERRUPTS();
-		news |= look_at(lfirst_oid(lc));
+		news |= check_relation(lfirst_oid(lc));
 	}
 	list_free(relids);
 	return news;
 }
 
 void
-watch_begin(void)
+publication_watch_begin(void)
 {
 	news = false;
 	if (all_invalidated || publications_changed)
-		watch_forget_refusals();
+		publication_watch_forget_refusals();
 	publications_changed = false;
 	if (!all_invalidated)
 		return;
 	all_invalidated = false;
 	list_free(take_invalidated());
-	see_all();
+	note_all_if_changed();
 }

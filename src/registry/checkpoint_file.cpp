@@ -40,7 +40,7 @@ checksum_of(const Entry *entry)
 }
 
 [[noreturn]] static void
-damaged(int fd, const char *path, const char *application)
+raise_damaged(int fd, const char *path, const char *application)
 {
 	synced_file_close(fd, path);
 	ereport(ERROR,
@@ -52,7 +52,7 @@ damaged(int fd, const char *path, const char *application)
 }
 
 [[noreturn]] static void
-unknown_format(int fd, const char *path, uint32 format)
+raise_unknown_format(int fd, const char *path, uint32 format)
 {
 	synced_file_close(fd, path);
 	ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
@@ -63,7 +63,7 @@ unknown_format(int fd, const char *path, uint32 format)
 
 /* Was `a` written last? As with registries, on a server and its former primary. */
 static bool
-newer(const SavedCheckpoint *a, const SavedCheckpoint *b)
+is_newer(const SavedCheckpoint *a, const SavedCheckpoint *b)
 {
 	return a->timeline != b->timeline ? a->timeline > b->timeline : a->number > b->number;
 }
@@ -92,17 +92,17 @@ open_file(const char *path, const char *application, uint64 history, Entry *newe
 		if (entry.magic != kMagic)
 			continue;
 		if (entry.format != kFormat)
-			unknown_format(fd, path, entry.format);
+			raise_unknown_format(fd, path, entry.format);
 		if (entry.checksum != checksum_of(&entry))
 			continue;
 		good = true;
-		if (entry.saved.history != history || (*offset >= 0 && !newer(&entry.saved, &newest->saved)))
+		if (entry.saved.history != history || (*offset >= 0 && !is_newer(&entry.saved, &newest->saved)))
 			continue;
 		*newest = entry;
 		*offset = i * static_cast<off_t>(kRoom);
 	}
 	if (!good)
-		damaged(fd, path, application);
+		raise_damaged(fd, path, application);
 	return fd;
 }
 
@@ -168,7 +168,7 @@ checkpoint_adopt(const char *application, uint64 history, const SavedCheckpoint 
 
 	if (other->history != history)
 		return;
-	if (!checkpoint_load(application, history, &mine) || newer(other, &mine))
+	if (!checkpoint_load(application, history, &mine) || is_newer(other, &mine))
 		write_saved(application, other);
 }
 

@@ -22,7 +22,7 @@ static constexpr int kNamedChildren = 10;
  * literal with commas would be taken for one name.
  */
 static char *
-with_siphon(const char *list)
+add_siphon_to_list(const char *list)
 {
 	StringInfoData out;
 	List *elements;
@@ -43,13 +43,13 @@ check_preloaded(void)
 		return;
 	ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE), errmsg("siphon is not preloaded on this server"),
 					errhint("ALTER SYSTEM SET shared_preload_libraries = %s, then restart the server.",
-							with_siphon(GetConfigOption("shared_preload_libraries", true, false)))));
+							add_siphon_to_list(GetConfigOption("shared_preload_libraries", true, false)))));
 }
 
 void
 check_application_name(const char *application)
 {
-	if (registry_name_valid(application))
+	if (is_valid_application_name(application))
 		return;
 	ereport(ERROR, (errcode(ERRCODE_INVALID_NAME), errmsg("invalid application identifier \"%s\"", application),
 					errdetail("An application identifier has up to %d lower-case letters, digits and underscores, "
@@ -123,10 +123,10 @@ check_output_plugin_listed(void)
 			if (strcmp(library, "siphon") == 0 || strcmp(library, "*") == 0)
 				return;
 		}
-	ereport(ERROR,
-			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-			 errmsg("output plugin \"siphon\" is not listed in \"output_plugin_libraries\""),
-			 errhint("ALTER SYSTEM SET output_plugin_libraries = %s; SELECT pg_reload_conf();", with_siphon(setting))));
+	ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+					errmsg("output plugin \"siphon\" is not listed in \"output_plugin_libraries\""),
+					errhint("ALTER SYSTEM SET output_plugin_libraries = %s; SELECT pg_reload_conf();",
+							add_siphon_to_list(setting))));
 }
 
 /* Another application that has the slot, or NULL. */
@@ -134,7 +134,7 @@ static const char *
 slot_owner(const char *slot, const char *application)
 {
 	ListCell *lc;
-	List *names = registry_list();
+	List *names = registry_list_applications();
 
 	foreach (lc, names)
 	{
@@ -241,9 +241,9 @@ check_workers(int workers)
 						errhint("Leave the argument out to have siphon.snapshot_workers of them.")));
 }
 
-/* In whatever version of the extension, and not one that somebody else has put beside it. */
+/* In whatever version of the extension, and not one that another user has put beside it. */
 static bool
-may_call(const char *function)
+is_allowed_to_call(const char *function)
 {
 	Oid extension = get_extension_oid("siphon", true);
 	CatCList *functions = SearchSysCacheList1(PROCNAMEARGSNSP, CStringGetDatum(function));
@@ -262,7 +262,7 @@ may_call(const char *function)
 void
 check_may_create(const char *application)
 {
-	if (may_call("siphon_create_application"))
+	if (is_allowed_to_call("siphon_create_application"))
 		return;
 	ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 					errmsg("permission denied to create application \"%s\"", application),
@@ -325,7 +325,7 @@ check_columns(Relation relation, List *columns)
 
 /* Such a value is in no row and no WAL record, and to compute it while decoding, functions would have to be called. */
 void
-tell_of_virtual_columns(Relation relation)
+notice_virtual_columns(Relation relation)
 {
 #if PG_VERSION_NUM >= 180000
 	TupleDesc desc = RelationGetDescr(relation);
@@ -342,7 +342,7 @@ tell_of_virtual_columns(Relation relation)
 }
 
 void
-tell_of_children(Oid relid)
+notice_children(Oid relid)
 {
 	StringInfoData names;
 	const char *first = nullptr;
@@ -374,10 +374,11 @@ tell_of_children(Oid relid)
 void
 check_table(Relation relation, const RegistryTable *table, bool wait)
 {
-	refuse(kind_obstacle(relation));
-	refuse(storage_obstacle(RelationGetRelid(relation)));
+	check_obstacle(kind_obstacle(relation));
+	check_obstacle(storage_obstacle(RelationGetRelid(relation)));
 	check_may_read(RelationGetRelid(relation));
-	refuse(identity_obstacle(relation, table->partitions));
-	refuse(leaves_obstacle(relation, wait));
-	refuse(columns_obstacle(relation, table->only_attributes, table->exclude_attributes, table->exclude_columns));
+	check_obstacle(identity_obstacle(relation, table->partitions));
+	check_obstacle(leaves_obstacle(relation, wait));
+	check_obstacle(
+		columns_obstacle(relation, table->only_attributes, table->exclude_attributes, table->exclude_columns));
 }

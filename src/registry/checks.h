@@ -1,5 +1,5 @@
 /*
- * What can be refused at once is refused at once, in one clear error whose hint names the command that mends it.
+ * What can be refused at once is refused at once, in one clear error whose hint is the command that fixes the cause.
  */
 #ifndef SIPHON_CHECKS_H
 #define SIPHON_CHECKS_H
@@ -27,13 +27,13 @@ extern void check_may_read(Oid relid);
 /* Columns that are to be excluded exist. */
 extern void check_columns(Relation relation, List *columns);
 /*
- * Nothing keeps the table from being published as the registry is to have it: see obstacles.h. The relation is open. Without
- * `wait` partitions that somebody has locked are not looked at.
+ * Nothing keeps the table from being published as the registry is to have it: see obstacles.h. The relation is open.
+ * Without `wait` partitions that another session has locked are skipped.
  */
 extern void check_table(Relation relation, const RegistryTable *table, bool wait);
 /* A NOTICE names those that are not published. */
-extern void tell_of_virtual_columns(Relation relation);
+extern void notice_virtual_columns(Relation relation);
 /* Likewise of tables that inherit from a table: their rows are theirs, though a SELECT from it shows them. */
-extern void tell_of_children(Oid relid);
+extern void notice_children(Oid relid);
 
 #endif

@@ -35,7 +35,7 @@ application_try_lock(const char *application)
 }
 
 bool
-launcher_missing(TimestampTz since)
+is_launcher_missing(TimestampTz since)
 {
 	bool running;
 
@@ -47,7 +47,7 @@ launcher_missing(TimestampTz since)
 
 /* Caller holds siphon_shared->lock. Returns the version of the registry that it is to load. */
 static uint64
-tell_decoder(App *app)
+set_decoder_latch(SharedApplication *app)
 {
 	uint64 wanted = pg_atomic_add_fetch_u64(&app->registry_wanted, 1);
 
@@ -57,10 +57,10 @@ tell_decoder(App *app)
 }
 
 void
-application_tell(App *app)
+application_wake_decoder(SharedApplication *app)
 {
 	LWLockAcquire(siphon_shared->lock, LW_SHARED);
-	tell_decoder(app);
+	set_decoder_latch(app);
 	LWLockRelease(siphon_shared->lock);
 }
 
@@ -68,16 +68,16 @@ bool
 application_notify(const char *application, char *reason)
 {
 	TimestampTz since = GetCurrentTimestamp();
-	App *app;
+	SharedApplication *app;
 	uint64 wanted = 0;
 	bool gone = false;
 	bool loaded = false;
 
 	reason[0] = '\0';
 	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
-	app = shared_find_or_add(application, MyDatabaseId);
+	app = shmem_find_or_add_application(application, MyDatabaseId);
 	if (app)
-		wanted = tell_decoder(app);
+		wanted = set_decoder_latch(app);
 	LWLockRelease(siphon_shared->lock);
 	if (app == nullptr)
 	{
@@ -95,7 +95,7 @@ application_notify(const char *application, char *reason)
 		LWLockRelease(siphon_shared->lock);
 		if (loaded || gone)
 			break;
-		if (launcher_missing(since))
+		if (is_launcher_missing(since))
 		{
 			strlcpy(reason, "siphon's launcher does not run; see the server's log", kReasonLength);
 			break;

@@ -11,7 +11,7 @@
 #include <ctime>
 
 bool
-registry_name_valid(const char *name)
+is_valid_application_name(const char *name)
 {
 	size_t length = strlen(name);
 
@@ -28,7 +28,7 @@ registry_name_valid(const char *name)
 }
 
 const char *
-registry_database_name(const Registry *registry)
+registry_get_database_name(const Registry *registry)
 {
 	const char *name = get_database_name(registry->database);
 
@@ -36,21 +36,21 @@ registry_database_name(const Registry *registry)
 }
 
 static size_t
-share_of(const char *application)
+get_share(const char *application)
 {
 	return XXH3_64bits(application, strlen(application)) % kRegistryShares;
 }
 
 pg_atomic_uint64 *
-registry_writes(const char *application)
+registry_get_write_counter(const char *application)
 {
-	return &siphon_shared->registry_writes[share_of(application)];
+	return &siphon_shared->registry_writes[get_share(application)];
 }
 
 LWLock *
 registry_lock(const char *application)
 {
-	return siphon_shared->registry_locks[share_of(application)];
+	return siphon_shared->registry_locks[get_share(application)];
 }
 
 Registry *
@@ -71,7 +71,7 @@ registry_begin_change_of(const char *application, Oid relid)
 	const Registry *registry;
 
 	LWLockAcquire(registry_lock(application), LW_EXCLUSIVE);
-	registry = registry_look(application);
+	registry = registry_get(application);
 	if (registry)
 		return registry_copy(registry, relid);
 	LWLockRelease(registry_lock(application));
@@ -86,7 +86,7 @@ registry_end_change(Registry *registry)
 }
 
 void
-registry_leave_unchanged(const Registry *registry)
+registry_cancel_change(const Registry *registry)
 {
 	LWLockRelease(registry_lock(registry->application));
 }
@@ -125,19 +125,19 @@ registry_next_generation(Registry *registry)
 }
 
 bool
-registry_newer(const Registry *a, const Registry *b)
+is_registry_newer(const Registry *a, const Registry *b)
 {
 	return a->timeline != b->timeline ? a->timeline > b->timeline : a->version > b->version;
 }
 
 uint64
-registry_first_version(void)
+registry_choose_first_version(void)
 {
 	return static_cast<uint64>(GetCurrentTimestamp());
 }
 
 void
-registry_slot_name(char *out, const char *application)
+registry_get_slot_name(char *out, const char *application)
 {
 	snprintf(out, NAMEDATALEN, "siphon_%s", application);
 	for (char *c = out; *c; c++)
@@ -146,18 +146,18 @@ registry_slot_name(char *out, const char *application)
 }
 
 void
-registry_new_history(Registry *registry, bool take_over)
+registry_begin_history(Registry *registry, bool take_over)
 {
 	if (!pg_strong_random(&registry->history, sizeof(registry->history)))
 		elog(ERROR, "could not generate a random number");
 	registry->acknowledged = false;
 	registry->take_over = take_over;
 	registry->given_up[0] = '\0';
-	registry->epochs = NIL;
+	registry->ring_ids = NIL;
 }
 
 const char *
-registry_slot_problem(const Registry *registry, bool *exists)
+registry_get_slot_problem(const Registry *registry, bool *exists)
 {
 	ReplicationSlot *slot;
 	const char *problem;
@@ -178,8 +178,31 @@ registry_slot_problem(const Registry *registry, bool *exists)
 	return problem;
 }
 
+static void
+set_phase(RegistryTable *table, std::optional<TablePhase> from, TablePhase phase)
+{
+	bool allowed = siphon::is_transition(kTablePhaseTransitions, from, phase);
+
+	Assert(allowed);
+	if (allowed)
+		table->phase = phase;
+}
+
+void
+table_set_phase(RegistryTable *table, TablePhase phase)
+{
+	set_phase(table, table->phase, phase);
+}
+
+void
+table_set_first_phase(RegistryTable *table, TablePhase phase)
+{
+	table->phase = TablePhase::Waiting;
+	set_phase(table, {}, phase);
+}
+
 RegistryTable *
-registry_find(const Registry *registry, Oid relid)
+registry_find_table(const Registry *registry, Oid relid)
 {
 	ListCell *lc;
 
@@ -200,7 +223,7 @@ struct OidEntry
 };
 
 HTAB *
-registry_by_oid(const Registry *registry)
+index_tables_by_oid(const Registry *registry)
 {
 	HTAB *tables = oid_hash_make<OidEntry>("siphon registry by OID", CurrentMemoryContext);
 	ListCell *lc;
@@ -215,7 +238,7 @@ registry_by_oid(const Registry *registry)
 }
 
 RegistryTable *
-registry_find_by_oid(HTAB *tables, Oid relid)
+find_table_by_oid(HTAB *tables, Oid relid)
 {
 	const OidEntry *entry = oid_hash_find<OidEntry>(tables, relid);
 
@@ -227,12 +250,12 @@ registry_rename(RegistryTable *table, const char *schema, const char *name, XLog
 {
 	RegistryName *former = static_cast<RegistryName *>(palloc0(sizeof(RegistryName)));
 
-	former->until = commit_lsn;
+	former->end_lsn = commit_lsn;
 	strlcpy(former->schema, table->schema, sizeof(former->schema));
 	strlcpy(former->name, table->name, sizeof(former->name));
-	table->former = lappend(table->former, former);
-	if (list_length(table->former) > kMaxFormerNames)
-		table->former = list_delete_first(table->former);
+	table->former_names = lappend(table->former_names, former);
+	if (list_length(table->former_names) > kMaxFormerNames)
+		table->former_names = list_delete_first(table->former_names);
 	strlcpy(table->schema, schema, sizeof(table->schema));
 	strlcpy(table->name, name, sizeof(table->name));
 }
@@ -251,11 +274,11 @@ registry_has_namesake(const Registry *registry, const RegistryTable *table, XLog
 			continue;
 		if (strcmp(other->schema, table->schema) == 0 && strcmp(other->name, table->name) == 0)
 			return true;
-		foreach (lc2, other->former)
+		foreach (lc2, other->former_names)
 		{
 			const RegistryName *former = static_cast<RegistryName *>(lfirst(lc2));
 
-			if (former->until >= behind && strcmp(former->schema, table->schema) == 0 &&
+			if (former->end_lsn >= behind && strcmp(former->schema, table->schema) == 0 &&
 				strcmp(former->name, table->name) == 0)
 				return true;
 		}
@@ -264,7 +287,7 @@ registry_has_namesake(const Registry *registry, const RegistryTable *table, XLog
 }
 
 static void
-forget(Registry *registry, const RegistryTable *table, const char *schema, const char *name)
+record_removed_name(Registry *registry, const RegistryTable *table, const char *schema, const char *name)
 {
 	RegistryRemoved *removed = static_cast<RegistryRemoved *>(palloc0(sizeof(RegistryRemoved)));
 
@@ -281,7 +304,7 @@ forget(Registry *registry, const RegistryTable *table, const char *schema, const
 void
 registry_forget_name(Registry *registry, const RegistryTable *table)
 {
-	forget(registry, table, table->schema, table->name);
+	record_removed_name(registry, table, table->schema, table->name);
 }
 
 void
@@ -289,12 +312,12 @@ registry_forget_former_names(Registry *registry, RegistryTable *table)
 {
 	ListCell *lc;
 
-	foreach (lc, table->former)
+	foreach (lc, table->former_names)
 	{
 		const RegistryName *former = static_cast<RegistryName *>(lfirst(lc));
 
 		if (strcmp(former->schema, table->schema) != 0 || strcmp(former->name, table->name) != 0)
-			forget(registry, table, former->schema, former->name);
+			record_removed_name(registry, table, former->schema, former->name);
 	}
-	table->former = NIL;
+	table->former_names = NIL;
 }

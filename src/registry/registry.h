@@ -21,15 +21,16 @@
 #ifndef SIPHON_REGISTRY_H
 #define SIPHON_REGISTRY_H
 
-#include "server/siphon.h"
+#include "server/shmem.h"
+#include "table_phase.h"
 
 constexpr int kMaxPartitions = 1024;
 constexpr int kMaxSnapshotWorkers = 32;
 
-/* A name that a table had until the transaction of this commit record. */
+/* A name that a table had up to the transaction with this commit LSN, inclusive. */
 struct RegistryName
 {
-	XLogRecPtr until;
+	XLogRecPtr end_lsn;
 	char schema[NAMEDATALEN];
 	char name[NAMEDATALEN];
 };
@@ -37,7 +38,7 @@ struct RegistryName
 /* Where a table was renamed more often, what is decoded a second time has lost sight of the first times. */
 constexpr int kMaxFormerNames = 16;
 
-/* What rows have in a column that was added with a default and the catalogs have no more: see existing_rows.h. */
+/* What rows have in a column that was added with a default and the catalogs have no more: see missing_values.h. */
 struct RegistryValue
 {
 	int attnum;
@@ -45,60 +46,51 @@ struct RegistryValue
 	char *field; /* existing_rows of siphon.v1.Column, as the wire has it, in hexadecimal */
 };
 
-/* How far a table's snapshot is. */
-enum class Phase {
-	Waiting,   /* for its snapshot to begin; its changes are not published */
-	Scanning,  /* its rows are brought out; its changes are held behind them */
-	Streaming, /* its changes are published */
-	Stopped    /* it can't be published, see the reason, until its rows are brought out anew */
-};
-
-/* Changes of a table in this phase leave the decoder. */
-static inline bool
-phase_publishes(Phase phase)
-{
-	return phase == Phase::Scanning || phase == Phase::Streaming;
-}
-
 struct RegistryTable
 {
 	Oid relid;
 	char schema[NAMEDATALEN]; /* as it is called at the last place that was decoded, or when its last snapshot began */
 	char name[NAMEDATALEN];
-	List *former;      /* of RegistryName *: since then, the newest last, kMaxFormerNames at most */
+	List *former_names; /* of RegistryName *: since then, the newest last, kMaxFormerNames at most */
 	List *kept_values; /* of RegistryValue *: since the generation began */
 	int partitions;
 	List *exclude_columns;    /* of char *: what has one of these names is not published, */
 	List *exclude_attributes; /* of int: nor what had one when the table was added, should it be renamed */
-	bool followed;            /* it is here because a publication has it: see follower.h */
-	List *only_attributes; /* of int: if there are any, they are what is published, and exclude_columns is for people */
-	XLogRecPtr start;      /* transactions whose commit record starts at or behind it are published */
-	XLogRecPtr until;      /* it leaves: those whose commit record starts at or behind this are not; or 0 */
+	bool followed;            /* it is here because a publication has it: see publication_follower.h */
+	List
+		*only_attributes; /* of int: if there are any, they are what is published, and exclude_columns is for display */
+	XLogRecPtr start_lsn;  /* transactions with this commit LSN or a later one are published */
+	XLogRecPtr end_lsn;    /* it leaves: those with this commit LSN or a later one are not; or 0 */
 	bool dropped;          /* the one before that dropped it: another table may have its OID from then on */
-	Phase phase;
+	TablePhase phase;
 	uint32 generation;    /* what is published carries it; 0: nothing was yet */
 	bool rows;            /* existing rows are published, not changes alone */
 	int workers;          /* how many scan them, as asked for */
 	bool paused;          /* its snapshot is not to begin */
 	int failures;         /* of its snapshot, in a row */
 	TimestampTz retry_at; /* do not begin again before */
-	char reason[256];     /* of the last failure, or why its rows are to be brought out anew */
+	char reason[256];     /* of the last failure, or why it needs a resync */
 };
 
 /*
- * Is it taken off the list once all before `until` is acknowledged? One that was dropped stays, for people to see, but
- * where a publication says what is in the list.
+ * Is it taken off the list once all before `end_lsn` is acknowledged? One that was dropped stays, so that views show
+ * it, but where a publication says what is in the list.
  */
 static inline bool
-registry_leaves(const RegistryTable *table)
+is_table_leaving(const RegistryTable *table)
 {
-	return table->until != InvalidXLogRecPtr && (table->followed || !table->dropped);
+	return table->end_lsn != InvalidXLogRecPtr && (table->followed || !table->dropped);
 }
 
 /* More decoders than these do not begin and end before anything of theirs is published. */
-constexpr int kMaxEpochs = 32;
+constexpr int kMaxRingIds = 32;
 
-extern const char *phase_name(Phase phase);
+/*
+ * Sets the phase of a table, and of one that is new to the list. The only ones to do so, but for reading a registry. A
+ * transition that is not in kTablePhaseTransitions is a bug: then the table keeps its phase, or waits if it is new.
+ */
+extern void table_set_phase(RegistryTable *table, TablePhase phase);
+extern void table_set_first_phase(RegistryTable *table, TablePhase phase);
 
 /* A table, or a name of one, that is not published any more, kept until the publisher has taken notice. */
 struct RegistryRemoved
@@ -109,7 +101,7 @@ struct RegistryRemoved
 	uint32 generation;
 };
 
-/* A table that a publication has and that can't be published, kept for people to see. */
+/* A table that a publication has and that can't be published, kept so that views show it. */
 struct RegistryLeftOut
 {
 	Oid relid;
@@ -120,7 +112,7 @@ struct RegistryLeftOut
 
 struct Registry
 {
-	/* Of what registry_look() returns: with the same number, a table in the same place of memory is the same. Else 0. */
+	/* Of what registry_get() returns: with the same number, a table in the same place of memory is the same. Else 0. */
 	uint64 instance;
 	bool partial; /* it has one table of its tables, see registry_begin_change_of() */
 	char application[kApplicationLength];
@@ -129,11 +121,11 @@ struct Registry
 	char slot[NAMEDATALEN];
 	uint32 generation;   /* the last that a table was given */
 	TimeLineID timeline; /* on which the file was written last, */
-	uint64 version;      /* and its version: counts changes, from a moment's time on, see registry_newer() */
+	uint64 version;      /* and its version: counts changes, from a moment's time on, see is_registry_newer() */
 
 	/*
-	 * What is published is one history as long as nothing is missing in it; with the next history all rows come anew.
-	 * Random, so that no two are taken for one another.
+	 * What is published is one history as long as nothing is missing in it; with the next history all tables get a
+	 * resync. Random, so that no two are taken for one another.
 	 */
 	uint64 history;
 	bool acknowledged;            /* JetStream has something of this history */
@@ -142,27 +134,28 @@ struct Registry
 									 continuation */
 	bool stopped;                 /* no decoder is to run, see siphon_stop_application() */
 	bool failover;                /* the slot is synchronized to standbys, and the application follows it */
-	List *epochs;  /* of uint64 *: of the rings that the history's decoders had, the newest last, kMaxEpochs at most */
+	/* Of uint64 *: the rings that the history's decoders had, the newest last, kMaxRingIds at most. */
+	List *ring_ids;
 	List *tables;  /* of RegistryTable * */
 	List *removed; /* of RegistryRemoved * */
 
-	char publication[NAMEDATALEN];     /* whose tables the application follows, or empty; see follower.h */
+	char publication[NAMEDATALEN];     /* whose tables the application follows, or empty; see publication_follower.h */
 	char follow_reason[kReasonLength]; /* why it can't, for now */
 	List *left_out;                    /* of RegistryLeftOut * */
 };
 
 /* True if `name` may name an application: [a-z0-9_]+ tokens with single dots between, not too long. */
-extern bool registry_name_valid(const char *name);
+extern bool is_valid_application_name(const char *name);
 
 /* Reads an application's file into the current memory context. NULL if there is none. ERROR if it is damaged. */
 extern Registry *registry_read(const char *application);
 /* The same, not to be changed; it is gone when this process reads a registry next. */
-extern const Registry *registry_look(const char *application);
+extern const Registry *registry_get(const char *application);
 
 /* How its database is called now; how it was, if it was dropped. In a transaction. */
-extern const char *registry_database_name(const Registry *registry);
+extern const char *registry_get_database_name(const Registry *registry);
 /* Counts changes of an application's file; it may count those of another one, too. */
-extern pg_atomic_uint64 *registry_writes(const char *application);
+extern pg_atomic_uint64 *registry_get_write_counter(const char *application);
 /*
  * Changes of an application's files; nobody takes two of these locks, as others' may be the same one. Waiting for it can't
  * be interrupted, so nobody keeps it but for as long as the files take.
@@ -181,7 +174,7 @@ extern Registry *registry_begin_change(const char *application);
 extern Registry *registry_begin_change_of(const char *application, Oid relid);
 extern void registry_end_change(Registry *registry);
 /* In place of the second: nothing has changed. */
-extern void registry_leave_unchanged(const Registry *registry);
+extern void registry_cancel_change(const Registry *registry);
 /*
  * Calls an SQL function that changes registries. If it fails, locks are released before the error goes to the client, who
  * may not read it: the transaction's end, where PostgreSQL does it, comes after that.
@@ -198,9 +191,9 @@ extern uint32 registry_next_generation(Registry *registry);
  * Of two copies of one application's registry, on a server and on its former primary: was `a` changed last? That is the
  * one which was written on the later timeline. An application that was dropped and made again counts from a later time.
  */
-extern bool registry_newer(const Registry *a, const Registry *b);
+extern bool is_registry_newer(const Registry *a, const Registry *b);
 /* The first version of a new application. */
-extern uint64 registry_first_version(void);
+extern uint64 registry_choose_first_version(void);
 
 /* What makes a registry another one. Tables keep their order, and new ones come last. */
 struct RegistryChange
@@ -219,12 +212,12 @@ extern RegistryChange registry_compare(const Registry *before, const Registry *n
  * *places: where each table is, made if it is NULL, and kept for the next change.
  */
 extern int registry_apply(Registry *registry, const RegistryChange *change, HTAB **places);
-extern bool same_names(const RegistryName *a, const RegistryName *b);
+extern bool is_same_name(const RegistryName *a, const RegistryName *b);
 /* A copy of a list of RegistryValue *, in the current memory context. */
 extern List *copy_kept_values(const List *values);
-/* For listing_same(): of lists of RegistryName * and of RegistryValue *. */
-extern bool registry_same_former(const void *a, const void *b);
-extern bool registry_same_value(const void *a, const void *b);
+/* For lists_are_equal(): of lists of RegistryName * and of RegistryValue *. */
+extern bool is_same_former_name(const void *a, const void *b);
+extern bool is_same_kept_value(const void *a, const void *b);
 /* In the current memory context, all of it; or with this table alone. */
 extern Registry *registry_copy(const Registry *registry, Oid relid);
 
@@ -239,34 +232,34 @@ extern RegistryChange registry_change_from_json(const char *path, Registry *regi
 /* As each table that has, or had, the name has it there. */
 extern void registry_names_to_json(StringInfo json, const char *schema, const char *name);
 /* That error. */
-[[noreturn]] extern void registry_damaged(const char *path, const char *what);
+[[noreturn]] extern void registry_raise_damaged(const char *path, const char *what);
 
 /* The name of an application's slot; `out` has NAMEDATALEN bytes. */
-extern void registry_slot_name(char *out, const char *application);
+extern void registry_get_slot_name(char *out, const char *application);
 
 /*
  * Begins a new history: also of an application that was given up. What was wished for the one before, that it takes a
  * stream over, does not hold for it.
  */
-extern void registry_new_history(Registry *registry, bool take_over);
+extern void registry_begin_history(Registry *registry, bool take_over);
 
 /* Removes the file; a missing one is fine. The caller holds registry_lock() exclusively. */
 extern void registry_remove(const char *application);
 
 /* Identifiers (char *) of all applications that have a file. */
-extern List *registry_list(void);
+extern List *registry_list_applications(void);
 
 /*
  * Why the application's slot can't be used, or NULL if it can. One of another plugin or database under its name counts
  * as none.
  */
-extern const char *registry_slot_problem(const Registry *registry, bool *exists);
+extern const char *registry_get_slot_problem(const Registry *registry, bool *exists);
 
-extern RegistryTable *registry_find(const Registry *registry, Oid relid);
+extern RegistryTable *registry_find_table(const Registry *registry, Oid relid);
 
 /* For many to be found: the registry's tables by OID, in the current memory context; and one of them, or NULL. */
-extern HTAB *registry_by_oid(const Registry *registry);
-extern RegistryTable *registry_find_by_oid(HTAB *tables, Oid relid);
+extern HTAB *index_tables_by_oid(const Registry *registry);
+extern RegistryTable *find_table_by_oid(HTAB *tables, Oid relid);
 
 /* From this commit on the table is called so. */
 extern void registry_rename(RegistryTable *table, const char *schema, const char *name, XLogRecPtr commit_lsn);

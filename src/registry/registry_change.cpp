@@ -4,11 +4,11 @@
  */
 #include "registry.h"
 
-#include "listing.h"
+#include "table_list.h"
 #include "server/oid_hash.h"
 
 bool
-same_names(const RegistryName *a, const RegistryName *b)
+is_same_name(const RegistryName *a, const RegistryName *b)
 {
 	return strcmp(a->schema, b->schema) == 0 && strcmp(a->name, b->name) == 0;
 }
@@ -31,16 +31,16 @@ copy_kept_values(const List *values)
 }
 
 bool
-registry_same_former(const void *a, const void *b)
+is_same_former_name(const void *a, const void *b)
 {
 	const RegistryName *one = static_cast<const RegistryName *>(a);
 	const RegistryName *other = static_cast<const RegistryName *>(b);
 
-	return one->until == other->until && same_names(one, other);
+	return one->end_lsn == other->end_lsn && is_same_name(one, other);
 }
 
 bool
-registry_same_value(const void *a, const void *b)
+is_same_kept_value(const void *a, const void *b)
 {
 	const RegistryValue *one = static_cast<const RegistryValue *>(a);
 	const RegistryValue *other = static_cast<const RegistryValue *>(b);
@@ -49,27 +49,28 @@ registry_same_value(const void *a, const void *b)
 }
 
 static bool
-same_removed(const void *a, const void *b)
+is_same_removed(const void *a, const void *b)
 {
 	return memcmp(a, b, sizeof(RegistryRemoved)) == 0;
 }
 
 static bool
-same_left_out(const void *a, const void *b)
+is_same_left_out(const void *a, const void *b)
 {
 	return memcmp(a, b, sizeof(RegistryLeftOut)) == 0;
 }
 
 static bool
-same_table(const RegistryTable *a, const RegistryTable *b)
+is_same_table(const RegistryTable *a, const RegistryTable *b)
 {
-	return a->phase == b->phase && a->generation == b->generation && a->start == b->start && a->until == b->until &&
-		   a->dropped == b->dropped && a->rows == b->rows && a->workers == b->workers && a->paused == b->paused &&
-		   a->failures == b->failures && a->retry_at == b->retry_at && a->partitions == b->partitions && a->followed == b->followed &&
-		   strcmp(a->schema, b->schema) == 0 && strcmp(a->name, b->name) == 0 && strcmp(a->reason, b->reason) == 0 &&
-		   listing_same(a->former, b->former, registry_same_former) &&
-		   listing_same(a->kept_values, b->kept_values, registry_same_value) &&
-		   listing_same(a->exclude_columns, b->exclude_columns, listing_same_text) &&
+	return a->phase == b->phase && a->generation == b->generation && a->start_lsn == b->start_lsn &&
+		   a->end_lsn == b->end_lsn && a->dropped == b->dropped && a->rows == b->rows && a->workers == b->workers &&
+		   a->paused == b->paused && a->failures == b->failures && a->retry_at == b->retry_at &&
+		   a->partitions == b->partitions && a->followed == b->followed && strcmp(a->schema, b->schema) == 0 &&
+		   strcmp(a->name, b->name) == 0 && strcmp(a->reason, b->reason) == 0 &&
+		   lists_are_equal(a->former_names, b->former_names, is_same_former_name) &&
+		   lists_are_equal(a->kept_values, b->kept_values, is_same_kept_value) &&
+		   lists_are_equal(a->exclude_columns, b->exclude_columns, texts_are_equal) &&
 		   equal(a->exclude_attributes, b->exclude_attributes) && equal(a->only_attributes, b->only_attributes);
 }
 
@@ -81,16 +82,16 @@ registry_compare(const Registry *before, const Registry *now)
 	ListCell *lc;
 
 	change.now = now;
-	change.removed = !listing_same(before->removed, now->removed, same_removed);
-	change.left_out = !listing_same(before->left_out, now->left_out, same_left_out);
+	change.removed = !lists_are_equal(before->removed, now->removed, is_same_removed);
+	change.left_out = !lists_are_equal(before->left_out, now->left_out, is_same_left_out);
 	if (now->partial)
 	{
 		foreach (lc, now->tables)
 		{
 			RegistryTable *table = static_cast<RegistryTable *>(lfirst(lc));
-			const RegistryTable *was = registry_find(before, table->relid);
+			const RegistryTable *was = registry_find_table(before, table->relid);
 
-			if (was == nullptr || !same_table(was, table))
+			if (was == nullptr || !is_same_table(was, table))
 				change.tables = lappend(change.tables, table);
 		}
 		return change;
@@ -108,7 +109,7 @@ registry_compare(const Registry *before, const Registry *now)
 			continue;
 		}
 		next++;
-		if (!same_table(was, table))
+		if (!is_same_table(was, table))
 			change.tables = lappend(change.tables, table);
 	}
 	for (; next < list_length(now->tables); next++)
@@ -123,7 +124,7 @@ struct Place
 };
 
 static HTAB *
-places_of(const Registry *registry)
+index_places(const Registry *registry)
 {
 	HTAB *places = oid_hash_make<Place>("siphon registry places", CurrentMemoryContext);
 	ListCell *lc;
@@ -135,7 +136,7 @@ places_of(const Registry *registry)
 }
 
 static void
-take_out(Registry *registry, const List *gone)
+remove_gone(Registry *registry, const List *gone)
 {
 	HTAB *leaving = oid_hash_make<Oid>("siphon registry gone", CurrentMemoryContext);
 	List *tables = NIL;
@@ -159,13 +160,13 @@ registry_apply(Registry *registry, const RegistryChange *change, HTAB **places)
 
 	if (change->gone != NIL)
 	{
-		take_out(registry, change->gone);
+		remove_gone(registry, change->gone);
 		if (*places)
 			hash_destroy(*places);
 		*places = nullptr;
 	}
 	if (*places == nullptr)
-		*places = places_of(registry);
+		*places = index_places(registry);
 	foreach (lc, change->tables)
 	{
 		RegistryTable *table = static_cast<RegistryTable *>(lfirst(lc));
@@ -202,7 +203,7 @@ copy_lists(RegistryTable *table)
 	List *names = table->exclude_columns;
 	ListCell *lc;
 
-	table->former = copy_items(table->former, sizeof(RegistryName));
+	table->former_names = copy_items(table->former_names, sizeof(RegistryName));
 	table->kept_values = copy_kept_values(table->kept_values);
 	table->exclude_attributes = list_copy(table->exclude_attributes);
 	table->only_attributes = list_copy(table->only_attributes);
@@ -215,14 +216,14 @@ Registry *
 registry_copy(const Registry *registry, Oid relid)
 {
 	Registry *copy = static_cast<Registry *>(palloc(sizeof(Registry)));
-	RegistryTable *only = OidIsValid(relid) ? registry_find(registry, relid) : nullptr;
+	RegistryTable *only = OidIsValid(relid) ? registry_find_table(registry, relid) : nullptr;
 	RegistryTable *table;
 	ListCell *lc;
 
 	*copy = *registry;
 	copy->instance = 0;
 	copy->partial = OidIsValid(relid);
-	copy->epochs = copy_items(registry->epochs, sizeof(uint64));
+	copy->ring_ids = copy_items(registry->ring_ids, sizeof(uint64));
 	copy->removed = copy_items(registry->removed, sizeof(RegistryRemoved));
 	copy->left_out = copy_items(registry->left_out, sizeof(RegistryLeftOut));
 	if (copy->partial)

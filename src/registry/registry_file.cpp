@@ -45,7 +45,7 @@ registry_path(char *out, const char *application, const char *suffix)
 }
 
 static Seen *
-seen_of(const char *application)
+find_seen(const char *application)
 {
 	Seen *seen;
 	ListCell *lc;
@@ -66,7 +66,7 @@ seen_of(const char *application)
 }
 
 static void
-forget(Seen *seen)
+forget_file(Seen *seen)
 {
 	if (seen->context)
 		MemoryContextDelete(seen->context);
@@ -80,7 +80,7 @@ static void
 forget_in_session(const char *application)
 {
 	if (MyBackendType == B_BACKEND)
-		forget(seen_of(application));
+		forget_file(find_seen(application));
 }
 
 /* ---- reading ---- */
@@ -97,7 +97,7 @@ read_from(int fd, const char *path, off_t offset, off_t end)
 	if (size >= MaxAllocSize)
 	{
 		CloseTransientFile(fd);
-		registry_damaged(path, "It is larger than a registry can be.");
+		registry_raise_damaged(path, "It is larger than a registry can be.");
 	}
 	bytes = static_cast<char *>(palloc(size + 1));
 	while (done < size)
@@ -158,7 +158,7 @@ apply_log(Seen *seen, Registry *registry, const char *path, char *log, off_t fil
 		{
 			/* What was cut off is the last; what is whole behind it does not go without it. */
 			if (end && end[1])
-				registry_damaged(path, "The checksum of a change in it does not match.");
+				registry_raise_damaged(path, "The checksum of a change in it does not match.");
 			break;
 		}
 		*end = '\0';
@@ -184,7 +184,7 @@ parse_file(Seen *seen, const char *path, char *bytes, off_t file_end)
 	char behind;
 
 	if (document == nullptr || sscanf(bytes, "siphon-registry %d %llx", &format, &checksum) != 2)
-		registry_damaged(path, "Its first line is not that of a registry.");
+		registry_raise_damaged(path, "Its first line is not that of a registry.");
 	if (format != kFormat && format != kLogFormat)
 		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 						errmsg("registry file \"%s\" has format version %d", path, format),
@@ -198,10 +198,10 @@ parse_file(Seen *seen, const char *path, char *bytes, off_t file_end)
 		size_t there = length;
 
 		if (sscanf(bytes, "siphon-registry %*d %*x %zu", &length) != 1 || length > there)
-			registry_damaged(path, "It is shorter than its first line says.");
+			registry_raise_damaged(path, "It is shorter than its first line says.");
 	}
 	if (checksum_of(document, length) != checksum)
-		registry_damaged(path, "Its checksum does not match its content.");
+		registry_raise_damaged(path, "Its checksum does not match its content.");
 	log = document + length;
 	behind = *log;
 	*log = '\0';
@@ -215,7 +215,7 @@ parse_file(Seen *seen, const char *path, char *bytes, off_t file_end)
 
 /* Has `seen` be the file as it is. The file is open, and is closed. */
 static void
-look_at_file(Seen *seen, int fd, const char *path)
+check_file(Seen *seen, int fd, const char *path)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	MemoryContext reading = AllocSetContextCreate(caller, "siphon registry file", ALLOCSET_DEFAULT_SIZES);
@@ -249,7 +249,7 @@ look_at_file(Seen *seen, int fd, const char *path)
 	seen->registry = nullptr;
 	if (registry == nullptr)
 	{
-		forget(seen);
+		forget_file(seen);
 		seen->context = AllocSetContextCreate(TopMemoryContext, "siphon registry", ALLOCSET_DEFAULT_SIZES);
 		seen->device = st.st_dev;
 		seen->inode = st.st_ino;
@@ -270,7 +270,7 @@ look_at_file(Seen *seen, int fd, const char *path)
 
 /* Tables that became others leave their memory behind: once that is as much as the tables have. */
 static void
-tidy(Seen *seen)
+copy_if_wasteful(Seen *seen)
 {
 	MemoryContext context;
 	MemoryContext caller;
@@ -290,9 +290,9 @@ tidy(Seen *seen)
 
 /* NULL: there is no file. */
 static Seen *
-look(const char *application)
+get_current(const char *application)
 {
-	Seen *seen = seen_of(application);
+	Seen *seen = find_seen(application);
 	char path[MAXPGPATH];
 	int fd;
 
@@ -302,18 +302,18 @@ look(const char *application)
 	{
 		if (errno != ENOENT)
 			ereport(ERROR, (errcode_for_file_access(), errmsg("could not open file \"%s\": %m", path)));
-		forget(seen);
+		forget_file(seen);
 		return nullptr;
 	}
-	look_at_file(seen, fd, path);
-	tidy(seen);
+	check_file(seen, fd, path);
+	copy_if_wasteful(seen);
 	return seen;
 }
 
 const Registry *
-registry_look(const char *application)
+registry_get(const char *application)
 {
-	const Seen *seen = look(application);
+	const Seen *seen = get_current(application);
 
 	return seen ? seen->registry : nullptr;
 }
@@ -321,7 +321,7 @@ registry_look(const char *application)
 Registry *
 registry_read(const char *application)
 {
-	const Registry *registry = registry_look(application);
+	const Registry *registry = registry_get(application);
 	Registry *copy = registry ? registry_copy(registry, InvalidOid) : nullptr;
 
 	forget_in_session(application);
@@ -331,7 +331,7 @@ registry_read(const char *application)
 /* ---- writing ---- */
 
 [[noreturn]] static void
-write_failed(const char *path)
+raise_write_failed(const char *path)
 {
 	ereport(ERROR, (errcode_for_file_access(), errmsg("could not write file \"%s\": %m", path)));
 }
@@ -388,14 +388,14 @@ replace_file(const Registry *registry)
 	if (fd < 0)
 		ereport(ERROR, (errcode_for_file_access(), errmsg("could not create file \"%s\": %m", temporary)));
 	if (!write_synced(fd, file.data, static_cast<size_t>(file.len), 0))
-		write_failed(temporary);
+		raise_write_failed(temporary);
 	durable_rename(temporary, path, ERROR);
 	pfree(json);
 	pfree(file.data);
 }
 
 static void
-append(const Seen *seen, const char *line, size_t length)
+append_line(const Seen *seen, const char *line, size_t length)
 {
 	char path[MAXPGPATH];
 	int fd;
@@ -405,7 +405,7 @@ append(const Seen *seen, const char *line, size_t length)
 	if (fd < 0)
 		ereport(ERROR, (errcode_for_file_access(), errmsg("could not open file \"%s\": %m", path)));
 	if (!write_synced(fd, line, length, seen->end))
-		write_failed(path);
+		raise_write_failed(path);
 }
 
 /* What the registry is with all its tables, where the change is of a part. */
@@ -430,7 +430,7 @@ with_all_tables(const Seen *seen, const RegistryChange *change)
 void
 registry_write(Registry *registry)
 {
-	const Seen *seen = look(registry->application);
+	const Seen *seen = get_current(registry->application);
 	RegistryChange change = {};
 	StringInfoData line;
 
@@ -449,7 +449,7 @@ registry_write(Registry *registry)
 		initStringInfo(&line);
 		appendStringInfo(&line, "%016llx %s\n", static_cast<unsigned long long>(checksum_of(json, strlen(json))), json);
 		if (seen->end + line.len <= 2 * seen->document)
-			append(seen, line.data, static_cast<size_t>(line.len));
+			append_line(seen, line.data, static_cast<size_t>(line.len));
 		else
 			replace_file(with_all_tables(seen, &change));
 		pfree(json);
@@ -458,7 +458,7 @@ registry_write(Registry *registry)
 	else
 		replace_file(seen ? with_all_tables(seen, &change) : registry);
 	forget_in_session(registry->application);
-	pg_atomic_fetch_add_u64(registry_writes(registry->application), 1);
+	pg_atomic_fetch_add_u64(registry_get_write_counter(registry->application), 1);
 }
 
 void
@@ -474,11 +474,11 @@ registry_remove(const char *application)
 		return;
 	}
 	fsync_fname(kDirectory, true);
-	pg_atomic_fetch_add_u64(registry_writes(application), 1);
+	pg_atomic_fetch_add_u64(registry_get_write_counter(application), 1);
 }
 
 List *
-registry_list(void)
+registry_list_applications(void)
 {
 	List *names = NIL;
 	DIR *dir = AllocateDir(kDirectory);
@@ -494,7 +494,7 @@ registry_list(void)
 		if (length <= strlen(kSuffix) || strcmp(entry->d_name + length - strlen(kSuffix), kSuffix) != 0)
 			continue;
 		name = pnstrdup(entry->d_name, length - strlen(kSuffix));
-		if (registry_name_valid(name))
+		if (is_valid_application_name(name))
 			names = lappend(names, name);
 	}
 	FreeDir(dir);

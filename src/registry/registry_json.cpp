@@ -7,14 +7,6 @@
 
 #include "server/json.h"
 
-static const char *const kPhaseNames[] = {"waiting", "scanning", "streaming", "stopped"};
-
-const char *
-phase_name(Phase phase)
-{
-	return kPhaseNames[static_cast<int>(phase)];
-}
-
 static void
 json_string(StringInfo out, const char *key, const char *value)
 {
@@ -38,9 +30,9 @@ write_history(StringInfo json, const Registry *registry)
 	json_hex(json, registry->history);
 	appendStringInfo(json, ", \"acknowledged\": %d, \"failover\": %d, \"stopped\": %d, \"epochs\": [",
 					 registry->acknowledged ? 1 : 0, registry->failover ? 1 : 0, registry->stopped ? 1 : 0);
-	foreach (lc, registry->epochs)
+	foreach (lc, registry->ring_ids)
 	{
-		if (lc != list_head(registry->epochs))
+		if (lc != list_head(registry->ring_ids))
 			appendStringInfoString(json, ", ");
 		json_hex(json, *static_cast<uint64 *>(lfirst(lc)));
 	}
@@ -118,15 +110,15 @@ write_former_names(StringInfo json, const RegistryTable *table)
 {
 	ListCell *lc;
 
-	if (table->former == NIL)
+	if (table->former_names == NIL)
 		return;
 	appendStringInfoString(json, ", \"former_names\": [");
-	foreach (lc, table->former)
+	foreach (lc, table->former_names)
 	{
 		const RegistryName *former = static_cast<RegistryName *>(lfirst(lc));
 
-		appendStringInfo(json, "%s{\"until\": \"%X/%X\", ", lc == list_head(table->former) ? "" : ", ",
-						 LSN_FORMAT_ARGS(former->until));
+		appendStringInfo(json, "%s{\"until\": \"%X/%X\", ", lc == list_head(table->former_names) ? "" : ", ",
+						 LSN_FORMAT_ARGS(former->end_lsn));
 		json_string(json, "schema", former->schema);
 		appendStringInfoString(json, ", ");
 		json_string(json, "table", former->name);
@@ -180,7 +172,7 @@ write_table(StringInfo json, const RegistryTable *table)
 	appendStringInfo(json, "{\"relation_oid\": %u, ", table->relid);
 	registry_names_to_json(json, table->schema, table->name);
 	appendStringInfo(json, ", \"partitions\": %d, \"start\": \"%X/%X\", \"exclude_columns\": [", table->partitions,
-					 LSN_FORMAT_ARGS(table->start));
+					 LSN_FORMAT_ARGS(table->start_lsn));
 	foreach (lc, table->exclude_columns)
 	{
 		if (lc != list_head(table->exclude_columns))
@@ -194,14 +186,14 @@ write_table(StringInfo json, const RegistryTable *table)
 					 "], \"phase\": \"%s\", \"generation\": %u, \"rows\": %d, \"workers\": %d, \"paused\": %d, "
 					 "\"failures\": %d, "
 					 "\"retry_at\": %lld, ",
-					 phase_name(table->phase), table->generation, table->rows ? 1 : 0, table->workers,
-					 table->paused ? 1 : 0, table->failures, static_cast<long long>(table->retry_at));
+					 kTablePhaseNames[static_cast<int>(table->phase)], table->generation, table->rows ? 1 : 0,
+					 table->workers, table->paused ? 1 : 0, table->failures, static_cast<long long>(table->retry_at));
 	json_string(json, "reason", table->reason);
 	write_followed_table(json, table);
 	write_former_names(json, table);
 	write_kept_values(json, table);
-	if (table->until != InvalidXLogRecPtr)
-		appendStringInfo(json, ", \"until\": \"%X/%X\", \"dropped\": %d", LSN_FORMAT_ARGS(table->until),
+	if (table->end_lsn != InvalidXLogRecPtr)
+		appendStringInfo(json, ", \"until\": \"%X/%X\", \"dropped\": %d", LSN_FORMAT_ARGS(table->end_lsn),
 						 table->dropped ? 1 : 0);
 	appendStringInfoString(json, "}");
 }
@@ -274,7 +266,7 @@ registry_change_to_json(const RegistryChange *change)
 }
 
 void
-registry_damaged(const char *path, const char *what)
+registry_raise_damaged(const char *path, const char *what)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_DATA_CORRUPTED), errmsg("registry file \"%s\" is damaged", path), errdetail("%s", what),
@@ -284,36 +276,36 @@ registry_damaged(const char *path, const char *what)
 
 /* The value of a key of a JSON object, or an error: the checksum was right, so a missing one is a bug or a forgery. */
 static const Json *
-member(const char *path, const Json *object, const char *key, JsonKind kind)
+get_member(const char *path, const Json *object, const char *key, JsonKind kind)
 {
 	const Json *value = json_member(object, key);
 
 	if (value == nullptr || value->kind != kind)
-		registry_damaged(path, psprintf("Key \"%s\" is missing or of the wrong type.", key));
+		registry_raise_damaged(path, psprintf("Key \"%s\" is missing or of the wrong type.", key));
 	return value;
 }
 
 static void
 copy_member(const char *path, const Json *object, const char *key, char *out, size_t size)
 {
-	strlcpy(out, member(path, object, key, JsonKind::String)->text, size);
+	strlcpy(out, get_member(path, object, key, JsonKind::String)->text, size);
 }
 
 static int64
 number_member(const char *path, const Json *object, const char *key)
 {
-	return member(path, object, key, JsonKind::Number)->number;
+	return get_member(path, object, key, JsonKind::Number)->number;
 }
 
 /* The first item of an array, all of whose items are of this kind. */
 static const Json *
 items_of(const char *path, const Json *object, const char *key, JsonKind kind)
 {
-	const Json *first = member(path, object, key, JsonKind::Array)->first;
+	const Json *first = get_member(path, object, key, JsonKind::Array)->first;
 
 	for (const Json *item = first; item; item = item->next)
 		if (item->kind != kind)
-			registry_damaged(path, psprintf("An item of \"%s\" is of the wrong type.", key));
+			registry_raise_damaged(path, psprintf("An item of \"%s\" is of the wrong type.", key));
 	return first;
 }
 
@@ -324,38 +316,38 @@ hex_of(const char *path, const Json *value)
 	uint64 number = strtoull(value->text, &end, 16);
 
 	if (end == value->text || *end != '\0')
-		registry_damaged(path, psprintf("\"%s\" is no number in hexadecimal.", value->text));
+		registry_raise_damaged(path, psprintf("\"%s\" is no number in hexadecimal.", value->text));
 	return number;
 }
 
 static void
 parse_history(const char *path, const Json *object, Registry *registry)
 {
-	registry->history = hex_of(path, member(path, object, "history", JsonKind::String));
+	registry->history = hex_of(path, get_member(path, object, "history", JsonKind::String));
 	registry->acknowledged = number_member(path, object, "acknowledged") != 0;
 	registry->failover = number_member(path, object, "failover") != 0;
 	registry->stopped = number_member(path, object, "stopped") != 0;
 	registry->take_over = json_member(object, "take_over") && number_member(path, object, "take_over") != 0;
-	registry->epochs = NIL;
+	registry->ring_ids = NIL;
 	for (const Json *item = items_of(path, object, "epochs", JsonKind::String); item; item = item->next)
 	{
-		uint64 *epoch = static_cast<uint64 *>(palloc(sizeof(uint64)));
+		uint64 *ring_id = static_cast<uint64 *>(palloc(sizeof(uint64)));
 
-		*epoch = hex_of(path, item);
-		registry->epochs = lappend(registry->epochs, epoch);
+		*ring_id = hex_of(path, item);
+		registry->ring_ids = lappend(registry->ring_ids, ring_id);
 	}
 }
 
-static Phase
+static TablePhase
 phase_member(const char *path, const Json *object)
 {
 	char name[16];
 
 	copy_member(path, object, "phase", name, sizeof(name));
-	for (int i = 0; i < static_cast<int>(lengthof(kPhaseNames)); i++)
-		if (strcmp(name, kPhaseNames[i]) == 0)
-			return static_cast<Phase>(i);
-	registry_damaged(path, psprintf("\"%s\" is no phase of a table.", name));
+	for (int i = 0; i < static_cast<int>(lengthof(kTablePhaseNames)); i++)
+		if (strcmp(name, kTablePhaseNames[i]) == 0)
+			return static_cast<TablePhase>(i);
+	registry_raise_damaged(path, psprintf("\"%s\" is no phase of a table.", name));
 }
 
 static void
@@ -371,7 +363,7 @@ parse_followed_table(const char *path, const Json *object, RegistryTable *table)
 static XLogRecPtr
 lsn_member(const char *path, const Json *object, const char *key)
 {
-	const char *text = member(path, object, key, JsonKind::String)->text;
+	const char *text = get_member(path, object, key, JsonKind::String)->text;
 
 	return DatumGetLSN(DirectFunctionCall1(pg_lsn_in, CStringGetDatum(text)));
 }
@@ -385,10 +377,10 @@ parse_former_names(const char *path, const Json *object, RegistryTable *table)
 	{
 		RegistryName *former = static_cast<RegistryName *>(palloc0(sizeof(RegistryName)));
 
-		former->until = lsn_member(path, item, "until");
+		former->end_lsn = lsn_member(path, item, "until");
 		copy_member(path, item, "schema", former->schema, sizeof(former->schema));
 		copy_member(path, item, "table", former->name, sizeof(former->name));
-		table->former = lappend(table->former, former);
+		table->former_names = lappend(table->former_names, former);
 	}
 }
 
@@ -403,10 +395,10 @@ parse_kept_values(const char *path, const Json *object, RegistryTable *table)
 
 		value->attnum = static_cast<int>(number_member(path, item, "attnum"));
 		value->type = static_cast<Oid>(number_member(path, item, "type_oid"));
-		value->field = pstrdup(member(path, item, "field", JsonKind::String)->text);
+		value->field = pstrdup(get_member(path, item, "field", JsonKind::String)->text);
 		/* What it stands for is written to the wire as it is. */
 		if (strlen(value->field) % 2 != 0 || strspn(value->field, "0123456789abcdef") != strlen(value->field))
-			registry_damaged(path, psprintf("\"%s\" is no value in hexadecimal.", value->field));
+			registry_raise_damaged(path, psprintf("\"%s\" is no value in hexadecimal.", value->field));
 		table->kept_values = lappend(table->kept_values, value);
 	}
 }
@@ -420,9 +412,9 @@ parse_table(const char *path, const Json *object)
 	copy_member(path, object, "schema", table->schema, sizeof(table->schema));
 	copy_member(path, object, "table", table->name, sizeof(table->name));
 	table->partitions = static_cast<int>(number_member(path, object, "partitions"));
-	table->start = lsn_member(path, object, "start");
+	table->start_lsn = lsn_member(path, object, "start");
 	if (json_member(object, "until"))
-		table->until = lsn_member(path, object, "until");
+		table->end_lsn = lsn_member(path, object, "until");
 	if (json_member(object, "dropped"))
 		table->dropped = number_member(path, object, "dropped") != 0;
 	table->phase = phase_member(path, object);
@@ -485,7 +477,7 @@ parse_settings(const char *path, const Json *json, const char *application, Regi
 {
 	copy_member(path, json, "application", registry->application, sizeof(registry->application));
 	if (strcmp(registry->application, application) != 0)
-		registry_damaged(path, psprintf("It belongs to application \"%s\".", registry->application));
+		registry_raise_damaged(path, psprintf("It belongs to application \"%s\".", registry->application));
 	registry->database = static_cast<Oid>(number_member(path, json, "database_oid"));
 	copy_member(path, json, "database", registry->database_name, sizeof(registry->database_name));
 	copy_member(path, json, "slot", registry->slot, sizeof(registry->slot));
@@ -510,7 +502,7 @@ parse_object(const char *path, char *text, MemoryContext context)
 
 	MemoryContextSwitchTo(caller);
 	if (json == nullptr || json->kind != JsonKind::Object)
-		registry_damaged(path, "It does not hold a JSON object.");
+		registry_raise_damaged(path, "It does not hold a JSON object.");
 	return json;
 }
 

@@ -11,7 +11,7 @@ const char *const kRetentionHint =
 	"See that siphon-publisher runs and its stream takes messages, and that no transaction is open for long.";
 
 bool
-retained_wal(const char *name, Oid database, Retained *retained)
+read_retained_wal(const char *name, Oid database, RetainedWal *retained)
 {
 	XLogRecPtr newest = siphon_newest_wal();
 	ReplicationSlot *slot;
@@ -37,7 +37,7 @@ retained_wal(const char *name, Oid database, Retained *retained)
 uint64
 retained_wal_limit(void)
 {
-	uint64 limit = siphon::kNoFigure;
+	uint64 limit = siphon::kMetricUnknown;
 
 	if (siphon_max_retained_wal_mb > 0)
 		limit = static_cast<uint64>(siphon_max_retained_wal_mb) * 1024 * 1024;
@@ -47,30 +47,30 @@ retained_wal_limit(void)
 }
 
 bool
-retained_wal_exceeds(const Retained *retained, int limit_mb)
+retained_wal_exceeds(const RetainedWal *retained, int limit_mb)
 {
 	return limit_mb > 0 && retained->bytes > static_cast<uint64>(limit_mb) * 1024 * 1024;
 }
 
 static const char *
-setting(const char *name)
+get_setting(const char *name)
 {
 	return GetConfigOptionByName(name, nullptr, false);
 }
 
 const char *
-retained_wal_warning(const Retained *retained)
+retained_wal_warning(const RetainedWal *retained)
 {
 	return psprintf("its slot keeps " UINT64_FORMAT " bytes of WAL, more than siphon.warn_retained_wal (%s)",
-					retained->bytes, setting("siphon.warn_retained_wal"));
+					retained->bytes, get_setting("siphon.warn_retained_wal"));
 }
 
 const char *
 retention_warning(const Registry *registry)
 {
-	Retained retained;
+	RetainedWal retained;
 
-	if (siphon_warn_retained_wal_mb == 0 || !retained_wal(registry->slot, registry->database, &retained) ||
+	if (siphon_warn_retained_wal_mb == 0 || !read_retained_wal(registry->slot, registry->database, &retained) ||
 		!retained_wal_exceeds(&retained, siphon_warn_retained_wal_mb))
 		return nullptr;
 	return retained_wal_warning(&retained);
@@ -88,7 +88,7 @@ lost_slot_hint(const Registry *registry)
 	bool exists;
 	bool taken;
 
-	registry_slot_problem(registry, &exists);
+	registry_get_slot_problem(registry, &exists);
 	if (exists)
 		return resync_hint(registry->application);
 	taken = SearchNamedReplicationSlot(registry->slot, true) != nullptr;

@@ -1,6 +1,6 @@
 /*
  * How far Siphon has confirmed an application's slot, on disk: <data directory>/siphon/<application>.confirmed. A slot
- * that is further was moved by somebody else, as by pg_replication_slot_advance(), and what lies between was never
+ * that is further was moved by another session, as by pg_replication_slot_advance(), and what lies between was never
  * decoded. PostgreSQL keeps no note of who moved a slot.
  *
  * It counts on the server and on the timeline on which it was written: a standby's slot follows the primary's by

@@ -17,7 +17,7 @@ lacks_memory(const ErrorData *error)
 }
 
 bool
-blame_about_data(const ErrorData *error)
+is_error_about_data(const ErrorData *error)
 {
 	switch (ERRCODE_TO_CATEGORY(error->sqlerrcode))
 	{
@@ -32,18 +32,18 @@ blame_about_data(const ErrorData *error)
 }
 
 int
-blame_attempts(const ErrorData *error)
+get_max_blamed_attempts(const ErrorData *error)
 {
 	if (!OidIsValid(blame.relid))
 		return 0;
 	if (lacks_memory(error))
 		return kAttemptsForMemory;
 	/* A library that is not there, as its package is not installed where values are decoded. */
-	return blame_about_data(error) || error->sqlerrcode == ERRCODE_UNDEFINED_FILE ? 1 : 0;
+	return is_error_about_data(error) || error->sqlerrcode == ERRCODE_UNDEFINED_FILE ? 1 : 0;
 }
 
 char *
-blame_reason(const ErrorData *error)
+get_blame_reason(const ErrorData *error)
 {
 	StringInfoData text;
 

@@ -33,15 +33,15 @@ blame_end(void)
 }
 
 /* Is an error about data or definitions, and not about this process or the server? Then it would come again. */
-extern bool blame_about_data(const ErrorData *error);
+extern bool is_error_about_data(const ErrorData *error);
 
 /*
  * After how many errors like this one, in a row and at the same place, the next attempt has to be expected to fail as
  * well, because of the table. 0: it is not the table's.
  */
-extern int blame_attempts(const ErrorData *error);
+extern int get_max_blamed_attempts(const ErrorData *error);
 
 /* The error as it is told of the table, with what to do about it if that is known. In the current memory context. */
-extern char *blame_reason(const ErrorData *error);
+extern char *get_blame_reason(const ErrorData *error);
 
 #endif

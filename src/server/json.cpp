@@ -17,7 +17,7 @@ skip_space(char **at)
 
 /* Goes on behind this character, if it comes next. */
 static bool
-take(char **at, char c)
+skip_character(char **at, char c)
 {
 	skip_space(at);
 	if (**at != c)
@@ -89,21 +89,21 @@ parse_items(Json *parent, char **at, int depth)
 
 	if (depth == kDepth)
 		return false;
-	if (take(at, close))
+	if (skip_character(at, close))
 		return true;
 	do
 	{
 		const char *key = nullptr;
 
-		if (object && (!take(at, '"') || (key = parse_string(at)) == nullptr || !take(at, ':')))
+		if (object && (!skip_character(at, '"') || (key = parse_string(at)) == nullptr || !skip_character(at, ':')))
 			return false;
 		*end = parse_value(at, depth + 1);
 		if (*end == nullptr)
 			return false;
 		(*end)->key = key;
 		end = &(*end)->next;
-	} while (take(at, ','));
-	return take(at, close);
+	} while (skip_character(at, ','));
+	return skip_character(at, close);
 }
 
 static bool
@@ -125,17 +125,17 @@ parse_value(char **at, int depth)
 	Json *value = static_cast<Json *>(palloc0(sizeof(Json)));
 	bool good;
 
-	if (take(at, '{'))
+	if (skip_character(at, '{'))
 	{
 		value->kind = JsonKind::Object;
 		good = parse_items(value, at, depth);
 	}
-	else if (take(at, '['))
+	else if (skip_character(at, '['))
 	{
 		value->kind = JsonKind::Array;
 		good = parse_items(value, at, depth);
 	}
-	else if (take(at, '"'))
+	else if (skip_character(at, '"'))
 	{
 		value->kind = JsonKind::String;
 		value->text = parse_string(at);

@@ -1,12 +1,11 @@
 /*
- * What all rooms of the extension share: its settings (GUCs) and the state of each application in
- * shared memory, through which the launcher, the decoders and the SQL functions speak to each other.
+ * What all rooms of the extension share: its settings (GUCs), clocks, and where PostgreSQL enters it. The state of each
+ * application in shared memory is in shmem.h.
  */
 #ifndef SIPHON_SIPHON_H
 #define SIPHON_SIPHON_H
 
 #include "pg.h"
-#include "ring/ring.h"
 
 #include <ctime>
 
@@ -33,131 +32,6 @@ extern bool siphon_preloaded;
 
 /* Longest application identifier, with its final NUL: its slot "siphon_<application>" must be a name. */
 constexpr int kApplicationLength = NAMEDATALEN - 7;
-constexpr int kReasonLength = 512;
-
-enum class AppState : int {
-	Starting,   /* the launcher will start, or is starting, the decoder */
-	Streaming,  /* the decoder decodes */
-	Restarting, /* the decoder failed and will be started again */
-	NoWorker,   /* no background worker slot is free */
-	Standby,    /* the primary publishes it, and this server may be the next: see mirror.h */
-	Failed,     /* can't go on before somebody acts: reason and hint say what */
-	Stopped,    /* by siphon_stop_application() */
-	GivenUp     /* its stream was ended, see retention.h, and is not continued */
-};
-
-extern const char *app_state_name(AppState state);
-
-/* What a decoder tells of itself, without a lock. */
-enum class Figure : int {
-	Decoded,      /* LSN up to which WAL was decoded */
-	Confirmed,    /* LSN up to which everything was acknowledged */
-	Transactions, /* decoded, with or without events */
-	Events,       /* written to the ring, like the next two */
-	Packages,
-	Bytes,
-	RingSize,
-	RingUsed,
-	PublisherPid,  /* as the publisher says, in its own pid namespace */
-	PublisherSeen, /* its last heartbeat, microseconds since 1970 */
-	LastEvent,     /* commit time of the last event, TimestampTz */
-	Restarts,      /* of the decoder, after failures */
-	Operations,    /* of the events, those that frames count, by operation */
-	Lag = Operations + siphon::kCountedOperations, /* microseconds, or kNoFigure; see RingFigure::LagTime */
-	Warnings,                                      /* see RingFigure::Warnings */
-	Durations,                                     /* of each RingDuration, how many and how many nanoseconds */
-	Publisher = Durations + 2 * static_cast<int>(siphon::RingDuration::Count), /* a PublisherFigure each */
-	Count = Publisher + static_cast<int>(siphon::PublisherFigure::Count)
-};
-
-constexpr Figure
-operator+(Figure first, int i)
-{
-	return static_cast<Figure>(static_cast<int>(first) + i);
-}
-
-/* One application, in shared memory. Strings and state are guarded by siphon_shared->lock. */
-struct App
-{
-	bool in_use;
-	char name[kApplicationLength];
-	Oid database;
-	AppState state;
-	char reason[kReasonLength];
-	char hint[kReasonLength];
-	uint64 incarnation; /* differs for each use of this array element */
-	pid_t decoder_pid;  /* 0: none */
-	Latch *decoder_latch;
-	pid_t follower_pid; /* likewise */
-	Latch *follower_latch;
-	char follower_error[kReasonLength]; /* of which the follower ended last; empty since one came through */
-	bool stop;      /* being dropped or resynchronized, by a backend: none of its processes is to run */
-	bool giving_up; /* likewise, by the launcher */
-	TimestampTz decoder_started;
-	Oid failed_table;                 /* because of which the decoder ended last, */
-	XLogRecPtr failed_at;             /* in this place, */
-	int failures;                     /* so many times in a row */
-	pg_atomic_uint64 registry_wanted; /* version of the registry that the decoder should have loaded */
-	uint64 registry_loaded;           /* version that it has */
-	pg_atomic_uint64 mirrored;        /* version of the registry that a failover does not lose: see mirror.h */
-	ConditionVariable changed;        /* state, a pid or registry_loaded changed */
-
-	pg_atomic_uint64 figures[static_cast<int>(Figure::Count)];
-};
-
-/* Into so many are the applications divided by their names' hashes: more than there are applications, mostly. */
-constexpr int kRegistryShares = 64;
-
-struct Shared
-{
-	LWLock *lock;          /* the fields of this struct and of the applications */
-	Latch *launcher_latch; /* NULL: no launcher runs */
-	LWLock *registry_locks[kRegistryShares];           /* see registry_lock() */
-	pg_atomic_uint64 registry_writes[kRegistryShares]; /* see registry_writes() */
-	uint64 incarnations;
-	pg_atomic_uint32 last_generation; /* the greatest that any table was given since the server's start */
-	App apps[FLEXIBLE_ARRAY_MEMBER];
-};
-
-extern Shared *siphon_shared;
-
-extern void shared_request(void);
-extern void shared_startup(void);
-
-/* The application of that name, or NULL. Caller holds siphon_shared->lock. */
-extern App *shared_find(const char *name);
-/*
- * The same; makes it if there is room (lock held exclusively). NULL: all siphon.max_applications are in use. An invalid
- * database says that the caller does not know it.
- */
-extern App *shared_find_or_add(const char *name, Oid database);
-/* Forgets the application (lock held exclusively). */
-extern void shared_forget(App *app);
-/* Sets state, reason and hint (both may be NULL), and tells who waits. Takes the lock. */
-extern void shared_set_state(App *app, AppState state, const char *reason, const char *hint);
-extern void shared_wake_launcher(void);
-
-/* Copies of a text for people, NULL for none, what fits into `size` bytes, without cutting a character in two. */
-extern void copy_text(char *out, const char *text, size_t size);
-
-static inline void
-figure_set(App *app, Figure figure, uint64 value)
-{
-	pg_atomic_write_u64(&app->figures[static_cast<int>(figure)], value);
-}
-
-static inline uint64
-figure_get(App *app, Figure figure)
-{
-	return pg_atomic_read_u64(&app->figures[static_cast<int>(figure)]);
-}
-
-/* Figures have one writer, so this needs no atomic addition. */
-static inline void
-figure_add(App *app, Figure figure, uint64 value)
-{
-	figure_set(app, figure, figure_get(app, figure) + value);
-}
 
 /* Microseconds since 1970-01-01 UTC of a PostgreSQL timestamp. */
 static inline int64

@@ -121,6 +121,86 @@ enum class ValueKind : uint8_t {
 	List = 17
 };
 
+/* How the values of a kind are written, and so how much room they take. */
+enum class ValueForm : uint8_t {
+	Varint,  /* one number or nothing: value_varint(), value_sint(), value_true() */
+	Fixed,   /* value_fixed() */
+	Payload, /* value_payload() */
+	List     /* value_list() */
+};
+
+/* No default: the compiler names a kind that is forgotten here. */
+constexpr ValueForm
+value_form(ValueKind kind)
+{
+	switch (kind)
+	{
+		case ValueKind::Null:
+		case ValueKind::Integer:
+		case ValueKind::Unsigned:
+		case ValueKind::Boolean:
+		case ValueKind::Date:
+		case ValueKind::Time:
+		case ValueKind::Timestamp:
+		case ValueKind::Timestamptz:
+		case ValueKind::UnchangedToast:
+			return ValueForm::Varint;
+		case ValueKind::Float:
+		case ValueKind::Double:
+			return ValueForm::Fixed;
+		case ValueKind::String:
+		case ValueKind::Bytes:
+		case ValueKind::Numeric:
+		case ValueKind::Uuid:
+		case ValueKind::Json:
+			return ValueForm::Payload;
+		case ValueKind::List:
+			return ValueForm::List;
+	}
+	return ValueForm::Varint;
+}
+
+/* A bit for each kind whose values have bytes of their own: one test for each value of each row. */
+constexpr uint64_t
+kinds_with_bytes()
+{
+	uint64_t kinds = 0;
+
+	for (int i = 1; i < 64; i++)
+	{
+		ValueForm form = value_form(static_cast<ValueKind>(i));
+
+		if (form == ValueForm::Payload || form == ValueForm::List)
+			kinds |= uint64_t{1} << i;
+	}
+	return kinds;
+}
+constexpr uint64_t kKindsWithBytes = kinds_with_bytes();
+
+/* Bytes of a kind's tag. value_fixed() and value_payload() count on one, value_list() on two. */
+constexpr size_t
+value_tag_size(ValueKind kind)
+{
+	return static_cast<int>(kind) < 16 ? 1 : 2;
+}
+
+constexpr bool
+are_value_tags_as_counted()
+{
+	for (int i = 1; i < 64; i++)
+	{
+		ValueKind kind = static_cast<ValueKind>(i);
+		ValueForm form = value_form(kind);
+
+		if ((form == ValueForm::Fixed || form == ValueForm::Payload) && value_tag_size(kind) != 1)
+			return false;
+		if (form == ValueForm::List && value_tag_size(kind) != 2)
+			return false;
+	}
+	return true;
+}
+static_assert(are_value_tags_as_counted(), "value_fixed(), value_payload() or value_list() would write a wrong length");
+
 /* siphon.v1.Operation. Of the first kCountedOperations, frames tell how many events they have. */
 enum class Operation : uint8_t {
 	Insert = 1,
@@ -221,7 +301,7 @@ public:
 		length_field(field, 1 + static_cast<size_t>(protozero::length_of_varint(length)) + length);
 		bytes_field(static_cast<uint32_t>(kind), data, length);
 	}
-	/* `message` is a List. Other than for the payloads above, the kind's tag takes two bytes. */
+	/* `message` is a List. Other than for the payloads above, the kind's tag takes two bytes: see value_tag_size(). */
 	void value_list(uint32_t field, const void *message, size_t length)
 	{
 		length_field(field, 2 + static_cast<size_t>(protozero::length_of_varint(length)) + length);

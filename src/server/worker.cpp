@@ -5,26 +5,26 @@
 
 #include "ring/ring_file.h"
 
-static WorkerServe serve;
+static WorkerPollCallback poll_callback;
 static WaitEventSet *wait_set;
-static int bell = -1;
+static int doorbell = -1;
 
 void
-worker_init(WorkerServe with)
+worker_init(WorkerPollCallback with)
 {
-	serve = with;
+	poll_callback = with;
 }
 
 void
-worker_serve(TimestampTz now)
+worker_poll(TimestampTz now)
 {
-	serve(now);
+	poll_callback(now);
 }
 
 void
-worker_listen(int for_bell)
+worker_watch_doorbell(int for_doorbell)
 {
-	bell = for_bell;
+	doorbell = for_doorbell;
 #if PG_VERSION_NUM >= 170000
 	wait_set = CreateWaitEventSet(nullptr, 3);
 #else
@@ -32,18 +32,18 @@ worker_listen(int for_bell)
 #endif
 	AddWaitEventToSet(wait_set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, nullptr);
 	AddWaitEventToSet(wait_set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, nullptr, nullptr);
-	AddWaitEventToSet(wait_set, WL_SOCKET_READABLE, bell, nullptr, nullptr);
+	AddWaitEventToSet(wait_set, WL_SOCKET_READABLE, doorbell, nullptr, nullptr);
 }
 
 void
-worker_unlisten(void)
+worker_unwatch_doorbell(void)
 {
 	FreeWaitEventSet(wait_set);
 	wait_set = nullptr;
 }
 
 static uint32
-wait_event(Wait wait)
+get_wait_event(WaitReason wait)
 {
 #if PG_VERSION_NUM >= 170000
 	static const char *const names[] = {"SiphonDecoderMain", "SiphonRingSpace", "SiphonAcknowledgement",
@@ -61,12 +61,12 @@ wait_event(Wait wait)
 }
 
 void
-worker_wait(Wait wait, long timeout_ms)
+worker_wait(WaitReason wait, long timeout_ms)
 {
 	WaitEvent events[2];
 
-	WaitEventSetWait(wait_set, timeout_ms, events, 2, wait_event(wait));
+	WaitEventSetWait(wait_set, timeout_ms, events, 2, get_wait_event(wait));
 	ResetLatch(MyLatch);
-	siphon::bell_drain(bell);
+	siphon::doorbell_drain(doorbell);
 	CHECK_FOR_INTERRUPTS();
 }

@@ -1,29 +1,33 @@
 /*
- * What all workers do while they wait. Each kind has something of its own to look after meanwhile: interrupts,
- * acknowledgements, changes of the registry. So whoever has to wait, for whatever, calls that and knows nothing of it.
+ * How workers wait. Each kind has work of its own that must go on meanwhile: interrupts, acknowledgements, changes of
+ * the registry. Code that waits calls worker_poll(), and knows nothing of that work.
  */
 #ifndef SIPHON_WORKER_H
 #define SIPHON_WORKER_H
 
 #include "pg.h"
 
-typedef void (*WorkerServe)(TimestampTz now);
+typedef void (*WorkerPollCallback)(TimestampTz now);
 
 /* Called once, when the worker starts. */
-extern void worker_init(WorkerServe serve);
-/* Looks after what must not wait. To be called several times a second; ERROR, or the process ends, if the worker is to. */
-extern void worker_serve(TimestampTz now);
+extern void worker_init(WorkerPollCallback poll_callback);
+/*
+ * Does the worker's work that must not wait. Call several times a second. ERROR, or the process ends, if the worker is
+ * to.
+ */
+extern void worker_poll(TimestampTz now);
 
 /* Why a worker waits; shown in pg_stat_activity. */
-enum class Wait { Wal, RingSpace, Acknowledgement, Snapshot, Standbys };
+enum class WaitReason { Wal, RingSpace, Acknowledgement, Snapshot, Standbys };
 
-/* From here on the worker wakes when this bell is rung; until the second is called, before the bell is closed. */
-extern void worker_listen(int bell);
-extern void worker_unlisten(void);
+/* From here on the worker wakes when this doorbell is rung; until the second is called, before the doorbell is closed.
+ */
+extern void worker_watch_doorbell(int doorbell);
+extern void worker_unwatch_doorbell(void);
 /*
- * Sleeps until the latch, the publisher's bell, a condition variable that was prepared, or the time-out in
+ * Sleeps until the latch, the publisher's doorbell, a condition variable that was prepared, or the time-out in
  * milliseconds. Callers check their condition in a loop.
  */
-extern void worker_wait(Wait wait, long timeout_ms);
+extern void worker_wait(WaitReason wait, long timeout_ms);
 
 #endif

@@ -37,7 +37,7 @@ open_leaf(const LeafScan *scan, int index)
 }
 
 uint64
-leaf_scan_lock(LeafScan *scan, uint64 *ranges)
+leaf_scan_lock_leaves(LeafScan *scan, uint64 *ranges)
 {
 	uint64 blocks = 0;
 
@@ -48,8 +48,8 @@ leaf_scan_lock(LeafScan *scan, uint64 *ranges)
 		BlockNumber count;
 
 		/* One may have been attached since the table was added. */
-		refuse(kind_obstacle(leaf));
-		refuse(storage_obstacle(RelationGetRelid(leaf)));
+		check_obstacle(kind_obstacle(leaf));
+		check_obstacle(storage_obstacle(RelationGetRelid(leaf)));
 		count = RelationGetNumberOfBlocks(leaf);
 		blocks += count;
 		*ranges += count / kRangeBlocks + (count % kRangeBlocks > 0);
@@ -100,7 +100,7 @@ set_range(LeafScan *scan, BlockNumber first, BlockNumber end)
 }
 
 BlockNumber
-leaf_scan_take(LeafScan *scan, pg_atomic_uint64 *counter)
+leaf_scan_take_range(LeafScan *scan, pg_atomic_uint64 *counter)
 {
 	uint64 position = pg_atomic_read_u64(counter);
 
@@ -127,7 +127,7 @@ leaf_scan_take(LeafScan *scan, pg_atomic_uint64 *counter)
 }
 
 TupleTableSlot *
-leaf_scan_row(LeafScan *scan)
+leaf_scan_next_row(LeafScan *scan)
 {
 	BlockNumber page;
 
@@ -140,7 +140,7 @@ leaf_scan_row(LeafScan *scan)
 }
 
 void
-leaf_scan_give_back(LeafScan *scan)
+leaf_scan_give_row_back(LeafScan *scan)
 {
 	Assert(scan->new_page);
 	if (scan->mapped)

@@ -34,19 +34,19 @@ extern void leaf_scan_begin(LeafScan *scan, Relation table);
  * Locks all leaves until the end of the transaction, so that none is dropped or truncated. Returns how many blocks
  * they have; *ranges: in how many pieces processes take them. The leader's part.
  */
-extern uint64 leaf_scan_lock(LeafScan *scan, uint64 *ranges);
+extern uint64 leaf_scan_lock_leaves(LeafScan *scan, uint64 *ranges);
 
 /* Takes the next range from the counter. Returns how many blocks it has, or 0 if there are no more. */
-extern BlockNumber leaf_scan_take(LeafScan *scan, pg_atomic_uint64 *counter);
+extern BlockNumber leaf_scan_take_range(LeafScan *scan, pg_atomic_uint64 *counter);
 
 /* The next row of the range, with the attributes of the table; NULL: there are no more. */
-extern TupleTableSlot *leaf_scan_row(LeafScan *scan);
+extern TupleTableSlot *leaf_scan_next_row(LeafScan *scan);
 
 /*
- * Gives the first row of a page back, which comes again next, and lets go of the page. VACUUM, and replay on a standby,
- * may wait for whoever holds a page, so nobody should hold one who waits himself.
+ * Gives the first row of a page back, which comes again next, and unpins the page. VACUUM, and replay on a standby,
+ * may wait for a process that holds a page pinned, so a process that waits should hold none.
  */
-extern void leaf_scan_give_back(LeafScan *scan);
+extern void leaf_scan_give_row_back(LeafScan *scan);
 
 extern void leaf_scan_end(LeafScan *scan);
 

@@ -5,8 +5,8 @@
 
 #include "registry/notify.h"
 #include "catalogs/partition_tree.h"
-#include "server/ring_output.h"
-#include "server/session.h"
+#include "server/ring_producer.h"
+#include "server/bgworker.h"
 #include "encode/table_settings.h"
 #include "server/worker.h"
 
@@ -36,7 +36,7 @@ struct Visibility
  * that are marked and not yet gone, such as commits that wait for a synchronous standby.
  */
 static void
-await_old_commits(void)
+wait_for_old_commits(void)
 {
 	int count;
 	VirtualTransactionId *delaying;
@@ -48,7 +48,7 @@ await_old_commits(void)
 		return;
 	delaying = GetVirtualXIDsDelayingChkpt(&count, DELAY_CHKPT_START);
 	while (count > 0 && HaveVirtualXIDsDelayingChkpt(delaying, count, DELAY_CHKPT_START))
-		worker_wait(Wait::Snapshot, 1);
+		worker_wait(WaitReason::Snapshot, 1);
 
 	/* All that run now: those in the snapshot, and those that began too late to be in it. */
 	StartTransactionCommand();
@@ -69,8 +69,8 @@ await_old_commits(void)
 	for (int i = 0; i < nrunning; i++)
 		while (TransactionIdDidCommit(running[i]) && TransactionIdIsInProgress(running[i]))
 		{
-			worker_wait(Wait::Snapshot, 10);
-			snapshot_serve(GetCurrentTimestamp());
+			worker_wait(WaitReason::Snapshot, 10);
+			snapshot_poll(GetCurrentTimestamp());
 		}
 	pfree(running);
 }
@@ -85,7 +85,7 @@ read_names(char *schema, char *name)
 }
 
 /*
- * Makes it durable that the table's next generation is being brought out, under its present name, and lets the decoder
+ * Makes it durable that the snapshot of the table's next generation runs, under its present name, and lets the decoder
  * hold its changes.
  */
 static RegistryTable *
@@ -100,13 +100,13 @@ begin_generation(void)
 	read_names(schema, name);
 	MemoryContextSwitchTo(snapshot_context);
 	registry = registry_begin_change_of(snapshot_job->app->name, snapshot_job->relid);
-	table = registry ? registry_find(registry, snapshot_job->relid) : nullptr;
+	table = registry ? registry_find_table(registry, snapshot_job->relid) : nullptr;
 	if (table && table->dropped)
 		snapshot_job->table_gone = true;
-	if (table == nullptr || table->until != InvalidXLogRecPtr)
+	if (table == nullptr || table->end_lsn != InvalidXLogRecPtr)
 		ereport(ERROR, (errcode(ERRCODE_QUERY_CANCELED), errmsg("the table is not published any more")));
 	/* The launcher may have read of it before another leader was done with it. */
-	if (table->phase != Phase::Waiting)
+	if (table->phase != TablePhase::Waiting)
 		ereport(ERROR, (errcode(ERRCODE_QUERY_CANCELED), errmsg("the table's rows were brought out meanwhile")));
 	registry_forget_former_names(registry, table);
 	if (strcmp(table->schema, schema) != 0 || strcmp(table->name, name) != 0)
@@ -115,12 +115,12 @@ begin_generation(void)
 		strlcpy(table->schema, schema, sizeof(table->schema));
 		strlcpy(table->name, name, sizeof(table->name));
 	}
-	table->phase = Phase::Scanning;
+	table_set_phase(table, TablePhase::Scanning);
 	/* What is said of it from here on may be about what the snapshot does not show. */
 	table->reason[0] = '\0';
 	table->generation = registry_next_generation(registry);
 	table->kept_values = NIL;
-	table->start = siphon_newest_wal();
+	table->start_lsn = siphon_newest_wal();
 	/* siphon_pause() may have come before there was this job. */
 	snapshot_job->paused = table->paused;
 	registry_end_change(registry);
@@ -128,13 +128,13 @@ begin_generation(void)
 	if (!application_notify(snapshot_job->app->name, reason))
 		ereport(ERROR, (errmsg("the decoder of application \"%s\" does not run: %s", snapshot_job->app->name, reason)));
 	/* Later it would be told to end by the function that does this. */
-	if (snapshot_registry()->history != snapshot_job->history)
+	if (snapshot_get_registry()->history != snapshot_job->history)
 		ereport(ERROR, (errmsg("application \"%s\" has begun anew meanwhile", snapshot_job->app->name)));
 	/* A generation that was published must not be unknown to a server that takes over. */
 	while (pg_atomic_read_u64(&snapshot_job->app->mirrored) < registry->version)
 	{
-		worker_wait(Wait::Snapshot, kMirrorWaitMs);
-		snapshot_serve(GetCurrentTimestamp());
+		worker_wait(WaitReason::Snapshot, kMirrorWaitMs);
+		snapshot_poll(GetCurrentTimestamp());
 	}
 	return table;
 }
@@ -144,18 +144,19 @@ begin_generation(void)
  * as it goes on under its next one. The publisher reads our ring and that of the decoder side by side.
  */
 static void
-await_name(void)
+wait_for_name(void)
 {
-	const Registry *registry = snapshot_registry();
-	const RegistryTable *table = registry_find(registry, snapshot_job->relid);
+	const Registry *registry = snapshot_get_registry();
+	const RegistryTable *table = registry_find_table(registry, snapshot_job->relid);
 	XLogRecPtr here = siphon_newest_wal();
 
-	if (table == nullptr || !registry_has_namesake(registry, table, figure_get(snapshot_job->app, Figure::Confirmed)))
+	if (table == nullptr ||
+		!registry_has_namesake(registry, table, app_metric_get(snapshot_job->app, AppMetric::Confirmed)))
 		return;
-	while (figure_get(snapshot_job->app, Figure::Confirmed) < here)
+	while (app_metric_get(snapshot_job->app, AppMetric::Confirmed) < here)
 	{
-		worker_wait(Wait::Snapshot, kSnapshotPauseMs);
-		snapshot_serve(GetCurrentTimestamp());
+		worker_wait(WaitReason::Snapshot, kSnapshotPauseMs);
+		snapshot_poll(GetCurrentTimestamp());
 	}
 }
 
@@ -167,14 +168,14 @@ end_generation(void)
 	RegistryTable *table;
 
 	registry = registry_begin_change_of(snapshot_job->app->name, snapshot_job->relid);
-	table = registry ? registry_find(registry, snapshot_job->relid) : nullptr;
+	table = registry ? registry_find_table(registry, snapshot_job->relid) : nullptr;
 	if (table == nullptr || table->generation != snapshot_job->generation)
 		ereport(ERROR, (errcode(ERRCODE_QUERY_CANCELED), errmsg("the table is not published any more")));
 	table->paused = false;
 	table->failures = 0;
-	/* Unless it is to be brought out anew already, or was stopped. */
-	if (table->phase == Phase::Scanning)
-		table->phase = Phase::Streaming;
+	/* Unless it has a resync already, or was stopped. */
+	if (table->phase == TablePhase::Scanning)
+		table_set_phase(table, TablePhase::Streaming);
 	registry_end_change(registry);
 	application_notify(snapshot_job->app->name, reason);
 }
@@ -191,8 +192,8 @@ write_marker(siphon::FrameKind kind, const Table *table, siphon::WireBuffer *pay
 	info.first = info.last = siphon::Position{snapshot_job->lsn, 0};
 	info.route = table->route;
 	info.route_length = static_cast<uint16>(table->route_length);
-	ring_output_write(info, payload);
-	ring_output_flush();
+	ring_producer_write(info, payload);
+	ring_producer_wait_for_acks();
 }
 
 /* What both markers begin with. `more` bytes are reserved for what follows. */
@@ -208,7 +209,7 @@ init_marker(siphon::WireBuffer *out, const Table *table, size_t more)
 
 /* As the planner sees it; -1 if a table was never analyzed. */
 static int64
-estimated_rows(Relation relation)
+estimate_rows(Relation relation)
 {
 	int64 rows = 0;
 	ListCell *lc;
@@ -235,7 +236,7 @@ estimated_rows(Relation relation)
  * take long where no publisher runs yet, and a snapshot would keep VACUUM from its work meanwhile.
  */
 static void
-announce(const RegistryTable *listed)
+write_begin_marker(const RegistryTable *listed)
 {
 	siphon::WireBuffer payload;
 	Relation relation;
@@ -246,7 +247,7 @@ announce(const RegistryTable *listed)
 	snapshot_job->lsn = siphon_newest_wal();
 	snapshot_begin_transaction();
 	relation = snapshot_open_table(listed, &table);
-	estimate = estimated_rows(relation);
+	estimate = estimate_rows(relation);
 	table_close(relation, NoLock);
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(TopMemoryContext);
@@ -260,7 +261,7 @@ announce(const RegistryTable *listed)
 }
 
 static void
-write_end(const Table *table, const Visibility *visibility)
+write_end_marker(const Table *table, const Visibility *visibility)
 {
 	siphon::WireBuffer payload;
 
@@ -302,18 +303,18 @@ start_workers(int wanted)
 }
 
 static void
-await_workers(void)
+wait_for_workers(void)
 {
 	for (int i = 0; i < nworkers; i++)
-		while (worker_alive(workers[i]))
+		while (bgworker_is_running(workers[i]))
 		{
-			snapshot_serve(GetCurrentTimestamp());
-			worker_wait(Wait::Snapshot, kSnapshotPauseMs);
+			snapshot_poll(GetCurrentTimestamp());
+			worker_wait(WaitReason::Snapshot, kSnapshotPauseMs);
 		}
-	snapshot_serve(GetCurrentTimestamp());
+	snapshot_poll(GetCurrentTimestamp());
 }
 
-/* The leader ends last, so that whoever sees its end knows of all. */
+/* The leader ends last, so that its end is the end of all. */
 void
 snapshot_stop_workers(int, Datum)
 {
@@ -359,13 +360,13 @@ share_snapshot(void)
 }
 
 static double
-seconds(TimestampTz from, TimestampTz to)
+elapsed_seconds(TimestampTz from, TimestampTz to)
 {
 	return static_cast<double>(to - from) / USECS_PER_SEC;
 }
 
 void
-snapshot_lead(void)
+snapshot_leader_run(void)
 {
 	RegistryTable *listed;
 	Visibility visibility;
@@ -378,23 +379,23 @@ snapshot_lead(void)
 	TimestampTz scan_ended;
 
 	listed = begin_generation();
-	tables_set_one(listed);
-	await_name();
-	announce(listed);
-	await_old_commits();
+	tables_load_one(listed);
+	wait_for_name();
+	write_begin_marker(listed);
+	wait_for_old_commits();
 	snapshot_begin_transaction();
 	/* First the lock, so that nobody rewrites a table after the moment that the snapshot shows. */
 	relation = snapshot_open_table(listed, &table);
 	take_snapshot(&visibility);
 	shared = share_snapshot();
 	leaf_scan_begin(&scan, relation);
-	pg_atomic_write_u64(&snapshot_job->blocks_total, leaf_scan_lock(&scan, &ranges));
+	pg_atomic_write_u64(&snapshot_job->blocks_total, leaf_scan_lock_leaves(&scan, &ranges));
 	snapshot_set_phase(SnapshotPhase::Scanning);
 	scan_started = GetCurrentTimestamp();
 	/* One for which nothing is left to scan takes longer to start than the scan. */
 	start_workers(static_cast<int>(Min(static_cast<uint64>(Min(listed->workers, kMaxSnapshotWorkers)), ranges)));
 	snapshot_scan(&scan, table);
-	await_workers();
+	wait_for_workers();
 	nworkers = 0;
 	dsm_detach(shared);
 	scan_ended = GetCurrentTimestamp();
@@ -403,14 +404,14 @@ snapshot_lead(void)
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(snapshot_context);
 
-	snapshot_set_phase(SnapshotPhase::Moving);
-	write_end(table, &visibility);
+	snapshot_set_phase(SnapshotPhase::CatchUp);
+	write_end_marker(table, &visibility);
 	end_generation();
 	ereport(LOG, (errmsg("siphon: snapshot %u of table \"%s.%s\" is complete", snapshot_job->generation, listed->schema,
 						 listed->name),
 				  errdetail("%lu rows, %lu bytes, %d workers; scan: %.3f s, all: %.3f s.",
 							pg_atomic_read_u64(&snapshot_job->rows), pg_atomic_read_u64(&snapshot_job->bytes),
-							snapshot_job->workers, seconds(scan_started, scan_ended),
-							seconds(snapshot_job->started, GetCurrentTimestamp()))));
+							snapshot_job->workers, elapsed_seconds(scan_started, scan_ended),
+							elapsed_seconds(snapshot_job->started, GetCurrentTimestamp()))));
 	snapshot_set_phase(SnapshotPhase::Done);
 }

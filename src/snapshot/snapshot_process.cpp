@@ -8,8 +8,8 @@
 #include "encode/encoder.h"
 #include "catalogs/obstacles.h"
 #include "encode/package.h"
-#include "server/ring_output.h"
-#include "server/session.h"
+#include "server/ring_producer.h"
+#include "server/bgworker.h"
 #include "encode/table_settings.h"
 #include "server/worker.h"
 
@@ -33,7 +33,7 @@ static constexpr uint64 kSmallestRing = 256 * 1024;
 static constexpr uint64 kColumnBytes = 2048;
 static constexpr uint64 kTransactionBytes = 16;
 
-/* What is wrong with a definition or a page may be mended meanwhile, a value will not be another one. */
+/* What is wrong with a definition or a page may be fixed meanwhile, a value will not be another one. */
 static constexpr int kAttempts = 5;
 
 /* A leader waits so long for the next table, and ends with so many: what it knows of each takes memory. */
@@ -44,23 +44,23 @@ SnapshotJob *snapshot_job;
 MemoryContext snapshot_context;
 static int worker_number; /* 0: the leader */
 
-/* The leader speaks for all; see ring_figures.h. */
+/* The leader speaks for all; see ring_metrics.h. */
 static void
-report(void)
+publish_metrics(void)
 {
-	using siphon::RingFigure;
+	using siphon::RingMetric;
 
-	ring_output_figure(RingFigure::SnapshotPhase, static_cast<uint64>(snapshot_job->phase) + 1);
-	ring_output_figure(RingFigure::BlocksTotal, pg_atomic_read_u64(&snapshot_job->blocks_total));
-	ring_output_figure(RingFigure::BlocksDone, pg_atomic_read_u64(&snapshot_job->blocks_done));
-	ring_output_figure(RingFigure::Rows, pg_atomic_read_u64(&snapshot_job->rows));
-	ring_output_figure(RingFigure::RowBytes, pg_atomic_read_u64(&snapshot_job->bytes));
-	ring_output_figure(RingFigure::HeldEvents, pg_atomic_read_u64(&snapshot_job->held_events));
-	ring_output_figure(RingFigure::Workers, static_cast<uint64>(snapshot_job->workers));
+	ring_producer_set_metric(RingMetric::SnapshotPhase, static_cast<uint64>(snapshot_job->phase) + 1);
+	ring_producer_set_metric(RingMetric::BlocksTotal, pg_atomic_read_u64(&snapshot_job->blocks_total));
+	ring_producer_set_metric(RingMetric::BlocksDone, pg_atomic_read_u64(&snapshot_job->blocks_done));
+	ring_producer_set_metric(RingMetric::Rows, pg_atomic_read_u64(&snapshot_job->rows));
+	ring_producer_set_metric(RingMetric::RowBytes, pg_atomic_read_u64(&snapshot_job->bytes));
+	ring_producer_set_metric(RingMetric::HeldEvents, pg_atomic_read_u64(&snapshot_job->held_events));
+	ring_producer_set_metric(RingMetric::Workers, static_cast<uint64>(snapshot_job->workers));
 }
 
 void
-snapshot_serve(TimestampTz now)
+snapshot_poll(TimestampTz now)
 {
 	CHECK_FOR_INTERRUPTS();
 	if (ConfigReloadPending)
@@ -72,9 +72,9 @@ snapshot_serve(TimestampTz now)
 		if (rate != siphon_snapshot_rate_kb)
 			pg_atomic_write_u64(&snapshot_job->busy_until, 0);
 	}
-	ring_output_heartbeat(now);
+	ring_producer_send_heartbeat(now);
 	if (worker_number == 0)
-		report();
+		publish_metrics();
 	if (*const_cast<volatile bool *>(&snapshot_job->cancel))
 		ereport(ERROR, (errcode(ERRCODE_QUERY_CANCELED), errmsg("the snapshot was ended by a command")));
 	if (*const_cast<volatile SnapshotPhase *>(&snapshot_job->phase) == SnapshotPhase::Failed)
@@ -85,7 +85,7 @@ void
 snapshot_set_phase(SnapshotPhase phase)
 {
 	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
-	snapshot_job->phase = phase;
+	snapshot_job_set_phase(snapshot_job, phase);
 	LWLockRelease(siphon_shared->lock);
 	ConditionVariableBroadcast(&snapshot_job->changed);
 }
@@ -99,7 +99,7 @@ snapshot_begin_transaction(void)
 }
 
 [[noreturn]] static void
-give_up(void)
+raise_table_gone(void)
 {
 	snapshot_job->table_gone = true;
 	ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE), errmsg("the table does not exist any more")));
@@ -113,7 +113,7 @@ snapshot_find_names(char *schema, char *name)
 	const char *found_schema = found ? get_namespace_name(get_rel_namespace(snapshot_job->relid)) : nullptr;
 
 	if (found_schema == nullptr)
-		give_up();
+		raise_table_gone();
 	strlcpy(schema, found_schema, NAMEDATALEN);
 	strlcpy(name, found, NAMEDATALEN);
 }
@@ -138,17 +138,17 @@ snapshot_open_table(const RegistryTable *listed, Table **table)
 	Relation relation = try_table_open(snapshot_job->relid, AccessShareLock);
 
 	if (relation == nullptr)
-		give_up();
+		raise_table_gone();
 	check_names(listed);
 	*table = table_for_snapshot(relation, snapshot_job->lsn);
-	refuse((*table)->obstacle);
+	check_obstacle((*table)->obstacle);
 	return relation;
 }
 
 const Registry *
-snapshot_registry(void)
+snapshot_get_registry(void)
 {
-	const Registry *registry = registry_look(snapshot_job->app->name);
+	const Registry *registry = registry_get(snapshot_job->app->name);
 
 	if (registry == nullptr)
 		ereport(ERROR, (errcode(ERRCODE_QUERY_CANCELED), errmsg("the application was dropped")));
@@ -171,16 +171,16 @@ take_leaders_snapshot(void)
 }
 
 static void
-work(void)
+scan_as_worker(void)
 {
-	RegistryTable *listed = registry_find(snapshot_registry(), snapshot_job->relid);
+	RegistryTable *listed = registry_find_table(snapshot_get_registry(), snapshot_job->relid);
 	Relation relation;
 	Table *table;
 	LeafScan scan;
 
-	if (listed == nullptr || listed->generation != snapshot_job->generation || listed->phase != Phase::Scanning)
+	if (listed == nullptr || listed->generation != snapshot_job->generation || listed->phase != TablePhase::Scanning)
 		ereport(ERROR, (errcode(ERRCODE_QUERY_CANCELED), errmsg("the table is not published any more")));
-	tables_set_one(listed);
+	tables_load_one(listed);
 	snapshot_begin_transaction();
 	take_leaders_snapshot();
 	relation = snapshot_open_table(listed, &table);
@@ -195,11 +195,11 @@ work(void)
 
 /* Our own errors, which have no code, are about what goes on elsewhere. */
 static int
-attempts_for(const ErrorData *error)
+get_max_attempts(const ErrorData *error)
 {
-	int attempts = blame_attempts(error);
+	int attempts = get_max_blamed_attempts(error);
 
-	if (!blame_about_data(error))
+	if (!is_error_about_data(error))
 		return attempts;
 	/* What is wrong with a page is not the value's fault. */
 	if (attempts > 0 && error->sqlerrcode != ERRCODE_DATA_CORRUPTED)
@@ -210,9 +210,9 @@ attempts_for(const ErrorData *error)
 static bool finished = false;
 
 static void
-detach(int, Datum)
+detach_from_job(int, Datum)
 {
-	ring_output_unlock();
+	ring_producer_unlock();
 	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
 	if (worker_number == 0)
 	{
@@ -221,7 +221,7 @@ detach(int, Datum)
 	}
 	if (!finished && snapshot_job->phase != SnapshotPhase::Failed)
 	{
-		snapshot_job->phase = SnapshotPhase::Failed;
+		snapshot_job_set_phase(snapshot_job, SnapshotPhase::Failed);
 		if (snapshot_job->error[0] == '\0')
 			strlcpy(snapshot_job->error, "a process of the snapshot ended; see the server's log",
 					sizeof(snapshot_job->error));
@@ -233,7 +233,7 @@ detach(int, Datum)
 }
 
 static void
-attach(int index)
+attach_to_job(int index)
 {
 	bool wanted;
 
@@ -254,7 +254,7 @@ attach(int index)
 	LWLockRelease(siphon_shared->lock);
 	if (!wanted)
 		proc_exit(0);
-	on_shmem_exit(detach, 0);
+	on_shmem_exit(detach_from_job, 0);
 	/* As in a parallel query. Or a worker would wait for its lock behind an ALTER TABLE that waits for the leader's. */
 	if (worker_number == 0)
 		BecomeLockGroupLeader();
@@ -264,7 +264,7 @@ attach(int index)
 
 /* Bytes of an attribute in the rows of a catalog that are of the relation. */
 static uint64
-catalog_bytes(Oid catalog, Oid index, AttrNumber key, Oid relid, AttrNumber attribute)
+count_catalog_bytes(Oid catalog, Oid index, AttrNumber key, Oid relid, AttrNumber attribute)
 {
 	CatalogScan scan = catalog_scan_begin(catalog, index, key, relid, nullptr);
 	uint64 bytes = 0;
@@ -286,12 +286,12 @@ catalog_bytes(Oid catalog, Oid index, AttrNumber key, Oid relid, AttrNumber attr
  * and with the transactions that were running. Those the publisher takes as a whole, up to half a ring.
  */
 static uint64
-largest_record(Relation relation)
+get_largest_record(Relation relation)
 {
-	uint64 texts = catalog_bytes(DescriptionRelationId, DescriptionObjIndexId, Anum_pg_description_objoid,
-								 RelationGetRelid(relation), Anum_pg_description_description) +
-				   catalog_bytes(AttrDefaultRelationId, AttrDefaultIndexId, Anum_pg_attrdef_adrelid,
-								 RelationGetRelid(relation), Anum_pg_attrdef_adbin);
+	uint64 texts = count_catalog_bytes(DescriptionRelationId, DescriptionObjIndexId, Anum_pg_description_objoid,
+									   RelationGetRelid(relation), Anum_pg_description_description) +
+				   count_catalog_bytes(AttrDefaultRelationId, AttrDefaultIndexId, Anum_pg_attrdef_adrelid,
+									   RelationGetRelid(relation), Anum_pg_attrdef_adbin);
 	uint64 transactions = RecoveryInProgress() ? static_cast<uint64>(GetMaxSnapshotSubxidCount())
 											   : static_cast<uint64>(GetMaxSnapshotXidCount());
 
@@ -304,7 +304,7 @@ largest_record(Relation relation)
  * its size, it is large. A scan through a ring that is too small waits more often.
  */
 static uint64
-ring_size(void)
+choose_ring_size(void)
 {
 	uint64 size = Min(static_cast<uint64>(siphon_ring_size_kb) * 1024, kLargestRing);
 	uint64 blocks = 0;
@@ -321,7 +321,7 @@ ring_size(void)
 		if (known)
 		{
 			blocks = RelationGetNumberOfBlocks(relation);
-			record = largest_record(relation);
+			record = get_largest_record(relation);
 		}
 		if (relation)
 			RelationClose(relation);
@@ -346,9 +346,9 @@ open_ring(void)
 	char ring[NAMEDATALEN];
 
 	if (worker_number == 0)
-		snapshot_job->history = snapshot_registry()->history;
+		snapshot_job->history = snapshot_get_registry()->history;
 	snprintf(ring, sizeof(ring), "snapshot-%u-%d", snapshot_job->relid, worker_number);
-	ring_output_open(snapshot_job->app->name, ring, ring_size(), snapshot_job->history);
+	ring_producer_open(snapshot_job->app->name, ring, choose_ring_size(), snapshot_job->history);
 }
 
 /*
@@ -356,7 +356,7 @@ open_ring(void)
  * small table. False if it does not.
  */
 static bool
-await_next(void)
+wait_for_next_table(void)
 {
 	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), kNextMs);
 	bool idle = true;
@@ -398,10 +398,10 @@ siphon_snapshot_main(Datum arg)
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, die);
 	BackgroundWorkerUnblockSignals();
-	worker_init(snapshot_serve);
-	attach(DatumGetInt32(arg));
+	worker_init(snapshot_poll);
+	attach_to_job(DatumGetInt32(arg));
 	MemoryContextSwitchTo(TopMemoryContext);
-	session_connect(snapshot_job->app->database, "siphon snapshot");
+	bgworker_connect(snapshot_job->app->database, "siphon snapshot");
 	if (worker_number == 0)
 		before_shmem_exit(snapshot_stop_workers, 0);
 
@@ -416,14 +416,14 @@ siphon_snapshot_main(Datum arg)
 			MemoryContextSwitchTo(snapshot_context);
 			open_ring();
 			if (worker_number == 0)
-				snapshot_lead();
+				snapshot_leader_run();
 			else
-				work();
-			ring_output_remove();
+				scan_as_worker();
+			ring_producer_remove();
 			finished = true;
 			MemoryContextSwitchTo(TopMemoryContext);
 			MemoryContextReset(snapshot_context);
-			if (worker_number != 0 || tables == kTablesOfLeader || !await_next())
+			if (worker_number != 0 || tables == kTablesOfLeader || !wait_for_next_table())
 				break;
 			finished = false;
 		}
@@ -435,12 +435,12 @@ siphon_snapshot_main(Datum arg)
 
 		MemoryContextSwitchTo(TopMemoryContext);
 		error = CopyErrorData();
-		text = blame_reason(error);
+		text = get_blame_reason(error);
 		LWLockReleaseAll();
 		LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
 		if (snapshot_job->phase != SnapshotPhase::Failed)
 		{
-			snapshot_job->attempts = attempts_for(error);
+			snapshot_job->attempts = get_max_attempts(error);
 			copy_text(snapshot_job->error, text, sizeof(snapshot_job->error));
 		}
 		LWLockRelease(siphon_shared->lock);

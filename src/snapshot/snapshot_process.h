@@ -17,14 +17,16 @@ constexpr long kSnapshotPauseMs = 200;
 
 /* What this process works for. */
 extern SnapshotJob *snapshot_job;
-/* What belongs to the table at hand; the next one has it anew. */
+/* What belongs to the table at hand; reset for the next one. */
 extern MemoryContext snapshot_context;
 
-/* Whatever a process waits for, it does this: interrupts, settings, its sign of life; ERROR if the snapshot is over. */
-extern void snapshot_serve(TimestampTz now);
+/*
+ * Polls interrupts and settings, and writes the process's heartbeat. Call while waiting. ERROR if the snapshot is over.
+ */
+extern void snapshot_poll(TimestampTz now);
 extern void snapshot_set_phase(SnapshotPhase phase);
-/* As it is now, see registry_look(). ERROR if there is none any more. */
-extern const Registry *snapshot_registry(void);
+/* As it is now, see registry_get(). ERROR if there is none any more. */
+extern const Registry *snapshot_get_registry(void);
 
 /* Begins a transaction in which a snapshot is taken once. */
 extern void snapshot_begin_transaction(void);
@@ -41,8 +43,8 @@ extern void snapshot_scan(LeafScan *scan, Table *table);
 /* Where the packages go: see packages_init(). */
 extern void snapshot_write_record(const siphon::RecordInfo &info, const siphon::WireBuffer *payload, TimestampTz);
 
-/* All that the leader does; and, at its end, before it is seen to have ended. */
-extern void snapshot_lead(void);
+/* All that the leader does; and what it does at its end, before it is seen to have ended. */
+extern void snapshot_leader_run(void);
 extern void snapshot_stop_workers(int, Datum);
 
 #endif

@@ -6,30 +6,30 @@
 
 #include "snapshot.h"
 
-#include "registry/listing.h"
+#include "registry/table_list.h"
 #include "ring/ring_file.h"
-#include "server/session.h"
+#include "server/bgworker.h"
 
 #include <csignal>
 
 SnapshotJob *siphon_snapshots;
 
 static BackgroundWorkerHandle **leaders; /* the launcher's: of each snapshot; NULL if an earlier launcher started it */
-static char served_last[kApplicationLength]; /* the application that got a place last */
+static char last_served[kApplicationLength]; /* the application that got a place last */
 
 static constexpr long kRetryFirstMs = 1000;
-static constexpr long kLookAgainMs = 1000;
+static constexpr long kCheckAgainMs = 1000;
 static constexpr int kCancelPatienceMs = 1000;
 static const char *const kNoWorker = "no background worker is free for its snapshot";
 
 void
-snapshots_request(void)
+snapshots_request_shmem(void)
 {
 	RequestAddinShmemSpace(mul_size(siphon_max_snapshots, sizeof(SnapshotJob)));
 }
 
 void
-snapshots_startup(void)
+snapshots_init_shmem(void)
 {
 	Size size = mul_size(siphon_max_snapshots, sizeof(SnapshotJob));
 	bool found;
@@ -43,9 +43,9 @@ snapshots_startup(void)
 		SnapshotJob *snapshot = &siphon_snapshots[i];
 
 		ConditionVariableInit(&snapshot->changed);
-		for (auto *figure : {&snapshot->blocks_total, &snapshot->next_block, &snapshot->blocks_done, &snapshot->rows,
+		for (auto *metric : {&snapshot->blocks_total, &snapshot->next_block, &snapshot->blocks_done, &snapshot->rows,
 							 &snapshot->bytes, &snapshot->held_events, &snapshot->busy_until})
-			pg_atomic_init_u64(figure, 0);
+			pg_atomic_init_u64(metric, 0);
 		for (auto &count : snapshot->row_counts)
 			pg_atomic_init_u64(&count, 0);
 	}
@@ -60,8 +60,18 @@ snapshot_phase_name(SnapshotPhase phase)
 	return names[static_cast<int>(phase)];
 }
 
+void
+snapshot_job_set_phase(SnapshotJob *snapshot, SnapshotPhase phase)
+{
+	bool allowed = siphon::is_transition(kSnapshotPhaseTransitions, {snapshot->phase}, phase);
+
+	Assert(allowed);
+	if (allowed)
+		snapshot->phase = phase;
+}
+
 SnapshotJob *
-snapshot_find(const App *app, Oid relid)
+snapshot_find(const SharedApplication *app, Oid relid)
 {
 	for (int i = 0; i < siphon_max_snapshots; i++)
 	{
@@ -74,7 +84,7 @@ snapshot_find(const App *app, Oid relid)
 }
 
 void
-snapshot_count_held(const App *app, Oid relid, uint64 events)
+snapshot_count_held(const SharedApplication *app, Oid relid, uint64 events)
 {
 	SnapshotJob *snapshot;
 
@@ -87,13 +97,13 @@ snapshot_count_held(const App *app, Oid relid, uint64 events)
 
 /* It is asked first, and told when it is in the middle of something that keeps it from listening, such as a lock. */
 SnapshotJob *
-snapshot_ask_to_end(const char *application, Oid relid, TimestampTz asked)
+snapshot_request_cancel(const char *application, Oid relid, TimestampTz asked)
 {
-	App *app;
+	SharedApplication *app;
 	SnapshotJob *snapshot;
 
 	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
-	app = shared_find(application);
+	app = shmem_find_application(application);
 	snapshot = app ? snapshot_find(app, relid) : nullptr;
 	if (snapshot)
 		snapshot->cancel = true;
@@ -109,9 +119,9 @@ snapshot_cancel(const char *application, Oid relid)
 	TimestampTz asked = GetCurrentTimestamp();
 	SnapshotJob *snapshot;
 
-	while ((snapshot = snapshot_ask_to_end(application, relid, asked)) != nullptr)
+	while ((snapshot = snapshot_request_cancel(application, relid, asked)) != nullptr)
 	{
-		shared_wake_launcher();
+		wake_launcher();
 		ConditionVariableTimedSleep(&snapshot->changed, 100, PG_WAIT_EXTENSION);
 		ConditionVariableCancelSleep();
 	}
@@ -124,7 +134,7 @@ snapshot_start_process(const SnapshotJob *snapshot, int number)
 	char name[BGW_MAXLEN];
 
 	snprintf(name, sizeof(name), "%s %u worker %d", snapshot->app->name, snapshot->relid, number);
-	return worker_start("snapshot", name, index);
+	return bgworker_start("snapshot", name, index);
 }
 
 /*
@@ -144,18 +154,18 @@ remove_rings(const SnapshotJob *snapshot)
 
 /* Writes into the registry that a snapshot failed. */
 static void
-note_failure(const SnapshotJob *snapshot)
+record_failure(const SnapshotJob *snapshot)
 {
 	Registry *registry = registry_begin_change(snapshot->app->name);
-	RegistryTable *table = registry ? registry_find(registry, snapshot->relid) : nullptr;
+	RegistryTable *table = registry ? registry_find_table(registry, snapshot->relid) : nullptr;
 
-	if (table && (table->phase == Phase::Waiting || table->phase == Phase::Scanning))
+	if (table && (table->phase == TablePhase::Waiting || table->phase == TablePhase::Scanning))
 	{
 		long delay = kRetryFirstMs << Min(table->failures, 16);
 		bool lasts;
 
 		delay = Min(delay, siphon_max_restart_delay_s * 1000L);
-		table->phase = Phase::Waiting;
+		table_set_phase(table, TablePhase::Waiting);
 		table->failures++;
 		lasts = !snapshot->table_gone && snapshot->attempts > 0 && table->failures >= snapshot->attempts;
 		table->retry_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), delay);
@@ -164,7 +174,7 @@ note_failure(const SnapshotJob *snapshot)
 		/* A table that was dropped has no next snapshot, but stays listed. */
 		if (snapshot->table_gone)
 		{
-			table->phase = Phase::Streaming;
+			table_set_phase(table, TablePhase::Streaming);
 			registry_forget_name(registry, table);
 		}
 		ereport(LOG, (errmsg("siphon: snapshot %u of table \"%s.%s\" failed: %s", snapshot->generation, table->schema,
@@ -176,7 +186,7 @@ note_failure(const SnapshotJob *snapshot)
 									  registry->application)
 						  : errhint("SELECT siphon_remove_table(%u, '%s');", table->relid, registry->application)));
 		if (lasts)
-			listing_stop(registry, table, psprintf("its rows can't be published: %s", table->reason));
+			table_list_stop_table(registry, table, psprintf("its rows can't be published: %s", table->reason));
 	}
 	if (registry)
 		registry_end_change(registry);
@@ -186,10 +196,10 @@ note_failure(const SnapshotJob *snapshot)
 
 /* Says in siphon_tables why a snapshot does not begin. */
 static void
-note_no_worker(const SnapshotJob *snapshot)
+record_no_worker(const SnapshotJob *snapshot)
 {
 	Registry *registry = registry_begin_change(snapshot->app->name);
-	RegistryTable *table = registry ? registry_find(registry, snapshot->relid) : nullptr;
+	RegistryTable *table = registry ? registry_find_table(registry, snapshot->relid) : nullptr;
 
 	if (table)
 	{
@@ -204,10 +214,10 @@ note_no_worker(const SnapshotJob *snapshot)
 
 /*
  * Makes a note in the registry. Where that can't be done, as when the file is damaged, the launcher goes on: it has
- * other applications to look after.
+ * other applications to manage.
  */
 static void
-try_to(void (*note)(const SnapshotJob *), const SnapshotJob *snapshot)
+try_or_log(void (*note)(const SnapshotJob *), const SnapshotJob *snapshot)
 {
 	MemoryContext context = CurrentMemoryContext;
 
@@ -227,12 +237,12 @@ try_to(void (*note)(const SnapshotJob *), const SnapshotJob *snapshot)
 
 /* Notes what became of a snapshot that ended, and frees its place. What could not be noted, later counts as cut off. */
 static void
-conclude(SnapshotJob *snapshot)
+reap_snapshot(SnapshotJob *snapshot)
 {
 	if (snapshot->phase != SnapshotPhase::Done)
 	{
 		remove_rings(snapshot);
-		try_to(note_failure, snapshot);
+		try_or_log(record_failure, snapshot);
 	}
 	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
 	snapshot->in_use = false;
@@ -244,19 +254,19 @@ conclude(SnapshotJob *snapshot)
 
 /* True if the snapshot is over: its leader has gone, or could not be started in the end. */
 static bool
-ended(int index)
+is_snapshot_over(int index)
 {
 	SnapshotJob *snapshot = &siphon_snapshots[index];
 	bool over;
 
 	/* Looked at first: once the process is gone, the rest does not change any more. */
-	if (leaders[index] && worker_alive(leaders[index]))
+	if (leaders[index] && bgworker_is_running(leaders[index]))
 		return false;
 	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
 	over = snapshot->in_use && snapshot->leader_pid == 0;
 	if (over && snapshot->phase != SnapshotPhase::Done && snapshot->phase != SnapshotPhase::Failed)
 	{
-		snapshot->phase = SnapshotPhase::Failed;
+		snapshot_job_set_phase(snapshot, SnapshotPhase::Failed);
 		strlcpy(snapshot->error, "its process could not be started; see the server's log", sizeof(snapshot->error));
 	}
 	LWLockRelease(siphon_shared->lock);
@@ -264,19 +274,19 @@ ended(int index)
 }
 
 void
-snapshots_conclude(void)
+snapshots_reap(void)
 {
 	if (leaders == nullptr)
 		leaders = static_cast<BackgroundWorkerHandle **>(MemoryContextAllocZero(
 			TopMemoryContext, sizeof(BackgroundWorkerHandle *) * static_cast<size_t>(siphon_max_snapshots)));
 	for (int i = 0; i < siphon_max_snapshots; i++)
 	{
-		if (!ended(i))
+		if (!is_snapshot_over(i))
 			continue;
 		if (leaders[i])
 			pfree(leaders[i]);
 		leaders[i] = nullptr;
-		conclude(&siphon_snapshots[i]);
+		reap_snapshot(&siphon_snapshots[i]);
 	}
 }
 
@@ -285,7 +295,7 @@ snapshots_conclude(void)
  * one. NULL: there is none. Caller holds siphon_shared->lock. Of an application that is being dropped, none begins.
  */
 static SnapshotJob *
-find_place(const App *app, bool with_leader)
+find_job(const SharedApplication *app, bool with_leader)
 {
 	SnapshotJob *free = nullptr;
 	SnapshotJob *idle = nullptr;
@@ -314,12 +324,12 @@ find_place(const App *app, bool with_leader)
 
 /* Takes a place, if there is one; *led: it has a leader. */
 static SnapshotJob *
-take_place(App *app, const RegistryTable *table, bool *led)
+take_job(SharedApplication *app, const RegistryTable *table, bool *led)
 {
 	SnapshotJob *free;
 
 	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
-	free = find_place(app, table->phase == Phase::Waiting);
+	free = find_job(app, table->phase == TablePhase::Waiting);
 	*led = free && free->in_use;
 	if (free)
 	{
@@ -336,9 +346,9 @@ take_place(App *app, const RegistryTable *table, bool *led)
 		free->cancel = free->paused = free->table_gone = false;
 		free->error[0] = '\0';
 		free->started = GetCurrentTimestamp();
-		for (auto *figure : {&free->blocks_total, &free->next_block, &free->blocks_done, &free->rows, &free->bytes,
+		for (auto *metric : {&free->blocks_total, &free->next_block, &free->blocks_done, &free->rows, &free->bytes,
 							 &free->held_events})
-			pg_atomic_write_u64(figure, 0);
+			pg_atomic_write_u64(metric, 0);
 		/* What a leader has used of the rate, it has used. */
 		if (!*led)
 			pg_atomic_write_u64(&free->busy_until, 0);
@@ -359,7 +369,7 @@ compare_names(const ListCell *a, const ListCell *b)
 
 /* Else the first with thousands of tables would take each place that gets free, and the others wait for all of them. */
 List *
-snapshots_take_turns(List *applications)
+snapshots_order_by_turn(List *applications)
 {
 	List *turns = NIL;
 	List *had_theirs = NIL;
@@ -367,7 +377,7 @@ snapshots_take_turns(List *applications)
 
 	list_sort(applications, compare_names);
 	foreach (lc, applications)
-		if (strcmp(static_cast<char *>(lfirst(lc)), served_last) > 0)
+		if (strcmp(static_cast<char *>(lfirst(lc)), last_served) > 0)
 			turns = lappend(turns, lfirst(lc));
 		else
 			had_theirs = lappend(had_theirs, lfirst(lc));
@@ -375,11 +385,11 @@ snapshots_take_turns(List *applications)
 }
 
 long
-snapshots_look_after(App *app, const Registry *registry, bool *open)
+snapshots_manage(SharedApplication *app, const Registry *registry, bool *open)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	ListCell *lc;
-	long wait = 10 * kLookAgainMs;
+	long wait = 10 * kCheckAgainMs;
 
 	*open = false;
 	foreach (lc, registry->tables)
@@ -388,7 +398,7 @@ snapshots_look_after(App *app, const Registry *registry, bool *open)
 		SnapshotJob *snapshot;
 		bool led;
 
-		if (table->phase == Phase::Streaming || table->phase == Phase::Stopped || registry_leaves(table))
+		if (table->phase == TablePhase::Streaming || table->phase == TablePhase::Stopped || is_table_leaving(table))
 			continue;
 		*open = true;
 		LWLockAcquire(siphon_shared->lock, LW_SHARED);
@@ -396,18 +406,18 @@ snapshots_look_after(App *app, const Registry *registry, bool *open)
 		LWLockRelease(siphon_shared->lock);
 		if (snapshot || table->paused)
 			continue;
-		if (table->phase == Phase::Waiting && table->retry_at > now)
+		if (table->phase == TablePhase::Waiting && table->retry_at > now)
 		{
 			wait = Min(wait, TimestampDifferenceMilliseconds(now, table->retry_at) + 1);
 			continue;
 		}
-		snapshot = take_place(app, table, &led);
+		snapshot = take_job(app, table, &led);
 		if (snapshot == nullptr)
-			return Min(wait, kLookAgainMs);
-		if (table->phase == Phase::Scanning)
+			return Min(wait, kCheckAgainMs);
+		if (table->phase == TablePhase::Scanning)
 		{
 			/* Cut off by a restart of the server. Behind that, the registry is to be read again. */
-			conclude(snapshot);
+			reap_snapshot(snapshot);
 			return 0;
 		}
 
@@ -418,13 +428,13 @@ snapshots_look_after(App *app, const Registry *registry, bool *open)
 		if (!led && leaders[index] == nullptr)
 		{
 			if (strcmp(table->reason, kNoWorker) != 0)
-				try_to(note_no_worker, snapshot);
+				try_or_log(record_no_worker, snapshot);
 			LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
 			snapshot->in_use = false;
 			LWLockRelease(siphon_shared->lock);
-			return Min(wait, kLookAgainMs);
+			return Min(wait, kCheckAgainMs);
 		}
-		strlcpy(served_last, app->name, sizeof(served_last));
+		strlcpy(last_served, app->name, sizeof(last_served));
 	}
 	return wait;
 }

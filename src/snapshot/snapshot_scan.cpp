@@ -5,7 +5,7 @@
 
 #include "encode/encoder.h"
 #include "encode/package.h"
-#include "server/ring_output.h"
+#include "server/ring_producer.h"
 #include "server/worker.h"
 
 /*
@@ -33,7 +33,7 @@ time_to_wait(void)
 	TimestampTz now = GetCurrentTimestamp();
 	TimestampTz until;
 
-	snapshot_serve(now);
+	snapshot_poll(now);
 	if (*const_cast<volatile bool *>(&snapshot_job->paused))
 		return kSnapshotPauseMs;
 	until = static_cast<TimestampTz>(pg_atomic_read_u64(&snapshot_job->busy_until));
@@ -44,23 +44,23 @@ time_to_wait(void)
 
 /* Returns when there is no time to wait and room for what comes. Nobody is to wait for the caller meanwhile. */
 static void
-throttle(void)
+wait_for_rate_and_room(void)
 {
 	long wait;
 
 	do
 	{
-		ring_output_await_room();
+		ring_producer_wait_for_room();
 		wait = time_to_wait();
 		if (wait > 0)
-			worker_wait(Wait::Snapshot, wait);
+			worker_wait(WaitReason::Snapshot, wait);
 	} while (wait > 0);
 }
 
 void
 snapshot_write_record(const siphon::RecordInfo &info, const siphon::WireBuffer *payload, TimestampTz)
 {
-	ring_output_write(info, payload);
+	ring_producer_write(info, payload);
 	pg_atomic_fetch_add_u64(&snapshot_job->bytes, static_cast<int64>(payload->size));
 	use_rate(payload->size);
 }
@@ -89,15 +89,15 @@ scan_blocks(LeafScan *scan, Table *table, MemoryContext row_context, BlockNumber
 	uint64 rows = 0;
 	bool waited = true;
 
-	while ((slot = leaf_scan_row(scan)) != nullptr)
+	while ((slot = leaf_scan_next_row(scan)) != nullptr)
 	{
 		MemoryContext old;
 		int partition;
 
-		if (scan->new_page && !waited && (time_to_wait() > 0 || !ring_output_has_room()))
+		if (scan->new_page && !waited && (time_to_wait() > 0 || !ring_producer_has_room()))
 		{
-			leaf_scan_give_back(scan);
-			throttle();
+			leaf_scan_give_row_back(scan);
+			wait_for_rate_and_room();
 			waited = true;
 			continue;
 		}
@@ -119,13 +119,13 @@ snapshot_scan(LeafScan *scan, Table *table)
 	MemoryContext row_context = AllocSetContextCreate(TopMemoryContext, "siphon row", ALLOCSET_DEFAULT_SIZES);
 	BlockNumber count;
 
-	while ((count = leaf_scan_take(scan, &snapshot_job->next_block)) > 0)
+	while ((count = leaf_scan_take_range(scan, &snapshot_job->next_block)) > 0)
 	{
-		throttle();
+		wait_for_rate_and_room();
 		scan_blocks(scan, table, row_context, count);
 	}
 	leaf_scan_end(scan);
 	MemoryContextDelete(row_context);
 	packages_write_all();
-	ring_output_flush();
+	ring_producer_wait_for_acks();
 }

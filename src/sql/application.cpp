@@ -7,7 +7,7 @@
 
 #include "registry/checkpoint_file.h"
 #include "registry/checks.h"
-#include "registry/listing.h"
+#include "registry/table_list.h"
 #include "launcher/open_transactions.h"
 #include "ring/ring_file.h"
 #include "registry/slot_place.h"
@@ -40,7 +40,7 @@ create_slot(const char *slot, bool failover)
 		ereport(NOTICE,
 				(errmsg("creating replication slot \"%s\" waits for the primary to log its running transactions", slot),
 				 errhint("If the primary is idle, run there: SELECT pg_log_standby_snapshot().")));
-	open_transactions_await(psprintf("creating replication slot \"%s\"", slot));
+	wait_for_open_transactions(psprintf("creating replication slot \"%s\"", slot));
 	GetUserIdAndSecContext(&user, &context);
 	SetUserIdAndSecContext(BOOTSTRAP_SUPERUSERID, context | SECURITY_LOCAL_USERID_CHANGE);
 	if (SPI_connect() != SPI_OK_CONNECT)
@@ -59,11 +59,11 @@ static void
 stop_workers(const Registry *registry)
 {
 	TimestampTz asked = GetCurrentTimestamp();
-	App *app;
+	SharedApplication *app;
 
 	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
 	/* Just after the server's start the launcher may not know of it, and is not to start it from now on. */
-	app = shared_find_or_add(registry->application, registry->database);
+	app = shmem_find_or_add_application(registry->application, registry->database);
 	if (app)
 		app->stop = true;
 	LWLockRelease(siphon_shared->lock);
@@ -101,14 +101,14 @@ drop_slot(const Registry *registry)
 {
 	bool exists;
 
-	registry_slot_problem(registry, &exists);
+	registry_get_slot_problem(registry, &exists);
 	if (exists)
 		ReplicationSlotDrop(registry->slot, true);
 }
 
 /* Has the launcher look at an application that has no decoder as if it were new. Caller holds siphon_shared->lock. */
 static void
-look_anew(App *app)
+restart_if_idle(SharedApplication *app)
 {
 	app->stop = false;
 	if (app->decoder_pid != 0)
@@ -120,34 +120,34 @@ look_anew(App *app)
 
 /* After an error, or when the backend ends: undoes stop_workers(). */
 static void
-unstop(int, Datum application)
+clear_stop(int, Datum application)
 {
-	App *app;
+	SharedApplication *app;
 
 	LWLockReleaseAll();
 	ConditionVariableCancelSleep();
 	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
-	app = shared_find(DatumGetCString(application));
+	app = shmem_find_application(DatumGetCString(application));
 	if (app)
-		look_anew(app);
+		restart_if_idle(app);
 	LWLockRelease(siphon_shared->lock);
-	shared_wake_launcher();
+	wake_launcher();
 }
 
 void
 application_drop(const Registry *registry)
 {
-	App *app;
+	SharedApplication *app;
 	int error;
 
-	PG_ENSURE_ERROR_CLEANUP(unstop, CStringGetDatum(registry->application));
+	PG_ENSURE_ERROR_CLEANUP(clear_stop, CStringGetDatum(registry->application));
 	{
 		stop_workers(registry);
 		snapshot_cancel(registry->application, InvalidOid);
 		/* The slot first: it is what keeps WAL, and what a failure here must not leave without a name. */
 		drop_slot(registry);
 	}
-	PG_END_ENSURE_ERROR_CLEANUP(unstop, CStringGetDatum(registry->application));
+	PG_END_ENSURE_ERROR_CLEANUP(clear_stop, CStringGetDatum(registry->application));
 	LWLockAcquire(registry_lock(registry->application), LW_EXCLUSIVE);
 	registry_remove(registry->application);
 	checkpoint_remove(registry->application);
@@ -155,9 +155,9 @@ application_drop(const Registry *registry)
 	LWLockRelease(registry_lock(registry->application));
 
 	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
-	app = shared_find(registry->application);
+	app = shmem_find_application(registry->application);
 	if (app)
-		shared_forget(app);
+		shmem_remove_application(app);
 	LWLockRelease(siphon_shared->lock);
 	error = siphon::ring_directory_remove(siphon_ring_directory, registry->application);
 	if (error)
@@ -171,7 +171,7 @@ application_drop(const Registry *registry)
 
 /* Notes for good whether the application is to run. */
 static void
-note_stopped(const char *application, bool stopped)
+record_stopped(const char *application, bool stopped)
 {
 	Registry *registry = registry_begin_change(application);
 
@@ -185,22 +185,22 @@ void
 application_stop(const Registry *registry)
 {
 	const char *application = registry->application;
-	App *app;
+	SharedApplication *app;
 
-	note_stopped(application, true);
-	PG_ENSURE_ERROR_CLEANUP(unstop, CStringGetDatum(application));
+	record_stopped(application, true);
+	PG_ENSURE_ERROR_CLEANUP(clear_stop, CStringGetDatum(application));
 	{
 		stop_workers(registry);
 		snapshot_cancel(application, InvalidOid);
 	}
-	PG_END_ENSURE_ERROR_CLEANUP(unstop, CStringGetDatum(application));
+	PG_END_ENSURE_ERROR_CLEANUP(clear_stop, CStringGetDatum(application));
 	LWLockAcquire(siphon_shared->lock, LW_SHARED);
-	app = shared_find(application);
+	app = shmem_find_application(application);
 	LWLockRelease(siphon_shared->lock);
 	if (app == nullptr)
 		return;
 	/* A decoder that the launcher began to start before still comes, and sees one of the two. */
-	shared_set_state(app, AppState::Stopped, kStoppedReason, application_start_hint(application));
+	set_application_state(app, AppState::Stopped, kStoppedReason, application_start_hint(application));
 	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
 	app->stop = false;
 	LWLockRelease(siphon_shared->lock);
@@ -211,23 +211,23 @@ static void
 await_streaming(const char *application)
 {
 	TimestampTz since = GetCurrentTimestamp();
-	App *app;
+	SharedApplication *app;
 	AppState state;
 	char reason[kReasonLength];
 	char hint[kReasonLength];
 
 	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
-	app = shared_find_or_add(application, MyDatabaseId);
+	app = shmem_find_or_add_application(application, MyDatabaseId);
 	/* What is there of before, or of an earlier application of the name, whose file was removed, does not count. */
 	if (app)
-		look_anew(app);
+		restart_if_idle(app);
 	LWLockRelease(siphon_shared->lock);
 	if (app == nullptr)
 		ereport(ERROR, (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 						errmsg("siphon.max_applications (%d) are in use", siphon_max_applications),
 						errhint("ALTER SYSTEM SET siphon.max_applications = %d, then restart the server.",
 								siphon_max_applications + 1)));
-	shared_wake_launcher();
+	wake_launcher();
 
 	ConditionVariablePrepareToSleep(&app->changed);
 	for (;;)
@@ -239,7 +239,7 @@ await_streaming(const char *application)
 		LWLockRelease(siphon_shared->lock);
 		if (state != AppState::Starting)
 			break;
-		if (launcher_missing(since))
+		if (is_launcher_missing(since))
 			ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE), errmsg("siphon's launcher does not run"),
 							errhint("ALTER SYSTEM SET max_worker_processes = %d, then restart the server; its log says "
 									"more.",
@@ -258,7 +258,7 @@ void
 application_start(const Registry *registry)
 {
 	if (registry->stopped)
-		note_stopped(registry->application, false);
+		record_stopped(registry->application, false);
 	await_streaming(registry->application);
 }
 
@@ -270,10 +270,10 @@ application_create(const char *application, bool failover, bool take_over)
 	strlcpy(registry.application, application, sizeof(registry.application));
 	registry.database = MyDatabaseId;
 	strlcpy(registry.database_name, get_database_name(MyDatabaseId), sizeof(registry.database_name));
-	registry_slot_name(registry.slot, application);
-	registry.version = registry_first_version();
+	registry_get_slot_name(registry.slot, application);
+	registry.version = registry_choose_first_version();
 	registry.failover = failover;
-	registry_new_history(&registry, take_over);
+	registry_begin_history(&registry, take_over);
 	check_transaction();
 	check_server(application, registry.slot, false);
 	if (failover)
@@ -299,7 +299,7 @@ application_create(const char *application, bool failover, bool take_over)
 
 /* Until its new history begins, the application is given up: so what dies in between leaves no gap that nobody sees. */
 static void
-note_resync(const char *application)
+record_resync(const char *application)
 {
 	Registry *registry = registry_begin_change(application);
 
@@ -311,8 +311,8 @@ note_resync(const char *application)
 }
 
 /*
- * Has all tables begin anew, but those that are about to leave. Returns the names of those without rows: what they
- * miss, nothing brings. One that was dropped meanwhile stays listed, as it does otherwise.
+ * Requests a resync of all tables, but of those that are about to leave. Returns the names of those without rows: what
+ * they miss, nothing brings. One that was dropped meanwhile stays listed, as it does otherwise.
  */
 static char *
 restart_tables(Registry *registry)
@@ -321,12 +321,12 @@ restart_tables(Registry *registry)
 	ListCell *lc;
 
 	initStringInfo(&gaps);
-	listing_remove_left(registry, PG_UINT64_MAX);
+	table_list_remove_confirmed(registry, PG_UINT64_MAX);
 	foreach (lc, registry->tables)
 	{
 		RegistryTable *table = static_cast<RegistryTable *>(lfirst(lc));
 
-		listing_begin_anew(registry, table);
+		table_list_request_snapshot(registry, table);
 		if (table->rows || get_rel_name(table->relid) == nullptr)
 			continue;
 		appendStringInfo(&gaps, "%s%s", gaps.len > 0 ? ", " : "",
@@ -343,13 +343,13 @@ application_resync(const Registry *old, bool take_over)
 	char *gaps;
 	bool exists;
 
-	registry_slot_problem(old, &exists);
+	registry_get_slot_problem(old, &exists);
 	check_transaction();
 	check_server(application, old->slot, exists);
-	PG_ENSURE_ERROR_CLEANUP(unstop, CStringGetDatum(application));
+	PG_ENSURE_ERROR_CLEANUP(clear_stop, CStringGetDatum(application));
 	{
 		stop_workers(old);
-		note_resync(application);
+		record_resync(application);
 		snapshot_cancel(application, InvalidOid);
 		drop_slot(old);
 		create_slot(old->slot, old->failover);
@@ -364,12 +364,12 @@ application_resync(const Registry *old, bool take_over)
 							errmsg("the registry file of application \"%s\" was removed", application),
 							errhint("Add its tables again with siphon_add_table().")));
 		}
-		registry_new_history(registry, take_over);
+		registry_begin_history(registry, take_over);
 		registry->stopped = false;
 		gaps = restart_tables(registry);
 		registry_end_change(registry);
 	}
-	PG_END_ENSURE_ERROR_CLEANUP(unstop, CStringGetDatum(application));
+	PG_END_ENSURE_ERROR_CLEANUP(clear_stop, CStringGetDatum(application));
 	if (gaps[0])
 		ereport(WARNING,
 				(errmsg("changes are missing of tables that were added without their rows: %s", gaps),

@@ -9,14 +9,14 @@
 
 /*
  * Creates slot and registry file and waits for the decoder. ERROR, with nothing left behind, if it does not come up.
- * With failover, standbys synchronize the slot: see mirror.h. With take_over, it takes the stream over from another
- * owner: see origin.h.
+ * With failover, standbys synchronize the slot: see registry_mirror.h. With take_over, it takes the stream over from
+ * another owner: see history.h.
  */
 extern void application_create(const char *application, bool failover, bool take_over);
 
 /*
- * Makes a new slot and begins a new history: what was published before is not continued, and the rows of all tables
- * that have them come out anew. Whatever state the application is in. After an ERROR it is given up, and this can be
+ * Makes a new slot and begins a new history: what was published before is not continued, and all tables whose
+ * rows are published get a resync. Whatever state the application is in. After an ERROR it is given up, and this can be
  * repeated. With take_over, the new history takes the stream over from another owner.
  */
 extern void application_resync(const Registry *registry, bool take_over);

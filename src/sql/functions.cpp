@@ -4,11 +4,11 @@
  */
 #include "application.h"
 #include "registry/checks.h"
-#include "registry/listing.h"
+#include "registry/table_list.h"
 #include "matching_tables.h"
-#include "decode/mirror.h"
+#include "decode/registry_mirror.h"
 #include "launcher/publication.h"
-#include "server/signature.h"
+#include "server/function_version.h"
 #include "snapshot/snapshot.h"
 
 /* Begins the function `name`, which SQL calls by way of registry_call(). */
@@ -27,7 +27,7 @@
 static void
 check_no_nulls(FunctionCallInfo fcinfo, const char *function, int count, int optional = 0)
 {
-	check_arguments(fcinfo, function, count + optional);
+	check_argument_count(fcinfo, function, count + optional);
 	for (int i = 0; i < count; i++)
 		if (PG_ARGISNULL(i))
 			ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
@@ -43,7 +43,7 @@ application_argument(FunctionCallInfo fcinfo, int index)
 	check_preloaded();
 	check_application_name(application);
 	application_lock(application);
-	mirror_refuse_on_standby(application);
+	registry_mirror_check_not_on_standby(application);
 	return application;
 }
 
@@ -52,7 +52,7 @@ application_argument(FunctionCallInfo fcinfo, int index)
  * database was dropped belongs to nobody, and can be dropped from anywhere.
  */
 static Registry *
-checked(Registry *registry, const char *application, bool orphan_ok = false)
+check_registry_database(Registry *registry, const char *application, bool orphan_ok = false)
 {
 	if (registry == nullptr)
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("application \"%s\" does not exist", application),
@@ -62,9 +62,9 @@ checked(Registry *registry, const char *application, bool orphan_ok = false)
 	if (registry->database != MyDatabaseId)
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 						errmsg("application \"%s\" belongs to database \"%s\"", application,
-							   registry_database_name(registry)),
+							   registry_get_database_name(registry)),
 						errhint("Connect to that database (\\c %s), or choose another application identifier.",
-								quote_identifier(registry_database_name(registry)))));
+								quote_identifier(registry_get_database_name(registry)))));
 	return registry;
 }
 
@@ -91,11 +91,11 @@ SQL_FUNCTION(siphon_drop_application)
 	application = application_argument(fcinfo, 0);
 	registry = registry_read(application);
 	/* Of one that did not come over from a former primary there is nothing but the mirror. */
-	if (registry == nullptr && mirror_forget(application))
+	if (registry == nullptr && registry_mirror_delete(application))
 		PG_RETURN_VOID();
-	application_drop(checked(registry, application, true));
+	application_drop(check_registry_database(registry, application, true));
 	if (registry->failover)
-		mirror_forget(application);
+		registry_mirror_delete(application);
 	PG_RETURN_VOID();
 }
 
@@ -109,8 +109,8 @@ SQL_FUNCTION(siphon_resync_application)
 	registry = registry_read(application);
 	/* Of one that did not come over from a former primary there is nothing but the mirror. */
 	if (registry == nullptr)
-		registry = mirror_adopt(application);
-	application_resync(checked(registry, application), PG_GETARG_BOOL(1));
+		registry = registry_mirror_restore(application);
+	application_resync(check_registry_database(registry, application), PG_GETARG_BOOL(1));
 	PG_RETURN_VOID();
 }
 
@@ -120,7 +120,7 @@ SQL_FUNCTION(siphon_stop_application)
 
 	check_no_nulls(fcinfo, "siphon_stop_application", 1);
 	application = application_argument(fcinfo, 0);
-	application_stop(checked(registry_read(application), application));
+	application_stop(check_registry_database(registry_read(application), application));
 	PG_RETURN_VOID();
 }
 
@@ -131,7 +131,7 @@ SQL_FUNCTION(siphon_start_application)
 
 	check_no_nulls(fcinfo, "siphon_start_application", 1);
 	application = application_argument(fcinfo, 0);
-	registry = checked(registry_read(application), application);
+	registry = check_registry_database(registry_read(application), application);
 	if (registry->stopped)
 		application_start(registry);
 	PG_RETURN_VOID();
@@ -158,7 +158,7 @@ name_list(ArrayType *array)
 
 /* The application is made on first use, by those who may make one. */
 static Registry *
-existing_or_new(const char *application)
+read_or_create_registry(const char *application)
 {
 	Registry *registry = registry_read(application);
 
@@ -168,7 +168,7 @@ existing_or_new(const char *application)
 		application_create(application, false, false);
 		registry = registry_read(application);
 	}
-	return checked(registry, application);
+	return check_registry_database(registry, application);
 }
 
 SQL_FUNCTION(siphon_follow_publication)
@@ -182,12 +182,12 @@ SQL_FUNCTION(siphon_follow_publication)
 	publication = NameStr(*PG_GETARG_NAME(0));
 	application = application_argument(fcinfo, 1);
 	check_may_publish_all();
-	reason = publication_problem(publication);
+	reason = publication_unsupported_reason(publication);
 	if (reason)
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 						errmsg("can't follow publication \"%s\": %s", publication, reason),
-						errhint("%s", publication_hint(publication, reason))));
-	registry = existing_or_new(application);
+						errhint("%s", publication_unsupported_hint(publication, reason))));
+	registry = read_or_create_registry(application);
 	if (strcmp(registry->publication, publication) == 0)
 		PG_RETURN_VOID();
 	if (registry->publication[0])
@@ -195,11 +195,11 @@ SQL_FUNCTION(siphon_follow_publication)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("application \"%s\" follows publication \"%s\" already", application, registry->publication),
 				 errhint("SELECT siphon_unfollow_publication('%s') first.", application)));
-	registry = checked(registry_begin_change(application), application);
+	registry = check_registry_database(registry_begin_change(application), application);
 	strlcpy(registry->publication, publication, sizeof(registry->publication));
 	registry_end_change(registry);
 	application_notify_or_warn(application);
-	shared_wake_launcher();
+	wake_launcher();
 	PG_RETURN_VOID();
 }
 
@@ -211,19 +211,19 @@ SQL_FUNCTION(siphon_unfollow_publication)
 
 	check_no_nulls(fcinfo, "siphon_unfollow_publication", 1);
 	application = application_argument(fcinfo, 0);
-	registry = checked(registry_read(application), application);
+	registry = check_registry_database(registry_read(application), application);
 	if (registry->publication[0] == '\0')
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 						errmsg("application \"%s\" follows no publication", application),
 						errhint("SELECT application, publication FROM siphon_applications;")));
-	registry = checked(registry_begin_change(application), application);
+	registry = check_registry_database(registry_begin_change(application), application);
 	registry->publication[0] = registry->follow_reason[0] = '\0';
 	registry->left_out = NIL;
 	foreach (lc, registry->tables)
 		static_cast<RegistryTable *>(lfirst(lc))->followed = false;
 	registry_end_change(registry);
 	application_notify_or_warn(application);
-	shared_wake_launcher();
+	wake_launcher();
 	PG_RETURN_VOID();
 }
 
@@ -241,22 +241,22 @@ SQL_FUNCTION(siphon_add_table)
 	check_partitions(partitions);
 	workers = PG_ARGISNULL(5) ? siphon_snapshot_workers : PG_GETARG_INT32(5);
 	check_workers(workers);
-	table = listing_describe(PG_GETARG_OID(0), partitions, name_list(PG_GETARG_ARRAYTYPE_P(3)), nullptr);
-	registry = existing_or_new(application);
-	listing_refuse_listed(registry, table);
+	table = table_list_build_entry(PG_GETARG_OID(0), partitions, name_list(PG_GETARG_ARRAYTYPE_P(3)), nullptr);
+	registry = read_or_create_registry(application);
+	check_not_listed(registry, table);
 	table->rows = PG_GETARG_BOOL(4);
 	table->workers = workers;
-	registry = checked(registry_begin_change(application), application);
-	listing_add(registry, table);
+	registry = check_registry_database(registry_begin_change(application), application);
+	table_list_add(registry, table);
 	registry_end_change(registry);
-	tell_of_children(table->relid);
+	notice_children(table->relid);
 	application_notify_or_warn(application);
-	shared_wake_launcher();
+	wake_launcher();
 	PG_RETURN_VOID();
 }
 
 static void
-put_match(ReturnSetInfo *result, const MatchingTable *match)
+put_matching_table(ReturnSetInfo *result, const MatchingTable *match)
 {
 	Datum values[4] = {ObjectIdGetDatum(match->relid), BoolGetDatum(match->table != nullptr)};
 	bool nulls[4] = {false, false, match->reason == nullptr, match->hint == nullptr};
@@ -292,14 +292,14 @@ SQL_FUNCTION(siphon_add_tables)
 	result = begin_rows(fcinfo, "siphon_add_tables", 4);
 	registry = registry_read(application);
 	if (registry)
-		checked(registry, application);
+		check_registry_database(registry, application);
 	matches = matching_tables(registry, schema, pattern, PG_GETARG_INT32(3), exclude_columns);
 	foreach (lc, matches)
 		any |= static_cast<MatchingTable *>(lfirst(lc))->table != nullptr;
 	if (any)
 	{
-		existing_or_new(application);
-		registry = checked(registry_begin_change(application), application);
+		read_or_create_registry(application);
+		registry = check_registry_database(registry_begin_change(application), application);
 		foreach (lc, matches)
 		{
 			RegistryTable *table = static_cast<MatchingTable *>(lfirst(lc))->table;
@@ -308,14 +308,14 @@ SQL_FUNCTION(siphon_add_tables)
 				continue;
 			table->rows = PG_GETARG_BOOL(5);
 			table->workers = workers;
-			listing_add(registry, table);
+			table_list_add(registry, table);
 		}
 		registry_end_change(registry);
 		application_notify_or_warn(application);
-		shared_wake_launcher();
+		wake_launcher();
 	}
 	foreach (lc, matches)
-		put_match(result, static_cast<MatchingTable *>(lfirst(lc)));
+		put_matching_table(result, static_cast<MatchingTable *>(lfirst(lc)));
 	return static_cast<Datum>(0);
 }
 
@@ -330,7 +330,7 @@ struct Target
 };
 
 [[noreturn]] static void
-not_published(const Target *target)
+raise_not_published(const Target *target)
 {
 	ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
 					errmsg("table %s is not published by application \"%s\"", target->name, target->application),
@@ -349,11 +349,11 @@ find_target(FunctionCallInfo fcinfo, const char *function, bool change = false, 
 	target.name = DatumGetCString(DirectFunctionCall1(regclassout, ObjectIdGetDatum(target.relid)));
 	check_may_read(target.relid);
 	target.application = application_argument(fcinfo, 1);
-	target.registry = checked(change ? registry_begin_change(target.application) : registry_read(target.application),
-							  target.application);
-	target.table = registry_find(target.registry, target.relid);
+	target.registry = check_registry_database(
+		change ? registry_begin_change(target.application) : registry_read(target.application), target.application);
+	target.table = registry_find_table(target.registry, target.relid);
 	if (target.table == nullptr)
-		not_published(&target);
+		raise_not_published(&target);
 	return target;
 }
 
@@ -366,9 +366,9 @@ open_target(FunctionCallInfo fcinfo, const char *function)
 
 /* What a publication says of a table, it would say again. */
 static void
-refuse_followed(const Target *target, const char *what, const char *clause)
+check_not_followed(const Target *target, const char *what, const char *clause)
 {
-	if (!target->table->followed || target->table->until != InvalidXLogRecPtr)
+	if (!target->table->followed || target->table->end_lsn != InvalidXLogRecPtr)
 		return;
 	ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					errmsg("table %s can't be %s: application \"%s\" follows publication \"%s\"", target->name, what,
@@ -379,9 +379,9 @@ refuse_followed(const Target *target, const char *what, const char *clause)
 }
 
 static void
-refuse_leaving(const Target *target)
+check_target_not_leaving(const Target *target)
 {
-	listing_refuse_leaving(target->registry, target->table, target->name);
+	check_not_leaving(target->registry, target->table, target->name);
 }
 
 SQL_FUNCTION(siphon_remove_table)
@@ -390,9 +390,9 @@ SQL_FUNCTION(siphon_remove_table)
 
 	check_no_nulls(fcinfo, "siphon_remove_table", 2);
 	target = find_target(fcinfo, "siphon_remove_table");
-	refuse_followed(&target, "removed", "DROP TABLE %s");
+	check_not_followed(&target, "removed", "DROP TABLE %s");
 	target = open_target(fcinfo, "siphon_remove_table");
-	listing_remove(target.registry, target.table);
+	table_list_remove(target.registry, target.table);
 	registry_end_change(target.registry);
 	snapshot_cancel(target.application, target.relid);
 	application_notify_or_warn(target.application);
@@ -400,9 +400,9 @@ SQL_FUNCTION(siphon_remove_table)
 }
 
 static void
-refuse_under_way(const Target *target)
+check_no_snapshot_running(const Target *target)
 {
-	if (target->table->phase == Phase::Waiting || target->table->phase == Phase::Scanning)
+	if (target->table->phase == TablePhase::Waiting || target->table->phase == TablePhase::Scanning)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_IN_USE), errmsg("a snapshot of table %s is under way already", target->name),
 				 errhint("SELECT * FROM siphon_snapshot_progress shows it; siphon_remove_table() ends it.")));
@@ -412,25 +412,25 @@ SQL_FUNCTION(siphon_resync_table)
 {
 	Target target = find_target(fcinfo, "siphon_resync_table");
 
-	refuse_leaving(&target);
-	refuse_under_way(&target);
-	listing_check(target.table);
+	check_target_not_leaving(&target);
+	check_no_snapshot_running(&target);
+	table_list_check_entry(target.table);
 	target = open_target(fcinfo, "siphon_resync_table");
-	refuse_leaving(&target);
-	refuse_under_way(&target);
+	check_target_not_leaving(&target);
+	check_no_snapshot_running(&target);
 	target.table->rows = true;
-	listing_begin_anew(target.registry, target.table);
+	table_list_request_snapshot(target.registry, target.table);
 	registry_end_change(target.registry);
 	application_notify_or_warn(target.application);
-	shared_wake_launcher();
+	wake_launcher();
 	PG_RETURN_VOID();
 }
 
 /* Without rows there is nothing that would tell consumers which of their keys are in another partition now. */
 static void
-refuse_new_partitions(const RegistryTable *table, const char *application)
+check_same_partitions(const RegistryTable *table, const char *application)
 {
-	const char *name = listing_name(table->relid);
+	const char *name = get_quoted_table_name(table->relid);
 
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -447,7 +447,7 @@ SQL_FUNCTION(siphon_alter_table)
 	Oid relid;
 	List *columns = NIL;
 	int partitions = 0;
-	Effect effect;
+	AlterEffect effect;
 
 	check_no_nulls(fcinfo, "siphon_alter_table", 2, 3);
 	relid = PG_GETARG_OID(0);
@@ -456,46 +456,46 @@ SQL_FUNCTION(siphon_alter_table)
 	if (!PG_ARGISNULL(4))
 		check_workers(PG_GETARG_INT32(4));
 	target = find_target(fcinfo, "siphon_alter_table", false, 3);
-	refuse_leaving(&target);
+	check_target_not_leaving(&target);
 	if (!PG_ARGISNULL(3))
-		refuse_followed(&target, "given other columns", "SET TABLE %s (...)");
+		check_not_followed(&target, "given other columns", "SET TABLE %s (...)");
 	partitions = PG_ARGISNULL(2) ? target.table->partitions : PG_GETARG_INT32(2);
 	check_partitions(partitions);
-	changed = listing_describe(relid, partitions, columns, PG_ARGISNULL(3) ? target.table : nullptr);
-	effect = listing_effect(target.table, changed);
+	changed = table_list_build_entry(relid, partitions, columns, PG_ARGISNULL(3) ? target.table : nullptr);
+	effect = table_list_get_alter_effect(target.table, changed);
 	if (partitions != target.table->partitions && !target.table->rows)
-		refuse_new_partitions(target.table, target.application);
+		check_same_partitions(target.table, target.application);
 	changed->workers = PG_ARGISNULL(4) ? target.table->workers : PG_GETARG_INT32(4);
-	if (effect == Effect::None && changed->workers == target.table->workers)
+	if (effect == AlterEffect::None && changed->workers == target.table->workers)
 		PG_RETURN_VOID();
 
-	target.registry = checked(registry_begin_change(target.application), target.application);
-	target.table = registry_find(target.registry, relid);
+	target.registry = check_registry_database(registry_begin_change(target.application), target.application);
+	target.table = registry_find_table(target.registry, relid);
 	if (target.table == nullptr)
-		not_published(&target);
-	listing_change(target.registry, target.table, changed, effect);
+		raise_not_published(&target);
+	table_list_alter(target.registry, target.table, changed, effect);
 	registry_end_change(target.registry);
-	if (effect == Effect::Resync && target.table->rows)
+	if (effect == AlterEffect::Resync && target.table->rows)
 		snapshot_cancel(target.application, relid);
 	application_notify_or_warn(target.application);
-	shared_wake_launcher();
-	if (effect != Effect::Resync)
+	wake_launcher();
+	if (effect != AlterEffect::Resync)
 		PG_RETURN_VOID();
 	if (target.table->rows)
-		ereport(NOTICE, (errmsg("the rows of table %s come anew", listing_name(relid)),
+		ereport(NOTICE, (errmsg("the rows of table %s come anew", get_quoted_table_name(relid)),
 						 errdetail("Its next generation replaces all that is in the stream."),
 						 errhint("SELECT * FROM siphon_snapshot_progress shows how far they are.")));
-	else if (target.table->phase == Phase::Stopped)
+	else if (target.table->phase == TablePhase::Stopped)
 		ereport(WARNING,
-				(errmsg("table %s is still not published: %s", listing_name(relid), target.table->reason),
+				(errmsg("table %s is still not published: %s", get_quoted_table_name(relid), target.table->reason),
 				 errdetail("Changes since then are missing, so it does not go on by itself."),
 				 errhint("SELECT siphon_resync_table(%s, '%s') brings its rows out, and its changes from then on.",
-						 quote_literal_cstr(listing_name(relid)), target.application)));
+						 quote_literal_cstr(get_quoted_table_name(relid)), target.application)));
 	else
-		ereport(NOTICE, (errmsg("changes of table %s have other columns from here on", listing_name(relid)),
+		ereport(NOTICE, (errmsg("changes of table %s have other columns from here on", get_quoted_table_name(relid)),
 						 errdetail("It was added without its rows; what is in the stream stays as it is."),
 						 errhint("SELECT siphon_resync_table(%s, '%s') brings its rows out.",
-								 quote_literal_cstr(listing_name(relid)), target.application)));
+								 quote_literal_cstr(get_quoted_table_name(relid)), target.application)));
 	PG_RETURN_VOID();
 }
 
@@ -505,10 +505,10 @@ set_paused(FunctionCallInfo fcinfo, const char *function, bool paused)
 {
 	Target target = open_target(fcinfo, function);
 	SnapshotJob *job;
-	App *app;
+	SharedApplication *app;
 
-	refuse_leaving(&target);
-	if (target.table->phase == Phase::Streaming || target.table->phase == Phase::Stopped)
+	check_target_not_leaving(&target);
+	if (target.table->phase == TablePhase::Streaming || target.table->phase == TablePhase::Stopped)
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 						errmsg("table %s has no snapshot to pause or resume", target.name),
 						errhint("SELECT siphon_resync_table() begins one.")));
@@ -516,12 +516,12 @@ set_paused(FunctionCallInfo fcinfo, const char *function, bool paused)
 	registry_end_change(target.registry);
 
 	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
-	app = shared_find(target.application);
+	app = shmem_find_application(target.application);
 	job = app ? snapshot_find(app, target.relid) : nullptr;
 	if (job)
 		job->paused = paused;
 	LWLockRelease(siphon_shared->lock);
-	shared_wake_launcher();
+	wake_launcher();
 }
 
 SQL_FUNCTION(siphon_pause)

@@ -3,8 +3,8 @@
  */
 #include "matching_tables.h"
 
-#include "registry/listing.h"
-#include "server/passing_read.h"
+#include "registry/table_list.h"
+#include "server/subxact_read.h"
 
 /*
  * OIDs of a schema's tables whose names match, and for each that is a partition of another of them its root. It runs
@@ -28,7 +28,7 @@ find_matching(Oid schema, const char *pattern, List **roots)
 	Datum values[] = {ObjectIdGetDatum(schema), CStringGetTextDatum(pattern)};
 	MemoryContext caller = CurrentMemoryContext;
 	List *found = NIL;
-	PassingRead read = passing_read_begin();
+	SubxactRead read = subxact_read_begin();
 
 	*roots = NIL;
 	if (SPI_connect() != SPI_OK_CONNECT)
@@ -46,7 +46,7 @@ find_matching(Oid schema, const char *pattern, List **roots)
 		MemoryContextSwitchTo(old);
 	}
 	SPI_finish();
-	passing_read_end(&read);
+	subxact_read_end(&read);
 	return found;
 }
 
@@ -85,11 +85,11 @@ check_columns_found(List *tables, List *columns, const char *schema, const char 
 	}
 }
 
-/* What listing_describe() and listing_refuse_listed() say of each of the tables. */
+/* What table_list_build_entry() and check_not_listed() say of each of the tables. */
 static List *
 consider_all(const Registry *registry, List *tables, List *roots, int partitions, List *exclude_columns)
 {
-	Listed *listed = registry ? listed_make(registry) : nullptr;
+	TableListIndex *listed = registry ? table_list_index_create(registry) : nullptr;
 	List *matches = NIL;
 	ListCell *lc;
 	ListCell *root;
@@ -101,10 +101,10 @@ consider_all(const Registry *registry, List *tables, List *roots, int partitions
 
 		match->relid = lfirst_oid(lc);
 		if (OidIsValid(lfirst_oid(root)))
-			refusal.reason = psprintf("it is a partition of table %s", listing_name(lfirst_oid(root)));
+			refusal.reason = psprintf("it is a partition of table %s", get_quoted_table_name(lfirst_oid(root)));
 		else
-			match->table =
-				listing_try(listed, match->relid, partitions, columns_of(match->relid, exclude_columns), &refusal);
+			match->table = table_list_try_build_entry(listed, match->relid, partitions,
+													  columns_of(match->relid, exclude_columns), &refusal);
 		match->reason = refusal.reason;
 		match->hint = refusal.hint;
 		matches = lappend(matches, match);

@@ -5,9 +5,9 @@
 #include "application.h"
 #include "registry/checks.h"
 #include "launcher/publication.h"
-#include "decode/report.h"
+#include "decode/decoder_stats.h"
 #include "registry/retained_wal.h"
-#include "server/signature.h"
+#include "server/function_version.h"
 #include "snapshot/snapshot.h"
 #include "decode/warnings.h"
 
@@ -30,7 +30,7 @@ struct Row
 };
 
 static void
-put(Row *row, Datum datum)
+put_datum(Row *row, Datum datum)
 {
 	row->values[row->count] = datum;
 	row->nulls[row->count++] = false;
@@ -49,7 +49,7 @@ put_text(Row *row, const char *text)
 	if (text == nullptr || text[0] == '\0')
 		put_null(row);
 	else
-		put(row, CStringGetTextDatum(text));
+		put_datum(row, CStringGetTextDatum(text));
 }
 
 static void
@@ -58,20 +58,20 @@ put_lsn(Row *row, uint64 lsn)
 	if (lsn == InvalidXLogRecPtr)
 		put_null(row);
 	else
-		put(row, LSNGetDatum(lsn));
+		put_datum(row, LSNGetDatum(lsn));
 }
 
 static void
 put_count(Row *row, uint64 count)
 {
-	put(row, Int64GetDatum(static_cast<int64>(count)));
+	put_datum(row, Int64GetDatum(static_cast<int64>(count)));
 }
 
 /* In milliseconds, as PostgreSQL's own views have times. */
 static void
 put_nanoseconds(Row *row, uint64 ns)
 {
-	put(row, Float8GetDatum(static_cast<double>(ns) / 1e6));
+	put_datum(row, Float8GetDatum(static_cast<double>(ns) / 1e6));
 }
 
 /* Shared memory's part of an application, copied out under its lock. */
@@ -82,16 +82,16 @@ struct Live
 	char hint[kReasonLength];
 	char follower_error[kReasonLength];
 	pid_t decoder_pid;
-	uint64 figures[static_cast<int>(Figure::Count)];
+	uint64 metrics[static_cast<int>(AppMetric::Count)];
 };
 
 static bool
 copy_live(const char *application, Live *live)
 {
-	App *app;
+	SharedApplication *app;
 
 	LWLockAcquire(siphon_shared->lock, LW_SHARED);
-	app = shared_find(application);
+	app = shmem_find_application(application);
 	if (app)
 	{
 		live->state = app->state;
@@ -99,17 +99,17 @@ copy_live(const char *application, Live *live)
 		strlcpy(live->hint, app->hint, sizeof(live->hint));
 		strlcpy(live->follower_error, app->follower_error, sizeof(live->follower_error));
 		live->decoder_pid = app->decoder_pid;
-		for (int i = 0; i < static_cast<int>(Figure::Count); i++)
-			live->figures[i] = pg_atomic_read_u64(&app->figures[i]);
+		for (int i = 0; i < static_cast<int>(AppMetric::Count); i++)
+			live->metrics[i] = pg_atomic_read_u64(&app->metrics[i]);
 	}
 	LWLockRelease(siphon_shared->lock);
 	return app != nullptr;
 }
 
 static uint64
-figure(const Live *live, Figure figure)
+get_live_metric(const Live *live, AppMetric metric)
 {
-	return live->figures[static_cast<int>(figure)];
+	return live->metrics[static_cast<int>(metric)];
 }
 
 /* Reads a registry for a view. A damaged one becomes a row of its own, not the end of the view. */
@@ -142,50 +142,52 @@ read_for_view(const char *application, char **error)
 static void
 put_live(Row *row, const Live *live, const Registry *registry)
 {
-	Retained retained;
-	XLogRecPtr now = received_wal();
-	XLogRecPtr confirmed = figure(live, Figure::Confirmed);
-	bool attached = live->decoder_pid != 0 && figure(live, Figure::PublisherSeen) != 0 &&
-					unix_microseconds(GetCurrentTimestamp()) - static_cast<int64>(figure(live, Figure::PublisherSeen)) <
-						kPublisherSilence;
+	RetainedWal retained;
+	XLogRecPtr now = get_received_wal();
+	XLogRecPtr confirmed = get_live_metric(live, AppMetric::Confirmed);
+	bool attached =
+		live->decoder_pid != 0 && get_live_metric(live, AppMetric::PublisherSeen) != 0 &&
+		unix_microseconds(GetCurrentTimestamp()) - static_cast<int64>(get_live_metric(live, AppMetric::PublisherSeen)) <
+			kPublisherSilence;
 
 	if (live->decoder_pid)
-		put(row, Int32GetDatum(live->decoder_pid));
+		put_datum(row, Int32GetDatum(live->decoder_pid));
 	else
 		put_null(row);
-	put(row, BoolGetDatum(attached));
-	put_lsn(row, figure(live, Figure::Decoded));
+	put_datum(row, BoolGetDatum(attached));
+	put_lsn(row, get_live_metric(live, AppMetric::Decoded));
 	put_lsn(row, confirmed);
 	if (confirmed != InvalidXLogRecPtr)
 		put_count(row, now > confirmed ? now - confirmed : 0);
 	else
 		put_null(row);
-	if (registry && retained_wal(registry->slot, registry->database, &retained))
+	if (registry && read_retained_wal(registry->slot, registry->database, &retained))
 		put_count(row, retained.bytes);
 	else
 		put_null(row);
-	put_count(row, figure(live, Figure::RingSize));
-	put_count(row, figure(live, Figure::RingUsed));
-	put_count(row, figure(live, Figure::Transactions));
-	put_count(row, figure(live, Figure::Events));
-	put_count(row, figure(live, Figure::Packages));
-	put_count(row, figure(live, Figure::Bytes));
-	if (figure(live, Figure::LastEvent))
-		put(row, TimestampTzGetDatum(static_cast<TimestampTz>(figure(live, Figure::LastEvent))));
+	put_count(row, get_live_metric(live, AppMetric::RingSize));
+	put_count(row, get_live_metric(live, AppMetric::RingUsed));
+	put_count(row, get_live_metric(live, AppMetric::Transactions));
+	put_count(row, get_live_metric(live, AppMetric::Events));
+	put_count(row, get_live_metric(live, AppMetric::Packages));
+	put_count(row, get_live_metric(live, AppMetric::Bytes));
+	if (get_live_metric(live, AppMetric::LastEvent))
+		put_datum(row, TimestampTzGetDatum(static_cast<TimestampTz>(get_live_metric(live, AppMetric::LastEvent))));
 	else
 		put_null(row);
-	put_count(row, figure(live, Figure::Restarts));
+	put_count(row, get_live_metric(live, AppMetric::Restarts));
 	put_text(row, registry ? registry->publication : nullptr);
 }
 
 /* NULL: the application follows its publication, or none. */
 static const char *
-why_not_followed(const Registry *registry, const char *error, const char **hint)
+get_follow_problem(const Registry *registry, const char *error, const char **hint)
 {
 	if (registry->follow_reason[0])
 	{
 		*hint = psprintf("%s Or: SELECT siphon_unfollow_publication('%s');",
-						 publication_hint(registry->publication, registry->follow_reason), registry->application);
+						 publication_unsupported_hint(registry->publication, registry->follow_reason),
+						 registry->application);
 		return registry->follow_reason;
 	}
 	if (registry->publication[0] == '\0' || error[0] == '\0')
@@ -205,13 +207,13 @@ put_reason(Row *row, const Registry *registry, const char *error, const Live *li
 
 	if (reason[0] == '\0' && registry)
 	{
-		uint64 warnings = live && live->decoder_pid != 0 ? figure(live, Figure::Warnings) : 0;
+		uint64 warnings = live && live->decoder_pid != 0 ? get_live_metric(live, AppMetric::Warnings) : 0;
 
 		reason = live ? retention_warning(registry) : nullptr;
 		if (reason)
 			hint = kRetentionHint;
-		else if ((reason = why_not_followed(registry, live ? live->follower_error : "", &hint)) == nullptr)
-			reason = warning_reason(warnings, &hint);
+		else if ((reason = get_follow_problem(registry, live ? live->follower_error : "", &hint)) == nullptr)
+			reason = get_warning_reason(warnings, &hint);
 	}
 	put_text(row, reason);
 	put_text(row, hint);
@@ -226,7 +228,7 @@ siphon_get_applications(PG_FUNCTION_ARGS)
 
 	check_preloaded();
 	result = begin_rows(fcinfo, "siphon_get_applications", 22);
-	names = registry_list();
+	names = registry_list_applications();
 	foreach (lc, names)
 	{
 		const char *name = static_cast<char *>(lfirst(lc));
@@ -239,7 +241,7 @@ siphon_get_applications(PG_FUNCTION_ARGS)
 		if (registry == nullptr && error == nullptr)
 			continue; /* dropped meanwhile */
 		put_text(&row, name);
-		put_text(&row, registry ? registry_database_name(registry) : nullptr);
+		put_text(&row, registry ? registry_get_database_name(registry) : nullptr);
 		put_text(&row, registry ? registry->slot : nullptr);
 		if (registry && registry->given_up[0])
 		{
@@ -265,47 +267,47 @@ siphon_get_applications(PG_FUNCTION_ARGS)
 static void
 put_stats(Row *row, const Live *live, const Registry *registry)
 {
-	using siphon::PublisherFigure;
+	using siphon::PublisherMetric;
 	using siphon::RingDuration;
 
-	uint64 other = figure(live, Figure::Events);
-	uint64 lag = figure(live, Figure::Lag);
+	uint64 other = get_live_metric(live, AppMetric::Events);
+	uint64 lag = get_live_metric(live, AppMetric::Lag);
 	uint64 limit = retained_wal_limit();
-	Retained retained;
+	RetainedWal retained;
 
 	for (int i = 0; i < siphon::kCountedOperations; i++)
 	{
-		put_count(row, figure(live, Figure::Operations + i));
-		other -= figure(live, Figure::Operations + i);
+		put_count(row, get_live_metric(live, AppMetric::Operations + i));
+		other -= get_live_metric(live, AppMetric::Operations + i);
 	}
 	put_count(row, other);
 	for (int i = 0; i < static_cast<int>(RingDuration::Count); i++)
 	{
-		put_count(row, figure(live, Figure::Durations + 2 * i));
-		put_nanoseconds(row, figure(live, Figure::Durations + (2 * i + 1)));
+		put_count(row, get_live_metric(live, AppMetric::Durations + 2 * i));
+		put_nanoseconds(row, get_live_metric(live, AppMetric::Durations + (2 * i + 1)));
 	}
-	if (live->decoder_pid != 0 && lag != siphon::kNoFigure)
+	if (live->decoder_pid != 0 && lag != siphon::kMetricUnknown)
 	{
 		Interval *interval = static_cast<Interval *>(palloc0(sizeof(Interval)));
 
 		interval->time = static_cast<TimeOffset>(lag);
-		put(row, IntervalPGetDatum(interval));
+		put_datum(row, IntervalPGetDatum(interval));
 	}
 	else
 		put_null(row);
-	if (limit != siphon::kNoFigure && retained_wal(registry->slot, registry->database, &retained))
+	if (limit != siphon::kMetricUnknown && read_retained_wal(registry->slot, registry->database, &retained))
 		put_count(row, limit > retained.bytes ? limit - retained.bytes : 0);
 	else
 		put_null(row);
-	for (int i = 0; i < static_cast<int>(PublisherFigure::Count); i++)
+	for (int i = 0; i < static_cast<int>(PublisherMetric::Count); i++)
 	{
-		uint64 value = figure(live, Figure::Publisher + i);
+		uint64 value = get_live_metric(live, AppMetric::Publisher + i);
 
-		switch (static_cast<PublisherFigure>(i))
+		switch (static_cast<PublisherMetric>(i))
 		{
-			case PublisherFigure::CompressionTime:
-			case PublisherFigure::PublishTime:
-			case PublisherFigure::CommitTime:
+			case PublisherMetric::CompressionTime:
+			case PublisherMetric::PublishTime:
+			case PublisherMetric::CommitTime:
 				put_nanoseconds(row, value);
 				break;
 			default:
@@ -323,7 +325,7 @@ siphon_get_stats(PG_FUNCTION_ARGS)
 
 	check_preloaded();
 	result = begin_rows(fcinfo, "siphon_get_stats", 28);
-	names = registry_list();
+	names = registry_list_applications();
 	foreach (lc, names)
 	{
 		const char *name = static_cast<char *>(lfirst(lc));
@@ -365,18 +367,18 @@ table_state(const Registry *registry, const RegistryTable *table, AppState state
 		return "resync needed";
 	if (table->dropped)
 		return "dropped";
-	if (table->phase == Phase::Stopped)
+	if (table->phase == TablePhase::Stopped)
 		return "failed";
-	if (table->until != InvalidXLogRecPtr)
+	if (table->end_lsn != InvalidXLogRecPtr)
 		return "leaving";
-	/* Its rows are not what they are in the stream, and were not brought out anew. */
-	if (table->phase == Phase::Streaming && table->reason[0])
+	/* The stream no longer matches its rows, and it had no resync. */
+	if (table->phase == TablePhase::Streaming && table->reason[0])
 		return "resync needed";
-	if (table->paused && table->phase != Phase::Streaming)
+	if (table->paused && table->phase != TablePhase::Streaming)
 		return "paused";
-	if (table->phase == Phase::Waiting)
+	if (table->phase == TablePhase::Waiting)
 		return "waiting for snapshot";
-	if (table->phase == Phase::Scanning)
+	if (table->phase == TablePhase::Scanning)
 		return "snapshot";
 	return app_state_name(state);
 }
@@ -391,7 +393,7 @@ siphon_get_tables(PG_FUNCTION_ARGS)
 
 	check_preloaded();
 	result = begin_rows(fcinfo, "siphon_get_tables", 11);
-	names = registry_list();
+	names = registry_list_applications();
 	foreach (lc, names)
 	{
 		const char *name = static_cast<char *>(lfirst(lc));
@@ -406,8 +408,8 @@ siphon_get_tables(PG_FUNCTION_ARGS)
 			Row row = {};
 
 			put_text(&row, name);
-			put_text(&row, registry_database_name(registry));
-			put(&row, ObjectIdGetDatum(table->relid));
+			put_text(&row, registry_get_database_name(registry));
+			put_datum(&row, ObjectIdGetDatum(table->relid));
 			put_text(&row, table->schema);
 			put_text(&row, table->name);
 			put_null(&row);
@@ -425,16 +427,16 @@ siphon_get_tables(PG_FUNCTION_ARGS)
 			Live live;
 
 			put_text(&row, name);
-			put_text(&row, registry_database_name(registry));
-			put(&row, ObjectIdGetDatum(table->relid));
+			put_text(&row, registry_get_database_name(registry));
+			put_datum(&row, ObjectIdGetDatum(table->relid));
 			put_text(&row, table->schema);
 			put_text(&row, table->name);
-			put(&row, Int32GetDatum(table->partitions));
-			put(&row, name_array(table->exclude_columns));
+			put_datum(&row, Int32GetDatum(table->partitions));
+			put_datum(&row, name_array(table->exclude_columns));
 			put_text(&row, table_state(registry, table, copy_live(name, &live) ? live.state : AppState::Starting));
 			put_text(&row, table->reason);
-			put(&row, Int32GetDatum(static_cast<int32>(table->generation)));
-			put_lsn(&row, table->phase == Phase::Waiting ? InvalidXLogRecPtr : table->start);
+			put_datum(&row, Int32GetDatum(static_cast<int32>(table->generation)));
+			put_lsn(&row, table->phase == TablePhase::Waiting ? InvalidXLogRecPtr : table->start_lsn);
 			tuplestore_putvalues(result->setResult, result->setDesc, row.values, row.nulls);
 		}
 	}
@@ -471,8 +473,8 @@ siphon_get_snapshots(PG_FUNCTION_ARGS)
 		}
 		strlcpy(application, job->app->name, sizeof(application));
 		put_text(&row, application);
-		put(&row, ObjectIdGetDatum(job->relid));
-		put(&row, Int32GetDatum(static_cast<int32>(job->generation)));
+		put_datum(&row, ObjectIdGetDatum(job->relid));
+		put_datum(&row, Int32GetDatum(static_cast<int32>(job->generation)));
 		phase = job->phase;
 		workers = job->workers;
 		started = job->started;
@@ -486,14 +488,15 @@ siphon_get_snapshots(PG_FUNCTION_ARGS)
 		put_count(&row, bytes);
 		put_count(&row, seconds > 0 ? static_cast<uint64>(static_cast<double>(bytes) / seconds) : 0);
 		if (phase == SnapshotPhase::Scanning && done > 0 && !paused)
-			put(&row, TimestampTzGetDatum(GetCurrentTimestamp() +
+			put_datum(&row,
+					  TimestampTzGetDatum(GetCurrentTimestamp() +
 										  static_cast<int64>(seconds * static_cast<double>(total - Min(done, total)) /
 															 static_cast<double>(done) * USECS_PER_SEC)));
 		else
 			put_null(&row);
-		put(&row, Int32GetDatum(workers));
+		put_datum(&row, Int32GetDatum(workers));
 		put_count(&row, pg_atomic_read_u64(&job->held_events));
-		put(&row, TimestampTzGetDatum(started));
+		put_datum(&row, TimestampTzGetDatum(started));
 		tuplestore_putvalues(result->setResult, result->setDesc, row.values, row.nulls);
 	}
 	return static_cast<Datum>(0);

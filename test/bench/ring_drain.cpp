@@ -30,7 +30,7 @@ wait_for(int bell, int timeout_ms)
 	pollfd fd{bell, POLLIN, 0};
 
 	poll(&fd, 1, timeout_ms);
-	siphon::bell_drain(bell);
+	siphon::doorbell_drain(bell);
 }
 
 struct Source
@@ -63,8 +63,8 @@ drain(Source *source)
 				exit(1);
 			case siphon::ReadResult::Frame:
 				source->reader.ack(frame.end);
-				if (source->reader.worker_sleeps())
-					siphon::bell_ring(source->bell);
+				if (source->reader.clear_worker_asleep())
+					siphon::doorbell_ring(source->bell);
 		}
 	}
 	return true;
@@ -82,7 +82,7 @@ found(void *, const char *ring)
 
 	if (siphon::ring_file_open(directory, application, ring, &source->mapping) == 0 &&
 		source->reader.attach(source->mapping.memory, source->mapping.size, &version) == siphon::AttachResult::Ok &&
-		siphon::bell_open(directory, application, (source->name + ".bell").c_str(), &source->bell) == 0)
+		siphon::doorbell_open(directory, application, (source->name + ".bell").c_str(), &source->bell) == 0)
 	{
 		source->reader.set_publisher(static_cast<uint32_t>(getpid()));
 		sources.push_back(source);
@@ -103,7 +103,7 @@ look_around()
 		source->reader.heartbeat(now_us());
 		std::string path = std::string(directory) + "/" + application + "/" + source->name + ".ring";
 
-		if (!siphon::ring_file_replaced(path.c_str(), source->mapping.fd))
+		if (!siphon::is_ring_file_replaced(path.c_str(), source->mapping.fd))
 		{
 			i++;
 			continue;
@@ -129,7 +129,7 @@ main(int argc, char **argv)
 	}
 	directory = argv[1];
 	application = argv[2];
-	while (siphon::bell_open(directory, application, "publisher.bell", &bell) != 0)
+	while (siphon::doorbell_open(directory, application, "publisher.bell", &bell) != 0)
 		poll(nullptr, 0, 50);
 	for (;;)
 	{

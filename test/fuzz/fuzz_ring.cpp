@@ -210,7 +210,7 @@ private:
 		if (result != AttachResult::Ok)
 			return;
 		REQUIRE(ring_file_size(reader.capacity()) <= size);
-		REQUIRE(ring_capacity_valid(reader.capacity()));
+		REQUIRE(is_valid_ring_capacity(reader.capacity()));
 		REQUIRE(strnlen(reader.application(), kApplicationMax) < kApplicationMax);
 		REQUIRE(tampered_ || reader.checkpoint() == checkpoint_);
 		reader_ = reader;
@@ -316,7 +316,7 @@ private:
 		shared.acked = acked;
 		std::copy(std::begin(words), std::end(words), std::begin(shared.checkpoint));
 		if (acked % 3 != 0)
-			shared.check = check_of({number, acked, checkpoint}, 1);
+			shared.check = compute_check_word({number, acked, checkpoint}, 1);
 	}
 
 	void scribble_cursor()
@@ -410,10 +410,10 @@ private:
 	{
 		writer_.set_asleep(input_.ConsumeBool());
 		reader_.set_asleep(input_.ConsumeBool());
-		writer_.publisher_sleeps();
-		REQUIRE(!writer_.publisher_sleeps());
-		reader_.worker_sleeps();
-		REQUIRE(!reader_.worker_sleeps());
+		writer_.clear_publisher_asleep();
+		REQUIRE(!writer_.clear_publisher_asleep());
+		reader_.clear_worker_asleep();
+		REQUIRE(!reader_.clear_worker_asleep());
 		writer_.heartbeat(1);
 		reader_.heartbeat(1);
 		checkpoint_ = reader_.checkpoint();

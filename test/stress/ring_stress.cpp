@@ -182,7 +182,7 @@ bell_wait(int bell)
 	{
 		rung = poll(&poll_fd, 1, kHangMs);
 	} while (rung < 0 && errno == EINTR && !stop);
-	bell_drain(bell);
+	doorbell_drain(bell);
 	return rung != 0;
 }
 
@@ -194,8 +194,8 @@ public:
 		const char *directory = options.directory.c_str();
 
 		check(ring_lock(directory, kApplication, "decoder.lock", &lock_), "decoder.lock");
-		check(bell_open(directory, kApplication, "decoder.bell", &bell_), "decoder.bell");
-		check(bell_open(directory, kApplication, "publisher.bell", &publisher_), "publisher.bell");
+		check(doorbell_open(directory, kApplication, "decoder.bell", &bell_), "decoder.bell");
+		check(doorbell_open(directory, kApplication, "publisher.bell", &publisher_), "publisher.bell");
 		check(ring_file_create(directory, kApplication, "decoder", ring_file_size(kCapacity), &mapping_),
 			  "ring_file_create");
 		writer_.create(mapping_.memory, kCapacity, options.seed, kApplication, static_cast<uint32_t>(getpid()));
@@ -215,7 +215,7 @@ public:
 			notes->written_records.store(record + 1);
 		}
 		writer_.close();
-		bell_ring(publisher_);
+		doorbell_ring(publisher_);
 		wait([&] { return writer_.acked() == writer_.written(); }, "the last acknowledgement");
 		if (writer_.violations() != 0)
 			fail("%lu impossible values of acked", static_cast<unsigned long>(writer_.violations()));
@@ -244,8 +244,8 @@ private:
 			if (written < 0)
 				fail("write: %ld", static_cast<long>(written));
 			offset += static_cast<uint32_t>(written);
-			if (writer_.publisher_sleeps())
-				bell_ring(publisher_);
+			if (writer_.clear_publisher_asleep())
+				doorbell_ring(publisher_);
 		} while (offset < length);
 	}
 
@@ -283,8 +283,8 @@ public:
 		uint32_t version;
 
 		check(ring_lock(directory, kApplication, "publisher.lock", &lock_), "publisher.lock");
-		check(bell_open(directory, kApplication, "publisher.bell", &bell_), "publisher.bell");
-		check(bell_open(directory, kApplication, "decoder.bell", &worker_), "decoder.bell");
+		check(doorbell_open(directory, kApplication, "publisher.bell", &bell_), "publisher.bell");
+		check(doorbell_open(directory, kApplication, "decoder.bell", &worker_), "decoder.bell");
 		check(ring_file_open(directory, kApplication, "decoder", &mapping_), "ring_file_open");
 		AttachResult result = reader_.attach(mapping_.memory, mapping_.size, &version);
 
@@ -294,7 +294,7 @@ public:
 			fail("the checkpoint in the ring does not go with acked");
 		find_place();
 		/* The one before us may have cleared the flag and died before it rang. */
-		bell_ring(worker_);
+		doorbell_ring(worker_);
 	}
 
 	/* Reads until the ring is closed and empty. */
@@ -391,8 +391,8 @@ private:
 		reader_.set_checkpoint(checkpoint_of(notes->places[other].position));
 		reader_.ack(notes->places[other].position);
 		notes->current.store(other);
-		if (reader_.worker_sleeps())
-			bell_ring(worker_);
+		if (reader_.clear_worker_asleep())
+			doorbell_ring(worker_);
 	}
 
 	std::mt19937_64 random_;

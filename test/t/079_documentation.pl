@@ -5,8 +5,8 @@
 #   <!-- not tested: reason -->
 #
 # Links lead somewhere, also those of sources and alerts; functions, settings and options that are named in the text are there;
-# the diagrams have the states that the sources have. Pages can be read: they say for whom they are, docs/README.md leads to each
-# of them, lines are short, and their words are those of the glossary in CONTRIBUTING.md.
+# the diagrams have the states, and the transitions, that the sources have. Pages can be read: they say for whom they are,
+# docs/README.md leads to each of them, lines are short, and their words are those of the glossary in CONTRIBUTING.md.
 use strict;
 use warnings FATAL => 'all';
 
@@ -243,9 +243,9 @@ is_deeply([ grep { !$option{$_} } uniq sort map { /(?<![\w-])(--[a-z][a-z-]*[a-z
 
 # How each kind of source has them.
 my %states_of = (
-	'src/server/shared.cpp app_state_name' => sub { $_[0] =~ /^app_state_name\(.*?^\}/ms; return grep { $_ ne 'unknown' } $& =~ /return "([^"]+)"/g },
-	'src/registry/registry_json.cpp kPhaseNames' => sub { $_[0] =~ /kPhaseNames\[\] = \{(.*?)\}/s; return $1 =~ /"(\w+)"/g },
-	'src/snapshot/snapshot.h SnapshotPhase' => sub { $_[0] =~ /enum class SnapshotPhase : int \{(.*?)\}/s; return $1 =~ /(\w+)/g });
+	'src/server/shmem.cpp app_state_name' => sub { $_[0] =~ /^app_state_name\(.*?^\}/ms; return grep { $_ ne 'unknown' } $& =~ /return "([^"]+)"/g },
+	'src/registry/table_phase.h kTablePhaseNames' => sub { $_[0] =~ /kTablePhaseNames\[\] = \{(.*?)\}/s; return $1 =~ /"(\w+)"/g },
+	'src/snapshot/snapshot_phase.h SnapshotPhase' => sub { $_[0] =~ /enum class SnapshotPhase : int \{(.*?)\}/s; return $1 =~ /(\w+)/g });
 my %diagram = $text{'docs/architecture.md'} =~ /^<!-- states: (.*?) -->\n```mermaid\n(.*?)^```/msg;
 
 is_deeply([ sort keys %diagram ], [ sort keys %states_of ], 'there are the diagrams');
@@ -255,6 +255,20 @@ for my $source (sort keys %diagram)
 	my %drawn = map { s/_/ /gr => 1 } map { /^  (\S+) --> (\S+)/ ? grep { $_ ne '[*]' } $1, $2 : () } split /\n/, $diagram{$source};
 
 	is_deeply([ sort keys %drawn ], [ uniq sort $states_of{$source}->(slurp_file($file)) ], "the states of $source");
+}
+
+# Where the sources have a table of transitions, which they assert, the diagram has each of them, with its reason, and no other.
+for my $source ('src/registry/table_phase.h kTablePhaseNames', 'src/snapshot/snapshot_phase.h SnapshotPhase')
+{
+	my ($file, $names) = split / /, $source;
+	my ($table) = slurp_file($file) =~ /k\w+Transitions\[\] = \{\n(.*?)^\};/ms;
+	my %transition = map { s/\w+::(\w+)/$names eq 'kTablePhaseNames' ? lc $1 : $1/ger => 1 }
+	  map { /^\{(\{\}|[\w:]+),\s+([\w:]+),\s+"([^"]*)"\}$/ ? ($1 eq '{}' ? '[*]' : $1) . " --> $2 : $3" : "not read: $_" }
+	  $table =~ /(\{(?:\{\})?[^{}]*\})/g;
+	my @drawn = grep { / : / } map { /^  (\S+ --> \S+.*)/ ? $1 : () } split /\n/, $diagram{$source};
+
+	cmp_ok(scalar keys %transition, '>', 6, "$file has transitions");
+	is_deeply([ sort @drawn ], [ sort keys %transition ], "the transitions of $file");
 }
 
 done_testing();

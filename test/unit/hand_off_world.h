@@ -12,7 +12,7 @@
 #include <string>
 #include <vector>
 
-#include "ring/origin.h"
+#include "ring/history.h"
 #include "ring_worker.h"
 #include "siphon.pb.h"
 #include "stream/memory/memory_stream.h"
@@ -343,7 +343,7 @@ private:
 
 	void write_origin(uint64_t history, uint64_t epoch)
 	{
-		Origin origin{};
+		HistoryRecord origin{};
 
 		decoder_ = std::make_unique<Worker>(directory_, kDecoderRing, epoch, history);
 		origin.history = history;
@@ -354,10 +354,11 @@ private:
 			origin.checkpoint = checkpoint_;
 		origin.confirmed = next_ > 0 ? lsn(next_ - 1) : 0;
 		for (uint64_t before : epochs_)
-			origin.epochs[origin.epoch_count++] = before;
+			origin.ring_ids[origin.ring_id_count++] = before;
 		origin.timelines[origin.timeline_count++] = {0, 1, 0};
-		decoder_->add(
-			{FrameKind::Origin, 0, 0, 0, {}, {}, std::string(reinterpret_cast<const char *>(&origin), sizeof(origin))});
+		std::string payload(reinterpret_cast<const char *>(&origin), sizeof(origin));
+
+		decoder_->add({FrameKind::History, 0, 0, 0, {}, {}, payload});
 	}
 
 	/* A transaction that is committed. */

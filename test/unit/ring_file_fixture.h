@@ -48,9 +48,9 @@ protected:
 	}
 	int publish() { return ring_file_publish(directory.c_str(), kApplication, "decoder"); }
 	int open() { return ring_file_open(directory.c_str(), kApplication, "decoder", &publisher); }
-	bool replaced() { return ring_file_replaced(path("decoder.ring").c_str(), publisher.fd); }
+	bool replaced() { return is_ring_file_replaced(path("decoder.ring").c_str(), publisher.fd); }
 	int lock(const char *file, int *fd) { return ring_lock(directory.c_str(), kApplication, file, fd); }
-	int bell(const char *file, int *fd) { return bell_open(directory.c_str(), kApplication, file, fd); }
+	int bell(const char *file, int *fd) { return doorbell_open(directory.c_str(), kApplication, file, fd); }
 
 	void make_ring()
 	{

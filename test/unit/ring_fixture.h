@@ -163,7 +163,7 @@ protected:
 		shared.number = number;
 		shared.acked = acked;
 		std::copy(std::begin(words), std::end(words), std::begin(shared.checkpoint));
-		shared.check = check_of({number, acked, checkpoint}, 4711);
+		shared.check = compute_check_word({number, acked, checkpoint}, 4711);
 	}
 	void store_acked(uint64_t acked) { store_acked(acked, newest().number + 1); }
 

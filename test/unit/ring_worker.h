@@ -24,12 +24,12 @@ public:
 				  0);
 		writer_.create(mapping_.memory, kRingMinimum, epoch, "main", 1, history);
 		EXPECT_EQ(ring_file_publish(directory.c_str(), "main", name.c_str()), 0);
-		EXPECT_EQ(bell_open(directory.c_str(), "main", "publisher.bell", &bell_), 0);
-		bell_ring(bell_);
+		EXPECT_EQ(doorbell_open(directory.c_str(), "main", "publisher.bell", &bell_), 0);
+		doorbell_ring(bell_);
 	}
 	~Worker()
 	{
-		bell_ring(bell_);
+		doorbell_ring(bell_);
 		close(bell_);
 		ring_file_close(&mapping_);
 	}
@@ -59,7 +59,7 @@ public:
 			return true;
 
 		const Record &record = records_[next_];
-		bool routed = record.kind != FrameKind::Watermark && record.kind != FrameKind::Origin;
+		bool routed = record.kind != FrameKind::Watermark && record.kind != FrameKind::History;
 		std::string route = record.kind == FrameKind::Message ? prefix : schema + record.name;
 		RecordInfo info{record.kind,       routed ? record.oid : 0u, record.partition,
 						record.generation, record.events,        record.first,
@@ -78,8 +78,8 @@ public:
 			if (record.mark != 0)
 				marks_.push_back({writer_.written(), record.mark});
 		}
-		if (writer_.publisher_sleeps())
-			bell_ring(bell_);
+		if (writer_.clear_publisher_asleep())
+			doorbell_ring(bell_);
 		return next_ == records_.size();
 	}
 

@@ -19,9 +19,9 @@ class LineageTest : public testing::Test
 protected:
 	LineageTest() { stream.delay_percent = 0; }
 
-	static Origin origin(uint64_t history, bool acknowledged, std::vector<uint64_t> epochs, uint64_t system = 1)
+	static HistoryRecord origin(uint64_t history, bool acknowledged, std::vector<uint64_t> epochs, uint64_t system = 1)
 	{
-		Origin made{};
+		HistoryRecord made{};
 
 		made.system_identifier = system;
 		made.database = 5;
@@ -29,7 +29,7 @@ protected:
 		made.history = history;
 		made.acknowledged = acknowledged ? 1 : 0;
 		for (uint64_t epoch : epochs)
-			made.epochs[made.epoch_count++] = epoch;
+			made.ring_ids[made.ring_id_count++] = epoch;
 		made.timelines[made.timeline_count++] = {0, 1, 0};
 		return made;
 	}
@@ -118,7 +118,7 @@ TEST_F(LineageTest, AnotherDatabaseNeedsAWish)
 	Lineage owner("main", false, 16, &stream);
 	Lineage newcomer("main", false, 16, &stream);
 	Lineage successor("main", true, 16, &stream);
-	Origin wish = origin(8, false, {1}, 2);
+	HistoryRecord wish = origin(8, false, {1}, 2);
 
 	settle(&owner);
 	ASSERT_TRUE(owner.enter(origin(7, false, {1}), 1, 10, false, &why));
@@ -169,7 +169,7 @@ TEST_F(LineageTest, RemembersWhereWhatComesAgainStands)
 TEST_F(LineageTest, FollowsTimelinesThatHoldWhatWasPublished)
 {
 	Lineage lineage("main", false, 16, &stream);
-	Origin next = origin(7, true, {1});
+	HistoryRecord next = origin(7, true, {1});
 
 	settle(&lineage);
 	ASSERT_TRUE(lineage.enter(origin(7, false, {1}), 1, 1, false, &why)); /* timeline 1 */

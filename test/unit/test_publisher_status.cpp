@@ -25,15 +25,15 @@ well(Status::Clock::time_point now)
 	status.connected = status.settled = true;
 	decoder.name = "decoder";
 	decoder.capacity = 1024;
-	decoder.figures[static_cast<size_t>(RingFigure::Newest)] = 100;
-	decoder.figures[static_cast<size_t>(RingFigure::Tables)] = 4;
-	decoder.figures[static_cast<size_t>(RingFigure::RetainedLimit)] = kNoFigure;
+	decoder.figures[static_cast<size_t>(RingMetric::Newest)] = 100;
+	decoder.figures[static_cast<size_t>(RingMetric::Tables)] = 4;
+	decoder.figures[static_cast<size_t>(RingMetric::RetainedLimit)] = kMetricUnknown;
 	status.rings.push_back(decoder);
 	return status;
 }
 
 uint64_t &
-figure(Status *status, RingFigure figure)
+figure(Status *status, RingMetric figure)
 {
 	return status->rings[0].figures[static_cast<size_t>(figure)];
 }
@@ -82,7 +82,7 @@ TEST(Health, SaysWhatIsWrong)
 	EXPECT_EQ(codes(status, now), Codes{"no_ring"});
 
 	status = well(now);
-	figure(&status, RingFigure::Ended) = 1;
+	figure(&status, RingMetric::Ended) = 1;
 	EXPECT_EQ(codes(status, now), Codes{"decoder_ended"});
 
 	status = well(now);
@@ -90,13 +90,13 @@ TEST(Health, SaysWhatIsWrong)
 	EXPECT_EQ(codes(status, now), Codes{"decoder_silent"});
 
 	status = well(now);
-	figure(&status, RingFigure::Tables) = 0;
+	figure(&status, RingMetric::Tables) = 0;
 	EXPECT_EQ(codes(status, now), Codes{"no_table"});
 
 	status = well(now);
-	figure(&status, RingFigure::TablesFailed) = 1;
+	figure(&status, RingMetric::TablesFailed) = 1;
 	EXPECT_EQ(codes(status, now), Codes{"only tables_failed"});
-	figure(&status, RingFigure::TablesFailed) = 4;
+	figure(&status, RingMetric::TablesFailed) = 4;
 	EXPECT_EQ(codes(status, now), Codes{"tables_failed"});
 
 	status = well(now);
@@ -104,10 +104,10 @@ TEST(Health, SaysWhatIsWrong)
 	EXPECT_EQ(codes(status, now), Codes{"stalled"});
 
 	status = well(now);
-	figure(&status, RingFigure::RetainedLimit) = 1000;
-	figure(&status, RingFigure::Retained) = 700;
+	figure(&status, RingMetric::RetainedLimit) = 1000;
+	figure(&status, RingMetric::Retained) = 700;
 	EXPECT_EQ(codes(status, now), Codes{});
-	figure(&status, RingFigure::Retained) = 800;
+	figure(&status, RingMetric::Retained) = 800;
 	EXPECT_EQ(codes(status, now), Codes{"only retained_wal"});
 
 	status = well(now);
@@ -118,10 +118,10 @@ TEST(Health, SaysWhatIsWrong)
 										std::pair(RingWarning::NoExtension, "only no_extension"),
 										std::pair(RingWarning::TableReplaced, "only table_replaced")})
 	{
-		figure(&status, RingFigure::Warnings) = static_cast<uint64_t>(warning);
+		figure(&status, RingMetric::Warnings) = static_cast<uint64_t>(warning);
 		EXPECT_EQ(codes(status, now), Codes{code});
 	}
-	figure(&status, RingFigure::Ended) = 1;
+	figure(&status, RingMetric::Ended) = 1;
 	EXPECT_EQ(codes(status, now), Codes{"decoder_ended"});
 
 	status = well(now);

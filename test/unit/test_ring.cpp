@@ -16,7 +16,7 @@ TEST(RingLayout, IsAContract)
 	EXPECT_EQ(offsetof(RingHeader, magic), 0u);
 	EXPECT_EQ(offsetof(RingHeader, version), 8u);
 	EXPECT_EQ(offsetof(RingHeader, header_size), 12u);
-	EXPECT_EQ(offsetof(RingHeader, epoch), 16u);
+	EXPECT_EQ(offsetof(RingHeader, ring_id), 16u);
 	EXPECT_EQ(offsetof(RingHeader, history), 24u);
 	EXPECT_EQ(offsetof(RingHeader, capacity), 32u);
 	EXPECT_EQ(offsetof(RingHeader, max_frame_payload), 40u);
@@ -40,19 +40,19 @@ TEST(RingLayout, IsAContract)
 
 TEST(RingLayout, Capacity)
 {
-	EXPECT_FALSE(ring_capacity_valid(0));
-	EXPECT_FALSE(ring_capacity_valid(kRingMinimum / 2));
-	EXPECT_TRUE(ring_capacity_valid(kRingMinimum));
-	EXPECT_FALSE(ring_capacity_valid(kRingMinimum + 16));
-	EXPECT_FALSE(ring_capacity_valid(kRingMinimum * 3));
-	EXPECT_TRUE(ring_capacity_valid(kRingMaximum));
-	EXPECT_FALSE(ring_capacity_valid(kRingMaximum * 2));
+	EXPECT_FALSE(is_valid_ring_capacity(0));
+	EXPECT_FALSE(is_valid_ring_capacity(kRingMinimum / 2));
+	EXPECT_TRUE(is_valid_ring_capacity(kRingMinimum));
+	EXPECT_FALSE(is_valid_ring_capacity(kRingMinimum + 16));
+	EXPECT_FALSE(is_valid_ring_capacity(kRingMinimum * 3));
+	EXPECT_TRUE(is_valid_ring_capacity(kRingMaximum));
+	EXPECT_FALSE(is_valid_ring_capacity(kRingMaximum * 2));
 }
 
 TEST_F(Ring, HeaderOnceCreated)
 {
 	EXPECT_EQ(memcmp(memory.start(), "\0sipring", 8), 0);
-	EXPECT_EQ(reader.epoch(), 4711u);
+	EXPECT_EQ(reader.ring_id(), 4711u);
 	EXPECT_EQ(reader.capacity(), kCapacity);
 	EXPECT_STREQ(reader.application(), "prd.cell1");
 	EXPECT_EQ(memory.header()->worker_pid, 99u);
@@ -137,8 +137,8 @@ TEST_F(Ring, CarriesFigures)
 	EXPECT_EQ(frame.header.first_commit, 1000);
 	EXPECT_EQ(frame.header.last_commit, 2000);
 
-	writer.set_figure(RingFigure::Tables, 7);
-	EXPECT_EQ(reader.figure(RingFigure::Tables), 7u);
+	writer.set_metric(RingMetric::Tables, 7);
+	EXPECT_EQ(reader.metric(RingMetric::Tables), 7u);
 	for (uint64_t ns : {uint64_t{0}, uint64_t{255}, uint64_t{256}, UINT64_MAX / 2})
 		writer.add_duration(RingDuration::Encode, ns);
 
@@ -151,7 +151,7 @@ TEST_F(Ring, CarriesFigures)
 	EXPECT_EQ(reader.durations(RingDuration::Decode).sum_ns, 0u);
 
 	/* Somebody else's scribbling does not come back into the worker's own counts. */
-	memory.header()->figures.durations[static_cast<int>(RingDuration::Encode)].counts[0] = 4711;
+	memory.header()->metrics.durations[static_cast<int>(RingDuration::Encode)].counts[0] = 4711;
 	writer.add_duration(RingDuration::Encode, 1);
 	EXPECT_EQ(reader.durations(RingDuration::Encode).counts[0], 3u);
 }
@@ -445,21 +445,21 @@ TEST_F(Ring, FormerReaderTakesNothingBack)
 
 TEST_F(Ring, SleepIsNoticedOnce)
 {
-	EXPECT_FALSE(writer.publisher_sleeps());
+	EXPECT_FALSE(writer.clear_publisher_asleep());
 	reader.set_asleep(true);
-	EXPECT_TRUE(writer.publisher_sleeps());
-	EXPECT_FALSE(writer.publisher_sleeps());
+	EXPECT_TRUE(writer.clear_publisher_asleep());
+	EXPECT_FALSE(writer.clear_publisher_asleep());
 	reader.set_asleep(true);
 	reader.set_asleep(false);
-	EXPECT_FALSE(writer.publisher_sleeps());
+	EXPECT_FALSE(writer.clear_publisher_asleep());
 
-	EXPECT_FALSE(reader.worker_sleeps());
+	EXPECT_FALSE(reader.clear_worker_asleep());
 	writer.set_asleep(true);
-	EXPECT_TRUE(reader.worker_sleeps());
-	EXPECT_FALSE(reader.worker_sleeps());
+	EXPECT_TRUE(reader.clear_worker_asleep());
+	EXPECT_FALSE(reader.clear_worker_asleep());
 	writer.set_asleep(true);
 	writer.set_asleep(false);
-	EXPECT_FALSE(reader.worker_sleeps());
+	EXPECT_FALSE(reader.clear_worker_asleep());
 }
 
 TEST_F(Ring, StatementsOfEitherSide)
@@ -526,7 +526,7 @@ TEST_F(Ring, CursorOrFlagIsSeen)
 			meeting.wait();
 			dither(i % 61);
 			write("x");
-			worker_saw[0] = writer.publisher_sleeps();
+			worker_saw[0] = writer.clear_publisher_asleep();
 			meeting.wait();
 			/* The worker lies down while the frame is acknowledged. */
 			meeting.wait();
@@ -556,7 +556,7 @@ TEST_F(Ring, CursorOrFlagIsSeen)
 		meeting.wait();
 		dither(i % 53);
 		reader.ack(frame.end);
-		bool noticed = reader.worker_sleeps();
+		bool noticed = reader.clear_worker_asleep();
 
 		meeting.wait();
 		missed[1] += !noticed && !worker_saw[1];

@@ -224,17 +224,17 @@ TEST_F(RingFile, BellRingsOnceForMany)
 
 	/* Far more often than a pipe holds: the one who rings must not wait. */
 	for (int i = 0; i < 100000; i++)
-		bell_ring(other);
+		doorbell_ring(other);
 	EXPECT_TRUE(readable(fd, 0));
-	bell_drain(fd);
+	doorbell_drain(fd);
 	EXPECT_FALSE(readable(fd, 0));
-	bell_ring(other);
+	doorbell_ring(other);
 	EXPECT_TRUE(readable(fd, 0));
 
 	/* Nobody else has it open: neither SIGPIPE nor an end of file. */
 	close(other);
-	bell_ring(fd);
-	bell_drain(fd);
+	doorbell_ring(fd);
+	doorbell_drain(fd);
 	EXPECT_FALSE(readable(fd, 0));
 	close(fd);
 }
@@ -322,7 +322,7 @@ wait_for(int fd, Ready ready, Announce announce)
 		if (!readable(fd, kHangMs))
 			return false;
 		announce(false);
-		bell_drain(fd);
+		doorbell_drain(fd);
 	}
 	return true;
 }
@@ -352,8 +352,8 @@ TEST_F(RingFile, NoWakeUpIsLost)
 		for (int i = 0; i < kRounds && !lost; i++)
 		{
 			writer.write(info, &i, sizeof(i), 0);
-			if (writer.publisher_sleeps())
-				bell_ring(publisher_bell);
+			if (writer.clear_publisher_asleep())
+				doorbell_ring(publisher_bell);
 			if (!wait_for(
 					worker_bell, [&] { return writer.acked() == writer.written(); },
 					[&](bool asleep) { writer.set_asleep(asleep); }))
@@ -374,8 +374,8 @@ TEST_F(RingFile, NoWakeUpIsLost)
 		}
 		EXPECT_EQ(memcmp(frame.payload, &i, sizeof(i)), 0);
 		reader.ack(frame.end);
-		if (reader.worker_sleeps())
-			bell_ring(worker_bell);
+		if (reader.clear_worker_asleep())
+			doorbell_ring(worker_bell);
 	}
 	thread.join();
 	EXPECT_FALSE(lost);

@@ -435,7 +435,7 @@ forge(SharedAcknowledgement &shared, uint64_t acked)
 {
 	shared.number = 1;
 	shared.acked = acked;
-	shared.check = check_of({1, acked, {}}, 1);
+	shared.check = compute_check_word({1, acked, {}}, 1);
 }
 
 TEST_F(Ring, AttachRefuses)

@@ -1,5 +1,5 @@
 # A ring's file as the publisher sees it, for tests that look into it, write over it, or acknowledge what is in it with a
-# checkpoint of their own. Offsets are those of ring/ring.h and ring/origin.h.
+# checkpoint of their own. Offsets are those of ring/ring.h and ring/history.h.
 package Siphon::RingFile;
 
 use strict;
@@ -87,7 +87,7 @@ sub acked
 	return ($self->newest)[2];
 }
 
-# As check_of() in ring/ring.h.
+# As compute_check_word() in ring/ring.h.
 sub check_of
 {
 	my ($epoch, @words) = @_;
