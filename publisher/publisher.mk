@@ -21,7 +21,7 @@ Q ?= @
 PUBLISHER_PACKAGES = libnats libmicrohttpd gnutls openssl spdlog yaml-cpp libzstd protobuf zlib
 PUBLISHER_CXXFLAGS ?= -O2 -g -fstack-protector-strong -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2
 PUBLISHER_LDFLAGS ?= -Wl,-z,relro,-z,now
-PUBLISHER_CPPFLAGS = -I$(SRCDIR) -I$(SRCDIR)/publisher -isystem $(BUILDDIR)/gen \
+PUBLISHER_CPPFLAGS = -I$(SRCDIR) -isystem $(BUILDDIR)/gen \
 	$(shell pkg-config --cflags $(PUBLISHER_PACKAGES))
 PUBLISHER_LIBS = $(shell pkg-config --libs $(PUBLISHER_PACKAGES)) -pthread
 publisher_sanitize = $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-pointer) \
@@ -29,31 +29,31 @@ publisher_sanitize = $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-poi
 publisher_compile = $(CXX) $(PUBLISHER_CXXFLAGS) -std=c++20 -pthread -Wall -Wextra -Werror -Wshadow \
 	$(publisher_sanitize) $(PUBLISHER_CPPFLAGS) -MMD -MP
 
-PUBLISHER_STREAM_SRCS = $(wildcard publisher/stream/*.cpp publisher/stream/file/*.cpp)
-PUBLISHER_JETSTREAM_SRCS = publisher/jetstream_api.cpp $(wildcard publisher/stream/jetstream/*.cpp)
+PUBLISHER_STREAM_SRCS = $(wildcard publisher/stream/*.cpp publisher/stream/file/*.cpp reader/file/*.cpp)
+PUBLISHER_JETSTREAM_SRCS = reader/nats/jetstream_api.cpp reader/nats/requests.cpp reader/nats/jetstream_reader.cpp $(wildcard publisher/stream/jetstream/*.cpp)
 # What the unit tests link: all but NATS and main().
-UNIT_PUBLISHER_SRCS = publisher/command_line.cpp publisher/compression.cpp publisher/config.cpp publisher/cursor.cpp publisher/datetime.cpp \
-	publisher/frame_messages.cpp publisher/hand_off.cpp publisher/hand_off_end.cpp publisher/hand_off_settle.cpp publisher/ledger.cpp publisher/lineage.cpp publisher/log.cpp publisher/log_json.cpp publisher/log_limit.cpp publisher/mover.cpp publisher/nats_login.cpp publisher/nkey.cpp publisher/secret_file.cpp \
-	publisher/package_assembler.cpp publisher/parts.cpp publisher/progress.cpp publisher/published.cpp publisher/publisher.cpp \
-	publisher/record_messages.cpp publisher/ring_directory.cpp publisher/ring_feed.cpp publisher/ring_feed_markers.cpp publisher/ring_feed_packages.cpp publisher/ring_source.cpp \
-	publisher/state_writes.cpp publisher/stream_guard.cpp publisher/subject.cpp publisher/table_schema.cpp publisher/table_state.cpp publisher/tail_json.cpp publisher/wakeup.cpp \
-	publisher/health.cpp publisher/metrics.cpp publisher/monitor.cpp publisher/publisher_settle.cpp publisher/publisher_status.cpp publisher/status_json.cpp \
-	publisher/traffic.cpp $(PUBLISHER_STREAM_SRCS) $(wildcard publisher/stream/memory/*.cpp)
+UNIT_PUBLISHER_SRCS = program/command_line.cpp reader/compression.cpp publisher/config/config.cpp reader/cursor.cpp reader/datetime.cpp \
+	publisher/messages/frame_messages.cpp publisher/table/hand_off.cpp publisher/table/hand_off_end.cpp publisher/table/hand_off_settle.cpp publisher/messages/ledger.cpp publisher/history/lineage.cpp program/log.cpp program/log_json.cpp program/log_limit.cpp publisher/table/mover.cpp reader/nats/nats_login.cpp reader/nkey.cpp program/secret_file.cpp \
+	reader/package_assembler.cpp publisher/messages/parts.cpp publisher/watch/progress.cpp publisher/history/published.cpp publisher/core/publisher.cpp \
+	publisher/messages/record_messages.cpp publisher/source/ring_directory.cpp publisher/source/ring_feed.cpp publisher/source/ring_feed_markers.cpp publisher/source/ring_feed_packages.cpp publisher/source/ring_source.cpp \
+	publisher/table/state_writes.cpp publisher/history/stream_guard.cpp reader/subject.cpp publisher/table/table_schema.cpp publisher/table/table_state.cpp tools/tail_json.cpp program/wakeup.cpp \
+	publisher/watch/health.cpp publisher/watch/metrics.cpp publisher/watch/monitor.cpp publisher/core/publisher_settle.cpp publisher/core/publisher_status.cpp publisher/watch/status_json.cpp \
+	publisher/messages/traffic.cpp $(PUBLISHER_STREAM_SRCS) $(wildcard publisher/stream/memory/*.cpp)
 
 PUBLISHER_RING_SRCS = $(wildcard ring/*.cpp)
-PUBLISHER_SRCS = publisher/main.cpp publisher/check.cpp publisher/check_nats.cpp publisher/check_replicas.cpp publisher/http_get.cpp publisher/command_line.cpp publisher/compression.cpp publisher/config.cpp publisher/cursor.cpp \
-	publisher/frame_messages.cpp publisher/hand_off.cpp publisher/hand_off_end.cpp publisher/hand_off_settle.cpp $(PUBLISHER_STREAM_SRCS) $(PUBLISHER_JETSTREAM_SRCS) \
-	publisher/ledger.cpp publisher/lineage.cpp publisher/log.cpp publisher/log_json.cpp publisher/log_limit.cpp publisher/mover.cpp publisher/nats_connection.cpp publisher/nats_login.cpp publisher/nkey.cpp publisher/secret_file.cpp \
-	publisher/package_assembler.cpp publisher/parts.cpp publisher/progress.cpp publisher/published.cpp publisher/publisher.cpp \
-	publisher/record_messages.cpp publisher/ring_directory.cpp publisher/ring_feed.cpp publisher/ring_feed_markers.cpp publisher/ring_feed_packages.cpp publisher/ring_source.cpp \
-	publisher/state_writes.cpp publisher/stream_guard.cpp publisher/subject.cpp \
-	publisher/table_schema.cpp publisher/table_state.cpp publisher/wakeup.cpp publisher/traffic.cpp \
-	publisher/health.cpp publisher/http_port.cpp publisher/http_server.cpp publisher/http_text.cpp publisher/metrics.cpp publisher/monitor.cpp \
-	publisher/publisher_settle.cpp publisher/publisher_status.cpp \
-	publisher/status_json.cpp $(PUBLISHER_RING_SRCS)
-TAIL_SRCS = publisher/tail.cpp publisher/tail_file.cpp publisher/stream/file/file_options.cpp publisher/stream/file/segment.cpp publisher/stream/log.cpp publisher/stream/jetstream/reader.cpp publisher/command_line.cpp publisher/compression.cpp publisher/config.cpp publisher/datetime.cpp \
-	publisher/jetstream_api.cpp publisher/stream/jetstream/requests.cpp publisher/nats_connection.cpp publisher/nats_login.cpp publisher/nkey.cpp publisher/secret_file.cpp publisher/package_assembler.cpp \
-	publisher/subject.cpp publisher/tail_json.cpp publisher/wakeup.cpp publisher/log.cpp publisher/log_json.cpp publisher/log_limit.cpp
+PUBLISHER_SRCS = publisher/main.cpp publisher/check.cpp publisher/check_nats.cpp publisher/check_replicas.cpp program/http/http_get.cpp program/command_line.cpp reader/compression.cpp publisher/config/config.cpp reader/cursor.cpp \
+	publisher/messages/frame_messages.cpp publisher/table/hand_off.cpp publisher/table/hand_off_end.cpp publisher/table/hand_off_settle.cpp $(PUBLISHER_STREAM_SRCS) $(PUBLISHER_JETSTREAM_SRCS) \
+	publisher/messages/ledger.cpp publisher/history/lineage.cpp program/log.cpp program/log_json.cpp program/log_limit.cpp publisher/table/mover.cpp reader/nats/nats_connection.cpp reader/nats/nats_login.cpp reader/nkey.cpp program/secret_file.cpp \
+	reader/package_assembler.cpp publisher/messages/parts.cpp publisher/watch/progress.cpp publisher/history/published.cpp publisher/core/publisher.cpp \
+	publisher/messages/record_messages.cpp publisher/source/ring_directory.cpp publisher/source/ring_feed.cpp publisher/source/ring_feed_markers.cpp publisher/source/ring_feed_packages.cpp publisher/source/ring_source.cpp \
+	publisher/table/state_writes.cpp publisher/history/stream_guard.cpp reader/subject.cpp \
+	publisher/table/table_schema.cpp publisher/table/table_state.cpp program/wakeup.cpp publisher/messages/traffic.cpp \
+	publisher/watch/health.cpp program/http/http_port.cpp publisher/http/http_server.cpp publisher/http/http_text.cpp publisher/watch/metrics.cpp publisher/watch/monitor.cpp \
+	publisher/core/publisher_settle.cpp publisher/core/publisher_status.cpp \
+	publisher/watch/status_json.cpp $(PUBLISHER_RING_SRCS)
+TAIL_SRCS = tools/tail.cpp tools/tail_file.cpp reader/file/file_options.cpp reader/file/segment.cpp publisher/stream/log.cpp reader/nats/jetstream_reader.cpp program/command_line.cpp reader/compression.cpp publisher/config/config.cpp reader/datetime.cpp \
+	reader/nats/jetstream_api.cpp reader/nats/requests.cpp reader/nats/nats_connection.cpp reader/nats/nats_login.cpp reader/nkey.cpp program/secret_file.cpp reader/package_assembler.cpp \
+	reader/subject.cpp tools/tail_json.cpp program/wakeup.cpp program/log.cpp program/log_json.cpp program/log_limit.cpp
 
 PUBLISHER_OBJDIR = $(BUILDDIR)/publisher-objects
 publisher_objects = $(patsubst %.cpp,$(PUBLISHER_OBJDIR)/%.o,$(1))
@@ -71,10 +71,10 @@ $(BUILDDIR)/siphon-publisher $(BUILDDIR)/siphon-tail:
 	$(Q)$(CXX) $(publisher_sanitize) $(PUBLISHER_LDFLAGS) -o $@ $^ $(PUBLISHER_LIBS)
 
 # The page as a string.
-$(BUILDDIR)/gen/status_page.inc: $(SRCDIR)/publisher/status_page.html
+$(BUILDDIR)/gen/status_page.inc: $(SRCDIR)/publisher/http/status_page.html
 	@mkdir -p $(@D)
 	$(Q){ printf 'R"HTML('; cat $<; printf ')HTML"\n'; } >$@
-$(PUBLISHER_OBJDIR)/publisher/http_server.o: $(BUILDDIR)/gen/status_page.inc
+$(PUBLISHER_OBJDIR)/publisher/http/http_server.o: $(BUILDDIR)/gen/status_page.inc
 
 $(PUBLISHER_OBJDIR)/%.o: $(SRCDIR)/%.cpp $(SIPHON_PB)
 	@mkdir -p $(@D)

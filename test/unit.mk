@@ -39,9 +39,9 @@ unit_objs_tsan = $(addprefix $(BUILDDIR)/unit-tsan/,$(unit_srcs:.cpp=.o))
 unit_objs_asan = $(addprefix $(BUILDDIR)/unit-asan/,$(unit_srcs:.cpp=.o))
 stress_objs = $(addprefix $(BUILDDIR)/unit/,$(unit_ring_srcs:.cpp=.o) test/stress/ring_stress.o)
 fuzz_srcs_ring = ring/ring.cpp
-fuzz_srcs_stream = $(addprefix publisher/,stream/log.cpp stream/memory/memory_stream.cpp compression.cpp cursor.cpp datetime.cpp frame_messages.cpp log.cpp log_json.cpp log_limit.cpp mover.cpp \
-	package_assembler.cpp parts.cpp record_messages.cpp subject.cpp table_state.cpp tail_json.cpp)
-fuzz_srcs_config = $(addprefix publisher/,command_line.cpp compression.cpp config.cpp nats_login.cpp nkey.cpp secret_file.cpp subject.cpp)
+fuzz_srcs_stream = $(strip publisher/stream/log.cpp publisher/stream/memory/memory_stream.cpp reader/compression.cpp reader/cursor.cpp reader/datetime.cpp publisher/messages/frame_messages.cpp program/log.cpp program/log_json.cpp program/log_limit.cpp publisher/table/mover.cpp \
+	reader/package_assembler.cpp publisher/messages/parts.cpp publisher/messages/record_messages.cpp reader/subject.cpp publisher/table/table_state.cpp tools/tail_json.cpp)
+fuzz_srcs_config = $(strip program/command_line.cpp reader/compression.cpp publisher/config/config.cpp reader/nats/nats_login.cpp reader/nkey.cpp program/secret_file.cpp reader/subject.cpp)
 fuzz_objs = $(addprefix $(BUILDDIR)/fuzz/,$(fuzz_srcs_$(1):.cpp=.o) test/fuzz/fuzz_$(1).o)
 all_fuzz_objs = $(sort $(foreach target,$(fuzz_targets),$(call fuzz_objs,$(target))))
 

@@ -1,9 +1,9 @@
 /* See log.h. */
-#include "stream/log.h"
+#include "publisher/stream/log.h"
 
 #include <charconv>
 
-#include "cursor.h"
+#include "reader/cursor.h"
 
 #define XXH_INLINE_ALL
 #include <xxhash.h>

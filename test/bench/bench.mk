@@ -8,7 +8,7 @@ $(BUILDDIR)/null_plugin$(DLSUFFIX): test/bench/null_plugin.c
 	$(Q)$(CC) $(CFLAGS) -fPIC -shared $(CPPFLAGS) -I$(shell $(PG_CONFIG) --includedir-server) -o $@ $<
 
 # What siphon-tail has, but its main().
-bench_tail_objects = $(call publisher_objects,$(filter-out publisher/tail.cpp,$(TAIL_SRCS))) $(SIPHON_PB_OBJECT)
+bench_tail_objects = $(call publisher_objects,$(filter-out tools/tail.cpp,$(TAIL_SRCS))) $(SIPHON_PB_OBJECT)
 
 $(BUILDDIR)/message-delay: test/bench/message_delay.cpp test/bench/nats_session.h $(bench_tail_objects) | $(SIPHON_PB)
 	$(Q)$(CXX) -std=c++20 -O2 -g -Wall -Wextra -Werror $(PUBLISHER_CPPFLAGS) -o $@ $(filter %.cpp %.o,$^) $(PUBLISHER_LIBS)

@@ -1,6 +1,6 @@
 /* The configuration: which source wins, what is refused and in what words, and the units. */
-#include "config.h"
-#include "exit_codes.h"
+#include "program/exit_codes.h"
+#include "publisher/config/config.h"
 
 #include <gtest/gtest.h>
 

@@ -15,11 +15,11 @@
 #include <string>
 #include <vector>
 
-#include "stream/file/file_options.h"
-#include "stream/file/segment.h"
-#include "stream/file/syncer.h"
-#include "stream/spill.h"
-#include "wakeup.h"
+#include "program/wakeup.h"
+#include "publisher/stream/file/syncer.h"
+#include "publisher/stream/spill.h"
+#include "reader/file/file_options.h"
+#include "reader/file/segment.h"
 
 namespace siphon {
 

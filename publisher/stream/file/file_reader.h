@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "stream/file/file_log.h"
+#include "publisher/stream/file/file_log.h"
 
 namespace siphon {
 

@@ -14,9 +14,9 @@
 
 #include <string>
 
-#include "stream/file/file_log.h"
-#include "stream/file/file_states.h"
-#include "stream/stream.h"
+#include "publisher/stream/file/file_log.h"
+#include "publisher/stream/file/file_states.h"
+#include "publisher/stream/stream.h"
 
 namespace siphon {
 
