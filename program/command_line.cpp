@@ -6,16 +6,13 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <utility>
 
-#include <nats/nats.h>
 #include <nlohmann/json.hpp>
 #include <yaml-cpp/yaml.h>
-#include <zstd.h>
 
 #include "program/exit_codes.h"
 #include "program/version.h"
-#include "publisher/config/config.h"
-#include "ring/ring.h"
 
 namespace siphon {
 
@@ -50,8 +47,8 @@ keep_lines(Formatter &formatter)
 	}
 }
 
-CommandLine::CommandLine(const char *program, const std::string &description)
-	: program_(program), app_(description, program)
+CommandLine::CommandLine(const char *program, const std::string &versions, const std::string &description)
+	: program_(program), versions_(versions), app_(description, program)
 {
 	app_.get_formatter()->column_width(36);
 	app_.set_help_flag("-h,--help", "Print this help and exit");
@@ -101,6 +98,12 @@ CommandLine::secret(const std::string &name, Take take)
 	secrets_[name].take = take;
 }
 
+void
+CommandLine::hide_login(const std::string &name, std::function<std::string(const std::string &)> without_login)
+{
+	logins_[name] = std::move(without_login);
+}
+
 CLI::Option *
 CommandLine::finish(CLI::Option *option, const std::string &name)
 {
@@ -122,8 +125,7 @@ CommandLine::find(std::string key)
 std::string
 CommandLine::version() const
 {
-	return std::string(program_) + " " + kVersion + " (ring version " + std::to_string(kRingVersion) + ", nats.c " +
-		   nats_GetVersion() + ", zstd " + ZSTD_versionString() + ")";
+	return std::string(program_) + " " + kVersion + " (" + versions_ + ")";
 }
 
 /* Before anything looks at them that would repeat them. */
@@ -140,12 +142,12 @@ CommandLine::refuse_secrets(int argc, const char *const *argv) const
 		if (name.rfind("--", 0) != 0)
 			continue;
 		name = name.substr(2);
-		if (secrets_.count(name) != 0 || (name == "nats-url" && value.find('@') != std::string::npos))
+		if (secrets_.count(name) != 0 || (logins_.count(name) != 0 && value.find('@') != std::string::npos))
 			throw Fatal(ExitCode::Usage, "--" + name +
 											 ": everybody on this machine can read a secret that is given as an "
 											 "argument; set " +
 											 variable(name) +
-											 (name == "nats-url" ? "" : ", or give --" + name + "-file"));
+											 (logins_.count(name) != 0 ? "" : ", or give --" + name + "-file"));
 	}
 }
 
@@ -257,8 +259,8 @@ CommandLine::print() const
 
 		if (flag)
 			value = option->count() > 0 ? option->results().back() : "false";
-		if (key == "nats-url")
-			value = nats_url_for_people(value);
+		if (auto login = logins_.find(key); login != logins_.end())
+			value = login->second(value);
 		for (char &c : key)
 			c = c == '-' ? '_' : c;
 		if (value.empty())

@@ -20,7 +20,8 @@ public:
 	/* Throws std::invalid_argument for what can't be taken. */
 	using Take = std::function<void(const std::string &)>;
 
-	CommandLine(const char *program, const std::string &description);
+	/* `versions`: for --version, behind the program's own. */
+	CommandLine(const char *program, const std::string &versions, const std::string &description);
 
 	/* Of the options that follow, in --help. */
 	void group(const char *name) { group_ = name; }
@@ -29,6 +30,11 @@ public:
 						const std::string &description, Take take);
 	void flag(const std::string &name, const std::string &description, bool *value);
 	void secret(const std::string &name, Take take);
+	/*
+	 * The value of this option is a list of URLs, which may have a user and a password in front of an "@": such a one is
+	 * refused as an argument, and print() shows what `without_login` makes of it.
+	 */
+	void hide_login(const std::string &name, std::function<std::string(const std::string &)> without_login);
 
 	/* False: --help or --version was asked for and has been printed. */
 	bool parse(int argc, const char *const *argv);
@@ -52,10 +58,19 @@ private:
 	std::string version() const;
 
 	const char *program_;
+	const std::string versions_;
 	CLI::App app_;
 	std::string group_;
 	std::map<std::string, Secret> secrets_; /* by name, with dashes */
+	std::map<std::string, std::function<std::string(const std::string &)>> logins_; /* likewise */
 };
+
+/* Takes the text as it is. */
+inline CommandLine::Take
+take_text(std::string *value)
+{
+	return [=](const std::string &text) { *value = text; };
+}
 
 } // namespace siphon
 

@@ -15,12 +15,12 @@
 #include <unistd.h>
 
 #include "program/exit_codes.h"
-#include "publisher/config/config.h"
 #include "reader/nats/jetstream_api.h"
 #include "reader/nats/jetstream_reader.h"
 #include "reader/nats/nats_connection.h"
 #include "reader/package_assembler.h"
 #include "reader/subject.h"
+#include "tools/tail_config.h"
 #include "tools/tail_file.h"
 #include "tools/tail_json.h"
 

@@ -6,8 +6,8 @@
 #include <optional>
 #include <string>
 
-#include "publisher/config/config.h"
 #include "reader/file/segment.h"
+#include "tools/tail_config.h"
 
 namespace siphon {
 

@@ -19,6 +19,7 @@
 #include <charconv>
 
 #include "program/exit_codes.h"
+#include "publisher/stream/resync_advice.h"
 #include "reader/subject.h"
 
 namespace siphon {

@@ -10,13 +10,14 @@
 
 #include "program/exit_codes.h"
 #include "program/log.h"
+#include "publisher/stream/resync_advice.h"
 #include "reader/subject.h"
 
 namespace siphon {
 
 using nlohmann::json;
 
-/* Keys of tables' states have a dot, see state_key(). */
+/* Keys of tables' states have a dot, see state_keys.h. */
 static constexpr char kPublisherKey[] = "publisher";
 static constexpr char kOriginKey[] = "origin";
 
@@ -32,12 +33,6 @@ Lineage::Lineage(const std::string &application, bool take_over, size_t in_fligh
 	: application_(application), take_over_(take_over), own_in_flight_(in_flight), instance_(random_name()),
 	  stream_(*stream), in_flight_(in_flight)
 {
-}
-
-std::string
-resync_advice(const std::string &application)
-{
-	return "to publish all rows anew, run on the server: SELECT siphon_resync_application('" + application + "')";
 }
 
 static uint64_t

@@ -16,9 +16,9 @@
 #ifndef SIPHON_LINEAGE_H
 #define SIPHON_LINEAGE_H
 
+#include <algorithm>
 #include <cstdint>
 #include <map>
-#include <algorithm>
 #include <optional>
 #include <string>
 
@@ -27,9 +27,6 @@
 #include "ring/ring.h"
 
 namespace siphon {
-
-/* What to do about a stream that does not hold what it should, for messages. */
-std::string resync_advice(const std::string &application);
 
 class Lineage
 {

@@ -16,7 +16,7 @@
 #include <string>
 #include <vector>
 
-#include "publisher/stream/log.h"
+#include "reader/stored_message.h"
 #include "ring/ring.h"
 
 namespace siphon {

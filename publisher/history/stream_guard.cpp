@@ -2,7 +2,7 @@
 #include "publisher/history/stream_guard.h"
 
 #include "program/exit_codes.h"
-#include "publisher/history/lineage.h"
+#include "publisher/stream/resync_advice.h"
 
 namespace siphon {
 

@@ -7,6 +7,7 @@
 #include "program/exit_codes.h"
 #include "program/http/http_port.h"
 #include "program/log.h"
+#include "program/option_values.h"
 #include "program/secret_file.h"
 #include "publisher/http/http_text.h"
 #include "publisher/source/ring_directory.h"

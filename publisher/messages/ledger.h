@@ -13,7 +13,7 @@
 #include <deque>
 #include <vector>
 
-#include "publisher/stream/log.h"
+#include "reader/stored_message.h"
 
 namespace siphon {
 

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "program/log.h"
+#include "publisher/stream/state_keys.h"
 #include "reader/subject.h"
 
 namespace siphon {

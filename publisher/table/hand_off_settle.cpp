@@ -3,6 +3,7 @@
 
 #include "program/exit_codes.h"
 #include "program/log.h"
+#include "publisher/stream/state_keys.h"
 #include "publisher/table/table_state.h"
 
 namespace siphon {

@@ -4,7 +4,7 @@
 #include <google/protobuf/util/json_util.h>
 #include <nlohmann/json.hpp>
 
-#include "publisher/table/table_state.h"
+#include "publisher/stream/state_keys.h"
 #include "siphon.pb.h"
 
 namespace siphon {
@@ -23,12 +23,6 @@ schema_json(std::string_view payload)
 		!google::protobuf::util::MessageToJsonString(schema, &json, options).ok())
 		return std::nullopt;
 	return json;
-}
-
-std::string
-schema_key(std::string_view schema, std::string_view table)
-{
-	return state_key(schema, table) + ".schema";
 }
 
 bool

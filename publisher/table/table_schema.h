@@ -18,9 +18,6 @@ namespace siphon {
 /* The JSON form of a siphon.v1.TableSchema. nullopt: it is none. */
 std::optional<std::string> schema_json(std::string_view payload);
 
-/* Its key in the bucket: that of the table's state, and ".schema". */
-std::string schema_key(std::string_view schema, std::string_view table);
-
 class TableSchemas
 {
 public:

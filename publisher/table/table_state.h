@@ -11,8 +11,8 @@
 #include <string>
 #include <string_view>
 
-#include "publisher/stream/log.h"
 #include "publisher/table/visibility.h"
+#include "reader/stored_message.h"
 
 namespace siphon {
 
@@ -52,16 +52,6 @@ struct TableState
 
 	bool operator==(const TableState &) const = default;
 };
-
-/*
- * Key in the bucket: <schema>.<table>. A key can't hold what isn't a letter, a digit, "_" or "-": such bytes are "="
- * and two upper-case hex digits.
- */
-std::string state_key(std::string_view schema, std::string_view table);
-/* Keys without a dot, or with more than one, are for other things. */
-bool is_state_key(std::string_view key);
-/* That, or the key of a table's schema. */
-bool is_table_key(std::string_view key);
 
 } // namespace siphon
 

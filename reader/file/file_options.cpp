@@ -4,7 +4,7 @@
 #include <stdexcept>
 
 #include "program/exit_codes.h"
-#include "publisher/config/config.h"
+#include "reader/stream_options.h"
 
 namespace siphon {
 

@@ -1,6 +1,6 @@
 /* How a directory of files is to be used as a stream, as --stream says it. */
-#ifndef SIPHON_STREAM_FILE_OPTIONS_H
-#define SIPHON_STREAM_FILE_OPTIONS_H
+#ifndef SIPHON_FILE_OPTIONS_H
+#define SIPHON_FILE_OPTIONS_H
 
 #include <cstdint>
 #include <string>

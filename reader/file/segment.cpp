@@ -13,27 +13,12 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
-#include "program/exit_codes.h"
-#include "reader/cursor.h"
-
 namespace siphon {
 
-static constexpr char kSegmentMagic[] = "siphlog1";
-static constexpr char kRecordMagic[] = "rec1";
 static constexpr char kEnding[] = ".log";
-/* Of a record. */
-static constexpr size_t kFixed = 56;
-static constexpr size_t kChecked = 16; /* the checksum covers the head from here on */
 static constexpr size_t kReadAhead = 128 * 1024;
 
 /* ---- the format ---------------------------------------------------------------------------------------------------- */
-
-template <typename Number>
-static void
-put(std::string *out, Number number)
-{
-	out->append(reinterpret_cast<const char *>(&number), sizeof(number));
-}
 
 template <typename Number>
 static Number
@@ -45,55 +30,6 @@ get(const char *data)
 	return number;
 }
 
-std::string
-encode_segment_head(uint64_t identity, Place first)
-{
-	std::string head = kSegmentMagic;
-
-	put(&head, identity);
-	put(&head, first);
-	put<uint64_t>(&head, XXH3_64bits(head.data(), head.size()));
-	return head;
-}
-
-std::string
-encode_record_head(const Message &message, Place place, int64_t time_us, Place durable)
-{
-	std::string head = kRecordMagic;
-	size_t size = kFixed + message.subject.size() + message.id.size();
-
-	for (const Header &header : message.headers)
-		size += strlen(header.name) + header.value.size() + 3;
-	if (message.subject.size() > UINT16_MAX || message.id.size() > UINT16_MAX || size > kRecordHeadMax ||
-		message.body.size() > kRecordBodyMax)
-		throw Fatal(ExitCode::Unexpected, "a message to " + message.subject + " is too long for a file");
-
-	head.reserve(size);
-	put(&head, static_cast<uint32_t>(size));
-	put(&head, uint64_t{0});
-	put(&head, place);
-	put(&head, time_us);
-	put(&head, durable);
-	put<uint64_t>(&head, XXH3_64bits(message.body.data(), message.body.size()));
-	put(&head, static_cast<uint32_t>(message.body.size()));
-	put(&head, static_cast<uint16_t>(message.subject.size()));
-	put(&head, static_cast<uint16_t>(message.id.size()));
-	head += message.subject;
-	head += message.id;
-	for (const Header &header : message.headers)
-	{
-		head += header.name;
-		head += ": ";
-		head += header.value;
-		head += '\n';
-	}
-
-	uint64_t checksum = XXH3_64bits(head.data() + kChecked, head.size() - kChecked);
-
-	memcpy(head.data() + 8, &checksum, sizeof(checksum));
-	return head;
-}
-
 /* The sizes that a head gives, from its fixed part. False: it is none. */
 static bool
 read_sizes(const char *data, uint32_t *head, uint32_t *body)
@@ -101,7 +37,7 @@ read_sizes(const char *data, uint32_t *head, uint32_t *body)
 	*head = get<uint32_t>(data + 4);
 	*body = get<uint32_t>(data + 48);
 	return memcmp(data, kRecordMagic, 4) == 0 && *head <= kRecordHeadMax && *body <= kRecordBodyMax &&
-		   *head >= kFixed + get<uint16_t>(data + 52) + get<uint16_t>(data + 54);
+		   *head >= kRecordFixed + get<uint16_t>(data + 52) + get<uint16_t>(data + 54);
 }
 
 /* False: the head is damaged. */
@@ -114,11 +50,11 @@ read_head(const char *data, uint32_t size, Record *record)
 	record->place = get<Place>(data + 16);
 	record->time_us = get<int64_t>(data + 24);
 	record->durable = get<Place>(data + 32);
-	record->subject = {data + kFixed, subject};
-	record->id = {data + kFixed + subject, id};
-	record->headers = {data + kFixed + subject + id, size - kFixed - subject - id};
+	record->subject = {data + kRecordFixed, subject};
+	record->id = {data + kRecordFixed + subject, id};
+	record->headers = {data + kRecordFixed + subject + id, size - kRecordFixed - subject - id};
 	record->body = {};
-	return get<uint64_t>(data + 8) == XXH3_64bits(data + kChecked, size - kChecked);
+	return get<uint64_t>(data + 8) == XXH3_64bits(data + kRecordChecked, size - kRecordChecked);
 }
 
 std::string_view
@@ -271,7 +207,7 @@ SegmentReader::next(Record *record, bool body)
 
 	/* What was read before may have been cut short. */
 	if (found == Found::Record)
-		found = fill(offset_, kFixed, &data);
+		found = fill(offset_, kRecordFixed, &data);
 	if (found != Found::Record)
 		return found;
 	if (!read_sizes(data, &head_size, &body_size))
@@ -317,7 +253,7 @@ SegmentReader::durable_behind()
 			uint32_t head_size;
 			uint32_t body_size;
 
-			if (fill(at + i, kFixed, &data) == Found::Record && read_sizes(data, &head_size, &body_size) &&
+			if (fill(at + i, kRecordFixed, &data) == Found::Record && read_sizes(data, &head_size, &body_size) &&
 				fill(at + i, head_size, &data) == Found::Record && read_head(data, head_size, &record) &&
 				record.place > next_ && record.durable >= next_)
 				return true;

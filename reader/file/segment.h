@@ -30,8 +30,8 @@
  * The last record of the last segment may be incomplete: it is being written, or its publisher died. The next publisher
  * cuts it off. A reader waits there. Anything else that is no record is damage.
  */
-#ifndef SIPHON_STREAM_FILE_SEGMENT_H
-#define SIPHON_STREAM_FILE_SEGMENT_H
+#ifndef SIPHON_FILE_SEGMENT_H
+#define SIPHON_FILE_SEGMENT_H
 
 #include <cstdint>
 #include <memory>
@@ -41,11 +41,15 @@
 #include <utility>
 #include <vector>
 
-#include "publisher/stream/log.h"
+#include "reader/stored_message.h"
 
 namespace siphon {
 
+constexpr char kSegmentMagic[] = "siphlog1";
 constexpr size_t kSegmentHead = 32;
+constexpr char kRecordMagic[] = "rec1";
+constexpr size_t kRecordFixed = 56;   /* where the subject begins */
+constexpr size_t kRecordChecked = 16; /* the checksum of the head covers it from here on */
 /* What a reader takes for possible. */
 constexpr uint32_t kRecordHeadMax = 64 * 1024;
 constexpr uint32_t kRecordBodyMax = 64 * 1024 * 1024;
@@ -77,10 +81,6 @@ int list_directory(int directory, std::vector<std::string> *names);
 std::string segment_name(Place first);
 /* Lists the places of the segments' first messages, in order. False: errno says why not. */
 bool list_segments(int directory, std::vector<Place> *segments);
-
-std::string encode_segment_head(uint64_t identity, Place first);
-/* Returns everything in front of the message's body. Fatal if a part of it is too long. */
-std::string encode_record_head(const Message &message, Place place, int64_t time_us, Place durable);
 
 /* A record as it was read; the texts are valid until the next one is read. */
 struct Record

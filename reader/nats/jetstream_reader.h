@@ -3,17 +3,17 @@
  * than what was pulled for, so memory is bounded; a gap or a consumer that is gone breaks the reading off, and who
  * reads begins another where this one stood.
  */
-#ifndef SIPHON_STREAM_JETSTREAM_READER_H
-#define SIPHON_STREAM_JETSTREAM_READER_H
+#ifndef SIPHON_JETSTREAM_READER_H
+#define SIPHON_JETSTREAM_READER_H
 
 #include <chrono>
 #include <memory>
 #include <mutex>
 
 #include "program/wakeup.h"
-#include "publisher/stream/log.h"
 #include "reader/nats/nats_connection.h"
 #include "reader/nats/requests.h"
+#include "reader/stored_message.h"
 
 namespace siphon {
 
@@ -26,7 +26,7 @@ public:
 		LastOfEach /* the last on each of the subjects, wherever it stands */
 	};
 
-	/* nullptr: not yet, see log.h. */
+	/* nullptr: not yet, begin again; *why is empty while the answer is under way, and otherwise says what failed. */
 	static std::unique_ptr<JetStreamReader> begin(NatsConnection *connection, Requests *requests, Wakeup *wakeup,
 												  const std::string &stream, const std::string &subjects, Place behind,
 												  What what, std::string *why);

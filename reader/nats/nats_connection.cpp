@@ -9,7 +9,6 @@
 
 #include "program/exit_codes.h"
 #include "program/log.h"
-#include "publisher/config/config.h"
 
 namespace siphon {
 

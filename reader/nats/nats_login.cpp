@@ -9,7 +9,6 @@
 
 #include "program/exit_codes.h"
 #include "program/secret_file.h"
-#include "publisher/config/config.h"
 #include "reader/nkey.h"
 
 namespace siphon {
@@ -24,54 +23,9 @@ refuse(const std::string &line)
 }
 
 static bool
-in_url(const std::string &url)
-{
-	return url.find('@') != std::string::npos;
-}
-
-static bool
 wants_tls(const NatsLogin &login, const std::string &url)
 {
 	return !login.ca.empty() || !login.certificate.empty() || url.find("tls://") != std::string::npos;
-}
-
-/* The options with which we log in; two are one too many. */
-static std::vector<std::string>
-ways(const NatsLogin &login, const std::string &url)
-{
-	std::vector<std::string> ways;
-
-	if (!login.credentials.empty())
-		ways.push_back("--nats-creds");
-	if (!login.nkey_seed.empty())
-		ways.push_back("--nats-nkey-seed");
-	if (!login.user.empty())
-		ways.push_back("--nats-user");
-	if (!login.token.empty() || !login.token_file.empty())
-		ways.push_back("--nats-token-file");
-	if (in_url(url))
-		ways.push_back("what stands before the @ in --nats-url");
-	return ways;
-}
-
-void
-check_login(const NatsLogin &login, const std::string &url)
-{
-	std::vector<std::string> given = ways(login, url);
-	bool password = !login.password.empty() || !login.password_file.empty();
-
-	if (given.size() > 1)
-		refuse(given[0] + " and " + given[1] + " are two ways to log in: give one of them");
-	if (login.certificate.empty() != login.key.empty())
-		refuse("--nats-cert and --nats-key belong together: give both");
-	if (!login.user.empty() && !password)
-		refuse("--nats-user has no password: give --nats-password-file, or set SIPHON_NATS_PASSWORD");
-	if (login.user.empty() && password)
-		refuse("there is a password, but no --nats-user");
-	if (!login.password.empty() && !login.password_file.empty())
-		refuse("there is a password, and --nats-password-file: give one of them");
-	if (!login.token.empty() && !login.token_file.empty())
-		refuse("there is a token, and --nats-token-file: give one of them");
 }
 
 static bool
@@ -86,7 +40,7 @@ login_warnings(const NatsLogin &login, const std::string &url)
 {
 	std::vector<std::string> warnings;
 	std::string servers = nats_url_for_people(url);
-	bool readable = !login.user.empty() || !login.token.empty() || !login.token_file.empty() || in_url(url);
+	bool readable = !login.user.empty() || !login.token.empty() || !login.token_file.empty() || has_login(url);
 
 	for (const std::string *file : {&login.key, &login.credentials, &login.nkey_seed, &login.password_file,
 									&login.token_file, &login.secrets_file})
@@ -263,7 +217,7 @@ login_hint(const NatsLogin &login, const std::string &url)
 		return "check --nats-token-file (" + login.token_file + ")";
 	if (!login.token.empty())
 		return "check the token";
-	if (in_url(url))
+	if (has_login(url))
 		return "check user and password in --nats-url";
 	return "it wants to know who we are: give --nats-creds, --nats-nkey-seed, --nats-user or --nats-token-file, or a "
 		   "client "

@@ -11,32 +11,9 @@
 
 #include <nats/nats.h>
 
+#include "reader/stream_options.h"
+
 namespace siphon {
-
-struct NatsLogin
-{
-	/* Names of files, but for the user. */
-	std::string ca;
-	std::string certificate;
-	std::string key;
-	std::string credentials;
-	std::string nkey_seed;
-	std::string user;
-	std::string password_file;
-	std::string token_file;
-	/* Secrets. */
-	std::string password;
-	std::string token;
-	/* The configuration file, where it has one of these. */
-	std::string secrets_file;
-	/* What the subjects begin with on which answers come: _INBOX where it is empty. */
-	std::string inbox_prefix;
-
-	bool operator==(const NatsLogin &) const = default;
-};
-
-/* Fatal(Usage) if these options contradict each other, or the URL. */
-void check_login(const NatsLogin &login, const std::string &url);
 
 /* Reads the files, and gives the library what is in them. Fatal(Usage) naming the option whose file is no good. */
 void set_login(natsOptions *options, const NatsLogin &login, const std::string &url);

@@ -8,8 +8,8 @@
  * ApiReply. By hand rather than through nats.c, whose calls wait, and whose form of a stream's settings loses those that
  * its release does not know.
  */
-#ifndef SIPHON_STREAM_JETSTREAM_REQUESTS_H
-#define SIPHON_STREAM_JETSTREAM_REQUESTS_H
+#ifndef SIPHON_NATS_REQUESTS_H
+#define SIPHON_NATS_REQUESTS_H
 
 #include <atomic>
 #include <chrono>

@@ -11,9 +11,11 @@
 #include <vector>
 
 #include "program/exit_codes.h"
+#include "program/option_values.h"
 #include "publisher/config/config.h"
 #include "reader/compression.h"
 #include "reader/subject.h"
+#include "tools/tail_config.h"
 
 using namespace siphon;
 

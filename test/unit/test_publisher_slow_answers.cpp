@@ -7,6 +7,7 @@
 #include "publisher/table/table_state.h"
 
 #include "dying_stream.h"
+#include "publisher/stream/state_keys.h"
 
 #include <gtest/gtest.h>
 

@@ -1,5 +1,6 @@
 /* The small parts of snapshots: cursors, turns, visibility, table states. */
 #include "publisher/messages/turns.h"
+#include "publisher/stream/state_keys.h"
 #include "publisher/table/table_state.h"
 #include "publisher/table/visibility.h"
 #include "reader/cursor.h"

@@ -3,6 +3,8 @@
 
 #include "program/exit_codes.h"
 #include "program/log.h"
+#include "publisher/stream/file/record_encoder.h"
+#include "publisher/stream/state_keys.h"
 #include "publisher/table/table_state.h"
 #include "reader/subject.h"
 

@@ -13,7 +13,7 @@
 
 #include "program/exit_codes.h"
 #include "program/log.h"
-#include "publisher/stream/file/file_reader.h"
+#include "publisher/stream/file/record_encoder.h"
 #include "reader/cursor.h"
 #include "reader/subject.h"
 

@@ -8,7 +8,7 @@
 #include <unistd.h>
 #include <vector>
 
-#include "publisher/table/table_state.h"
+#include "publisher/stream/state_keys.h"
 #include "reader/file/segment.h"
 #include "reader/subject.h"
 

@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #include "program/exit_codes.h"
-#include "publisher/history/lineage.h"
+#include "publisher/stream/resync_advice.h"
 
 namespace siphon {
 

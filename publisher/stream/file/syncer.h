@@ -10,7 +10,7 @@
 #include <thread>
 
 #include "program/wakeup.h"
-#include "publisher/stream/log.h"
+#include "reader/stored_message.h"
 
 namespace siphon {
 

@@ -5,7 +5,7 @@
 
 #include "program/exit_codes.h"
 #include "program/log.h"
-#include "publisher/history/lineage.h"
+#include "publisher/stream/resync_advice.h"
 #include "reader/cursor.h"
 #include "reader/subject.h"
 

@@ -3,7 +3,7 @@
 
 #include "program/exit_codes.h"
 #include "program/log.h"
-#include "publisher/table/table_state.h"
+#include "publisher/stream/state_keys.h"
 
 namespace siphon {
 

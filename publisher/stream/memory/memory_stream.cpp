@@ -4,7 +4,7 @@
 #include <algorithm>
 
 #include "program/exit_codes.h"
-#include "publisher/table/table_state.h"
+#include "publisher/stream/state_keys.h"
 #include "reader/cursor.h"
 #include "reader/subject.h"
 

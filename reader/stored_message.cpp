@@ -1,5 +1,5 @@
-/* See log.h. */
-#include "publisher/stream/log.h"
+/* See stored_message.h. */
+#include "reader/stored_message.h"
 
 #include <charconv>
 
