@@ -95,7 +95,7 @@ install: install-publisher
 
 .PHONY: format demo-here deb-here
 format:
-	git ls-files src ring publisher test | grep "\.\(cpp\|h\)$$" | xargs clang-format -i
+	git ls-files src ring program reader publisher tools test | grep "\.\(cpp\|h\)$$" | xargs clang-format -i
 
 # Builds and installs, quietly if all goes well.
 build-quietly = @mkdir -p $(BUILDDIR); echo "building (a minute or two the first time; log: $(BUILDDIR)/build.log)"; \

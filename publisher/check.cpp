@@ -1,5 +1,5 @@
 /* See check.h. */
-#include "check.h"
+#include "publisher/check.h"
 
 #include <cerrno>
 #include <cstring>
@@ -10,12 +10,12 @@
 
 #include <fmt/format.h>
 
+#include "publisher/check_findings.h"
+#include "publisher/check_nats.h"
+#include "publisher/watch/health.h"
+#include "reader/nats/nats_connection.h"
 #include "ring/ring_fault.h"
 #include "ring/ring_file.h"
-#include "check_findings.h"
-#include "check_nats.h"
-#include "health.h"
-#include "nats_connection.h"
 
 namespace siphon {
 

@@ -5,7 +5,7 @@
 #ifndef SIPHON_CHECK_H
 #define SIPHON_CHECK_H
 
-#include "config.h"
+#include "publisher/config/config.h"
 
 namespace siphon {
 

@@ -1,5 +1,5 @@
 /* See check_nats.h. */
-#include "check_nats.h"
+#include "publisher/check_nats.h"
 
 #include <charconv>
 #include <chrono>
@@ -10,13 +10,13 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
-#include "check_replicas.h"
-#include "exit_codes.h"
-#include "jetstream_api.h"
-#include "nats_connection.h"
-#include "stream/jetstream/setup.h"
-#include "stream/log.h"
-#include "subject.h"
+#include "program/exit_codes.h"
+#include "publisher/check_replicas.h"
+#include "publisher/stream/jetstream/setup.h"
+#include "publisher/stream/log.h"
+#include "reader/nats/jetstream_api.h"
+#include "reader/nats/nats_connection.h"
+#include "reader/subject.h"
 
 namespace siphon {
 

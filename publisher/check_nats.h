@@ -7,9 +7,9 @@
 
 #include <cstdint>
 
+#include "publisher/check_findings.h"
+#include "publisher/config/config.h"
 #include "ring/checkpoint.h"
-#include "check_findings.h"
-#include "config.h"
 
 namespace siphon {
 

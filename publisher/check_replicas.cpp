@@ -1,5 +1,5 @@
 /* See check_replicas.h. */
-#include "check_replicas.h"
+#include "publisher/check_replicas.h"
 
 #include <chrono>
 #include <map>
@@ -8,8 +8,8 @@
 
 #include <fmt/format.h>
 
-#include "http_get.h"
-#include "stream/jetstream/requests.h"
+#include "program/http/http_get.h"
+#include "reader/nats/requests.h"
 
 namespace siphon {
 

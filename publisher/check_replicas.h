@@ -10,7 +10,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "check_findings.h"
+#include "publisher/check_findings.h"
 
 namespace siphon {
 

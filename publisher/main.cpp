@@ -7,17 +7,17 @@
 #include <cstring>
 #include <memory>
 
-#include "check.h"
-#include "config.h"
-#include "exit_codes.h"
-#include "http_server.h"
-#include "log.h"
-#include "monitor.h"
-#include "publisher.h"
-#include "ring_directory.h"
-#include "stream/file/file_stream.h"
-#include "stream/jetstream/jetstream_stream.h"
-#include "subject.h"
+#include "program/exit_codes.h"
+#include "program/log.h"
+#include "publisher/check.h"
+#include "publisher/config/config.h"
+#include "publisher/core/publisher.h"
+#include "publisher/http/http_server.h"
+#include "publisher/source/ring_directory.h"
+#include "publisher/stream/file/file_stream.h"
+#include "publisher/stream/jetstream/jetstream_stream.h"
+#include "publisher/watch/monitor.h"
+#include "reader/subject.h"
 
 namespace siphon {
 

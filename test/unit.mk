@@ -2,12 +2,13 @@
 # UndefinedBehaviorSanitizer), the ring's stress test, and fuzzers of the ring, of what is read back from the stream,
 # and of the configuration, each of which runs for FUZZ_SECONDS.
 #
-# Included by the top-level Makefile behind publisher/publisher.mk, which gives what the tests of everything but the
-# ring need: UNIT_PUBLISHER_SRCS, compiled here for each sanitizer; UNIT_PUBLISHER_OBJS, what they are without one;
-# UNIT_EXTRA_OBJS, linked as they are into every variant; PUBLISHER_CPPFLAGS and PUBLISHER_LIBS. Alone it has the ring's
-# tests, which need none of that:
+# Included by the top-level Makefile behind publisher/publisher.mk, which has the sources and the libraries of everything
+# but the ring. Alone it has the ring's tests, which need none of that:
 #
 #   make -f test/unit.mk check-unit
+#
+# Without a sanitizer, tests link the libraries that the programs are made of. With one, the rooms that are tested are
+# compiled once more, and what they need of other rooms comes from those libraries.
 
 BUILDDIR ?= build
 UNIT_CXX ?= $(CXX)
@@ -18,31 +19,31 @@ FUZZ_SECONDS ?= 8
 
 unit_flags = -Isrc -I. $(UNIT_CXXFLAGS) -pthread
 unit_ring_srcs = $(wildcard ring/*.cpp)
-ifeq ($(strip $(UNIT_PUBLISHER_SRCS)),)
-unit_srcs = $(unit_ring_srcs) $(sort $(wildcard test/unit/test_ring*.cpp))
-unit_test_srcs = $(unit_srcs)
-else
-unit_test_srcs = $(unit_ring_srcs) $(sort $(wildcard test/unit/test_*.cpp))
-unit_srcs = $(unit_test_srcs) $(UNIT_PUBLISHER_SRCS)
-endif
+unit_test_srcs = $(sort $(wildcard test/unit/test_$(if $(LIBRARIES),,ring)*.cpp))
+# Rooms that speak to NATS or over HTTP are not among those: tests with real servers have them under sanitizers, see
+# sanitized.mk.
+unsanitized_rooms = reader/nats publisher/stream/jetstream program/http publisher/http
+unit_srcs = $(unit_ring_srcs) $(unit_test_srcs) $(filter-out $(addsuffix /%,$(unsanitized_rooms)), \
+	$(library_srcs_program) $(library_srcs_reader) $(library_srcs_publisher) $(TOOLS_SRCS))
+unit_libraries = $(call libraries,$(LIBRARIES))
 
 # g++ says that ThreadSanitizer does not model fences. The ring's fences only order flags, which are atomic;
 # its data is handed over by release and acquire.
 unit_flags_tsan = -O1 -fsanitize=thread $(if $(findstring clang,$(UNIT_CXX)),,-Wno-tsan)
 unit_flags_asan = -O1 -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 fuzz_flags = -O1 -fsanitize=fuzzer,address,undefined,float-cast-overflow -fno-sanitize-recover=all -fno-omit-frame-pointer
-fuzz_targets = ring $(if $(strip $(UNIT_PUBLISHER_SRCS)),stream config)
+fuzz_targets = ring $(if $(LIBRARIES),stream config)
 
-# Without a sanitizer, the publisher's objects are those that are installed.
-unit_objs = $(addprefix $(BUILDDIR)/unit/,$(unit_test_srcs:.cpp=.o)) $(UNIT_PUBLISHER_OBJS)
+unit_objs = $(addprefix $(BUILDDIR)/unit/,$(unit_test_srcs:.cpp=.o) $(if $(LIBRARIES),,$(unit_ring_srcs:.cpp=.o)))
 unit_objs_tsan = $(addprefix $(BUILDDIR)/unit-tsan/,$(unit_srcs:.cpp=.o))
 unit_objs_asan = $(addprefix $(BUILDDIR)/unit-asan/,$(unit_srcs:.cpp=.o))
 stress_objs = $(addprefix $(BUILDDIR)/unit/,$(unit_ring_srcs:.cpp=.o) test/stress/ring_stress.o)
-fuzz_srcs_ring = ring/ring.cpp
-fuzz_srcs_stream = $(addprefix publisher/,stream/log.cpp stream/memory/memory_stream.cpp compression.cpp cursor.cpp datetime.cpp frame_messages.cpp log.cpp log_json.cpp log_limit.cpp mover.cpp \
-	package_assembler.cpp parts.cpp record_messages.cpp subject.cpp table_state.cpp tail_json.cpp)
-fuzz_srcs_config = $(addprefix publisher/,command_line.cpp compression.cpp config.cpp nats_login.cpp nkey.cpp secret_file.cpp subject.cpp)
-fuzz_objs = $(addprefix $(BUILDDIR)/fuzz/,$(fuzz_srcs_$(1):.cpp=.o) test/fuzz/fuzz_$(1).o)
+# The rooms in which input of the fuzzers arrives.
+fuzz_rooms_ring = ring
+fuzz_rooms_stream = reader publisher/stream publisher/stream/memory publisher/messages publisher/table tools
+fuzz_rooms_config = program reader publisher/config tools
+fuzz_srcs = $(filter-out tools/tail.cpp,$(wildcard $(addsuffix /*.cpp,$(fuzz_rooms_$(1)))))
+fuzz_objs = $(patsubst %.cpp,$(BUILDDIR)/fuzz/%.o,$(call fuzz_srcs,$(1)) test/fuzz/fuzz_$(1).cpp)
 all_fuzz_objs = $(sort $(foreach target,$(fuzz_targets),$(call fuzz_objs,$(target))))
 
 .PHONY: unit-tests unit-tests-tsan unit-tests-asan ring-stress fuzzers
@@ -81,13 +82,13 @@ check-fuzz: fuzzers
 			"$$(ls $(BUILDDIR)/corpus/$$target | wc -l) inputs in the corpus"; \
 	done
 
-$(BUILDDIR)/unit-tests: $(unit_objs) $(UNIT_EXTRA_OBJS)
+$(BUILDDIR)/unit-tests: $(unit_objs) $(TOOLS_OBJECTS) $(unit_libraries)
 	$(UNIT_CXX) $(unit_flags) -o $@ $^ -lgtest -lgtest_main $(PUBLISHER_LIBS)
 
-$(BUILDDIR)/unit-tests-tsan: $(unit_objs_tsan) $(UNIT_EXTRA_OBJS)
+$(BUILDDIR)/unit-tests-tsan: $(unit_objs_tsan) $(unit_libraries)
 	$(UNIT_CXX) $(unit_flags) $(unit_flags_tsan) -o $@ $^ -lgtest -lgtest_main $(PUBLISHER_LIBS)
 
-$(BUILDDIR)/unit-tests-asan: $(unit_objs_asan) $(UNIT_EXTRA_OBJS)
+$(BUILDDIR)/unit-tests-asan: $(unit_objs_asan) $(unit_libraries)
 	$(UNIT_CXX) $(unit_flags) $(unit_flags_asan) -o $@ $^ -lgtest -lgtest_main $(PUBLISHER_LIBS)
 
 $(BUILDDIR)/ring-stress: $(stress_objs)
@@ -96,25 +97,25 @@ $(BUILDDIR)/ring-stress: $(stress_objs)
 $(BUILDDIR)/fuzz-ring: $(call fuzz_objs,ring)
 	$(FUZZ_CXX) $(unit_flags) $(fuzz_flags) -o $@ $^
 
-$(BUILDDIR)/fuzz-stream: $(call fuzz_objs,stream) $(UNIT_EXTRA_OBJS)
+$(BUILDDIR)/fuzz-stream: $(call fuzz_objs,stream) $(unit_libraries)
 	$(FUZZ_CXX) $(unit_flags) $(fuzz_flags) -o $@ $^ $(PUBLISHER_LIBS)
 
-$(BUILDDIR)/fuzz-config: $(call fuzz_objs,config)
+$(BUILDDIR)/fuzz-config: $(call fuzz_objs,config) $(unit_libraries)
 	$(FUZZ_CXX) $(unit_flags) $(fuzz_flags) -o $@ $^ $(PUBLISHER_LIBS)
 
-$(BUILDDIR)/unit/%.o: %.cpp
+$(BUILDDIR)/unit/%.o: %.cpp $(SIPHON_PB)
 	@mkdir -p $(@D)
 	$(UNIT_CXX) $(unit_flags) $(PUBLISHER_CPPFLAGS) -MMD -MP -c -o $@ $<
 
-$(BUILDDIR)/unit-tsan/%.o: %.cpp
+$(BUILDDIR)/unit-tsan/%.o: %.cpp $(SIPHON_PB)
 	@mkdir -p $(@D)
 	$(UNIT_CXX) $(unit_flags) $(unit_flags_tsan) $(PUBLISHER_CPPFLAGS) -MMD -MP -c -o $@ $<
 
-$(BUILDDIR)/unit-asan/%.o: %.cpp
+$(BUILDDIR)/unit-asan/%.o: %.cpp $(SIPHON_PB)
 	@mkdir -p $(@D)
 	$(UNIT_CXX) $(unit_flags) $(unit_flags_asan) $(PUBLISHER_CPPFLAGS) -MMD -MP -c -o $@ $<
 
-$(BUILDDIR)/fuzz/%.o: %.cpp
+$(BUILDDIR)/fuzz/%.o: %.cpp $(SIPHON_PB)
 	@mkdir -p $(@D)
 	$(FUZZ_CXX) $(unit_flags) $(fuzz_flags) $(PUBLISHER_CPPFLAGS) -MMD -MP -c -o $@ $<
 

@@ -15,23 +15,16 @@
 #define SIPHON_STREAM_LOG_H
 
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "reader/stored_message.h"
 #include "ring/ring.h"
 
 namespace siphon {
-
-/*
- * Where a message stands in a log. Opaque: places are compared, and a later message has a greater one; nothing is to be
- * read out of them, and they need not be dense. kNoPlace is in front of all messages.
- */
-using Place = uint64_t;
-constexpr Place kNoPlace = 0;
 
 struct Header
 {
@@ -75,40 +68,6 @@ struct LogEnd
 	bool lossy = false;     /* the log's settings take messages away */
 	std::string refused;    /* by fence(): the backend's own words, where the log's state or limits refuse it */
 	std::string disorder;   /* not empty: a message stands where it can't, and this says which */
-};
-
-/* A message that is in a log, read back. */
-struct StoredMessage
-{
-	Place place;
-	std::string subject;
-	std::string kind;
-	uint32_t generation;
-	std::string first; /* values of Siphon-First and so on */
-	std::string last;
-	std::string events;
-	std::string encoding;
-	std::string part;
-	std::string id;
-	std::string cursors;
-	std::string held; /* of Siphon-Held and Siphon-Behind, see RingFeed::admit_watermark() */
-	std::string behind;
-	std::string body;
-};
-
-/* Reads messages back, a few at a time. */
-class LogReader
-{
-public:
-	virtual ~LogReader() = default;
-
-	/* Asks for the next few, unless they are under way. */
-	virtual void pull() = 0;
-	virtual bool pulling() const = 0;
-	/* Takes what has come, in order. False: the reading has broken off, begin another. */
-	virtual bool take(std::vector<StoredMessage> *messages) = 0;
-	/* How many there were still behind the last that came. */
-	virtual uint64_t pending() const = 0;
 };
 
 /* What a log's settings and state are, for those who watch, and to notice what others did to it. */
@@ -194,15 +153,6 @@ public:
 	/* nullopt: not yet. */
 	virtual std::optional<LogHealth> health(std::string *why) = 0;
 };
-
-/*
- * A message of which the headers alone are known, as `header` gives their values, "" for one that is not there. Place and
- * subject are the caller's to add.
- */
-StoredMessage from_headers(const std::function<std::string(const char *name)> &header);
-
-/* The hash that stands for a message's id in checkpoints; never 0. */
-uint64_t message_hash(std::string_view id);
 
 } // namespace siphon
 

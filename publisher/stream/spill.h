@@ -5,7 +5,7 @@
 #ifndef SIPHON_STREAM_SPILL_H
 #define SIPHON_STREAM_SPILL_H
 
-#include "stream/log.h"
+#include "publisher/stream/log.h"
 
 namespace siphon {
 

@@ -4,9 +4,9 @@
 #ifndef SIPHON_STREAM_STREAM_H
 #define SIPHON_STREAM_STREAM_H
 
-#include "stream/log.h"
-#include "stream/spill.h"
-#include "stream/state_store.h"
+#include "publisher/stream/log.h"
+#include "publisher/stream/spill.h"
+#include "publisher/stream/state_store.h"
 
 namespace siphon {
 

@@ -1,20 +1,19 @@
 # The benchmarks, and the programs that they take. Included by the top-level Makefile.
 
-$(BUILDDIR)/ring-drain: test/bench/ring_drain.cpp $(wildcard ring/*.cpp ring/*.h)
-	$(Q)$(CXX) -std=c++20 -O2 -g -Wall -Wextra -Werror -I. -o $@ $(filter %.cpp,$^)
+$(BUILDDIR)/ring-drain: test/bench/ring_drain.cpp $(call libraries,ring)
+	$(Q)$(CXX) -std=c++20 -O2 -g -Wall -Wextra -Werror -I. -o $@ $^
 
 # Found by dynamic_library_path, so that nothing is installed for it.
 $(BUILDDIR)/null_plugin$(DLSUFFIX): test/bench/null_plugin.c
 	$(Q)$(CC) $(CFLAGS) -fPIC -shared $(CPPFLAGS) -I$(shell $(PG_CONFIG) --includedir-server) -o $@ $<
 
-# What siphon-tail has, but its main().
-bench_tail_objects = $(call publisher_objects,$(filter-out publisher/tail.cpp,$(TAIL_SRCS))) $(SIPHON_PB_OBJECT)
+bench_libraries = $(call libraries,reader program ring)
 
-$(BUILDDIR)/message-delay: test/bench/message_delay.cpp test/bench/nats_session.h $(bench_tail_objects) | $(SIPHON_PB)
-	$(Q)$(CXX) -std=c++20 -O2 -g -Wall -Wextra -Werror $(PUBLISHER_CPPFLAGS) -o $@ $(filter %.cpp %.o,$^) $(PUBLISHER_LIBS)
+$(BUILDDIR)/message-delay: test/bench/message_delay.cpp test/bench/nats_session.h $(bench_libraries) | $(SIPHON_PB)
+	$(Q)$(CXX) -std=c++20 -O2 -g -Wall -Wextra -Werror $(PUBLISHER_CPPFLAGS) -o $@ $(filter %.cpp %.a,$^) $(PUBLISHER_LIBS)
 
-$(BUILDDIR)/publish-chain: test/bench/publish_chain.cpp test/bench/nats_session.h $(bench_tail_objects) | $(SIPHON_PB)
-	$(Q)$(CXX) -std=c++20 -O2 -g -Wall -Wextra -Werror $(PUBLISHER_CPPFLAGS) -o $@ $(filter %.cpp %.o,$^) $(PUBLISHER_LIBS)
+$(BUILDDIR)/publish-chain: test/bench/publish_chain.cpp test/bench/nats_session.h $(bench_libraries) | $(SIPHON_PB)
+	$(Q)$(CXX) -std=c++20 -O2 -g -Wall -Wextra -Werror $(PUBLISHER_CPPFLAGS) -o $@ $(filter %.cpp %.a,$^) $(PUBLISHER_LIBS)
 
 # That they can be built is looked at by make check.
 .PHONY: bench-programs

@@ -15,8 +15,8 @@
 #include <string_view>
 #include <vector>
 
-#include "package_assembler.h"
 #include "nats_session.h"
+#include "reader/package_assembler.h"
 #include "siphon.pb.h"
 
 using namespace siphon;

@@ -4,7 +4,7 @@
 #ifndef SIPHON_BENCH_NATS_SESSION_H
 #define SIPHON_BENCH_NATS_SESSION_H
 
-#include "nats_connection.h"
+#include "reader/nats/nats_connection.h"
 
 struct Session
 {

@@ -10,10 +10,12 @@
 #include <unistd.h>
 #include <vector>
 
-#include "compression.h"
-#include "config.h"
-#include "exit_codes.h"
-#include "subject.h"
+#include "program/exit_codes.h"
+#include "program/option_values.h"
+#include "publisher/config/config.h"
+#include "reader/compression.h"
+#include "reader/subject.h"
+#include "tools/tail_config.h"
 
 using namespace siphon;
 

@@ -14,16 +14,16 @@
 
 #include <nlohmann/json.hpp>
 
-#include "cursor.h"
-#include "exit_codes.h"
-#include "mover.h"
-#include "package_assembler.h"
-#include "record_messages.h"
+#include "program/exit_codes.h"
+#include "publisher/messages/record_messages.h"
+#include "publisher/stream/memory/memory_stream.h"
+#include "publisher/table/mover.h"
+#include "publisher/table/table_state.h"
+#include "reader/cursor.h"
+#include "reader/package_assembler.h"
+#include "reader/subject.h"
 #include "siphon.pb.h"
-#include "stream/memory/memory_stream.h"
-#include "subject.h"
-#include "table_state.h"
-#include "tail_json.h"
+#include "tools/tail_json.h"
 
 using namespace siphon;
 

@@ -173,7 +173,7 @@ my %target = map { $_ => 1 } map { split } map { slurp_file($_) =~ /^([a-z][a-z 
 
 is_deeply(
 	[   grep { !grep { -e } glob }
-		  uniq sort $everything =~ m{(?<![\w/.(-])((?:src|publisher|test|sql|expected|deploy|debian|scripts|proto|examples|\.ci)/[\w./*@-]*\w(?:\.\*|[/*])?)}g
+		  uniq sort $everything =~ m{(?<![\w/.(-])((?:src|ring|program|reader|publisher|tools|test|sql|expected|deploy|debian|scripts|proto|examples|\.ci)/[\w./*@-]*\w(?:\.\*|[/*])?)}g
 	],
 	[],
 	'files are there');
@@ -195,7 +195,7 @@ File::Find::find(
 			}
 		}
 	},
-	qw(src publisher proto test deploy debian scripts examples sql Makefile));
+	qw(src ring program reader publisher tools proto test deploy debian scripts examples sql Makefile));
 is_deeply(\@dead, [], 'documents that are named elsewhere are there');
 
 # ---- pages that can be read --------------------------------------------------------------------------------------------

@@ -1,5 +1,5 @@
-# The sources' rooms know each other in one direction only, as test/rooms.txt lists it; modules (a header and its source)
-# of the extension have no cycles; and PostgreSQL's, NATS' and protobuf's headers stay where they belong.
+# The sources' rooms know each other in one direction only, as test/rooms.txt lists it, and each has a README.md; modules (a
+# header and its source) have no cycles; and PostgreSQL's, NATS' and protobuf's headers stay where they belong.
 use strict;
 use warnings FATAL => 'all';
 
@@ -18,12 +18,12 @@ for my $line (grep { !/^#|^$/ } split /\n/, slurp_file('test/rooms.txt'))
 	$may{$room} = { map { $_ => 1 } split ' ', $rooms };
 }
 
-my @files = grep { !m{^test/} } glob('ring/*.{h,cpp} src/*.{h,cpp} src/*/*.{h,cpp} publisher/*.{h,cpp} publisher/*/*.{h,cpp} publisher/*/*/*.{h,cpp}');
+my @files = map { glob("$_/*.{h,cpp} $_/*/*.{h,cpp} $_/*/*/*.{h,cpp}") } qw(ring src program reader publisher tools);
 my (%room_of, %text, %uses, @violations);
 
 for my $file (@files)
 {
-	$room_of{$file} = dirname($file) =~ s{^publisher/.*}{publisher}r;
+	$room_of{$file} = dirname($file);
 	$text{$file} = slurp_file($file);
 }
 cmp_ok(scalar @files, '>', 200, 'there are sources');
@@ -31,6 +31,7 @@ is_deeply([ sort grep { !$may{$_} } values %room_of ], [], 'every source is in a
 for my $room (@order)
 {
 	ok((any { $_ eq $room } values %room_of), "$room has sources");
+	ok(-s "$room/README.md", "$room says what it is for");
 	is_deeply([ grep { !$may{$_} } sort keys %{ $may{$room} } ], [], "$room uses rooms that are there");
 }
 
@@ -38,7 +39,7 @@ for my $room (@order)
 sub included
 {
 	my ($file, $name) = @_;
-	my @places = (dirname($file) . "/$name", $name, "src/$name", "publisher/$name");
+	my @places = (dirname($file) . "/$name", $name, "src/$name");
 
 	return (grep { exists $text{$_} } @places)[0];
 }
@@ -51,7 +52,7 @@ for my $file (@files)
 		my ($from, $to) = ($room_of{$file}, $room_of{$other});
 
 		push @violations, "$file includes $other" unless $from eq $to || $may{$from}{$to};
-		$uses{ $file =~ s/\.\w+$//r }{ $other =~ s/\.\w+$//r } = 1 if $file =~ m{^(?:src|ring)/};
+		$uses{ $file =~ s/\.\w+$//r }{ $other =~ s/\.\w+$//r } = 1;
 	}
 }
 is_deeply(\@violations, [], 'rooms include what the list allows');
@@ -82,10 +83,19 @@ is_deeply([ sort keys %uses ], [], 'no module uses one that uses it');
 my $postgres = qr/^#include "(?:postgres|access|catalog|commands|executor|nodes|replication|storage|utils)\b[^"]*"/m;
 
 is_deeply([ grep { $text{$_} =~ /$postgres/ && $room_of{$_} !~ /^src/ } @files ], [], "PostgreSQL's headers are in the extension alone");
-is_deeply([ grep { $text{$_} =~ /^#include [<"](?:google\/|siphon\.pb\.h|nats|microhttpd|spdlog)/m && $room_of{$_} !~ /^publisher/ } @files ],
-	[], "protobuf's, NATS' and HTTP's are in the publisher alone");
+# Files that include a header of others, and are not in one of the rooms that may.
+sub strangers
+{
+	my ($header, $rooms) = @_;
+
+	return [ grep { $text{$_} =~ /^#include [<"]$header/m && $_ !~ /^$rooms/ } @files ];
+}
+
+is_deeply(strangers(qr/(?:google\/protobuf|siphon\.pb\.h)/, qr{(?:reader|publisher|tools)/}), [], "protobuf's are in what reads or writes packages");
 is_deeply(
-	[ grep { $text{$_} =~ /^#include <nats\//m && !m{^publisher/(?:stream/jetstream/|nats_|jetstream_|(?:command_line|metrics)\.cpp)} } @files ],
-	[], "NATS' are where the publisher speaks to it, or tells its version");
+	strangers(qr/nats\//, qr{(?:reader/nats/|publisher/stream/jetstream/|reader/versions\.cpp|publisher/watch/metrics\.cpp)}),
+	[], "NATS' are where it is spoken to, or its version is told");
+is_deeply(strangers(qr/(?:microhttpd|curl)/, qr{program/http/}), [], "HTTP's are where it is spoken");
+is_deeply(strangers(qr/(?:spdlog|yaml-cpp|CLI)\//, qr{(?:program|reader|publisher|tools)/}), [], "the programs' are in the programs");
 
 done_testing();

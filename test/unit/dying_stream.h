@@ -11,8 +11,8 @@
 #include <string>
 #include <vector>
 
-#include "stream/memory/memory_stream.h"
-#include "stream/stream.h"
+#include "publisher/stream/memory/memory_stream.h"
+#include "publisher/stream/stream.h"
 
 namespace siphon {
 

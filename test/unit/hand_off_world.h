@@ -12,11 +12,11 @@
 #include <string>
 #include <vector>
 
+#include "publisher/stream/memory/memory_stream.h"
+#include "publisher/table/table_state.h"
 #include "ring/history.h"
 #include "ring_worker.h"
 #include "siphon.pb.h"
-#include "stream/memory/memory_stream.h"
-#include "table_state.h"
 
 namespace siphon {
 

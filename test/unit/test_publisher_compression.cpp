@@ -1,5 +1,5 @@
 /* zstd there and back, and the cases where it is left out. */
-#include "compression.h"
+#include "reader/compression.h"
 
 #include <gtest/gtest.h>
 

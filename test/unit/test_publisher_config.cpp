@@ -1,6 +1,8 @@
 /* The configuration: which source wins, what is refused and in what words, and the units. */
-#include "config.h"
-#include "exit_codes.h"
+#include "program/exit_codes.h"
+#include "program/option_values.h"
+#include "publisher/config/config.h"
+#include "tools/tail_config.h"
 
 #include <gtest/gtest.h>
 

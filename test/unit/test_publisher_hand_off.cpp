@@ -8,13 +8,13 @@
  *   HAND_OFF_SEED=4711 ...                                         one run again, nearly: time counts too
  *   HAND_OFF_LOG=1 ...                                             with the publisher's log
  */
-#include "exit_codes.h"
-#include "publisher.h"
+#include "program/exit_codes.h"
+#include "publisher/core/publisher.h"
+#include "publisher/stream/file/file_stream.h"
+#include "publisher/stream/memory/memory_stream.h"
+#include "publisher/table/table_state.h"
+#include "reader/subject.h"
 #include "siphon.pb.h"
-#include "stream/file/file_stream.h"
-#include "stream/memory/memory_stream.h"
-#include "subject.h"
-#include "table_state.h"
 
 #include "dying_stream.h"
 #include "hand_off_world.h"

@@ -3,9 +3,9 @@
  * already, and the answer to one's own comes when the next change does. A state that says "streaming" while changes are
  * held would lose them, as nobody moves them any more.
  */
-#include "exit_codes.h"
-#include "hand_off.h"
-#include "stream/memory/memory_stream.h"
+#include "program/exit_codes.h"
+#include "publisher/stream/memory/memory_stream.h"
+#include "publisher/table/hand_off.h"
 
 #include <gtest/gtest.h>
 

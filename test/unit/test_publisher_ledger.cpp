@@ -1,7 +1,7 @@
 /*
  * The ledger: cases that have a name, and random histories against a model that is too simple to be wrong.
  */
-#include "ledger.h"
+#include "publisher/messages/ledger.h"
 
 #include <gtest/gtest.h>
 

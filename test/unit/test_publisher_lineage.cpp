@@ -1,12 +1,12 @@
 /*
  * What continues a stream and what does not, and which events it has already.
  */
-#include "exit_codes.h"
-#include "lineage.h"
-#include "published.h"
-#include "stream/memory/memory_stream.h"
-#include "stream_guard.h"
-#include "subject.h"
+#include "program/exit_codes.h"
+#include "publisher/history/lineage.h"
+#include "publisher/history/published.h"
+#include "publisher/history/stream_guard.h"
+#include "publisher/stream/memory/memory_stream.h"
+#include "reader/subject.h"
 
 #include <gtest/gtest.h>
 

@@ -3,8 +3,8 @@
 #include <nlohmann/json.hpp>
 #include <spdlog/spdlog.h>
 
-#include "../../publisher/log_json.h"
-#include "../../publisher/log_limit.h"
+#include "program/log_json.h"
+#include "program/log_limit.h"
 
 using namespace siphon;
 

@@ -2,8 +2,8 @@
  * Names that go from one table to another: what the publisher makes of frames of several tables under one name, in the
  * order in which their places in the WAL come, and of what is decoded once more.
  */
-#include "hand_off.h"
-#include "stream/memory/memory_stream.h"
+#include "publisher/stream/memory/memory_stream.h"
+#include "publisher/table/hand_off.h"
 
 #include <gtest/gtest.h>
 

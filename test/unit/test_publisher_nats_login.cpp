@@ -1,7 +1,7 @@
 /* What ends a program that can't connect, and what it waits for; and warnings of credentials that others can read. */
-#include "config.h"
-#include "exit_codes.h"
-#include "ring_directory.h"
+#include "program/exit_codes.h"
+#include "publisher/source/ring_directory.h"
+#include "reader/nats/nats_login.h"
 
 #include <gtest/gtest.h>
 

@@ -1,5 +1,5 @@
 /* The public key of an NKey's seed; what is none is refused. */
-#include "nkey.h"
+#include "reader/nkey.h"
 
 #include <gtest/gtest.h>
 

@@ -1,8 +1,8 @@
 /* Cutting records into messages and putting them together again. */
-#include "frame_messages.h"
-#include "package_assembler.h"
-#include "parts.h"
-#include "record_messages.h"
+#include "publisher/messages/frame_messages.h"
+#include "publisher/messages/parts.h"
+#include "publisher/messages/record_messages.h"
+#include "reader/package_assembler.h"
 
 #include <gtest/gtest.h>
 

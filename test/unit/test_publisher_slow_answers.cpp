@@ -2,11 +2,12 @@
  * Answers that come one by one. What several questions need is done when the last answer is there, however they come: one
  * that has come is not asked for again, or each would find the other missing, again and again.
  */
-#include "hand_off.h"
-#include "lineage.h"
-#include "table_state.h"
+#include "publisher/history/lineage.h"
+#include "publisher/table/hand_off.h"
+#include "publisher/table/table_state.h"
 
 #include "dying_stream.h"
+#include "publisher/stream/state_keys.h"
 
 #include <gtest/gtest.h>
 

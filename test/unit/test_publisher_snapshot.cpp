@@ -1,8 +1,9 @@
 /* The small parts of snapshots: cursors, turns, visibility, table states. */
-#include "cursor.h"
-#include "table_state.h"
-#include "turns.h"
-#include "visibility.h"
+#include "publisher/messages/turns.h"
+#include "publisher/stream/state_keys.h"
+#include "publisher/table/table_state.h"
+#include "publisher/table/visibility.h"
+#include "reader/cursor.h"
 
 #include <gtest/gtest.h>
 

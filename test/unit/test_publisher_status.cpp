@@ -1,10 +1,10 @@
 /* What the publisher tells of itself: traffic counted once, quantiles, what is wrong, and text that was anything. */
 #include <gtest/gtest.h>
 
-#include "../../publisher/health.h"
-#include "../../publisher/metrics.h"
-#include "../../publisher/monitor.h"
-#include "../../publisher/status_json.h"
+#include "publisher/watch/health.h"
+#include "publisher/watch/metrics.h"
+#include "publisher/watch/monitor.h"
+#include "publisher/watch/status_json.h"
 
 using namespace siphon;
 using std::chrono::milliseconds;

@@ -1,5 +1,5 @@
 /* Names in NATS: encoding, coverage of subjects, positions and message identities. */
-#include "subject.h"
+#include "reader/subject.h"
 
 #include <gtest/gtest.h>
 

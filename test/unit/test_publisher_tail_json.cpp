@@ -1,6 +1,6 @@
 /* What siphon-tail prints, value by value and line by line. */
-#include "datetime.h"
-#include "tail_json.h"
+#include "reader/datetime.h"
+#include "tools/tail_json.h"
 
 #include <gtest/gtest.h>
 

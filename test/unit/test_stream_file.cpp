@@ -1,10 +1,12 @@
 /* A directory of files as a stream: what was answered is there again, whatever became of the rest. */
-#include "stream/file/file_stream.h"
+#include "publisher/stream/file/file_stream.h"
 
-#include "exit_codes.h"
-#include "log.h"
-#include "subject.h"
-#include "table_state.h"
+#include "program/exit_codes.h"
+#include "program/log.h"
+#include "publisher/stream/file/record_encoder.h"
+#include "publisher/stream/state_keys.h"
+#include "publisher/table/table_state.h"
+#include "reader/subject.h"
 
 #include <gtest/gtest.h>
 

@@ -1,5 +1,5 @@
 /* See file_log.h. */
-#include "stream/file/file_log.h"
+#include "publisher/stream/file/file_log.h"
 
 #include <algorithm>
 #include <cerrno>
@@ -11,11 +11,11 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#include "cursor.h"
-#include "exit_codes.h"
-#include "log.h"
-#include "stream/file/file_reader.h"
-#include "subject.h"
+#include "program/exit_codes.h"
+#include "program/log.h"
+#include "publisher/stream/file/record_encoder.h"
+#include "reader/cursor.h"
+#include "reader/subject.h"
 
 namespace siphon {
 

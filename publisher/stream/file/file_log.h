@@ -1,5 +1,5 @@
 /*
- * A log in a directory of segments, and a spill. See segment.h for what the files hold.
+ * A log in a directory of segments, and a spill. See reader/file/segment.h for what the files hold.
  *
  * The directory is locked, so that whatever is appended comes to its place. append() writes, a thread makes durable, and
  * collect() answers what is. Should either fail, nothing more is taken until look() has cut off what is not durable, so
@@ -15,15 +15,16 @@
 #include <string>
 #include <vector>
 
-#include "stream/file/file_options.h"
-#include "stream/file/segment.h"
-#include "stream/file/syncer.h"
-#include "stream/spill.h"
-#include "wakeup.h"
+#include "program/wakeup.h"
+#include "publisher/stream/file/file_reader.h"
+#include "publisher/stream/file/syncer.h"
+#include "publisher/stream/spill.h"
+#include "reader/file/file_options.h"
+#include "reader/file/segment.h"
 
 namespace siphon {
 
-class FileLog : public Spill
+class FileLog : public Spill, public DurableLog
 {
 public:
 	/*
@@ -49,12 +50,9 @@ public:
 	std::optional<LogHealth> health(std::string *why) override;
 	bool drop(Place in_front_of, std::string *why) override;
 
-	/* Messages up to here are durable, and may be read. */
-	Place durable() const { return durable_; }
-	/* How often the end was cut off: where readers stood there may be another file now. */
-	uint64_t recoveries() const { return recoveries_; }
-	/* Fatal: what was durable can't be read. */
-	[[noreturn]] void refuse_damaged(const RecordReader &reader) const;
+	Place durable() const override { return durable_; }
+	uint64_t recoveries() const override { return recoveries_; }
+	[[noreturn]] void refuse_damaged(const RecordReader &reader) const final;
 
 private:
 	static constexpr uint32_t kBodyLimit = 1024 * 1024;

@@ -1,7 +1,7 @@
 /* See file_reader.h. */
-#include "stream/file/file_reader.h"
+#include "publisher/stream/file/file_reader.h"
 
-#include "subject.h"
+#include "reader/subject.h"
 
 namespace siphon {
 

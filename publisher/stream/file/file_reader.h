@@ -5,15 +5,31 @@
 #include <string>
 #include <vector>
 
-#include "stream/file/file_log.h"
+#include "program/wakeup.h"
+#include "reader/file/segment.h"
 
 namespace siphon {
+
+/* What a reader asks of the log that it reads, while that is appended to. */
+class DurableLog
+{
+public:
+	/* Messages up to here are durable, and may be read. */
+	virtual Place durable() const = 0;
+	/* How often the end was cut off: where readers stood there may be another file now. */
+	virtual uint64_t recoveries() const = 0;
+	/* Fatal: what was durable can't be read. */
+	[[noreturn]] virtual void refuse_damaged(const RecordReader &reader) const = 0;
+
+protected:
+	~DurableLog() = default;
+};
 
 class FileReader : public LogReader
 {
 public:
 	/* directory: of the log, whose name is `path`. The rest is as of Log::read(). */
-	FileReader(const FileLog *log, int directory, const std::string &path, const std::string &subjects, Place behind,
+	FileReader(const DurableLog *log, int directory, const std::string &path, const std::string &subjects, Place behind,
 			   bool headers, Wakeup *wakeup)
 		: log_(*log), recoveries_(log->recoveries()), reader_(directory, path, behind), subjects_(subjects), headers_(headers), wakeup_(*wakeup)
 	{
@@ -26,7 +42,7 @@ public:
 	uint64_t pending() const override { return pending_; }
 
 private:
-	const FileLog &log_;
+	const DurableLog &log_;
 	const uint64_t recoveries_; /* of the log, when it began */
 	RecordReader reader_;
 	const std::string subjects_;

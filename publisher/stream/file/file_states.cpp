@@ -1,5 +1,5 @@
 /* See file_states.h. */
-#include "stream/file/file_states.h"
+#include "publisher/stream/file/file_states.h"
 
 #include <cerrno>
 #include <cstring>
@@ -8,9 +8,9 @@
 #include <unistd.h>
 #include <vector>
 
-#include "stream/file/segment.h"
-#include "subject.h"
-#include "table_state.h"
+#include "publisher/stream/state_keys.h"
+#include "reader/file/segment.h"
+#include "reader/subject.h"
 
 namespace siphon {
 

@@ -10,7 +10,7 @@
 #include <functional>
 #include <string>
 
-#include "stream/state_store.h"
+#include "publisher/stream/state_store.h"
 
 namespace siphon {
 

@@ -1,5 +1,5 @@
 /* See file_stream.h. */
-#include "stream/file/file_stream.h"
+#include "publisher/stream/file/file_stream.h"
 
 #include <cerrno>
 #include <cstring>
@@ -8,8 +8,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "exit_codes.h"
-#include "lineage.h"
+#include "program/exit_codes.h"
+#include "publisher/stream/resync_advice.h"
 
 namespace siphon {
 

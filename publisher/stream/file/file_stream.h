@@ -2,7 +2,7 @@
  * A directory of files as the place where messages go: for tests, for export to where no network leads, and for those who
  * want no broker.
  *
- *   DIR/<application>/log/      the application's messages, see segment.h
+ *   DIR/<application>/log/      the application's messages, see reader/file/segment.h
  *   DIR/<application>/held/     held changes, likewise
  *   DIR/<application>/states/   table states and the rest, see file_states.h
  *   DIR/<application>/lock      locked by the one who publishes there
@@ -14,9 +14,9 @@
 
 #include <string>
 
-#include "stream/file/file_log.h"
-#include "stream/file/file_states.h"
-#include "stream/stream.h"
+#include "publisher/stream/file/file_log.h"
+#include "publisher/stream/file/file_states.h"
+#include "publisher/stream/stream.h"
 
 namespace siphon {
 

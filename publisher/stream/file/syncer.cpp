@@ -1,5 +1,5 @@
 /* See syncer.h. */
-#include "stream/file/syncer.h"
+#include "publisher/stream/file/syncer.h"
 
 #include <cerrno>
 

@@ -9,8 +9,8 @@
 #include <mutex>
 #include <thread>
 
-#include "stream/log.h"
-#include "wakeup.h"
+#include "program/wakeup.h"
+#include "reader/stored_message.h"
 
 namespace siphon {
 

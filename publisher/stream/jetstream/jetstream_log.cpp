@@ -1,15 +1,15 @@
 /* See jetstream_log.h. */
-#include "stream/jetstream/jetstream_log.h"
+#include "publisher/stream/jetstream/jetstream_log.h"
 
 #include <algorithm>
 #include <charconv>
 #include <cstring>
 #include <random>
 
-#include "cursor.h"
-#include "exit_codes.h"
-#include "log.h"
-#include "subject.h"
+#include "program/exit_codes.h"
+#include "program/log.h"
+#include "reader/cursor.h"
+#include "reader/subject.h"
 
 namespace siphon {
 

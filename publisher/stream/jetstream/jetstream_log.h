@@ -20,10 +20,10 @@
 #include <deque>
 #include <mutex>
 
-#include "stream/jetstream/reader.h"
-#include "stream/jetstream/requests.h"
-#include "stream/jetstream/setup.h"
-#include "stream/spill.h"
+#include "publisher/stream/jetstream/setup.h"
+#include "publisher/stream/spill.h"
+#include "reader/nats/jetstream_reader.h"
+#include "reader/nats/requests.h"
 
 namespace siphon {
 

@@ -1,13 +1,13 @@
 /* How a JetStreamLog finds out where its stream ends, makes it, or gives it what it lacks; see jetstream_log.h. */
-#include "stream/jetstream/jetstream_log.h"
+#include "publisher/stream/jetstream/jetstream_log.h"
 
 #include <algorithm>
 
-#include "cursor.h"
-#include "exit_codes.h"
-#include "lineage.h"
-#include "log.h"
-#include "subject.h"
+#include "program/exit_codes.h"
+#include "program/log.h"
+#include "publisher/stream/resync_advice.h"
+#include "reader/cursor.h"
+#include "reader/subject.h"
 
 namespace siphon {
 

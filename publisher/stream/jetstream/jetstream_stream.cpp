@@ -1,5 +1,5 @@
 /* See jetstream_stream.h. */
-#include "stream/jetstream/jetstream_stream.h"
+#include "publisher/stream/jetstream/jetstream_stream.h"
 
 #include <chrono>
 #include <cstring>

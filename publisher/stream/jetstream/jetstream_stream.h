@@ -5,11 +5,11 @@
 #include <condition_variable>
 #include <mutex>
 
-#include "nats_connection.h"
-#include "stream/jetstream/jetstream_log.h"
-#include "stream/jetstream/requests.h"
-#include "stream/jetstream/states.h"
-#include "stream/stream.h"
+#include "publisher/stream/jetstream/jetstream_log.h"
+#include "publisher/stream/jetstream/states.h"
+#include "publisher/stream/stream.h"
+#include "reader/nats/nats_connection.h"
+#include "reader/nats/requests.h"
 
 namespace siphon {
 

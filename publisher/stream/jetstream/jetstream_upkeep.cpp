@@ -1,11 +1,11 @@
 /* What a JetStreamLog takes out of its stream, and how that is; see jetstream_log.h. */
-#include "stream/jetstream/jetstream_log.h"
+#include "publisher/stream/jetstream/jetstream_log.h"
 
 #include <algorithm>
 #include <cstdlib>
 #include <ctime>
 
-#include "log.h"
+#include "program/log.h"
 
 namespace siphon {
 

@@ -1,12 +1,12 @@
 /* See setup.h. */
-#include "stream/jetstream/setup.h"
+#include "publisher/stream/jetstream/setup.h"
 
 #include <algorithm>
 
-#include "exit_codes.h"
-#include "log.h"
-#include "stream/jetstream/requests.h"
-#include "subject.h"
+#include "program/exit_codes.h"
+#include "program/log.h"
+#include "reader/nats/requests.h"
+#include "reader/subject.h"
 
 namespace siphon {
 

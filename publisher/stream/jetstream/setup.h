@@ -14,7 +14,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "stream_settings.h"
+#include "publisher/config/stream_settings.h"
 
 namespace siphon {
 

@@ -1,9 +1,9 @@
 /* See states.h. */
-#include "stream/jetstream/states.h"
+#include "publisher/stream/jetstream/states.h"
 
-#include "exit_codes.h"
-#include "log.h"
-#include "table_state.h"
+#include "program/exit_codes.h"
+#include "program/log.h"
+#include "publisher/stream/state_keys.h"
 
 namespace siphon {
 

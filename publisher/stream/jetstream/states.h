@@ -9,8 +9,8 @@
 #include <set>
 #include <string>
 
-#include "stream/jetstream/jetstream_log.h"
-#include "stream/state_store.h"
+#include "publisher/stream/jetstream/jetstream_log.h"
+#include "publisher/stream/state_store.h"
 
 namespace siphon {
 

@@ -1,12 +1,12 @@
 /* See memory_stream.h. */
-#include "stream/memory/memory_stream.h"
+#include "publisher/stream/memory/memory_stream.h"
 
 #include <algorithm>
 
-#include "cursor.h"
-#include "exit_codes.h"
-#include "subject.h"
-#include "table_state.h"
+#include "program/exit_codes.h"
+#include "publisher/stream/state_keys.h"
+#include "reader/cursor.h"
+#include "reader/subject.h"
 
 namespace siphon {
 

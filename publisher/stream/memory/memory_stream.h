@@ -16,7 +16,7 @@
 #include <string>
 #include <vector>
 
-#include "stream/stream.h"
+#include "publisher/stream/stream.h"
 
 namespace siphon {
 

@@ -1,0 +1,191 @@
+/*
+ * The publisher's loop: frames out of the rings, messages into the logs, answers into the ledger, and what
+ * the ledger calls done back to the rings as acknowledged. One thread, which sleeps in poll() only: nothing that it asks
+ * of the stream is waited for.
+ *
+ * Whenever it is not certain what the logs have - at the start, after a broken connection, after a message
+ * that was refused - it is "unsettled": nothing is published until the logs' ends have been read, whose
+ * last messages say by their cursors from which frame and part to go on in each ring. So nothing is lost and
+ * nothing comes twice, whatever happened to answers under way. See publisher_settle.cpp.
+ */
+#ifndef SIPHON_PUBLISHER_H
+#define SIPHON_PUBLISHER_H
+
+#include <atomic>
+#include <chrono>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "program/log.h"
+#include "program/wakeup.h"
+#include "publisher/config/config.h"
+#include "publisher/history/lineage.h"
+#include "publisher/history/published.h"
+#include "publisher/history/stream_guard.h"
+#include "publisher/messages/ledger.h"
+#include "publisher/messages/traffic.h"
+#include "publisher/messages/turns.h"
+#include "publisher/source/ring_directory.h"
+#include "publisher/source/ring_feed.h"
+#include "publisher/stream/stream.h"
+#include "publisher/table/hand_off.h"
+#include "publisher/table/state_writes.h"
+#include "publisher/watch/monitor.h"
+#include "publisher/watch/progress.h"
+
+namespace siphon {
+
+class Publisher
+{
+public:
+	/*
+	 * stop_requests counts requests to stop: the first ends publishing and waits for what is under way, the
+	 * second ends that too. Whoever counts notifies the wakeup. Monitor: who wants to know how it goes, or nullptr.
+	 */
+	Publisher(const Config &config, RingDirectory *directory, Stream *stream, Wakeup *wakeup,
+			  const std::atomic<int> *stop_requests, Monitor *monitor = nullptr);
+
+	/* Returns when it was asked to stop; Fatal when it can't go on. */
+	void run();
+
+private:
+	using Clock = std::chrono::steady_clock;
+	using Feeds = std::map<std::string, std::unique_ptr<RingFeed>>;
+
+	void beat();
+	void tell_status();
+	const char *step_name() const;
+	void tell_decoder();
+	double stalled();
+	void inspect();
+	void refuse_emptied();
+	void note_refusal(const std::string &text);
+	void note_caught_up();
+	void look_for_rings();
+	void drop_replaced();
+	void attach_new();
+	void await_decoder();
+	RingFeed *decoder() const;
+	bool enter_answers();
+	void collect();
+	void pass_on_acks();
+	void unsettle(Clock::duration patience);
+	bool settle();
+	bool settle_step(std::string *why);
+	bool look(std::string *why);
+	bool check_owner(std::string *why);
+	bool settle_tables(std::string *why);
+	bool load_states(std::string *why);
+	bool check_source(std::string *why);
+	bool find_tails(uint64_t confirmed, std::string *why);
+	bool check_checkpoint(Log *log, const LogEnd &end, const Checkpoint::End &acknowledged, std::string *why);
+	bool check_lost(Log *log, const std::string &what, std::string *why);
+	bool fence(std::string *why);
+	bool read_tails(std::string *why);
+	bool read_tail(Log *log, Place behind, Place end, std::string *why);
+	bool is_left_over(RingFeed *feed, std::string *why);
+	bool believes_ring();
+	void resume();
+	bool open() const;
+	bool may_read(const RingFeed &feed) const;
+	bool publish_next();
+	bool ready(Source *source);
+	bool publish(Source *source);
+	std::string list_cursors(Target target) const;
+	Checkpoint checkpoint() const;
+	Log &log(Target target) { return target == Target::Log ? stream_.log() : stream_.spill(); }
+	void retry_later(const std::string &waiting_for);
+	void sleep(Clock::time_point until, bool reading);
+	void drain();
+
+	/* A message was stored since the last settling. */
+	bool proven() const { return ledger_.stored_token() > settled_token_; }
+
+	const Config &config_;
+	RingDirectory &directory_;
+	Stream &stream_;
+	Wakeup &wakeup_;
+	const std::atomic<int> &stop_requests_;
+	Monitor *monitor_;
+
+	Ledger ledger_;
+	HandOff hand_off_;
+	Lineage lineage_;
+	Published published_;
+	Traffic traffic_;
+	StateWrites writes_;
+	RingFeed::Context feed_context_;
+	Feeds feeds_; /* by name: "decoder" comes before "snapshot-..." */
+	uint32_t feeds_made_ = 0;
+	std::vector<Source *> sources_; /* of this turn of the loop; the decoder's is the first, or nullptr */
+	Turns turns_;
+	Message message_;
+	std::vector<Answer> answers_;
+	std::vector<Ledger::Ack> acks_;
+	Progress progress_;
+	WaitNotice notice_;      /* of NATS */
+	WaitNotice ring_notice_; /* of the decoder's ring */
+
+	/* For those who watch. */
+	Incidents incidents_;
+	Clock::time_point progress_at_; /* something was acknowledged, or nothing was to be */
+	uint64_t acked_seen_ = 0;
+	uint64_t stored_seen_ = 0;
+
+	/* Of the turn of the loop. */
+	Clock::time_point now_;
+	uint64_t changes_seen_ = 0;
+
+	Clock::time_point next_beat_;
+	Clock::time_point next_inspection_;
+	Clock::time_point next_look_; /* for rings that came and went */
+	Clock::time_point unattached_since_;
+	Clock::time_point retry_at_; /* nothing is tried before */
+
+	/* How settle() goes on; each step is repeated until it is done, and when one fails it begins anew. */
+	enum class Step { Look, Owner, Source, Claim, States, Fence, Tails, Tables };
+
+	bool settled_ = false;
+	Step step_ = Step::Look;
+	Clock::time_point step_since_;
+	bool placed_ = false;            /* all feeds were prepared since the last settling */
+	Clock::time_point settle_after_; /* answers under way are given until then */
+	uint64_t interruptions_ = 0;     /* of the stream, at the last settling */
+	uint64_t settling_interruptions_ = 0; /* when this one began */
+	uint64_t settled_token_ = 0;     /* the last before the last settling */
+	int fruitless_settlings_ = 0;    /* since a message was stored */
+	bool states_loaded_ = false;
+	bool chained_ = false;           /* the stream is known to hold a message of ours */
+	bool greeted_ = false;           /* the line that says where to is published was written */
+	std::string refusal_;            /* that the stream gave last, until it takes messages again */
+
+	/* The logs' ends, as they were found, and from fence() on as they are behind it. */
+	LogEnd log_end_;
+	LogEnd spill_end_;
+	bool looked_[2] = {};
+	bool fenced_[2] = {};
+	Checkpoint acknowledged_{};      /* what the source says that they have acknowledged */
+	Clock::time_point lost_since_{}; /* a log does not hold what was acknowledged; that may pass */
+
+	/* Where the decoder's ring may bring what the logs have, and how far that is read. */
+	std::optional<Lineage::Again> tails_;
+	std::unique_ptr<LogReader> tail_reader_;
+	std::vector<StoredMessage> tail_;
+	Place tail_read_ = kNoPlace;
+	uint64_t tail_messages_ = 0; /* that were read of it */
+	bool log_tail_read_ = false;
+	uint64_t tails_of_ = 0; /* the ring for which they were read */
+
+	StreamGuard guard_;
+	std::string emptied_; /* what it has noticed */
+	std::optional<LogHealth> log_health_;
+	std::optional<LogHealth> spill_health_;
+	bool inspecting_ = false;
+	std::optional<std::pair<LogHealth, LogHealth>> last_health_; /* for those who watch */
+};
+
+} // namespace siphon
+
+#endif
