@@ -108,7 +108,7 @@ Publisher::inspect()
 
 	if (!emptied_.empty())
 		refuse_emptied();
-	if (!settled_ || (now_ < next_inspection_ && !inspecting_) || feed == nullptr ||
+	if (!publishing() || (now_ < next_inspection_ && !inspecting_) || feed == nullptr ||
 		!lineage_.current(feed->ring().reader().history()) || !stream_.ready())
 		return;
 	/* Asked at one beat, answered at a later one. */
@@ -157,7 +157,7 @@ Publisher::note_caught_up()
 	std::string why;
 	const RingFeed *feed = decoder();
 
-	if (settled_ && feed != nullptr && open() && !published_.active() && lineage_.again())
+	if (publishing() && feed != nullptr && open() && !published_.active() && lineage_.again())
 		lineage_.caught_up(&why);
 }
 
@@ -228,7 +228,7 @@ Publisher::attach_new()
 
 		/* One that was there when we started is resumed by settling; nobody can have published from a later one. */
 		feed->resume(nullptr, nullptr);
-		if (settled_)
+		if (publishing())
 			spdlog::info("attached ring {} ({:016x})", name, feed->ring().reader().ring_id());
 		feeds_[name] = std::move(feed);
 		incidents_.attached++;
@@ -310,12 +310,12 @@ void
 Publisher::collect()
 {
 	/* While it settles, the logs' answers are for that. */
-	bool refused = step_ == Step::Look && (settled_ || !ledger_.empty()) && enter_answers();
+	bool refused = (publishing() || (state_ == PublisherState::FindingEnds && !ledger_.empty())) && enter_answers();
 
 	if (proven())
 		fruitless_settlings_ = 0;
 
-	if (!settled_)
+	if (!publishing())
 		return;
 	if (proven() && !refused && !refusal_.empty())
 	{
@@ -484,14 +484,14 @@ Publisher::sleep(Clock::time_point until, bool reading)
 
 	if (retry_at_ > now_)
 		until = std::min(until, retry_at_);
-	if (!settled_ && settle_after_ > now_)
+	if (!publishing() && settle_after_ > now_)
 		until = std::min(until, settle_after_);
-	if (settled_ && !feeds_.empty())
+	if (publishing() && !feeds_.empty())
 		until = hand_off_.step_at(until);
 	for (const auto &[name, feed] : feeds_)
 	{
 		/* Before it is settled, what the decoder's ring continues is all that is read. */
-		bool waits = settled_ ? feed->idle() : feed.get() == decoder() && !feed->accepted();
+		bool waits = publishing() ? feed->idle() : feed.get() == decoder() && !feed->accepted();
 
 		if (reading && waits && !feed->ring().sleep())
 			something = true;
@@ -523,7 +523,7 @@ Publisher::drain()
 	Clock::time_point deadline = now_ + config_.drain_timeout;
 
 	collect();
-	while (settled_ && !ledger_.empty() && now_ < deadline && stop_requests_.load() < 2)
+	while (publishing() && !ledger_.empty() && now_ < deadline && stop_requests_.load() < 2)
 	{
 		changes_seen_ = wakeup_.changes();
 		sleep(deadline, false);

@@ -4,9 +4,9 @@
  * of the stream is waited for.
  *
  * Whenever it is not certain what the logs have - at the start, after a broken connection, after a message
- * that was refused - it is "unsettled": nothing is published until the logs' ends have been read, whose
- * last messages say by their cursors from which frame and part to go on in each ring. So nothing is lost and
- * nothing comes twice, whatever happened to answers under way. See publisher_settle.cpp.
+ * that was refused - it resumes: nothing is published until the logs' ends have been read, whose last messages say by
+ * their cursors from which frame and part to go on in each ring. So nothing is lost and nothing comes twice, whatever
+ * happened to messages in flight. See publisher_state.h and publisher_settle.cpp.
  */
 #ifndef SIPHON_PUBLISHER_H
 #define SIPHON_PUBLISHER_H
@@ -21,6 +21,7 @@
 #include "program/log.h"
 #include "program/wakeup.h"
 #include "publisher/config/config.h"
+#include "publisher/core/publisher_state.h"
 #include "publisher/history/lineage.h"
 #include "publisher/history/published.h"
 #include "publisher/history/stream_guard.h"
@@ -56,7 +57,7 @@ private:
 
 	void beat();
 	void tell_status();
-	const char *step_name() const;
+	const char *state_name() const;
 	void tell_decoder();
 	double stalled();
 	void inspect();
@@ -71,6 +72,8 @@ private:
 	bool enter_answers();
 	void collect();
 	void pass_on_acks();
+	void enter(PublisherState state);
+	bool publishing() const { return state_ == PublisherState::Publishing; }
 	void unsettle(Clock::duration patience);
 	bool settle();
 	bool settle_step(std::string *why);
@@ -144,12 +147,9 @@ private:
 	Clock::time_point unattached_since_;
 	Clock::time_point retry_at_; /* nothing is tried before */
 
-	/* How settle() goes on; each step is repeated until it is done, and when one fails it begins anew. */
-	enum class Step { Look, Owner, Source, Claim, States, Fence, Tails, Tables };
-
-	bool settled_ = false;
-	Step step_ = Step::Look;
-	Clock::time_point step_since_;
+	/* Changed by enter() alone. */
+	PublisherState state_ = PublisherState::FindingEnds;
+	Clock::time_point state_since_;
 	bool placed_ = false;            /* all feeds were prepared since the last settling */
 	Clock::time_point settle_after_; /* answers under way are given until then */
 	uint64_t interruptions_ = 0;     /* of the stream, at the last settling */

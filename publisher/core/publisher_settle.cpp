@@ -1,17 +1,6 @@
 /*
- * How Publisher settles: before anything is published, and again after anything uncertain, it finds out what the logs
- * have, whether the source may publish there, and goes on behind what is there. In steps, none of which waits:
- *
- *   Look     where do the logs end?
- *   Owner    whose is the stream, and has another publisher taken over?
- *   Source   may what the decoder's ring brings follow on this stream, and does the stream hold what was acknowledged?
- *   Claim    from here on this is the publisher
- *   States   how far is each table, and is there all that is held?
- *   Fence    nothing that others sent arrives any more
- *   Tails    what the stream has of what the decoder's ring may bring once more
- *   Tables   what is held, and how far it is moved
- *
- * Up to Claim nothing is changed, so that who may not publish disturbs nobody.
+ * How Publisher resumes: before anything is published, and again after anything uncertain, it finds out what the logs
+ * have, whether the source may publish there, and goes on behind what is there; publisher_state.h has the steps.
  */
 #include "publisher/core/publisher.h"
 
@@ -31,13 +20,23 @@ static constexpr std::chrono::microseconds kSilence = std::chrono::seconds(5);
 /* A log may seem to have lost something for a moment: a server that has just come to lead answers before it has read it. */
 static constexpr std::chrono::seconds kLostPatience{10};
 
+/* The one place that changes the state. A transition that the table does not have would be a mistake in this program. */
+void
+Publisher::enter(PublisherState state)
+{
+	if (!is_allowed(kPublisherTransitions, state_, state))
+		throw Fatal(ExitCode::Unexpected, std::string("the publisher cannot go on as intended from ") + state_name());
+	if (state_ != state)
+		state_since_ = now_;
+	state_ = state;
+}
+
 /* Stops publishing until settle() has found out what the logs have. */
 void
 Publisher::unsettle(Clock::duration patience)
 {
-	settled_ = false;
-	step_ = Step::Look;
-	step_since_ = now_;
+	enter(PublisherState::FindingEnds);
+	state_since_ = now_;
 	settle_after_ = now_ + patience;
 	guard_.forget();
 	inspecting_ = false;
@@ -51,14 +50,14 @@ Publisher::retry_later(const std::string &waiting_for)
 {
 	notice_.waiting(waiting_for, now_);
 	retry_at_ = now_ + kRetry;
-	step_ = Step::Look;
+	enter(PublisherState::FindingEnds);
 }
 
 /* Once answers under way have come or can't. True when publishing may go on. */
 bool
 Publisher::settle()
 {
-	if (settled_)
+	if (publishing())
 		return true;
 	if (now_ < retry_at_ || decoder() == nullptr)
 		return false;
@@ -77,23 +76,22 @@ Publisher::settle()
 		return false;
 	if (interruptions != settling_interruptions_)
 	{
-		step_ = Step::Look;
+		enter(PublisherState::FindingEnds);
 		looked_[0] = looked_[1] = false;
 	}
-	if (step_ == Step::Look)
+	if (state_ == PublisherState::FindingEnds)
 		settling_interruptions_ = interruptions;
 
 	std::string why;
 
 	while (settle_step(&why))
 	{
-		if (step_ == Step::Tables)
+		if (state_ == PublisherState::FindingHeld)
 		{
 			resume();
 			return true;
 		}
-		step_ = static_cast<Step>(static_cast<int>(step_) + 1);
-		step_since_ = now_;
+		enter(static_cast<PublisherState>(static_cast<int>(state_) + 1));
 	}
 	if (!why.empty())
 		retry_later(why);
@@ -104,24 +102,26 @@ Publisher::settle()
 bool
 Publisher::settle_step(std::string *why)
 {
-	switch (step_)
+	switch (state_)
 	{
-		case Step::Look:
+		case PublisherState::FindingEnds:
 			return look(why);
-		case Step::Owner:
+		case PublisherState::CheckingOwner:
 			return check_owner(why);
-		case Step::Source:
+		case PublisherState::CheckingSource:
 			return check_source(why);
-		case Step::Claim:
+		case PublisherState::Claiming:
 			return lineage_.claim(why);
-		case Step::States:
+		case PublisherState::LoadingStates:
 			return load_states(why);
-		case Step::Fence:
+		case PublisherState::Fencing:
 			return fence(why);
-		case Step::Tails:
+		case PublisherState::ReadingTails:
 			return read_tails(why);
-		case Step::Tables:
+		case PublisherState::FindingHeld:
 			return settle_tables(why);
+		case PublisherState::Publishing:
+			break;
 	}
 	return false;
 }
@@ -238,7 +238,7 @@ Publisher::check_source(std::string *why)
 	if (!believes_ring())
 	{
 		retry_at_ = now_ + kRetry;
-		step_ = Step::Look;
+		enter(PublisherState::FindingEnds);
 		return false;
 	}
 	if (feed->accepted())
@@ -498,8 +498,7 @@ Publisher::resume()
 	for (const auto &[name, feed] : feeds_)
 		feed->resume(find(in_log, name), find(in_spill, name));
 	interruptions_ = settling_interruptions_;
-	settled_ = true;
-	step_ = Step::Look;
+	enter(PublisherState::Publishing);
 	incidents_.settlings++;
 
 	bool waited = notice_.over();

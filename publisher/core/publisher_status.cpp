@@ -53,28 +53,30 @@ describe(const std::string &name, const LogHealth &health)
 	return stream;
 }
 
-/* What a step of settling does, for people. */
+/* What it does while it resumes, for users. */
 const char *
-Publisher::step_name() const
+Publisher::state_name() const
 {
-	switch (step_)
+	switch (state_)
 	{
-		case Step::Look:
+		case PublisherState::FindingEnds:
 			return "finding the end of the stream";
-		case Step::Owner:
+		case PublisherState::CheckingOwner:
 			return "reading who owns the stream";
-		case Step::Source:
+		case PublisherState::CheckingSource:
 			return "comparing the stream with the server";
-		case Step::Claim:
+		case PublisherState::Claiming:
 			return "claiming the application";
-		case Step::States:
+		case PublisherState::LoadingStates:
 			return "reading the states of tables";
-		case Step::Fence:
+		case PublisherState::Fencing:
 			return "fencing off other publishers";
-		case Step::Tails:
+		case PublisherState::ReadingTails:
 			return "reading the end of the stream";
-		case Step::Tables:
+		case PublisherState::FindingHeld:
 			return "reading the last held changes";
+		case PublisherState::Publishing:
+			return "publishing";
 	}
 	return "";
 }
@@ -118,10 +120,10 @@ Publisher::tell_status()
 		status->stream = describe(stream_.log().name(), last_health_->first);
 		status->held_stream = describe(stream_.spill().name(), last_health_->second);
 	}
-	if (!settled_ && decoder() != nullptr && stream_.ready())
+	if (!publishing() && decoder() != nullptr && stream_.ready())
 	{
-		status->resuming.step = step_name();
-		status->resuming.since = step_since_;
+		status->resuming.step = state_name();
+		status->resuming.since = state_since_;
 		if (tail_reader_)
 		{
 			status->resuming.done = tail_messages_;
@@ -137,7 +139,7 @@ Publisher::tell_status()
 	status->files = !config_.stream_url.empty();
 	status->starting = false;
 	status->connected = stream_.ready();
-	status->settled = settled_;
+	status->settled = publishing();
 	status->waiting_for = decoder() == nullptr ? ring_notice_.what() : notice_.what();
 	status->refusal = refusal_;
 	status->stalled = stalled();
