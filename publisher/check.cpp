@@ -98,8 +98,8 @@ look_at_header(const RingHeader *header, const std::string &path, Status *status
 	ring.name = "decoder";
 	ring.capacity = header->capacity;
 	ring.silence = seconds_since(header->worker_heartbeat.load());
-	for (size_t i = 0; i < ring.figures.size(); i++)
-		ring.figures[i] = header->metrics.values[i].load();
+	for (size_t i = 0; i < ring.metrics.size(); i++)
+		ring.metrics[i] = header->metrics.values[i].load();
 	findings->well(fmt::format("{} is a ring of {} MB and version {}", path, ring.capacity / kMegabyte, kRingVersion));
 	if (header->publisher_pid.load() != 0 && seconds_since(header->publisher_heartbeat.load()) < kSilence)
 		findings->well(fmt::format("a publisher is attached to it, with process ID {}", header->publisher_pid.load()));
@@ -150,8 +150,8 @@ look_at_server(const Status &status, Findings *findings)
 	const RingStatus &decoder = *status.decoder();
 
 	findings->well(fmt::format("the decoder is at work, for {} tables; its slot keeps {} MB of WAL",
-							   decoder.figure(RingMetric::Tables), decoder.figure(RingMetric::Retained) / kMegabyte));
-	if (decoder.figure(RingMetric::RetainedLimit) == kMetricUnknown)
+							   decoder.metric(RingMetric::Tables), decoder.metric(RingMetric::Retained) / kMegabyte));
+	if (decoder.metric(RingMetric::RetainedLimit) == kMetricUnknown)
 		findings->note("nothing limits the WAL that the slot keeps, and so the disk does: ALTER SYSTEM SET "
 					   "siphon.max_retained_wal");
 }

@@ -172,6 +172,9 @@ struct RingHeader
 	alignas(64) std::atomic<uint64_t> publisher_metrics[static_cast<uint32_t>(PublisherMetric::Count)];
 };
 static_assert(sizeof(RingHeader) == kRingHeaderSize);
+/* One more metric moves what follows it in the header: that is another version of it. */
+static_assert(kRingVersion == 7 && static_cast<uint32_t>(RingMetric::Count) == 21 &&
+			  static_cast<uint32_t>(RingDuration::Count) == 3 && static_cast<uint32_t>(PublisherMetric::Count) == 14);
 static_assert(std::atomic<uint64_t>::is_always_lock_free && std::atomic<uint32_t>::is_always_lock_free);
 
 /* The whole file for a data area of this capacity, in bytes. */

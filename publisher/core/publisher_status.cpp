@@ -26,7 +26,7 @@ describe(const std::string &name, const RingFeed &feed)
 	ring.schema = feed.schema();
 	ring.table = feed.table_name();
 	for (uint32_t i = 0; i < static_cast<uint32_t>(RingMetric::Count); i++)
-		ring.figures[i] = reader.metric(static_cast<RingMetric>(i));
+		ring.metrics[i] = reader.metric(static_cast<RingMetric>(i));
 	for (uint32_t i = 0; i < static_cast<uint32_t>(RingDuration::Count); i++)
 		ring.durations[i] = reader.durations(static_cast<RingDuration>(i));
 	return ring;

@@ -121,7 +121,7 @@ look_at_decoder(const Status &status, double age, std::vector<Problem> *problems
 			 fmt::format("there is no decoder of application \"{}\" in {}", status.application, status.ring_directory),
 			 "Check that the server runs, with this siphon.ring_directory, and run this query there.",
 			 ask_server(status), true});
-	else if (decoder->figure(RingMetric::Ended) != 0)
+	else if (decoder->metric(RingMetric::Ended) != 0)
 		problems->push_back({"decoder_ended", "the decoder has stopped, and its slot may be lost",
 							 "Run this query on the server: it says why, and what to do.", ask_server(status), true});
 	else if (decoder->silence + age > kSilence)
@@ -137,11 +137,11 @@ look_at_tables(const Status &status, std::vector<Problem> *problems)
 	const RingStatus *decoder = status.decoder();
 
 	/* Before its first sign of life, the decoder has not said. */
-	if (decoder == nullptr || decoder->figure(RingMetric::Newest) == 0)
+	if (decoder == nullptr || decoder->metric(RingMetric::Newest) == 0)
 		return;
 
-	uint64_t tables = decoder->figure(RingMetric::Tables);
-	uint64_t failed = decoder->figure(RingMetric::TablesFailed);
+	uint64_t tables = decoder->metric(RingMetric::Tables);
+	uint64_t failed = decoder->metric(RingMetric::TablesFailed);
 
 	if (tables == 0)
 		problems->push_back({"no_table", "no table is published", "Add a table.",
@@ -160,10 +160,10 @@ look_at_warnings(const Status &status, std::vector<Problem> *problems)
 {
 	const RingStatus *decoder = status.decoder();
 
-	if (decoder == nullptr || decoder->figure(RingMetric::Ended) != 0)
+	if (decoder == nullptr || decoder->metric(RingMetric::Ended) != 0)
 		return;
 
-	uint64_t warnings = decoder->figure(RingMetric::Warnings);
+	uint64_t warnings = decoder->metric(RingMetric::Warnings);
 	auto add = [&](RingWarning warning, const char *code, const char *what, const char *hint, const char *command,
 				   bool unready = false) {
 		if (warnings & static_cast<uint64_t>(warning))
@@ -217,11 +217,11 @@ look_at_wal(const Status &status, std::vector<Problem> *problems)
 {
 	const RingStatus *decoder = status.decoder();
 
-	if (decoder == nullptr || decoder->figure(RingMetric::RetainedLimit) == kMetricUnknown)
+	if (decoder == nullptr || decoder->metric(RingMetric::RetainedLimit) == kMetricUnknown)
 		return;
 
-	double limit = static_cast<double>(decoder->figure(RingMetric::RetainedLimit));
-	double retained = static_cast<double>(decoder->figure(RingMetric::Retained));
+	double limit = static_cast<double>(decoder->metric(RingMetric::RetainedLimit));
+	double retained = static_cast<double>(decoder->metric(RingMetric::Retained));
 
 	if (limit > 0 && retained > kRetainedPart * limit)
 		problems->push_back(

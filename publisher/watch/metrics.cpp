@@ -14,14 +14,13 @@
 #include "program/utf8.h"
 #include "program/version.h"
 #include "publisher/watch/health.h"
+#include "publisher/watch/metric_list.h"
 
 namespace siphon {
 
 namespace {
 
 using Labels = std::vector<std::pair<const char *, std::string>>;
-
-enum class MetricType { Counter, Gauge, Histogram };
 
 /* The text, family by family. By hand, as the library's objects for 10,000 tables take seconds to make and to write. */
 class Families
@@ -41,6 +40,10 @@ public:
 
 	/* A number as it is, and without an exponent if it is whole. */
 	template <typename Value> void add(Value value, const Labels &labels = {}) { add("", value, labels); }
+	void add(const Number &value, const Labels &labels = {})
+	{
+		std::visit([&](auto number) { add("", +number, labels); }, value);
+	}
 
 	void add(const DurationCounts &durations)
 	{
@@ -59,20 +62,30 @@ public:
 	}
 
 	/* A family of one metric. */
-	template <typename Value> void counter(const char *name, Value value, const char *help)
-	{
-		begin(name, MetricType::Counter, help);
-		add(value);
-	}
 	template <typename Value> void gauge(const char *name, Value value, const char *help)
 	{
 		begin(name, MetricType::Gauge, help);
 		add(value);
 	}
-	void histogram(const char *name, const DurationCounts &durations, const char *help)
+	template <typename Subject> void add(std::span<const Metric<Subject>> metrics, const Subject &subject, double age)
 	{
-		begin(name, MetricType::Histogram, help);
-		add(durations);
+		for (const Metric<Subject> &metric : metrics)
+		{
+			std::optional<Number> value = metric.value(subject, age);
+
+			if (metric.name == nullptr || !value)
+				continue;
+			begin(metric.name, metric.type, metric.help);
+			add(*value);
+		}
+	}
+	template <typename Subject> void add(std::span<const DurationMetric<Subject>> durations, const Subject &subject)
+	{
+		for (const DurationMetric<Subject> &each : durations)
+		{
+			begin(each.name, MetricType::Histogram, each.help);
+			add(each.counts(subject));
+		}
 	}
 
 	std::string text() && { return std::move(text_); }
@@ -111,13 +124,6 @@ add_tables(const Status &status, bool per_table, Families *families)
 		for (const TableStatus &table : status.tables)
 			add(table.traffic, Labels{{"schema", as_utf8(table.schema)}, {"table", as_utf8(table.name)}});
 	};
-	auto family = [&](const char *name, const char *help, auto of_table, uint64_t total) {
-		families->begin(name, MetricType::Counter, help);
-		if (per_table)
-			each([&](const TableTraffic &table, Labels labels) { families->add(of_table(table), std::move(labels)); });
-		else
-			families->add(total);
-	};
 	auto add_events = [&](const std::array<uint64_t, kOperations> &events, const Labels &labels) {
 		for (size_t i = 0; i < kOperations; i++)
 		{
@@ -129,17 +135,19 @@ add_tables(const Status &status, bool per_table, Families *families)
 	};
 
 	families->begin("siphon_events_total", MetricType::Counter,
-					"Events that the queue has acknowledged, by operation. other: DROP, DETACH, RENAME.");
+					"Events that the stream acknowledged, by operation. truncate: one for each hash partition. other: DROP, DETACH, RENAME.");
 	if (per_table)
 		each([&](const TableTraffic &table, const Labels &labels) { add_events(table.events, labels); });
 	else
 		add_events(status.totals.events, {});
-	family("siphon_packages_total", "Packages that the queue has acknowledged.",
-		   [](const TableTraffic &table) { return table.packages; }, status.totals.packages);
-	family("siphon_raw_bytes_total", "Bytes of acknowledged messages before compression.",
-		   [](const TableTraffic &table) { return table.raw_bytes; }, status.totals.raw_bytes);
-	family("siphon_published_bytes_total", "Bytes of acknowledged messages as they were published.",
-		   [](const TableTraffic &table) { return table.body_bytes; }, status.totals.body_bytes);
+	for (const TableMetric &metric : kTableMetrics)
+	{
+		families->begin(metric.name, MetricType::Counter, metric.help);
+		if (per_table)
+			each([&](const TableTraffic &table, Labels labels) { families->add(table.*metric.of_table, std::move(labels)); });
+		else
+			families->add(status.totals.*metric.total);
+	}
 
 	families->begin("siphon_last_commit_timestamp_seconds", MetricType::Gauge,
 					"When the transaction of the last acknowledged event committed.");
@@ -153,72 +161,28 @@ add_tables(const Status &status, bool per_table, Families *families)
 }
 
 void
-add_traffic(const Status &status, Families *families)
+add_messages(const Status &status, Families *families)
 {
-	const TrafficTotals &totals = status.totals;
-
 	families->begin("siphon_messages_total", MetricType::Counter,
-					"Messages that the queue has acknowledged, by kind. moved: held ones, put behind their snapshot.");
+					"Messages that the stream acknowledged, by kind. moved: held changes that the catch-up published.");
 	for (size_t i = 0; i < kMessageKinds; i++)
-		families->add(totals.messages[i], {{"kind", message_kind_name(static_cast<MessageKind>(i))}});
-	families->counter("siphon_held_events_total", totals.held_events,
-					  "Events that were held until their table's snapshot was complete.");
-	families->histogram("siphon_compression_seconds", totals.compression, "Time to compress a message.");
-	families->histogram("siphon_publish_to_ack_seconds", totals.publish_to_ack,
-						"Time from sending a message until all up to it was acknowledged.");
-	families->histogram("siphon_commit_to_ack_seconds", totals.commit_to_ack,
-						"Time from the commit of a package's oldest event to the package's acknowledgement. The commit's "
-						"time is that of the primary's clock.");
+		families->add(status.totals.messages[i], {{"kind", message_kind_name(static_cast<MessageKind>(i))}});
 }
 
 void
 add_decoder(const RingStatus &decoder, double age, Families *families)
 {
-	uint64_t newest = decoder.figure(RingMetric::Newest);
-	uint64_t confirmed = decoder.figure(RingMetric::Confirmed);
-	uint64_t decoded = decoder.figure(RingMetric::Decoded);
-	uint64_t retained = decoder.figure(RingMetric::Retained);
-	uint64_t limit = decoder.figure(RingMetric::RetainedLimit);
-	uint64_t lag = decoder.figure(RingMetric::LagTime);
+	uint64_t waiting = decoder.metric(RingMetric::TablesWaiting);
+	uint64_t failed = decoder.metric(RingMetric::TablesFailed);
+	uint64_t tables = decoder.metric(RingMetric::Tables);
 
-	families->gauge("siphon_decoder_silence_seconds", decoder.silence + age,
-					"Time since the decoder gave a sign of life, which it does twice a second.");
-	families->counter("siphon_decoder_transactions_total", decoder.figure(RingMetric::Transactions),
-					  "Transactions decoded, with or without events, since the server's start.");
-	families->counter("siphon_decoder_restarts_total", decoder.figure(RingMetric::Restarts),
-					  "How often the decoder was started again after a failure, since the server's start.");
 	families->begin("siphon_tables", MetricType::Gauge,
-					"Tables of the application, by state. failed: not published, or to be brought out anew.");
-	uint64_t waiting = decoder.figure(RingMetric::TablesWaiting);
-	uint64_t failed = decoder.figure(RingMetric::TablesFailed);
-	uint64_t tables = decoder.figure(RingMetric::Tables);
-
+					"Tables of the application, by state. failed: not published, or in need of a resync.");
 	families->add(tables > waiting + failed ? tables - waiting - failed : 0, {{"state", "streaming"}});
 	families->add(waiting, {{"state", "snapshot"}});
 	families->add(failed, {{"state", "failed"}});
-
-	families->histogram("siphon_decode_seconds", decoder.duration(RingDuration::Decode),
-						"Time to hand out and encode a transaction's changes, from its commit record on, without waits.");
-	families->histogram("siphon_encode_seconds", decoder.duration(RingDuration::Encode),
-						"Time to encode a change, of one in 64.");
-	families->histogram("siphon_ring_wait_seconds", decoder.duration(RingDuration::RingWait),
-						"How long the decoder waited for space in the ring, each time that there was none.");
-
-	families->gauge("siphon_slot_lag_bytes", newest > confirmed ? newest - confirmed : 0,
-					"WAL between what is acknowledged and the server's newest.");
-	if (lag != kMetricUnknown)
-		families->gauge("siphon_slot_lag_seconds", static_cast<double>(lag) / 1e6,
-						"Age of the oldest commit that is not acknowledged; 0 if all is. By the primary's clock.");
-	families->gauge("siphon_decoder_lag_bytes", newest > decoded ? newest - decoded : 0,
-					"WAL between what is decoded and the server's newest.");
-	families->gauge(
-		"siphon_slot_catalog_xmin_age", decoder.figure(RingMetric::CatalogAge),
-		"Transactions since the oldest one of which the slot keeps dead rows of catalogs: its age(catalog_xmin).");
-	families->gauge("siphon_slot_retained_bytes", retained, "WAL that the slot keeps on the server's disk.");
-	if (limit != kMetricUnknown)
-		families->gauge("siphon_slot_headroom_bytes", limit > retained ? limit - retained : 0,
-						"WAL that the slot may keep beyond that, before it is invalidated (max_slot_wal_keep_size) or "
-						"the application given up (siphon.max_retained_wal). Absent if neither is set.");
+	families->add(kDecoderMetrics, decoder, age);
+	families->add(kDecoderDurations, decoder);
 }
 
 void
@@ -237,74 +201,37 @@ add_rings(const Status &status, Families *families)
 		size[&ring == status.decoder() ? 0 : 1] += ring.capacity;
 		used[&ring == status.decoder() ? 0 : 1] += ring.used;
 	}
-	both("siphon_ring_size_bytes", size, "Size of the decoder's ring, and of those of snapshots together.");
-	both("siphon_ring_used_bytes", used, "Bytes in them that are not acknowledged.");
+	both("siphon_ring_size_bytes", size, "Size of the decoder's ring, and of all rings of snapshots.");
+	both("siphon_ring_used_bytes", used, "Bytes in these rings that are not acknowledged.");
 }
 
 /* Of the leaders, whose rings say how far their snapshots are. */
 void
 add_snapshots(const Status &status, bool per_table, Families *families)
 {
-	static constexpr struct
-	{
-		RingMetric figure;
-		const char *name;
-		const char *help;
-	} figures[] = {
-		{RingMetric::BlocksTotal, "siphon_snapshot_blocks", "Blocks of a table whose snapshot runs."},
-		{RingMetric::BlocksDone, "siphon_snapshot_blocks_done", "Blocks of these that were scanned."},
-		{RingMetric::Rows, "siphon_snapshot_rows", "Rows that a running snapshot has brought out."},
-		{RingMetric::HeldEvents, "siphon_snapshot_held_events", "Events that wait behind a running snapshot."},
-		{RingMetric::Workers, "siphon_snapshot_workers", "Processes of a running snapshot."},
-	};
-
-	for (const auto &[figure, name, help] : figures)
+	for (const Metric<RingStatus> &metric : kSnapshotMetrics)
 	{
 		uint64_t total = 0;
 
-		families->begin(name, MetricType::Gauge, help);
+		if (metric.name == nullptr)
+			continue;
+		families->begin(metric.name, metric.type, metric.help);
 		for (const RingStatus &ring : status.rings)
 		{
 			/* One that has just begun has no name yet. */
-			if (ring.figure(RingMetric::SnapshotPhase) == 0 || ring.table.empty())
+			if (ring.metric(RingMetric::SnapshotPhase) == 0 || ring.table.empty())
 				continue;
+
+			std::optional<Number> value = metric.value(ring, 0);
+			uint64_t count = value ? std::get<uint64_t>(*value) : 0;
+
 			if (per_table)
-				families->add(ring.figure(figure),
-							  {{"schema", as_utf8(ring.schema)}, {"table", as_utf8(ring.table)}});
-			total += ring.figure(figure);
+				families->add(count, {{"schema", as_utf8(ring.schema)}, {"table", as_utf8(ring.table)}});
+			total += count;
 		}
 		if (!per_table)
 			families->add(total);
 	}
-}
-
-void
-add_queue(const Status &status, Families *families)
-{
-	const Incidents &incidents = status.incidents;
-
-	families->gauge("siphon_nats_connected", status.connected ? 1.0 : 0.0, "1 while there is a connection to NATS.");
-	families->counter("siphon_nats_disconnects_total", status.reconnects,
-					  "Connections to NATS that were lost; each is made again.");
-	families->counter("siphon_settlings_total", incidents.settlings,
-					  "How often publishing was begun, or begun again after something was uncertain.");
-	families->counter("siphon_refused_messages_total", incidents.refusals,
-					  "Messages that the queue did not take, as it was full, for example; they are sent again.");
-	families->counter("siphon_misplaced_messages_total", incidents.out_of_order,
-					  "Messages that did not follow the stream's last one, mostly behind a refused one; sent again.");
-	families->counter("siphon_answer_timeouts_total", incidents.timeouts,
-					  "How often the queue did not answer for ten seconds.");
-	families->counter("siphon_rings_attached_total", incidents.attached, "Rings that were attached to.");
-	families->counter("siphon_rings_corrupt_total", incidents.corrupt,
-					  "Rings that were found damaged; their workers made others.");
-	families->gauge("siphon_in_flight_messages", status.in_flight, "Messages sent and not yet acknowledged.");
-	families->gauge("siphon_in_flight_bytes", status.in_flight_bytes, "Their size.");
-	families->gauge(
-		"siphon_resuming_seconds",
-		status.resuming.step.empty() ? 0.0 : std::chrono::duration<double>(status.at - status.resuming.since).count(),
-		"Since when the publisher has been finding out where to go on; 0 while it publishes.");
-	families->gauge("siphon_stalled_seconds", status.stalled,
-					"Time without an acknowledgement, although there is something to acknowledge.");
 }
 
 /* What JetStream said of our streams; "events" is the one that consumers read. */
@@ -324,39 +251,19 @@ add_streams(const Status &status, Families *families)
 			}
 	};
 
-	each("siphon_stream_messages", "Messages in a stream.",
-		 [&](const StreamStatus &stream, Labels labels) { families->add(stream.messages, std::move(labels)); });
-	each("siphon_stream_bytes", "Bytes in a stream.",
-		 [&](const StreamStatus &stream, Labels labels) { families->add(stream.bytes, std::move(labels)); });
+	for (const Metric<StreamStatus> &metric : kStreamMetrics)
+		each(metric.name, metric.help, [&](const StreamStatus &stream, Labels labels) {
+			if (std::optional<Number> value = metric.value(stream, 0))
+				families->add(*value, std::move(labels));
+		});
 	each("siphon_stream_limit_bytes",
-		 "Bytes that a stream may have, and what gives way then: old messages, or new ones. Absent without a limit.",
+		 "Limit of the bytes in a stream, and which messages it discards then, old or new ones. Absent without a limit.",
 		 [&](const StreamStatus &stream, Labels labels) {
 			 labels.push_back({"discard", stream.discard_new ? "new" : "old"});
 			 if (stream.max_bytes > 0)
 				 families->add(stream.max_bytes, std::move(labels));
 		 });
-	each("siphon_stream_first_message_age_seconds", "Age of a stream's first message. Absent where it has none.",
-		 [&](const StreamStatus &stream, Labels labels) {
-			 if (stream.first_age >= 0)
-				 families->add(stream.first_age, std::move(labels));
-		 });
-	each("siphon_stream_max_age_seconds", "Age at which messages are dropped. Absent without a limit.",
-		 [&](const StreamStatus &stream, Labels labels) {
-			 if (stream.max_age > 0)
-				 families->add(stream.max_age, std::move(labels));
-		 });
-	each("siphon_stream_replicas", "Copies that a stream is configured to have.",
-		 [&](const StreamStatus &stream, Labels labels) { families->add(stream.replicas, std::move(labels)); });
-	each("siphon_stream_replicas_current",
-		 "Copies of these that have all of it, as the leader knows: 0 without a leader.",
-		 [&](const StreamStatus &stream, Labels labels) {
-			 uint64_t current = stream.replicas == 1 || !stream.leader.empty() ? 1 : 0;
-
-			 for (const ReplicaStatus &replica : stream.followers)
-				 current += current > 0 && replica.current && !replica.offline ? 1 : 0;
-			 families->add(current, std::move(labels));
-		 });
-	each("siphon_stream_replica_lag", "Operations that a further copy has not confirmed.",
+	each("siphon_stream_replica_lag", "Operations that a follower has not confirmed to the leader.",
 		 [&](const StreamStatus &stream, const Labels &labels) {
 			 for (const ReplicaStatus &replica : stream.followers)
 			 {
@@ -384,10 +291,10 @@ add_holding(const Status &status, bool per_table, Families *families)
 		backlog += table.backlog == kMetricUnknown ? 0 : table.backlog;
 	}
 	families->begin("siphon_holding_tables", MetricType::Gauge,
-					"Tables whose changes are held: while their snapshot runs, and in the catch-up behind it.");
+					"Tables whose changes are held: during their snapshot, and during the catch-up after it.");
 	for (size_t i = 0; i < 2; i++)
 		families->add(tables[i], {{"phase", phases[i]}});
-	families->begin("siphon_holding_seconds", MetricType::Gauge, "Since when a table's changes are held.");
+	families->begin("siphon_holding_seconds", MetricType::Gauge, "Time since the changes of a table are held.");
 	if (per_table)
 		for (const HoldingStatus &table : status.holding)
 			families->add(table.seconds, {{"schema", as_utf8(table.schema)},
@@ -397,7 +304,7 @@ add_holding(const Status &status, bool per_table, Families *families)
 		for (size_t i = 0; i < 2; i++)
 			families->add(longest[i], {{"phase", phases[i]}});
 	families->gauge("siphon_catch_up_backlog_messages", backlog,
-					"Held messages of all tables that are to be published behind their snapshots yet.");
+					"Held messages of all tables that the catch-up has not published yet.");
 }
 
 void
@@ -411,10 +318,10 @@ add_process(Families *families)
 	getrusage(RUSAGE_SELF, &usage);
 	families->gauge("process_resident_memory_bytes", pages * static_cast<uint64_t>(sysconf(_SC_PAGESIZE)),
 					"Resident memory size in bytes.");
-	families->counter("process_cpu_seconds_total",
-					  static_cast<double>(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
-						  static_cast<double>(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6,
-					  "Total user and system CPU time spent in seconds.");
+	families->begin("process_cpu_seconds_total", MetricType::Counter,
+					"Total user and system CPU time spent in seconds.");
+	families->add(static_cast<double>(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
+				  static_cast<double>(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6);
 	families->begin("siphon_build_info", MetricType::Gauge, "Versions; the value is always 1.");
 	families->add(1.0, {{"version", kVersion},
 						{"ring_version", std::to_string(kRingVersion)},
@@ -431,16 +338,17 @@ metrics_text(const Status &status, Status::Clock::time_point now, bool per_table
 	std::vector<Problem> problems = find_problems(status, now);
 	bool ready = std::none_of(problems.begin(), problems.end(), [](const Problem &problem) { return problem.unready; });
 
-	families.gauge("siphon_ready", ready ? 1.0 : 0.0, "1 while changes are replicated; what /readyz says.");
+	families.gauge("siphon_ready", ready ? 1.0 : 0.0, "1 while changes are replicated, as /readyz answers.");
 	if (!status.starting)
 	{
 		add_tables(status, per_table, &families);
-		add_traffic(status, &families);
+		add_messages(status, &families);
+		families.add(kPublisherMetrics, status, 0);
+		families.add(kPublisherDurations, status);
 		if (const RingStatus *decoder = status.decoder())
 			add_decoder(*decoder, std::chrono::duration<double>(now - status.at).count(), &families);
 		add_rings(status, &families);
 		add_snapshots(status, per_table, &families);
-		add_queue(status, &families);
 		add_streams(status, &families);
 		add_holding(status, per_table, &families);
 	}

@@ -42,7 +42,7 @@ Monitor::history() const
 	return samples;
 }
 
-/* Per second; a figure that went back is another one's. */
+/* Per second; a counter that went back is another one's. */
 static double
 rate(uint64_t now, uint64_t before, double seconds)
 {
@@ -76,12 +76,12 @@ Monitor::sample(const Status &status)
 	if (const RingStatus *decoder = status.decoder())
 	{
 		const RingStatus *before = sampled_ ? sampled_->decoder() : nullptr;
-		uint64_t newest = decoder->figure(RingMetric::Newest);
-		uint64_t confirmed = decoder->figure(RingMetric::Confirmed);
-		uint64_t lag = decoder->figure(RingMetric::LagTime);
+		uint64_t newest = decoder->metric(RingMetric::Newest);
+		uint64_t confirmed = decoder->metric(RingMetric::Confirmed);
+		uint64_t lag = decoder->metric(RingMetric::LagTime);
 
 		if (before != nullptr)
-			sample.wal_rate = rate(newest, before->figure(RingMetric::Newest),
+			sample.wal_rate = rate(newest, before->metric(RingMetric::Newest),
 								   std::chrono::duration<double>(status.at - sampled_->at).count());
 		sample.lag_bytes = static_cast<double>(newest > confirmed ? newest - confirmed : 0);
 		sample.lag_seconds = lag == kMetricUnknown ? 0 : static_cast<double>(lag) / 1e6;

@@ -1,5 +1,5 @@
 /*
- * A line of figures every ten seconds, as long as something happens.
+ * A line with the throughput every ten seconds, as long as something happens.
  */
 #ifndef SIPHON_PROGRESS_H
 #define SIPHON_PROGRESS_H

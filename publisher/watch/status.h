@@ -26,10 +26,10 @@ struct RingStatus
 	double silence = 0;  /* seconds since its worker gave a sign of life */
 	std::string schema;  /* of the table that was read of last */
 	std::string table;
-	std::array<uint64_t, static_cast<size_t>(RingMetric::Count)> figures{};
+	std::array<uint64_t, static_cast<size_t>(RingMetric::Count)> metrics{};
 	std::array<DurationCounts, static_cast<size_t>(RingDuration::Count)> durations{};
 
-	uint64_t figure(RingMetric figure) const { return figures[static_cast<size_t>(figure)]; }
+	uint64_t metric(RingMetric metric) const { return metrics[static_cast<size_t>(metric)]; }
 	const DurationCounts &duration(RingDuration duration) const { return durations[static_cast<size_t>(duration)]; }
 };
 
@@ -73,7 +73,7 @@ struct ReplicaStatus
 /* A stream, as it said when it was last asked. */
 struct StreamStatus
 {
-	bool known = false; /* it was asked, and what follows is so; where it is not, there are no figures */
+	bool known = false; /* it was asked, and what follows is so; where it is not, there are no metrics */
 	std::string name;
 	uint64_t messages = 0;
 	uint64_t bytes = 0;

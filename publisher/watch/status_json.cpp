@@ -6,6 +6,7 @@
 
 #include "program/version.h"
 #include "publisher/watch/health.h"
+#include "publisher/watch/metric_list.h"
 
 namespace siphon {
 
@@ -25,9 +26,9 @@ seconds(Status::Clock::duration duration)
 
 /* null: not known. */
 static Json
-known(uint64_t figure)
+known(uint64_t value)
 {
-	return figure == kMetricUnknown ? Json() : Json(figure);
+	return value == kMetricUnknown ? Json() : Json(value);
 }
 
 /* Of those counted since the start. */
@@ -66,36 +67,41 @@ problems_json(const std::vector<Problem> &problems)
 	return json;
 }
 
+/* Adds the metrics to what there is of the subject. */
+template <typename Subject>
+static void
+add_metrics(std::span<const Metric<Subject>> metrics, const Subject &subject, double age, Json *json)
+{
+	for (const Metric<Subject> &metric : metrics)
+	{
+		if (metric.path == nullptr)
+			continue;
+
+		std::optional<Number> value = metric.value(subject, age);
+
+		(*json)[Json::json_pointer(metric.path)] =
+			value ? std::visit([](auto number) { return Json(number); }, *value) : Json();
+	}
+}
+
+template <typename Subject>
+static void
+add_durations(std::span<const DurationMetric<Subject>> durations, const Subject &subject, Json *json)
+{
+	for (const DurationMetric<Subject> &each : durations)
+		(*json)[Json::json_pointer(each.path)] = quantiles(each.counts(subject));
+}
+
 static Json
 decoder_json(const RingStatus *decoder, double age)
 {
+	Json json;
+
 	if (decoder == nullptr)
-		return nullptr;
-
-	uint64_t newest = decoder->figure(RingMetric::Newest);
-	uint64_t decoded = decoder->figure(RingMetric::Decoded);
-	uint64_t confirmed = decoder->figure(RingMetric::Confirmed);
-	uint64_t lag = decoder->figure(RingMetric::LagTime);
-
-	return {{"ended", decoder->figure(RingMetric::Ended) != 0},
-			{"silence_seconds", decoder->silence + age},
-			{"transactions", decoder->figure(RingMetric::Transactions)},
-			{"restarts", decoder->figure(RingMetric::Restarts)},
-			{"tables", decoder->figure(RingMetric::Tables)},
-			{"tables_waiting", decoder->figure(RingMetric::TablesWaiting)},
-			{"tables_failed", decoder->figure(RingMetric::TablesFailed)},
-			{"newest_lsn", newest},
-			{"decoded_lsn", decoded},
-			{"confirmed_lsn", confirmed},
-			{"decoder_lag_bytes", newest > decoded ? newest - decoded : 0},
-			{"slot_lag_bytes", newest > confirmed ? newest - confirmed : 0},
-			{"slot_lag_seconds", lag == kMetricUnknown ? Json() : Json(static_cast<double>(lag) / 1e6)},
-			{"catalog_xmin_age", decoder->figure(RingMetric::CatalogAge)},
-			{"retained_bytes", decoder->figure(RingMetric::Retained)},
-			{"retained_limit_bytes", known(decoder->figure(RingMetric::RetainedLimit))},
-			{"decode_seconds", quantiles(decoder->duration(RingDuration::Decode))},
-			{"encode_seconds", quantiles(decoder->duration(RingDuration::Encode))},
-			{"ring_wait_seconds", quantiles(decoder->duration(RingDuration::RingWait))}};
+		return json;
+	add_metrics(kDecoderMetrics, *decoder, age, &json);
+	add_durations(kDecoderDurations, *decoder, &json);
+	return json;
 }
 
 static const RingStatus *
@@ -103,7 +109,7 @@ snapshot_of(const Status &status, const TableStatus &table)
 {
 	for (const RingStatus &ring : status.rings)
 	{
-		if (ring.figure(RingMetric::SnapshotPhase) != 0 && ring.schema == table.schema && ring.table == table.name)
+		if (ring.metric(RingMetric::SnapshotPhase) != 0 && ring.schema == table.schema && ring.table == table.name)
 			return &ring;
 	}
 	return nullptr;
@@ -113,16 +119,11 @@ static Json
 snapshot_json(const RingStatus &ring)
 {
 	static constexpr const char *phases[] = {"preparing", "scanning", "moving held changes"};
-	uint64_t phase = ring.figure(RingMetric::SnapshotPhase);
-	uint64_t total = ring.figure(RingMetric::BlocksTotal);
+	uint64_t phase = ring.metric(RingMetric::SnapshotPhase);
+	Json json = {{"phase", phase >= 1 && phase <= 3 ? phases[phase - 1] : "ending"}};
 
-	return {{"phase", phase >= 1 && phase <= 3 ? phases[phase - 1] : "ending"},
-			{"blocks_done", std::min(ring.figure(RingMetric::BlocksDone), total)},
-			{"blocks_total", total},
-			{"rows", ring.figure(RingMetric::Rows)},
-			{"bytes", ring.figure(RingMetric::RowBytes)},
-			{"held_events", ring.figure(RingMetric::HeldEvents)},
-			{"workers", ring.figure(RingMetric::Workers)}};
+	add_metrics(kSnapshotMetrics, ring, 0, &json);
+	return json;
 }
 
 static Json
@@ -134,17 +135,18 @@ tables_json(const Status &status)
 	{
 		const RingStatus *snapshot = snapshot_of(status, table);
 
-		json.push_back({{"schema", table.schema},
-						{"table", table.name},
-						{"state", snapshot != nullptr ? "snapshot" : table.held ? "moving held changes" : "streaming"},
-						{"snapshot", snapshot != nullptr ? snapshot_json(*snapshot) : Json()},
-						{"events", operations(table.traffic.events)},
-						{"packages", table.traffic.packages},
-						{"raw_bytes", table.traffic.raw_bytes},
-						{"published_bytes", table.traffic.body_bytes},
-						{"last_commit", table.traffic.last_commit == 0 ? Json()
-																	   : Json(static_cast<double>(table.traffic.last_commit) /
-																			  1e6)}});
+		Json row = {{"schema", table.schema},
+					{"table", table.name},
+					{"state", snapshot != nullptr ? "snapshot" : table.held ? "moving held changes" : "streaming"},
+					{"snapshot", snapshot != nullptr ? snapshot_json(*snapshot) : Json()},
+					{"events", operations(table.traffic.events)},
+					{"last_commit", table.traffic.last_commit == 0
+										? Json()
+										: Json(static_cast<double>(table.traffic.last_commit) / 1e6)}};
+
+		for (const TableMetric &metric : kTableMetrics)
+			row[metric.path] = table.traffic.*metric.of_table;
+		json.push_back(std::move(row));
 	}
 	return json;
 }
@@ -180,17 +182,16 @@ stream_json(const StreamStatus &stream)
 	for (const ReplicaStatus &replica : stream.followers)
 		followers.push_back(
 			{{"name", replica.name}, {"current", replica.current}, {"offline", replica.offline}, {"lag", replica.lag}});
-	return {{"name", stream.name},
-			{"messages", stream.messages},
-			{"bytes", stream.bytes},
-			{"max_bytes", stream.max_bytes == 0 ? Json() : Json(stream.max_bytes)},
-			{"discard", stream.discard_new ? "new" : "old"},
-			{"keeps_all", !stream.lossy},
-			{"max_age_seconds", stream.max_age > 0 ? Json(stream.max_age) : Json()},
-			{"first_message_age_seconds", stream.first_age >= 0 ? Json(stream.first_age) : Json()},
-			{"replicas", stream.replicas},
-			{"leader", stream.leader.empty() ? Json() : Json(stream.leader)},
-			{"followers", followers}};
+
+	Json json = {{"name", stream.name},
+				 {"max_bytes", stream.max_bytes == 0 ? Json() : Json(stream.max_bytes)},
+				 {"discard", stream.discard_new ? "new" : "old"},
+				 {"keeps_all", !stream.lossy},
+				 {"leader", stream.leader.empty() ? Json() : Json(stream.leader)},
+				 {"followers", followers}};
+
+	add_metrics(kStreamMetrics, stream, 0, &json);
+	return json;
 }
 
 static Json
@@ -225,7 +226,7 @@ status_json(const Status &status, Status::Clock::time_point now, Status::Clock::
 	bool ready = std::none_of(problems.begin(), problems.end(), [](const Problem &problem) { return problem.unready; });
 	double age = status.starting ? 0 : seconds(now - status.at);
 
-	return text({{"application", status.application},
+	Json json = {{"application", status.application},
 				 {"version", kVersion},
 				 {"uptime_seconds", seconds(now - started)},
 				 {"age_seconds", age},
@@ -235,33 +236,24 @@ status_json(const Status &status, Status::Clock::time_point now, Status::Clock::
 				 {"queue",
 				  {{"where", status.queue},
 				   {"kind", status.files ? "files" : "nats"},
-				   {"connected", status.connected},
 				   {"settled", status.settled},
 				   {"waiting_for", status.waiting_for},
 				   {"refusal", status.refusal},
-				   {"disconnects", status.reconnects},
-				   {"settlings", status.incidents.settlings},
-				   {"refused_messages", status.incidents.refusals},
-				   {"answer_timeouts", status.incidents.timeouts},
-				   {"in_flight", status.in_flight},
-				   {"in_flight_bytes", status.in_flight_bytes},
-				   {"max_in_flight", status.max_in_flight},
 				   {"resuming", resuming_json(status, now)},
 				   {"stream", stream_json(status.stream)},
 				   {"held_stream", stream_json(status.held_stream)}}},
 				 {"holding", holding_json(status)},
 				 {"events", operations(status.totals.events)},
-				 {"held_events", status.totals.held_events},
-				 {"packages", status.totals.packages},
-				 {"raw_bytes", status.totals.raw_bytes},
-				 {"published_bytes", status.totals.body_bytes},
-				 {"compression_seconds", quantiles(status.totals.compression)},
-				 {"publish_to_ack_seconds", quantiles(status.totals.publish_to_ack)},
-				 {"commit_to_ack_seconds", quantiles(status.totals.commit_to_ack)},
 				 {"decoder", decoder_json(status.decoder(), age)},
 				 {"rings", rings_json(status)},
 				 {"tables", tables_json(status)},
-				 {"other_applications", others_json(others)}});
+				 {"other_applications", others_json(others)}};
+
+	add_metrics(kPublisherMetrics, status, age, &json);
+	add_durations(kPublisherDurations, status, &json);
+	for (const TableMetric &metric : kTableMetrics)
+		json[metric.path] = status.totals.*metric.total;
+	return text(json);
 }
 
 std::string

@@ -25,17 +25,17 @@ well(Status::Clock::time_point now)
 	status.connected = status.settled = true;
 	decoder.name = "decoder";
 	decoder.capacity = 1024;
-	decoder.figures[static_cast<size_t>(RingMetric::Newest)] = 100;
-	decoder.figures[static_cast<size_t>(RingMetric::Tables)] = 4;
-	decoder.figures[static_cast<size_t>(RingMetric::RetainedLimit)] = kMetricUnknown;
+	decoder.metrics[static_cast<size_t>(RingMetric::Newest)] = 100;
+	decoder.metrics[static_cast<size_t>(RingMetric::Tables)] = 4;
+	decoder.metrics[static_cast<size_t>(RingMetric::RetainedLimit)] = kMetricUnknown;
 	status.rings.push_back(decoder);
 	return status;
 }
 
 uint64_t &
-figure(Status *status, RingMetric figure)
+metric(Status *status, RingMetric metric)
 {
-	return status->rings[0].figures[static_cast<size_t>(figure)];
+	return status->rings[0].metrics[static_cast<size_t>(metric)];
 }
 
 std::vector<std::string>
@@ -82,7 +82,7 @@ TEST(Health, SaysWhatIsWrong)
 	EXPECT_EQ(codes(status, now), Codes{"no_ring"});
 
 	status = well(now);
-	figure(&status, RingMetric::Ended) = 1;
+	metric(&status, RingMetric::Ended) = 1;
 	EXPECT_EQ(codes(status, now), Codes{"decoder_ended"});
 
 	status = well(now);
@@ -90,13 +90,13 @@ TEST(Health, SaysWhatIsWrong)
 	EXPECT_EQ(codes(status, now), Codes{"decoder_silent"});
 
 	status = well(now);
-	figure(&status, RingMetric::Tables) = 0;
+	metric(&status, RingMetric::Tables) = 0;
 	EXPECT_EQ(codes(status, now), Codes{"no_table"});
 
 	status = well(now);
-	figure(&status, RingMetric::TablesFailed) = 1;
+	metric(&status, RingMetric::TablesFailed) = 1;
 	EXPECT_EQ(codes(status, now), Codes{"only tables_failed"});
-	figure(&status, RingMetric::TablesFailed) = 4;
+	metric(&status, RingMetric::TablesFailed) = 4;
 	EXPECT_EQ(codes(status, now), Codes{"tables_failed"});
 
 	status = well(now);
@@ -104,10 +104,10 @@ TEST(Health, SaysWhatIsWrong)
 	EXPECT_EQ(codes(status, now), Codes{"stalled"});
 
 	status = well(now);
-	figure(&status, RingMetric::RetainedLimit) = 1000;
-	figure(&status, RingMetric::Retained) = 700;
+	metric(&status, RingMetric::RetainedLimit) = 1000;
+	metric(&status, RingMetric::Retained) = 700;
 	EXPECT_EQ(codes(status, now), Codes{});
-	figure(&status, RingMetric::Retained) = 800;
+	metric(&status, RingMetric::Retained) = 800;
 	EXPECT_EQ(codes(status, now), Codes{"only retained_wal"});
 
 	status = well(now);
@@ -118,10 +118,10 @@ TEST(Health, SaysWhatIsWrong)
 										std::pair(RingWarning::NoExtension, "only no_extension"),
 										std::pair(RingWarning::TableReplaced, "only table_replaced")})
 	{
-		figure(&status, RingMetric::Warnings) = static_cast<uint64_t>(warning);
+		metric(&status, RingMetric::Warnings) = static_cast<uint64_t>(warning);
 		EXPECT_EQ(codes(status, now), Codes{code});
 	}
-	figure(&status, RingMetric::Ended) = 1;
+	metric(&status, RingMetric::Ended) = 1;
 	EXPECT_EQ(codes(status, now), Codes{"decoder_ended"});
 
 	status = well(now);
@@ -230,6 +230,35 @@ TEST(Metrics, AreInPrometheusFormat)
 						"siphon_publish_to_ack_seconds_count{application=\"main\"} 3\n"),
 			  std::string::npos)
 		<< text;
+}
+
+/* A metric of a ring that no list has, and no problem either, would be measured for nobody. */
+TEST(Metrics, EachOfARingIsShown)
+{
+	auto now = Status::Clock::now();
+	auto shown = [&](const Status &status) {
+		return status_json(status, now, now) + metrics_text(status, now, true);
+	};
+
+	for (size_t i = 0; i < static_cast<size_t>(RingMetric::Count); i++)
+	{
+		Status status = well(now);
+		RingStatus leader;
+
+		leader.name = "snapshot-16384-0";
+		leader.schema = "public";
+		leader.table = "t";
+		leader.metrics[static_cast<size_t>(RingMetric::SnapshotPhase)] = 2;
+		leader.metrics[static_cast<size_t>(RingMetric::BlocksTotal)] = 1000;
+		status.rings.push_back(leader);
+		status.tables.push_back({"public", "t", {}, false});
+
+		std::string before = shown(status);
+		bool decoder = i < static_cast<size_t>(RingMetric::SnapshotPhase);
+
+		status.rings[decoder ? 0 : 1].metrics[i] = 1;
+		EXPECT_NE(shown(status), before) << "ring metric " << i;
+	}
 }
 
 TEST(Metrics, TellOfStreamsAndOfHeldTables)
@@ -379,14 +408,14 @@ TEST(Monitor, KeepsAnHour)
 	EXPECT_DOUBLE_EQ(monitor.history().back().events_rate, 2);
 }
 
-/* The ring is shared memory: a name in it, and each figure, may be anything. */
+/* The ring is shared memory: a name in it, and each metric, may be anything. */
 TEST(Status, TakesAnything)
 {
 	auto now = Status::Clock::now();
 	Status status = well(now);
 
 	status.tables.push_back({"\xff\"\n", "\\<script>", {}, false});
-	for (uint64_t &value : status.rings[0].figures)
+	for (uint64_t &value : status.rings[0].metrics)
 		value = UINT64_MAX;
 	for (DurationCounts &durations : status.rings[0].durations)
 		for (uint64_t &count : durations.counts)
