@@ -49,7 +49,7 @@ public:
 		nats_check(natsOptions_SetErrorHandler(options.get(), on_error, this), "error callback");
 		connection_.reset(nats_connect(options.get(), &failure));
 		if (!connection_)
-			findings->wrong("NATS at " + nats_url_for_people(config_.nats_url) + ": " + failure.why,
+			findings->wrong("NATS at " + redact_nats_url(config_.nats_url) + ": " + failure.why,
 							failure.refusal() ? refusal_hint(failure, config_.nats_login, config_.nats_url)
 											  : "See that nats-server runs there, and check --nats-url.");
 		return connection_.get();
@@ -349,7 +349,7 @@ look_at_nats(const Config &config, const RingIdentity &ring, Findings *findings)
 
 	if (connection == nullptr)
 		return;
-	findings->well("NATS at " + nats_url_for_people(config.nats_url) + " lets us in");
+	findings->well("NATS at " + redact_nats_url(config.nats_url) + " lets us in");
 	for (const std::string &warning : login_warnings(config.nats_login, config.nats_url))
 		findings->note(warning);
 

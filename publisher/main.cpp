@@ -16,7 +16,7 @@
 #include "publisher/source/ring_directory.h"
 #include "publisher/stream/file/file_stream.h"
 #include "publisher/stream/jetstream/jetstream_stream.h"
-#include "publisher/watch/monitor.h"
+#include "publisher/watch/status_history.h"
 #include "reader/subject.h"
 
 namespace siphon {
@@ -51,7 +51,7 @@ handle_signals(Wakeup *wakeup)
 static std::string
 destination(const Config &config)
 {
-	return config.stream_url.empty() ? "NATS at " + nats_url_for_people(config.nats_url) : config.stream_url;
+	return config.stream_url.empty() ? "NATS at " + redact_nats_url(config.nats_url) : config.stream_url;
 }
 
 /* `welcome`: NATS had let us in before. */
@@ -97,17 +97,17 @@ publish(int argc, char **argv)
 	if (checks)
 		return static_cast<int>(check(*config) ? ExitCode::Clean : ExitCode::Unexpected);
 
-	Monitor monitor;
+	StatusHistory history;
 	auto starting = std::make_shared<Status>();
 
 	starting->application = config->application;
 	starting->ring_directory = config->ring_directory;
 	starting->queue = destination(*config);
 	starting->files = !config->stream_url.empty();
-	monitor.put(starting);
+	history.put(starting);
 
 	RingDirectory directory(config->ring_directory, config->application);
-	HttpServer http(*config, &monitor);
+	HttpServer http(*config, &history);
 
 	directory.announce(http.url());
 
@@ -117,15 +117,15 @@ publish(int argc, char **argv)
 		try
 		{
 			std::unique_ptr<Stream> stream = make_stream(*config, welcome, &wakeup);
-			Publisher publisher(*config, &directory, stream.get(), &wakeup, &stop_requests, &monitor);
+			Publisher publisher(*config, &directory, stream.get(), &wakeup, &stop_requests, &history);
 
 			publisher.run();
 			return static_cast<int>(ExitCode::Clean);
 		}
-		catch (const Unwelcome &line)
+		catch (const LoginRefused &line)
 		{
 			spdlog::error("{}; trying again until it lets us in", line.what());
-			monitor.put(starting);
+			history.put(starting);
 		}
 	}
 }

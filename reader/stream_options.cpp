@@ -96,7 +96,7 @@ parse_nats_url(const std::string &text)
 }
 
 std::string
-nats_url_for_people(const std::string &text)
+redact_nats_url(const std::string &text)
 {
 	std::string shown;
 
@@ -292,7 +292,7 @@ add_stream_options(CommandLine *line, const char *stream_description, StreamOpti
 					 parse_nats_url(text);
 					 options->nats_url = text;
 				 });
-	line->hide_login("nats-url", nats_url_for_people);
+	line->hide_login("nats-url", redact_nats_url);
 	line->option("nats-ca", "FILE", "", "Trust certificates of this authority instead of the system's; asks for TLS",
 				 take_text(&login->ca));
 	line->option("nats-cert", "FILE", "", "Client certificate, in PEM format; asks for TLS",

@@ -63,7 +63,7 @@ std::string parse_stream_url(const std::string &text);
 /* Returns the servers of a comma-separated list of nats:// and tls:// URLs. Throws std::invalid_argument. */
 std::vector<std::string> parse_nats_url(const std::string &text);
 /* Returns the same list as people may see it in a log: without user names, passwords and tokens. */
-std::string nats_url_for_people(const std::string &text);
+std::string redact_nats_url(const std::string &text);
 /* There is a user, a password or a token in the list. */
 bool has_login(const std::string &nats_url);
 

@@ -104,7 +104,7 @@ private:
 };
 
 Tail::Tail(const TailConfig &config)
-	: config_(config), servers_(nats_url_for_people(config.nats_url)), stream_(stream_name(config.application))
+	: config_(config), servers_(redact_nats_url(config.nats_url)), stream_(stream_name(config.application))
 {
 	std::string root = subject_root(config.subject_prefix, config.application);
 

@@ -44,12 +44,12 @@ struct HttpAnswer
 class HttpPort
 {
 public:
-	using Answer = std::function<HttpAnswer(const HttpRequest &)>;
+	using PublishAck = std::function<HttpAnswer(const HttpRequest &)>;
 
 	/* `answer` is asked on the port's thread; where it answers with nothing, as that takes long, `slow` is on another
 	 * one. */
 	using Quick = std::function<std::optional<HttpAnswer>(const HttpRequest &)>;
-	HttpPort(Quick answer, Answer slow) : answer_(std::move(answer)), slow_(std::move(slow)) {}
+	HttpPort(Quick answer, PublishAck slow) : answer_(std::move(answer)), slow_(std::move(slow)) {}
 	~HttpPort();
 	HttpPort(const HttpPort &) = delete;
 	HttpPort &operator=(const HttpPort &) = delete;
@@ -71,7 +71,7 @@ private:
 	int end_late();
 
 	Quick answer_;
-	Answer slow_;
+	PublishAck slow_;
 	std::string certificate_;
 	std::string key_;
 	MHD_Daemon *daemon_ = nullptr;

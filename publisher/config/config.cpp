@@ -132,10 +132,10 @@ read_config(int argc, const char *const *argv)
 					config.http_listen = text;
 					config.http_listen_set = true;
 				});
-	line.option("http-cert", "FILE", "", "Answer over TLS, with this certificate in PEM format",
+	line.option("http-cert", "FILE", "", "PublishAck over TLS, with this certificate in PEM format",
 				take_text(&config.http_access.certificate));
 	line.option("http-key", "FILE", "", "Its private key", take_text(&config.http_access.key));
-	line.option("http-user", "NAME", "", "Answer only to this user; /healthz and /readyz to everybody",
+	line.option("http-user", "NAME", "", "PublishAck only to this user; /healthz and /readyz to everybody",
 				take_text(&config.http_access.user));
 	line.option("http-password-file", "FILE", "", "The password; or set SIPHON_HTTP_PASSWORD",
 				take_text(&config.http_access.password_file));

@@ -25,16 +25,16 @@ static constexpr milliseconds kAwait{250};
 /* A message without an answer for this long has lost it. */
 static constexpr seconds kAnswerTimeout{10};
 /* After a refusal, answers to what else is under way get this long before the stream's end is read. */
-static constexpr seconds kSettlePatience{2};
+static constexpr seconds kAckPatience{2};
 /* A stream that takes nothing, because it is full for example, is tried again this often. */
 static constexpr seconds kRefusedRetry{1};
 
 Publisher::Publisher(const Config &config, RingDirectory *directory, Stream *stream, Wakeup *wakeup,
-					 const std::atomic<int> *stop_requests, Monitor *monitor)
-	: config_(config), directory_(*directory), stream_(*stream), wakeup_(*wakeup), stop_requests_(*stop_requests), monitor_(monitor),
+					 const std::atomic<int> *stop_requests, StatusHistory *monitor)
+	: config_(config), directory_(*directory), stream_(*stream), wakeup_(*wakeup), stop_requests_(*stop_requests), status_history_(monitor),
 	  ledger_(config.max_in_flight, config.max_in_flight_bytes),
 	  hand_off_(subject_root(config.subject_prefix, config.application), config.compression_level, stream, &ledger_),
-	  lineage_(config.application, config.take_over, config.max_in_flight, stream),
+	  history_(config.application, config.take_over, config.max_in_flight, stream),
 	  published_(subject_root(config.subject_prefix, config.application)),
 	  writes_(&hand_off_, &ledger_, stream),
 	  feed_context_{subject_root(config.subject_prefix, config.application),
@@ -42,9 +42,9 @@ Publisher::Publisher(const Config &config, RingDirectory *directory, Stream *str
 					stream,
 					&ledger_,
 					&hand_off_,
-					&lineage_,
+					&history_,
 					&published_,
-					&traffic_,
+					&stats_,
 					&writes_},
 	  guard_(config.application)
 {
@@ -54,8 +54,8 @@ void
 Publisher::run()
 {
 	now_ = Clock::now();
-	next_beat_ = now_;
-	next_look_ = now_;
+	next_heartbeat_ = now_;
+	next_ring_scan_ = now_;
 	unattached_since_ = now_;
 	progress_at_ = now_;
 
@@ -63,53 +63,53 @@ Publisher::run()
 	{
 		changes_seen_ = wakeup_.changes();
 		now_ = Clock::now();
-		if (now_ >= next_look_)
-			look_for_rings();
-		if (now_ >= next_beat_)
-			beat();
+		if (now_ >= next_ring_scan_)
+			scan_for_rings();
+		if (now_ >= next_heartbeat_)
+			send_heartbeats();
 		collect();
-		if (!feeds_.empty() && settle() && publish_next())
+		if (!feeds_.empty() && resume_from_stream() && publish_next())
 			continue;
 		/* A worker may wait for a frame that needed no message. */
 		pass_on_acks();
-		sleep(std::min(next_beat_, next_look_), true);
+		sleep(std::min(next_heartbeat_, next_ring_scan_), true);
 	}
 	drain();
 }
 
 /* What is due once a second. */
 void
-Publisher::beat()
+Publisher::send_heartbeats()
 {
 	uint64_t used = 0;
 	uint64_t capacity = 0;
 
-	next_beat_ = now_ + kBeat;
+	next_heartbeat_ = now_ + kBeat;
 	for (const auto &[name, feed] : feeds_)
 	{
-		feed->ring().beat();
+		feed->ring().send_heartbeat();
 		used += feed->ring().used();
 		capacity += feed->ring().reader().capacity();
 	}
-	inspect();
+	check_streams();
 	note_caught_up();
-	tell_status();
-	tell_decoder();
+	update_status();
+	update_ring_metrics();
 	if (capacity > 0)
-		progress_.report(now_, ledger_.messages(), used, capacity);
+		throughput_log_.report(now_, ledger_.messages(), used, capacity);
 }
 
 /* Looks now and then whether the logs still hold what they had; what was taken away shows nowhere else. */
 void
-Publisher::inspect()
+Publisher::check_streams()
 {
-	const RingFeed *feed = decoder();
+	const RingMessageSource *feed = decoder();
 	std::string why;
 
 	if (!emptied_.empty())
 		refuse_emptied();
 	if (!publishing() || (now_ < next_inspection_ && !inspecting_) || feed == nullptr ||
-		!lineage_.current(feed->ring().reader().history()) || !stream_.ready())
+		!history_.is_current(feed->ring().reader().history()) || !stream_.ready())
 		return;
 	/* Asked at one beat, answered at a later one. */
 	if (!inspecting_)
@@ -130,10 +130,10 @@ Publisher::inspect()
 		return;
 	}
 	if (!log_health_ || !spill_health_ ||
-		!lineage_.note_limits(&*log_health_, watermark_subject(feed_context_.subject_root), &why))
+		!history_.note_limits(&*log_health_, watermark_subject(feed_context_.subject_root), &why))
 		return;
 	inspecting_ = false;
-	emptied_ = guard_.look(stream_.log().describe(), *log_health_, lineage_.kept_from(), now_);
+	emptied_ = guard_.look(stream_.log().describe(), *log_health_, history_.kept_from(), now_);
 	if (!emptied_.empty())
 		refuse_emptied();
 	guard_.check_spill(stream_.spill().describe(), *spill_health_, hand_off_.lowest_held());
@@ -146,7 +146,7 @@ Publisher::refuse_emptied()
 {
 	std::string why;
 
-	if (lineage_.refuse(emptied_, &why) || !why.empty())
+	if (history_.record_refusal(emptied_, &why) || !why.empty())
 		throw Fatal(ExitCode::StreamRefused, emptied_);
 }
 
@@ -155,19 +155,19 @@ void
 Publisher::note_caught_up()
 {
 	std::string why;
-	const RingFeed *feed = decoder();
+	const RingMessageSource *feed = decoder();
 
-	if (publishing() && feed != nullptr && open() && !published_.active() && lineage_.again())
-		lineage_.caught_up(&why);
+	if (publishing() && feed != nullptr && decoder_accepted() && !published_.active() && history_.repeat_places())
+		history_.record_caught_up(&why);
 }
 
 /* When the bell rang, and once a second. */
 void
-Publisher::look_for_rings()
+Publisher::scan_for_rings()
 {
-	next_look_ = now_ + kBeat;
-	drop_replaced();
-	attach_new();
+	next_ring_scan_ = now_ + kBeat;
+	drop_replaced_rings();
+	attach_new_rings();
 	await_decoder();
 }
 
@@ -176,7 +176,7 @@ Publisher::look_for_rings()
  * out again. Messages of it that are under way stay in the chain.
  */
 void
-Publisher::drop_replaced()
+Publisher::drop_replaced_rings()
 {
 	for (auto feed = feeds_.begin(); feed != feeds_.end();)
 	{
@@ -194,7 +194,7 @@ Publisher::drop_replaced()
 			spdlog::info("decoder replaced ring {:016x}; {} unpublished bytes will be decoded again", reader.ring_id(),
 						 unread);
 			unattached_since_ = now_;
-			greeted_ = false;
+			start_logged_ = false;
 		}
 		else if (unread > 0)
 			spdlog::info("ring {} was removed with {} unpublished bytes; its snapshot starts again", feed->first,
@@ -206,14 +206,14 @@ Publisher::drop_replaced()
 }
 
 void
-Publisher::attach_new()
+Publisher::attach_new_rings()
 {
 	for (const std::string &name : directory_.list())
 	{
 		if (feeds_.contains(name) || (name != kDecoderRing && !name.starts_with("snapshot-")))
 			continue;
 
-		std::unique_ptr<RingSource> ring = RingSource::attach(directory_, name);
+		std::unique_ptr<AttachedRing> ring = AttachedRing::attach(directory_, name);
 
 		if (!ring)
 			continue;
@@ -221,12 +221,12 @@ Publisher::attach_new()
 		{
 			directory_.renew();
 			/* What it holds follows on what the logs have, which must be known for certain. */
-			unsettle(kSettlePatience);
+			suspend_publishing(kAckPatience);
 		}
 
-		auto feed = std::make_unique<RingFeed>(name, ++feeds_made_, std::move(ring), feed_context_);
+		auto feed = std::make_unique<RingMessageSource>(name, ++feeds_made_, std::move(ring), feed_context_);
 
-		/* One that was there when we started is resumed by settling; nobody can have published from a later one. */
+		/* One that was there when we started is resumed with the stream; no publisher can have published from a later one. */
 		feed->resume(nullptr, nullptr);
 		if (publishing())
 			spdlog::info("attached ring {} ({:016x})", name, feed->ring().reader().ring_id());
@@ -235,7 +235,7 @@ Publisher::attach_new()
 	}
 }
 
-RingFeed *
+RingMessageSource *
 Publisher::decoder() const
 {
 	auto feed = feeds_.find(kDecoderRing);
@@ -252,12 +252,12 @@ Publisher::await_decoder()
 		return;
 	}
 
-	std::string path = RingSource::path_of(directory_, kDecoderRing);
+	std::string path = AttachedRing::path_of(directory_, kDecoderRing);
 
 	if (config_.attach_timeout.count() > 0 && now_ - unattached_since_ >= config_.attach_timeout)
 		throw Fatal(ExitCode::AttachTimeout, "no ring at " + path + " within the attach timeout");
 	ring_notice_.waiting("the decoder of application " + config_.application + " to create " + path, now_);
-	next_look_ = now_ + kAwait;
+	next_ring_scan_ = now_ + kAwait;
 }
 
 void
@@ -278,20 +278,20 @@ Publisher::enter_answers()
 	answers_.clear();
 	stream_.log().collect(&answers_);
 	stream_.spill().collect(&answers_);
-	for (const Answer &answer : answers_)
+	for (const PublishAck &answer : answers_)
 	{
-		if (answer.verdict == Verdict::Stored)
+		if (answer.verdict == PublishResult::Stored)
 		{
 			ledger_.stored(answer.token, answer.place);
 			continue;
 		}
-		if (answer.verdict == Verdict::Duplicate)
+		if (answer.verdict == PublishResult::Duplicate)
 		{
 			ledger_.duplicate(answer.token);
 			continue;
 		}
 		ledger_.refused(answer.token);
-		if (answer.verdict == Verdict::OutOfOrder)
+		if (answer.verdict == PublishResult::OutOfOrder)
 		{
 			incidents_.out_of_order++;
 			continue;
@@ -300,7 +300,7 @@ Publisher::enter_answers()
 		refused = true;
 	}
 	if (!answers_.empty())
-		traffic_.stored(ledger_.stored_token(), now_);
+		stats_.stored(ledger_.stored_token(), now_);
 	pass_on_acks();
 	return refused;
 }
@@ -309,29 +309,29 @@ Publisher::enter_answers()
 void
 Publisher::collect()
 {
-	/* While it settles, the logs' answers are for that. */
+	/* While it resumes, the logs' answers are for that. */
 	bool refused = (publishing() || (state_ == PublisherState::FindingEnds && !ledger_.empty())) && enter_answers();
 
-	if (proven())
-		fruitless_settlings_ = 0;
+	if (has_stored_since_resume())
+		fruitless_resumes_ = 0;
 
 	if (!publishing())
 		return;
-	if (proven() && !refused && !refusal_.empty())
+	if (has_stored_since_resume() && !refused && !refusal_.empty())
 	{
 		spdlog::info("{} accepts messages again", stream_.describe());
 		refusal_.clear();
 	}
 	if (ledger_.broken())
-		unsettle(kSettlePatience);
+		suspend_publishing(kAckPatience);
 	else if (stream_.interruptions() != interruptions_)
-		unsettle(seconds(0));
+		suspend_publishing(seconds(0));
 	else if (!ledger_.empty() && now_ - ledger_.oldest() >= kAnswerTimeout)
 	{
 		spdlog::warn("no answer from {} for {} s", stream_.describe(), kAnswerTimeout.count());
-		greeted_ = false;
+		start_logged_ = false;
 		incidents_.timeouts++;
-		unsettle(seconds(0));
+		suspend_publishing(seconds(0));
 	}
 	if (refused)
 		retry_at_ = now_ + kRefusedRetry;
@@ -353,7 +353,7 @@ Publisher::pass_on_acks()
 	ledger_.take_acks(&acks_);
 	if (acks_.empty())
 		return;
-	fruitless_settlings_ = 0;
+	fruitless_resumes_ = 0;
 
 	Checkpoint now = checkpoint();
 
@@ -371,25 +371,25 @@ Publisher::pass_on_acks()
  * Nothing is published for a server that may not be the one to publish, nor while its decoder says what it continues.
  */
 bool
-Publisher::open() const
+Publisher::decoder_accepted() const
 {
-	const RingFeed *first = decoder();
+	const RingMessageSource *first = decoder();
 
-	return first != nullptr && first->accepted() && !first->needs_calm();
+	return first != nullptr && first->accepted() && !first->must_publish_alone();
 }
 
 /* A snapshot belongs to the history in which it began, and must not be read before that is the stream's. */
 bool
-Publisher::may_read(const RingFeed &feed) const
+Publisher::may_read(const RingMessageSource &feed) const
 {
-	return &feed == decoder() || (open() && lineage_.current(feed.ring().reader().history()));
+	return &feed == decoder() || (decoder_accepted() && history_.is_current(feed.ring().reader().history()));
 }
 
 /* Publishes one message. False: there is none, or no room for one. */
 bool
 Publisher::publish_next()
 {
-	RingFeed *first = decoder();
+	RingMessageSource *first = decoder();
 
 	hand_off_.step(first == nullptr || first->holding() || first->resuming(), now_);
 
@@ -401,38 +401,38 @@ Publisher::publish_next()
 		if (feed.get() != first)
 			sources_.push_back(feed.get());
 	}
-	hand_off_.append_movers(&sources_);
+	hand_off_.append_catch_up_sources(&sources_);
 
-	if (!open())
+	if (!decoder_accepted())
 		return first != nullptr && first->prepare() && publish(first);
 	/* All find their places first, so that records of which the stream has a part are known before others follow. */
-	for (auto feed = feeds_.begin(); !placed_ && feed != feeds_.end(); ++feed)
+	for (auto feed = feeds_.begin(); !sources_placed_ && feed != feeds_.end(); ++feed)
 		feed->second->prepare();
-	placed_ = true;
+	sources_placed_ = true;
 
-	std::optional<size_t> turn = turns_.next(
-		sources_.size(), hand_off_.moving() > 0, [this](size_t i) { return ready(sources_[i]); });
+	std::optional<size_t> turn = scheduler_.next(
+		sources_.size(), hand_off_.catching_up() > 0, [this](size_t i) { return ready(sources_[i]); });
 
 	return turn && publish(sources_[*turn]);
 }
 
 /* Has it a message, and may that go now? */
 bool
-Publisher::ready(Source *source)
+Publisher::ready(MessageSource *source)
 {
 	if (source == nullptr || !source->prepare() || !ledger_.room(source->next_size(), source->bulk()))
 		return false;
 
 	size_t listed = 0;
 
-	for (const Source *other : sources_)
+	for (const MessageSource *other : sources_)
 	{
 		if (other == nullptr || other == source)
 			continue;
 		listed += other->cursor(Target::Log) != nullptr ? 1 : 0;
 		/* A consumer puts the parts of a record together as they follow each other on the subject. */
-		if (other->open() && other->open_generation() >= source->next_generation() &&
-			other->open_subject() == source->next_subject())
+		if (other->has_partial_record() && other->partial_generation() >= source->next_generation() &&
+			other->partial_subject() == source->next_subject())
 			return false;
 	}
 	return source->cursor(Target::Log) != nullptr || listed < kMaxCursors;
@@ -443,7 +443,7 @@ Publisher::list_cursors(Target target) const
 {
 	std::string text;
 
-	for (const Source *source : sources_)
+	for (const MessageSource *source : sources_)
 	{
 		const Cursor *cursor = source == nullptr ? nullptr : source->cursor(target);
 
@@ -454,11 +454,11 @@ Publisher::list_cursors(Target target) const
 }
 
 bool
-Publisher::publish(Source *source)
+Publisher::publish(MessageSource *source)
 {
 	size_t raw = source->next_size();
 	Target target = source->next_target();
-	Source::Built built = source->build(&message_);
+	MessageSource::Built built = source->build(&message_);
 	uint64_t token = ledger_.next_token();
 
 	if (built.none)
@@ -466,13 +466,13 @@ Publisher::publish(Source *source)
 	message_.headers.push_back({kCursorsHeader, list_cursors(target)});
 	if (!log(target).append(message_, token))
 	{
-		unsettle(seconds(0));
+		suspend_publishing(seconds(0));
 		return false;
 	}
-	source->sent(token);
-	traffic_.sent(token, built.load, raw, message_.body.size(), message_.compression_ns, now_);
+	source->on_sent(token);
+	stats_.sent(token, built.load, raw, message_.body.size(), message_.compression_ns, now_);
 	ledger_.add(message_.body.size(), source->number(), built.ack, source->bulk(), target, message_hash(message_.id), now_);
-	progress_.published(built.events, raw, message_.body.size());
+	throughput_log_.published(built.events, raw, message_.body.size());
 	return true;
 }
 
@@ -484,13 +484,13 @@ Publisher::sleep(Clock::time_point until, bool reading)
 
 	if (retry_at_ > now_)
 		until = std::min(until, retry_at_);
-	if (!publishing() && settle_after_ > now_)
-		until = std::min(until, settle_after_);
+	if (!publishing() && resume_after_ > now_)
+		until = std::min(until, resume_after_);
 	if (publishing() && !feeds_.empty())
 		until = hand_off_.step_at(until);
 	for (const auto &[name, feed] : feeds_)
 	{
-		/* Before it is settled, what the decoder's ring continues is all that is read. */
+		/* Before it publishes, what the decoder's ring continues is all that is read. */
 		bool waits = publishing() ? feed->idle() : feed.get() == decoder() && !feed->accepted();
 
 		if (reading && waits && !feed->ring().sleep())
@@ -510,7 +510,7 @@ Publisher::sleep(Clock::time_point until, bool reading)
 	{
 		directory_.drain_bell();
 		/* It also rings when there is a new ring, or one is taken away. */
-		next_look_ = std::min(next_look_, now_ + kLook);
+		next_ring_scan_ = std::min(next_ring_scan_, now_ + kLook);
 	}
 }
 

@@ -6,7 +6,7 @@
 #ifndef SIPHON_PUBLISHER_STATE_H
 #define SIPHON_PUBLISHER_STATE_H
 
-#include "program/transitions.h"
+#include "ring/state_machine.h"
 
 namespace siphon {
 

@@ -7,7 +7,7 @@
 namespace siphon {
 
 static RingStatus
-describe(const std::string &name, const RingFeed &feed)
+describe(const std::string &name, const RingMessageSource &feed)
 {
 	const RingReader &reader = feed.ring().reader();
 	uint64_t now = static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::microseconds>(
@@ -101,9 +101,9 @@ Publisher::stalled()
 }
 
 void
-Publisher::tell_status()
+Publisher::update_status()
 {
-	if (monitor_ == nullptr)
+	if (status_history_ == nullptr)
 		return;
 
 	auto status = std::make_shared<Status>();
@@ -112,7 +112,7 @@ Publisher::tell_status()
 	for (const HandOff::Holding &table : hand_off_.holding())
 	{
 		held.emplace(table.schema, table.table);
-		status->holding.push_back({table.schema, table.table, table.moving,
+		status->holding.push_back({table.schema, table.table, table.catching_up,
 								   std::chrono::duration<double>(now_ - table.since).count(), table.pending});
 	}
 	if (last_health_)
@@ -148,28 +148,28 @@ Publisher::tell_status()
 	status->in_flight_bytes = ledger_.bytes();
 	status->max_in_flight = config_.max_in_flight;
 	status->incidents = incidents_;
-	status->totals = traffic_.totals();
-	for (const auto &[name, traffic] : traffic_.tables())
+	status->totals = stats_.totals();
+	for (const auto &[name, traffic] : stats_.tables())
 	{
 		status->tables.push_back(
 			{name.first, name.second, traffic, held.contains(name)});
 	}
 	for (const auto &[name, feed] : feeds_)
 		status->rings.push_back(describe(name, *feed));
-	monitor_->put(std::move(status));
+	status_history_->put(std::move(status));
 }
 
 /* For siphon_stats, as some people look at databases alone. */
 void
-Publisher::tell_decoder()
+Publisher::update_ring_metrics()
 {
-	RingFeed *feed = decoder();
+	RingMessageSource *feed = decoder();
 
 	if (feed == nullptr)
 		return;
 
 	RingReader &reader = feed->ring().reader();
-	const TrafficTotals &totals = traffic_.totals();
+	const PublishTotals &totals = stats_.totals();
 	auto sum = [](const auto &counts) { return std::accumulate(counts.begin(), counts.end(), uint64_t{0}); };
 
 	reader.set_metric(PublisherMetric::Messages, sum(totals.messages));

@@ -46,15 +46,15 @@ static constexpr char kText[] = "text/plain; charset=utf-8";
 
 /* What can be told at once. */
 static std::optional<HttpAnswer>
-quick_answer(const std::string &path, const Monitor &monitor)
+quick_answer(const std::string &path, const StatusHistory &history)
 {
-	auto now = Monitor::Clock::now();
+	auto now = StatusHistory::Clock::now();
 
 	if (path == "/metrics" || path == "/status")
 		return std::nullopt;
 	if (path == "/healthz")
 	{
-		std::shared_ptr<const Status> status = monitor.status();
+		std::shared_ptr<const Status> status = history.status();
 		std::string resuming = resuming_text(*status, now);
 
 		if (!alive(*status, now))
@@ -64,16 +64,16 @@ quick_answer(const std::string &path, const Monitor &monitor)
 	if (path == "/readyz")
 	{
 		bool ready;
-		std::string text = readiness_text(find_problems(*monitor.status(), now), &ready);
+		std::string text = readiness_text(find_problems(*history.status(), now), &ready);
 
 		return HttpAnswer{ready ? 200 : 503, kText, text};
 	}
 	if (path == "/history")
 	{
-		auto started = std::chrono::system_clock::now() - (now - monitor.started());
+		auto started = std::chrono::system_clock::now() - (now - history.started());
 
 		return HttpAnswer{200, kJson,
-						  history_json(monitor.history(), std::chrono::system_clock::to_time_t(
+						  history_json(history.history(), std::chrono::system_clock::to_time_t(
 															  std::chrono::time_point_cast<std::chrono::seconds>(started)))};
 	}
 	if (path == "/")
@@ -108,7 +108,7 @@ same(const std::string &a, const std::string &b)
 	return a.size() == b.size() && CRYPTO_memcmp(a.data(), b.data(), a.size()) == 0;
 }
 
-HttpServer::HttpServer(const Config &config, const Monitor *monitor)
+HttpServer::HttpServer(const Config &config, const StatusHistory *history)
 {
 	const HttpAccess &access = config.http_access;
 	std::string host;
@@ -136,19 +136,19 @@ HttpServer::HttpServer(const Config &config, const Monitor *monitor)
 			return HttpAnswer{401, kText, "a password is needed\n", {{"WWW-Authenticate", "Basic realm=\"siphon\""}}};
 		if (!request.application.empty() && request.application != application)
 			return HttpAnswer{404, kText, "this is the publisher of application " + application + "\n"};
-		return quick_answer(request.path, *monitor);
+		return quick_answer(request.path, *history);
 	};
 	/* On the one thread that makes slow answers. */
 	auto metrics = std::make_shared<HttpText>("text/plain; version=0.0.4; charset=utf-8",
 											  [table_metrics = config.table_metrics](const Status &status) {
-												  return metrics_text(status, Monitor::Clock::now(), table_metrics);
+												  return metrics_text(status, StatusHistory::Clock::now(), table_metrics);
 											  });
-	auto json = std::make_shared<HttpText>(kJson, [monitor, directory = config.ring_directory](const Status &status) {
-		return status_json(status, Monitor::Clock::now(), monitor->started(),
+	auto json = std::make_shared<HttpText>(kJson, [history, directory = config.ring_directory](const Status &status) {
+		return status_json(status, StatusHistory::Clock::now(), history->started(),
 						   list_other_applications(directory, status.application));
 	});
 	auto slow = [=](const HttpRequest &request) {
-		return (request.path == "/metrics" ? metrics : json)->answer(request, monitor->status());
+		return (request.path == "/metrics" ? metrics : json)->answer(request, history->status());
 	};
 	auto port = std::make_unique<HttpPort>(quick, slow);
 

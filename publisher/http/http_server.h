@@ -1,6 +1,6 @@
 /*
  * Answers questions over HTTP: metrics, health, status, and a page for people; to those who know the password, if there
- * is one. It takes what the monitor has, and never asks the loop.
+ * is one. It takes what the status history has, and never asks the loop.
  */
 #ifndef SIPHON_HTTP_SERVER_H
 #define SIPHON_HTTP_SERVER_H
@@ -9,7 +9,7 @@
 #include <string>
 
 #include "publisher/config/config.h"
-#include "publisher/watch/monitor.h"
+#include "publisher/watch/status_history.h"
 
 namespace siphon {
 
@@ -22,7 +22,7 @@ public:
 	 * Begins to listen where the configuration says. Where that can't be, as it is taken: Fatal(Usage) if it was asked
 	 * for, and else at one of the ports behind it, with a line in the log. Publishing needs nobody who listens.
 	 */
-	HttpServer(const Config &config, const Monitor *monitor);
+	HttpServer(const Config &config, const StatusHistory *history);
 	~HttpServer();
 	/* Of the page; empty: nothing listens. */
 	const std::string &url() const { return url_; }

@@ -1,5 +1,5 @@
 /*
- * Turns one frame of the ring that carries (a part of) a package, or of a logical message, into the messages that are
+ * SourceScheduler one frame of the ring that carries (a part of) a package, or of a logical message, into the messages that are
  * published: subject, headers, body, identity. Knows the contract of proto/siphon.proto, and neither the ring nor the
  * log beyond their data.
  */

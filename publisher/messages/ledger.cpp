@@ -4,7 +4,7 @@
 namespace siphon {
 
 void
-Ledger::settle(const End &log, const End &spill)
+Ledger::reset_to(const End &log, const End &spill)
 {
 	first_token_ += messages_.size();
 	messages_.clear();

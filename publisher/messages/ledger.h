@@ -51,7 +51,7 @@ public:
 	 * Forgets all that is under way, and the acks not taken: the logs end so. Later answers to what was forgotten are
 	 * ignored.
 	 */
-	void settle(const End &log, const End &spill);
+	void reset_to(const End &log, const End &spill);
 
 	/*
 	 * May a message of up to this many bytes be sent? One message always may, whatever its size. Bulk has only a
@@ -74,7 +74,7 @@ public:
 	/* The log did not take it. */
 	void refused(uint64_t token);
 
-	/* A message was refused: nothing that follows it counts until the next settle(). */
+	/* A message was refused: nothing that follows it counts until the next reset_to(). */
 	bool broken() const { return broken_; }
 	/* What was stored or skipped since the last call. */
 	void take_acks(std::vector<Ack> *acks);

@@ -41,7 +41,7 @@ struct Message
 	uint64_t compression_ns = 0; /* that making the body took */
 };
 
-enum class Verdict {
+enum class PublishResult {
 	Stored,
 	Duplicate,  /* it was stored before, in a log that takes messages away; and the order is broken */
 	OutOfOrder, /* it did not come to its place: what the log has must be looked at */
@@ -49,10 +49,10 @@ enum class Verdict {
 };
 
 /* What became of one appended message. */
-struct Answer
+struct PublishAck
 {
 	uint64_t token;
-	Verdict verdict;
+	PublishResult verdict;
 	Place place;      /* Stored */
 	std::string text; /* otherwise: the backend's own words */
 };
@@ -132,7 +132,7 @@ public:
 	/* Sends behind all that was appended since fence(); the answer carries the token. False: not sent. */
 	virtual bool append(const Message &message, uint64_t token) = 0;
 	/* Adds the answers that came since the last call, in the order of the messages. */
-	virtual void collect(std::vector<Answer> *answers) = 0;
+	virtual void collect(std::vector<PublishAck> *answers) = 0;
 
 	/*
 	 * Reads the messages whose subjects match behind a place; `headers` alone, without bodies and of all subjects.

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "program/exit_codes.h"
 #include "program/log.h"
 #include "publisher/stream/state_keys.h"
 #include "reader/subject.h"
@@ -46,7 +47,7 @@ HandOff::held(const TableState &state) const
 
 /* Empty why: the answer is under way, and the wakeup says when it is there. */
 bool
-HandOff::not_now(const std::string &why, Clock::time_point now)
+HandOff::retry_later(const std::string &why, Clock::time_point now)
 {
 	if (why.empty())
 		return false;
@@ -55,8 +56,22 @@ HandOff::not_now(const std::string &why, Clock::time_point now)
 	return false;
 }
 
+/* The one place that changes a state. A transition that the table does not have would be a mistake in this program. */
 void
 HandOff::set_state(Entry *entry, const TableState &state)
+{
+	bool same = entry->state.oid == state.oid && entry->state.generation == state.generation;
+	bool allowed = same ? is_transition(kHandOffTransitions, {entry->state.phase}, state.phase)
+						: is_transition(kHandOffTransitions, {}, state.phase);
+
+	if (!allowed)
+		throw Fatal(ExitCode::Unexpected,
+					"table " + state.schema + "." + state.table + " cannot get into the phase of " + state.to_json());
+	enter_state(entry, state);
+}
+
+void
+HandOff::enter_state(Entry *entry, const TableState &state)
 {
 	bool held = holding_.contains(entry);
 
@@ -90,22 +105,22 @@ HandOff::acknowledged(const Entry &entry) const
 }
 
 void
-HandOff::make_mover(Entry *entry)
+HandOff::make_catch_up_source(Entry *entry)
 {
 	retire(entry);
-	entry->mover = std::make_unique<Mover>(entry->state, root_, compression_level_, &stream_);
-	movers_++;
+	entry->catch_up = std::make_unique<CatchUpSource>(entry->state, root_, compression_level_, &stream_);
+	catch_ups_++;
 	note_activity(entry);
 }
 
-/* Ends a move, in the middle of a turn in which its mover may still be asked for messages. */
+/* Ends a move, in the middle of a turn in which its catch_up may still be asked for messages. */
 void
 HandOff::retire(Entry *entry)
 {
-	if (!entry->mover)
+	if (!entry->catch_up)
 		return;
-	retired_.push_back(std::move(entry->mover));
-	movers_--;
+	retired_.push_back(std::move(entry->catch_up));
+	catch_ups_--;
 	note_activity(entry);
 }
 
@@ -132,7 +147,7 @@ HandOff::store(TableState *state, Clock::time_point now)
 	else
 		wanted = *state;
 	if (!stream_.states().put(key, state->to_json(), &why))
-		return not_now(why, now);
+		return retry_later(why, now);
 	wanted_.erase(key);
 	notice_.over();
 	return true;
@@ -168,7 +183,7 @@ HandOff::holds(const TableFrame &table) const
 }
 
 bool
-HandOff::stale(const TableFrame &table) const
+HandOff::is_stale(const TableFrame &table) const
 {
 	const Entry *entry = find(table);
 
@@ -183,7 +198,7 @@ HandOff::stale(const TableFrame &table) const
 	if (entry->ending)
 		return true;
 	/* It may have got its name back. */
-	return entry->state.phase == TablePhase::Removed &&
+	return entry->state.phase == HandOffPhase::Removed &&
 		   (table.lsn < entry->state.since || (table.kind != FrameKind::Changes && table.kind != FrameKind::Schema));
 }
 
@@ -233,7 +248,7 @@ HandOff::begin_without_snapshot(Entry *entry, const TableFrame &table, Clock::ti
 	state.table = table.table;
 	state.oid = table.oid;
 	state.generation = table.generation;
-	state.phase = TablePhase::Streaming;
+	state.phase = HandOffPhase::Streaming;
 	state.behind = ledger_.end(Target::Spill).place;
 	state.snapshot = {};
 	if (!save(entry, state, now))
@@ -249,17 +264,17 @@ HandOff::route(const TableFrame &table, bool may_wait, const Position &first, bo
 
 	if (table.kind == FrameKind::Dropped)
 		return route_drop(table, now);
-	if (stale(table))
+	if (is_stale(table))
 		return Route::Drop;
 	if (table.kind == FrameKind::Snapshot)
 		return Route::Events;
 	if (!take_name(table, now))
 		return Route::Wait;
 	if (entry == nullptr || entry->state.oid != table.oid || entry->state.generation < table.generation ||
-		entry->state.phase == TablePhase::Removed)
+		entry->state.phase == HandOffPhase::Removed)
 	{
 		/* A generation that fails before it begins may have a RENAME, behind all that its predecessor has to move. */
-		if (entry != nullptr && table.kind == FrameKind::Changes && entry->state.phase == TablePhase::Moving)
+		if (entry != nullptr && table.kind == FrameKind::Changes && entry->state.phase == HandOffPhase::CatchUp)
 		{
 			entry->closing = true;
 			return Route::Wait;
@@ -271,12 +286,12 @@ HandOff::route(const TableFrame &table, bool may_wait, const Position &first, bo
 
 	switch (entry->state.phase)
 	{
-		case TablePhase::Snapshot:
+		case HandOffPhase::Snapshot:
 			return Route::Held;
-		case TablePhase::Moving:
+		case HandOffPhase::CatchUp:
 			return entry->closing && may_wait ? Route::Wait : Route::Held;
-		case TablePhase::Streaming:
-		case TablePhase::Removed: /* has begun anew, or is stale */
+		case HandOffPhase::Streaming:
+		case HandOffPhase::Removed: /* has begun anew, or is stale */
 			break;
 	}
 	if (first.lsn >= entry->state.snapshot.lsn)
@@ -288,11 +303,11 @@ HandOff::route(const TableFrame &table, bool may_wait, const Position &first, bo
 	TableState state = entry->state;
 
 	state.behind = ledger_.end(Target::Spill).place;
-	return begin_moving(entry, state, now) ? Route::Held : Route::Wait;
+	return begin_catch_up(entry, state, now) ? Route::Held : Route::Wait;
 }
 
 void
-HandOff::sent(const TableFrame &table, Target target, uint64_t token)
+HandOff::on_sent(const TableFrame &table, Target target, uint64_t token)
 {
 	Entry *entry = find(table);
 
@@ -305,7 +320,7 @@ HandOff::sent(const TableFrame &table, Target target, uint64_t token)
 }
 
 void
-HandOff::passed(const TableFrame &table)
+HandOff::note_skipped(const TableFrame &table)
 {
 	Entry *entry = find(table);
 
@@ -342,36 +357,36 @@ HandOff::purge_events(const TableState &state, Place before, std::string *why)
 }
 
 bool
-HandOff::begun(const TableFrame &table, Place first, Clock::time_point now)
+HandOff::on_snapshot_begin_stored(const TableFrame &table, Place first, Clock::time_point now)
 {
 	const Entry *entry = find(table);
 	std::string why;
 
-	if (entry == nullptr || entry->state.oid != table.oid || entry->state.generation != table.generation || stale(table))
+	if (entry == nullptr || entry->state.oid != table.oid || entry->state.generation != table.generation || is_stale(table))
 		return true;
 	if (now < retry_at_)
 		return false;
 	/* Of markers published by a publisher before us the place is not known; what little is between stays. */
 	if (!purge_events(entry->state, first != kNoPlace ? first : entry->state.rows_behind + 1, &why))
-		return not_now(why, now);
+		return retry_later(why, now);
 	spdlog::info("snapshot {} of table {}.{} begins", table.generation, table.schema, table.table);
 	return true;
 }
 
 bool
-HandOff::begin_moving(Entry *entry, TableState state, Clock::time_point now)
+HandOff::begin_catch_up(Entry *entry, TableState state, Clock::time_point now)
 {
-	state.phase = TablePhase::Moving;
+	state.phase = HandOffPhase::CatchUp;
 	if (!save(entry, state, now))
 		return false;
 	entry->closing = false;
-	make_mover(entry);
-	begun_moving_ = true;
+	make_catch_up_source(entry);
+	catch_up_begun_ = true;
 	return true;
 }
 
 bool
-HandOff::ended(const TableFrame &table, const Visibility &snapshot, Clock::time_point now)
+HandOff::on_snapshot_end_stored(const TableFrame &table, const Visibility &snapshot, Clock::time_point now)
 {
 	Entry *entry = find(table);
 
@@ -383,15 +398,15 @@ HandOff::ended(const TableFrame &table, const Visibility &snapshot, Clock::time_
 		entry = find(table);
 		entry->state.behind = kNoPlace;
 	}
-	if (stale(table) || entry->state.generation != table.generation || entry->state.phase == TablePhase::Streaming)
+	if (is_stale(table) || entry->state.generation != table.generation || entry->state.phase == HandOffPhase::Streaming)
 		return true;
-	if (entry->state.phase == TablePhase::Moving)
+	if (entry->state.phase == HandOffPhase::CatchUp)
 		return false;
 
 	TableState state = entry->state;
 
 	state.snapshot = snapshot;
-	if (begin_moving(entry, state, now))
+	if (begin_catch_up(entry, state, now))
 		spdlog::info("snapshot {} of table {}.{} is complete; its held changes are published now", table.generation,
 					 table.schema, table.table);
 	return false;
@@ -408,7 +423,7 @@ HandOff::finish_moving(Entry *entry, Clock::time_point now)
 
 	TableState state = entry->state;
 
-	state.phase = TablePhase::Streaming;
+	state.phase = HandOffPhase::Streaming;
 	state.behind = ledger_.end(Target::Spill).place;
 	if (!save(entry, state, now))
 		return;
@@ -428,7 +443,7 @@ HandOff::drop_moved(Clock::time_point now)
 	{
 		if (!stream_.spill().drop(lowest, &why))
 		{
-			not_now(why, now);
+			retry_later(why, now);
 			return;
 		}
 		dropped_ = lowest;
@@ -440,7 +455,7 @@ void
 HandOff::step(bool holding, Clock::time_point now)
 {
 	retired_.clear();
-	begun_moving_ = false;
+	catch_up_begun_ = false;
 	if (drop_due_ && now >= retry_at_)
 		drop_moved(now);
 	for (auto next = active_.begin(); next != active_.end();)
@@ -450,27 +465,27 @@ HandOff::step(bool holding, Clock::time_point now)
 
 		if (entry.leftover != kNoPlace && ledger_.end(Target::Log).place > entry.leftover && now >= retry_at_)
 			purge_leftover(&entry, now);
-		if (!entry.mover)
+		if (!entry.catch_up)
 			continue;
 
-		Mover &mover = *entry.mover;
+		CatchUpSource &catch_up = *entry.catch_up;
 
-		mover.fetch(entry.last_held, now);
-		if (mover.nearly())
+		catch_up.fetch(entry.last_held, now);
+		if (catch_up.nearly())
 			entry.closing = true;
 		if (!holding && now >= retry_at_ && acknowledged(entry) &&
-			mover.caught_up(entry.last_held, ledger_.stored_token()))
+			catch_up.caught_up(entry.last_held, ledger_.stored_token()))
 			finish_moving(&entry, now);
 	}
 }
 
 void
-HandOff::append_movers(std::vector<Source *> *sources)
+HandOff::append_catch_up_sources(std::vector<MessageSource *> *sources)
 {
 	for (Entry *entry : active_)
 	{
-		if (entry->mover)
-			sources->push_back(entry->mover.get());
+		if (entry->catch_up)
+			sources->push_back(entry->catch_up.get());
 	}
 }
 
@@ -480,14 +495,14 @@ HandOff::step_at(Clock::time_point latest) const
 	Clock::time_point now = Clock::now();
 
 	/* Nobody else wakes us for it, if nothing was held. */
-	if (begun_moving_)
+	if (catch_up_begun_)
 		return now;
 	if (retry_at_ > now)
 		latest = std::min(latest, retry_at_);
 	for (const Entry *entry : active_)
 	{
-		if (entry->mover && entry->mover->retry_at() > now)
-			latest = std::min(latest, entry->mover->retry_at());
+		if (entry->catch_up && entry->catch_up->retry_at() > now)
+			latest = std::min(latest, entry->catch_up->retry_at());
 	}
 	return latest;
 }
@@ -498,8 +513,8 @@ HandOff::holding() const
 	std::vector<Holding> tables;
 
 	for (const Entry *entry : holding_)
-		tables.push_back({entry->state.schema, entry->state.table, entry->state.phase == TablePhase::Moving,
-						  entry->mover ? entry->mover->pending() : 0, entry->since});
+		tables.push_back({entry->state.schema, entry->state.table, entry->state.phase == HandOffPhase::CatchUp,
+						  entry->catch_up ? entry->catch_up->pending() : 0, entry->since});
 	return tables;
 }
 

@@ -4,8 +4,8 @@
  *
  *   snapshot   from the first frame of g on. SnapshotBegin goes to all partitions, then what is left of earlier
  *              generations is purged, unless some of it is of another table, which has another name now. Changes are held, also those that come before SnapshotBegin.
- *   moving     SnapshotEnd has gone to all partitions. A mover puts held changes behind it, others are still held. When
- *              little is left to move, the table's next changes wait in the ring, so that the mover catches up.
+ *   moving     SnapshotEnd has gone to all partitions. A catch_up puts held changes behind it, others are still held. When
+ *              little is left to move, the table's next changes wait in the ring, so that the catch_up catches up.
  *   streaming  nothing is held any more; changes go directly. One that was decoded so late that the rows may show it
  *              sends the table back to moving, where such changes are sorted out.
  *
@@ -36,7 +36,7 @@
 #include "program/log.h"
 #include "publisher/messages/ledger.h"
 #include "publisher/stream/stream.h"
-#include "publisher/table/mover.h"
+#include "publisher/table/catch_up_source.h"
 #include "publisher/table/table_state.h"
 #include "ring/ring.h"
 
@@ -69,9 +69,9 @@ public:
 	 * The logs were read up to their ends; the log has these cursors. Forgets what was under way. False with *why: not
 	 * yet.
 	 */
-	bool settle(const Cursors &cursors, std::string *why);
-	/* What settle() has found out in part is too old. */
-	void settle_anew();
+	bool resume(const Cursors &cursors, std::string *why);
+	/* What resume() has found out in part is too old. */
+	void discard_partial_answers();
 	/* A new history has begun: what was kept of tables before counts no more. */
 	void forget();
 
@@ -87,9 +87,9 @@ public:
 	 */
 	Route route(const TableFrame &table, bool may_wait, const Position &first, bool calm, Clock::time_point now);
 	/* A message of the decoder for this table is under way to a log. */
-	void sent(const TableFrame &table, Target target, uint64_t token);
+	void on_sent(const TableFrame &table, Target target, uint64_t token);
 	/* A frame of the table was read that one of the logs has already. */
-	void passed(const TableFrame &table);
+	void note_skipped(const TableFrame &table);
 	/* A message in the spill is stored. */
 	void held_stored(uint64_t token, Place place);
 	/* The table's changes are held, and those behind this place are still to be moved. nullopt: they are not held. */
@@ -97,40 +97,40 @@ public:
 	/* What comes under the table's name, of whichever table, is held. */
 	bool holds(const TableFrame &table) const;
 	/* The frame is of a generation that is over, or of a table that does not have the name any more. */
-	bool stale(const TableFrame &table) const;
+	bool is_stale(const TableFrame &table) const;
 
 	/* These three are repeated until they are true. Before SnapshotBegin is published: */
 	bool begin(const TableFrame &table, Clock::time_point now);
 	/* When it is stored on all partitions, the first at this place (kNoPlace: not known). */
-	bool begun(const TableFrame &table, Place first, Clock::time_point now);
+	bool on_snapshot_begin_stored(const TableFrame &table, Place first, Clock::time_point now);
 	/* When SnapshotEnd is stored on all partitions. True when all that was held is moved. */
-	bool ended(const TableFrame &table, const Visibility &snapshot, Clock::time_point now);
+	bool on_snapshot_end_stored(const TableFrame &table, const Visibility &snapshot, Clock::time_point now);
 
 	/* The table is not published any more; or not under this name, as it has another one. Repeated until they are true. */
-	bool removed(const TableFrame &table, Clock::time_point now);
-	bool left(const TableFrame &table, Clock::time_point now);
+	bool on_table_removed(const TableFrame &table, Clock::time_point now);
+	bool on_table_renamed(const TableFrame &table, Clock::time_point now);
 	/* Its DROP is stored. Likewise. */
-	bool dropped(const TableFrame &table, Clock::time_point now);
+	bool on_table_dropped(const TableFrame &table, Clock::time_point now);
 
 	/*
 	 * Moves on. holding: a message to a held subject is prepared, or the rest of a record on one is to come; or the decoder's
 	 * ring is not read yet up to where it was read before.
 	 */
 	void step(bool holding, Clock::time_point now);
-	/* Appends the sources of what is being moved; good until the next step() or settle(). */
-	void append_movers(std::vector<Source *> *sources);
+	/* Appends the sources of what is being moved; good until the next step() or resume(). */
+	void append_catch_up_sources(std::vector<MessageSource *> *sources);
 	/* When to step() again at the latest. */
 	Clock::time_point step_at(Clock::time_point latest) const;
 
-	/* How many movers there are. */
-	size_t moving() const { return movers_; }
+	/* How many tables catch up. */
+	size_t catching_up() const { return catch_ups_; }
 
 	/* A table whose changes are held, and since when this publisher knows that they are. */
 	struct Holding
 	{
 		std::string schema;
 		std::string table;
-		bool moving;
+		bool catching_up;
 		uint64_t pending; /* messages still to be moved, as far as it is known */
 		Clock::time_point since;
 	};
@@ -144,17 +144,17 @@ private:
 		TableState state;
 		uint64_t last_token = 0; /* the decoder's frames of the table that were read are acknowledged with this message */
 		Place last_held = kNoPlace; /* the last held message that is known to be stored */
-		bool closing = false;    /* changes wait, so that the mover catches up */
+		bool closing = false;    /* changes wait, so that the catch_up catches up */
 		Place leftover = kNoPlace; /* rows that were not complete; this message, which may be one, was the last then */
 		uint64_t ends_behind = 0; /* it is being removed, and no message of it has a greater token; 0: it is not */
 		bool ending = false;
-		/* Since it has begun to settle: */
+		/* Since resuming has begun: */
 		bool last_known = false; /* last_held is what the spill has */
 		bool renewed = false;    /* its state is this publisher's */
 		Clock::time_point since{}; /* its changes are held */
-		std::unique_ptr<Mover> mover;
+		std::unique_ptr<CatchUpSource> catch_up;
 
-		bool active() const { return mover || leftover != kNoPlace; }
+		bool active() const { return catch_up || leftover != kNoPlace; }
 	};
 	using Entries = std::map<std::string, Entry, std::less<>>;
 
@@ -171,18 +171,19 @@ private:
 	bool end_name(const TableFrame &table, Clock::time_point now, bool lives_on);
 	bool purge_events(const TableState &state, Place before, std::string *why);
 	bool remove(Entry *entry, const TableFrame &table, uint64_t since, Clock::time_point now, bool lives_on);
-	bool begin_moving(Entry *entry, TableState state, Clock::time_point now);
+	bool begin_catch_up(Entry *entry, TableState state, Clock::time_point now);
 	void finish_moving(Entry *entry, Clock::time_point now);
 	void purge_leftover(Entry *entry, Clock::time_point now);
 	void retire(Entry *entry);
-	bool not_now(const std::string &why, Clock::time_point now);
+	bool retry_later(const std::string &why, Clock::time_point now);
 	bool find_last_held(Entry *entry, std::string *why);
 	bool renew(Entry *entry, std::string *why);
 	void set_state(Entry *entry, const TableState &state);
+	void enter_state(Entry *entry, const TableState &state);
 	void note_activity(Entry *entry);
 	bool acknowledged(const Entry &entry) const;
 	void drop_moved(Clock::time_point now);
-	void make_mover(Entry *entry);
+	void make_catch_up_source(Entry *entry);
 	std::string held(const TableState &state) const;
 	const std::string root_;
 	const int compression_level_;
@@ -193,13 +194,13 @@ private:
 	Entries entries_;             /* by schema, NUL, table; an entry stays where it is */
 	std::set<Entry *> active_;    /* those that step() has to look at */
 	std::set<Entry *> holding_;   /* those whose changes are held */
-	size_t movers_ = 0;
+	size_t catch_ups_ = 0;
 	std::deque<std::pair<uint64_t, Entry *>> held_; /* messages to the spill that are under way, by token */
 	bool drop_due_ = false;       /* what was moved can go */
 	Place dropped_ = kNoPlace;    /* everything in front of it has gone */
-	std::vector<std::unique_ptr<Mover>> retired_; /* that append_movers() may have named since the last step() */
+	std::vector<std::unique_ptr<CatchUpSource>> retired_; /* that append_catch_up_sources() may have named since the last step() */
 	Clock::time_point retry_at_;                  /* nothing is asked of the stream before */
-	bool begun_moving_ = false;                   /* since the last step() */
+	bool catch_up_begun_ = false;                   /* since the last step() */
 };
 
 } // namespace siphon

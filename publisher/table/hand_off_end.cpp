@@ -17,7 +17,7 @@ HandOff::take_name(const TableFrame &table, Clock::time_point now)
 
 	if (entry == nullptr || entry->state.oid == table.oid)
 		return true;
-	if (entry->state.phase == TablePhase::Removed)
+	if (entry->state.phase == HandOffPhase::Removed)
 		return acknowledged(*entry);
 
 	TableFrame other = table;
@@ -34,12 +34,12 @@ HandOff::route_drop(const TableFrame &table, Clock::time_point now)
 	Entry *entry = find(table);
 	bool own = entry != nullptr && entry->state.oid == table.oid;
 
-	if (own && entry->state.generation == table.generation && entry->state.phase == TablePhase::Removed)
+	if (own && entry->state.generation == table.generation && entry->state.phase == HandOffPhase::Removed)
 		return Route::Events;
-	if (own ? entry->state.generation > table.generation : stale(table))
+	if (own ? entry->state.generation > table.generation : is_stale(table))
 		return Route::Drop;
 	/* What streams has nothing to come to an end before. Of what has no state, a snapshot may be about to begin. */
-	if (own && entry->state.generation == table.generation && entry->state.phase == TablePhase::Streaming &&
+	if (own && entry->state.generation == table.generation && entry->state.phase == HandOffPhase::Streaming &&
 		!entry->ending)
 		return Route::Events;
 	return end(entry, table, now, false) ? Route::Events : Route::Wait;
@@ -49,7 +49,7 @@ HandOff::route_drop(const TableFrame &table, Clock::time_point now)
 bool
 HandOff::end(Entry *entry, const TableFrame &table, Clock::time_point now, bool lives_on)
 {
-	if (entry != nullptr && entry->state.oid == table.oid && entry->state.phase == TablePhase::Moving)
+	if (entry != nullptr && entry->state.oid == table.oid && entry->state.phase == HandOffPhase::CatchUp)
 	{
 		entry->closing = true;
 		return false;
@@ -58,19 +58,19 @@ HandOff::end(Entry *entry, const TableFrame &table, Clock::time_point now, bool 
 	if (entry == nullptr)
 	{
 		entry = &entries_[entry_key(table.schema, table.table)];
-		entry->state.phase = TablePhase::Removed;
+		entry->state.phase = HandOffPhase::Removed;
 		entry->last_token = ledger_.next_token() - 1;
 	}
 	return remove(entry, table, table.lsn + 1, now, lives_on);
 }
 
 bool
-HandOff::removed(const TableFrame &table, Clock::time_point now)
+HandOff::on_table_removed(const TableFrame &table, Clock::time_point now)
 {
 	Entry *entry = find(table);
 
 	if (entry == nullptr || entry->state.oid != table.oid || entry->state.generation > table.generation ||
-		entry->state.phase == TablePhase::Removed)
+		entry->state.phase == HandOffPhase::Removed)
 		return true;
 	return remove(entry, table, table.lsn, now, false);
 }
@@ -83,7 +83,7 @@ bool
 HandOff::remove(Entry *entry, const TableFrame &table, uint64_t since, Clock::time_point now, bool lives_on)
 {
 	TableState state = entry->state;
-	bool incomplete = state.phase == TablePhase::Snapshot && !state.shared;
+	bool incomplete = state.phase == HandOffPhase::Snapshot && !state.shared;
 	Place last = ledger_.end(Target::Log).place;
 	std::string why;
 
@@ -102,12 +102,12 @@ HandOff::remove(Entry *entry, const TableFrame &table, uint64_t since, Clock::ti
 	state.table = table.table;
 	state.oid = table.oid;
 	/* The stream's last message stays for now, because its cursors tell the next publisher where to go on. */
-	if (state.phase == TablePhase::Snapshot && !purge_events(state, last, &why))
-		return not_now(why, now);
+	if (state.phase == HandOffPhase::Snapshot && !purge_events(state, last, &why))
+		return retry_later(why, now);
 	state.generation = table.generation;
 	state.since = since;
 	state.shared = state.shared || lives_on;
-	state.phase = TablePhase::Removed;
+	state.phase = HandOffPhase::Removed;
 	if (!save(entry, state, now))
 		return false;
 	entry->ending = false;
@@ -126,7 +126,7 @@ HandOff::purge_leftover(Entry *entry, Clock::time_point now)
 	std::string why;
 
 	if (!stream_.log().purge(events_subject(root_, state.schema, state.table, std::nullopt), entry->leftover + 1, &why))
-		not_now(why, now);
+		retry_later(why, now);
 	else
 		entry->leftover = kNoPlace;
 	note_activity(entry);
@@ -139,23 +139,23 @@ HandOff::end_name(const TableFrame &table, Clock::time_point now, bool lives_on)
 	Entry *entry = find(table);
 
 	if (entry != nullptr && entry->state.oid != table.oid &&
-		(entry->state.phase != TablePhase::Removed || table.lsn < entry->state.since))
+		(entry->state.phase != HandOffPhase::Removed || table.lsn < entry->state.since))
 		return true;
 	if (entry != nullptr && entry->state.oid == table.oid &&
-		(entry->state.phase == TablePhase::Removed || entry->state.generation != table.generation))
+		(entry->state.phase == HandOffPhase::Removed || entry->state.generation != table.generation))
 		return true;
 	return end(entry, table, now, lives_on);
 }
 
 /* Rows that are not complete never will be: they come anew, under the other name. */
 bool
-HandOff::left(const TableFrame &table, Clock::time_point now)
+HandOff::on_table_renamed(const TableFrame &table, Clock::time_point now)
 {
 	return end_name(table, now, true);
 }
 
 bool
-HandOff::dropped(const TableFrame &table, Clock::time_point now)
+HandOff::on_table_dropped(const TableFrame &table, Clock::time_point now)
 {
 	return end_name(table, now, false);
 }

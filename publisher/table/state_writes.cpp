@@ -59,7 +59,7 @@ StateWrites::turn(const TableFrame &frame, Clock::time_point now)
 	const TableFrame &table = write->frame;
 
 	/* The decoder writes what a renamed table has become behind its end, too, while it knows it by the former name. */
-	if (write->end != nullptr && write->end != &HandOff::removed && frame.kind == FrameKind::Schema &&
+	if (write->end != nullptr && write->end != &HandOff::on_table_removed && frame.kind == FrameKind::Schema &&
 		frame.oid == table.oid && frame.generation == table.generation && frame.lsn <= table.lsn)
 		return Turn::Never;
 	if (!write->begun)
@@ -74,7 +74,7 @@ StateWrites::finish(Write *write, Clock::time_point now)
 	const TableFrame &frame = write->frame;
 
 	if (write->end == nullptr)
-		return hand_off_.stale(frame) ||
+		return hand_off_.is_stale(frame) ||
 			   schemas_.write(frame.schema, frame.table, write->json, stream_.log().body_limit(), now);
 	if (!write->looked)
 	{

@@ -26,7 +26,7 @@ schema_json(std::string_view payload)
 }
 
 bool
-TableSchemas::not_now(const std::string &why, Clock::time_point now)
+TableSchemas::retry_later(const std::string &why, Clock::time_point now)
 {
 	if (why.empty())
 		return false;
@@ -47,7 +47,7 @@ TableSchemas::write(std::string_view schema, std::string_view table, const std::
 		spdlog::warn("the schema of table {}.{} is not in the key-value bucket: {} bytes exceed the maximum size of a message",
 					 schema, table, json.size());
 	else if (!states_.put(schema_key(schema, table), json, &why))
-		return not_now(why, now);
+		return retry_later(why, now);
 	notice_.over();
 	return true;
 }
@@ -71,7 +71,7 @@ TableSchemas::find(std::string_view schema, std::string_view table, uint32_t oid
 	if (now < retry_)
 		return false;
 	if (!states_.get(schema_key(schema, table), false, &entry, &why))
-		return not_now(why, now);
+		return retry_later(why, now);
 	*own = entry && is_of(*entry, oid, generation);
 	notice_.over();
 	return true;
@@ -85,7 +85,7 @@ TableSchemas::erase(std::string_view schema, std::string_view table, Clock::time
 	if (now < retry_)
 		return false;
 	if (!states_.erase(schema_key(schema, table), &why))
-		return not_now(why, now);
+		return retry_later(why, now);
 	notice_.over();
 	return true;
 }

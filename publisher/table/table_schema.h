@@ -35,7 +35,7 @@ public:
 	bool erase(std::string_view schema, std::string_view table, Clock::time_point now);
 
 private:
-	bool not_now(const std::string &why, Clock::time_point now);
+	bool retry_later(const std::string &why, Clock::time_point now);
 
 	StateStore &states_;
 	Clock::time_point retry_{};

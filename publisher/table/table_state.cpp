@@ -84,7 +84,7 @@ TableState::parse(std::string_view text)
 			number++;
 		if (number == kPhases)
 			return std::nullopt;
-		state.phase = static_cast<TablePhase>(number);
+		state.phase = static_cast<HandOffPhase>(number);
 		state.schema = value.at("schema");
 		state.table = value.at("table");
 		state.shared = value.at("shared");

@@ -13,14 +13,29 @@
 
 #include "publisher/table/visibility.h"
 #include "reader/stored_message.h"
+#include "ring/state_machine.h"
 
 namespace siphon {
 
-enum class TablePhase {
+enum class HandOffPhase {
 	Snapshot,  /* rows are published, changes held */
-	Moving,    /* the rows are complete; held changes are moved behind them, new ones still held */
+	CatchUp,   /* the rows are complete; held changes are published behind them, new ones still held */
 	Streaming, /* changes are published as they come */
 	Removed    /* nothing of this generation is published under the name any more */
+};
+
+/* Of one generation of a table under a name; HandOff::set_state() holds them to these. */
+constexpr Transition<HandOffPhase> kHandOffTransitions[] = {
+	{{}, HandOffPhase::Snapshot, "a snapshot begins"},
+	{{}, HandOffPhase::Streaming, "a change of a table that was added without its rows, or has got the name"},
+	{{}, HandOffPhase::Removed, "a table without a snapshot was dropped, renamed or removed"},
+	{HandOffPhase::Snapshot, HandOffPhase::CatchUp, "the end of the snapshot is stored"},
+	{HandOffPhase::Snapshot, HandOffPhase::Removed, "the table was dropped, renamed or removed"},
+	{HandOffPhase::CatchUp, HandOffPhase::Streaming, "all held changes are published"},
+	{HandOffPhase::CatchUp, HandOffPhase::Removed, "the table was removed"},
+	{HandOffPhase::Streaming, HandOffPhase::CatchUp, "a change that the rows may show already"},
+	{HandOffPhase::Streaming, HandOffPhase::Removed, "the table was dropped, renamed or removed"},
+	{HandOffPhase::Removed, HandOffPhase::Streaming, "the table has got its name back"},
 };
 
 struct TableState
@@ -32,7 +47,7 @@ struct TableState
 	/* The LSN from which on the table has the name that another had before, or has left it; 0: neither. */
 	uint64_t since = 0;
 	bool shared = false; /* what is on its subjects may be of a table that has another name now */
-	TablePhase phase = TablePhase::Snapshot;
+	HandOffPhase phase = HandOffPhase::Snapshot;
 	/* The held messages of the generation that are still to be moved stand behind this place of the spill. */
 	Place behind = kNoPlace;
 	/* The generation's rows stand behind this place of the log. */
@@ -43,8 +58,8 @@ struct TableState
 	Visibility snapshot;
 
 	/* Changes are held. */
-	bool holds() const { return phase == TablePhase::Snapshot || phase == TablePhase::Moving; }
-	bool has_snapshot() const { return phase == TablePhase::Moving || phase == TablePhase::Streaming; }
+	bool holds() const { return phase == HandOffPhase::Snapshot || phase == HandOffPhase::CatchUp; }
+	bool has_snapshot() const { return phase == HandOffPhase::CatchUp || phase == HandOffPhase::Streaming; }
 
 	std::string to_json() const;
 	/* nullopt: not written by a publisher. */

@@ -201,12 +201,12 @@ constexpr Metric<StreamStatus> stream_metrics[] = {
 };
 
 constexpr TableMetric table_metrics[] = {
-	{"siphon_packages_total", "Packages that the stream acknowledged.", "packages", &TableTraffic::packages,
-	 &TrafficTotals::packages},
+	{"siphon_packages_total", "Packages that the stream acknowledged.", "packages", &TableStats::packages,
+	 &PublishTotals::packages},
 	{"siphon_raw_bytes_total", "Bytes of acknowledged messages before compression.", "raw_bytes",
-	 &TableTraffic::raw_bytes, &TrafficTotals::raw_bytes},
+	 &TableStats::raw_bytes, &PublishTotals::raw_bytes},
 	{"siphon_published_bytes_total", "Bytes of acknowledged messages as they were published.", "published_bytes",
-	 &TableTraffic::body_bytes, &TrafficTotals::body_bytes},
+	 &TableStats::body_bytes, &PublishTotals::body_bytes},
 };
 
 } // namespace

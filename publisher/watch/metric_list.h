@@ -46,8 +46,8 @@ struct TableMetric
 	const char *name;
 	const char *help;
 	const char *path;
-	uint64_t TableTraffic::*of_table;
-	uint64_t TrafficTotals::*total;
+	uint64_t TableStats::*of_table;
+	uint64_t PublishTotals::*total;
 };
 
 extern const std::span<const Metric<Status>> kPublisherMetrics;

@@ -137,14 +137,14 @@ add_tables(const Status &status, bool per_table, Families *families)
 	families->begin("siphon_events_total", MetricType::Counter,
 					"Events that the stream acknowledged, by operation. truncate: one for each hash partition. other: DROP, DETACH, RENAME.");
 	if (per_table)
-		each([&](const TableTraffic &table, const Labels &labels) { add_events(table.events, labels); });
+		each([&](const TableStats &table, const Labels &labels) { add_events(table.events, labels); });
 	else
 		add_events(status.totals.events, {});
 	for (const TableMetric &metric : kTableMetrics)
 	{
 		families->begin(metric.name, MetricType::Counter, metric.help);
 		if (per_table)
-			each([&](const TableTraffic &table, Labels labels) { families->add(table.*metric.of_table, std::move(labels)); });
+			each([&](const TableStats &table, Labels labels) { families->add(table.*metric.of_table, std::move(labels)); });
 		else
 			families->add(status.totals.*metric.total);
 	}
@@ -152,7 +152,7 @@ add_tables(const Status &status, bool per_table, Families *families)
 	families->begin("siphon_last_commit_timestamp_seconds", MetricType::Gauge,
 					"When the transaction of the last acknowledged event committed.");
 	if (per_table)
-		each([&](const TableTraffic &table, Labels labels) {
+		each([&](const TableStats &table, Labels labels) {
 			if (table.last_commit > 0)
 				families->add(static_cast<double>(table.last_commit) / 1e6, std::move(labels));
 		});

@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "publisher/messages/traffic.h"
+#include "publisher/messages/publish_stats.h"
 #include "ring/ring.h"
 
 namespace siphon {
@@ -37,7 +37,7 @@ struct TableStatus
 {
 	std::string schema;
 	std::string name;
-	TableTraffic traffic;
+	TableStats traffic;
 	bool held; /* its changes wait behind its snapshot */
 };
 
@@ -117,7 +117,7 @@ struct Status
 	uint64_t in_flight_bytes = 0;
 	uint64_t max_in_flight = 0;
 	Incidents incidents;
-	TrafficTotals totals;
+	PublishTotals totals;
 	std::vector<TableStatus> tables;
 	std::vector<RingStatus> rings;
 	ResumingStatus resuming;

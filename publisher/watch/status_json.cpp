@@ -272,8 +272,8 @@ history_json(const std::vector<Sample> &samples, int64_t started)
 						  {"ring_used", sample.ring_used},
 						  {"latency_p50", sample.latency_p50},
 						  {"latency_p99", sample.latency_p99}});
-	return text({{"interval_seconds", Monitor::kInterval.count()},
-				 {"kept_seconds", Monitor::kInterval.count() * static_cast<int64_t>(Monitor::kSamples)},
+	return text({{"interval_seconds", StatusHistory::kInterval.count()},
+				 {"kept_seconds", StatusHistory::kInterval.count() * static_cast<int64_t>(StatusHistory::kSamples)},
 				 {"started_at", started},
 				 {"samples", points}});
 }

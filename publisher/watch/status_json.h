@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "publisher/source/ring_directory.h"
-#include "publisher/watch/monitor.h"
+#include "publisher/watch/status_history.h"
 #include "publisher/watch/status.h"
 
 namespace siphon {

@@ -125,7 +125,7 @@ NatsConnection::options(const std::string &client_name)
  */
 NatsConnection::NatsConnection(const std::string &url, const NatsLogin &login, const std::string &client_name,
 							   bool welcome, Wakeup *wakeup, const std::atomic<int> *stop_requests)
-	: url_(url), login_(login), servers_(nats_url_for_people(url)), wakeup_(wakeup)
+	: url_(url), login_(login), servers_(redact_nats_url(url)), wakeup_(wakeup)
 {
 	std::string said;
 
@@ -200,7 +200,7 @@ NatsConnection::ready()
 	{
 		std::lock_guard<std::mutex> guard(mutex_);
 
-		throw Unwelcome(refusal_line(closed_, login_, url_));
+		throw LoginRefused(refusal_line(closed_, login_, url_));
 	}
 	if (natsConnection_Status(connection_.get()) == NATS_CONN_STATUS_CONNECTED)
 	{
@@ -208,7 +208,7 @@ NatsConnection::ready()
 		return true;
 	}
 	if (!(login_.ca.empty() && login_.certificate.empty()) && Clock::now() - connected_at_ > kCertificatesOld)
-		throw Unwelcome("NATS at " + servers_ + " did not let us in for " + std::to_string(kCertificatesOld.count()) +
+		throw LoginRefused("NATS at " + servers_ + " did not let us in for " + std::to_string(kCertificatesOld.count()) +
 						" s: reads the files of --nats-ca and --nats-cert again");
 	return false;
 }

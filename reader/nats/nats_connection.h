@@ -44,7 +44,7 @@ void nats_check(natsStatus status, const char *what);
 void nats_finish();
 
 /* NATS, which had let us in, does so no more: what its line says has to be mended, and another connection made. */
-struct Unwelcome : std::runtime_error
+struct LoginRefused : std::runtime_error
 {
 	using std::runtime_error::runtime_error;
 };
@@ -64,7 +64,7 @@ public:
 	NatsConnection &operator=(const NatsConnection &) = delete;
 
 	/*
-	 * Connected now. Throws Unwelcome if the library has given up, which it does over refused credentials, or has tried
+	 * Connected now. Throws LoginRefused if the library has given up, which it does over refused credentials, or has tried
 	 * for long with certificates that may be out of date.
 	 */
 	bool ready();

@@ -39,7 +39,7 @@ std::vector<std::string>
 login_warnings(const NatsLogin &login, const std::string &url)
 {
 	std::vector<std::string> warnings;
-	std::string servers = nats_url_for_people(url);
+	std::string servers = redact_nats_url(url);
 	bool readable = !login.user.empty() || !login.token.empty() || !login.token_file.empty() || has_login(url);
 
 	for (const std::string *file : {&login.key, &login.credentials, &login.nkey_seed, &login.password_file,
@@ -249,7 +249,7 @@ refusal_hint(const NatsFailure &failure, const NatsLogin &login, const std::stri
 std::string
 refusal_line(const NatsFailure &failure, const NatsLogin &login, const std::string &url)
 {
-	return "NATS at " + nats_url_for_people(url) + " refuses us (" + failure.why +
+	return "NATS at " + redact_nats_url(url) + " refuses us (" + failure.why +
 		   "): " + refusal_hint(failure, login, url);
 }
 

@@ -5,7 +5,7 @@
 #ifndef SIPHON_TABLE_PHASE_H
 #define SIPHON_TABLE_PHASE_H
 
-#include "server/state_machine.h"
+#include "ring/state_machine.h"
 
 enum class TablePhase {
 	Waiting,   /* for its snapshot to begin; its changes are not published */

@@ -5,7 +5,7 @@
 #ifndef SIPHON_SNAPSHOT_PHASE_H
 #define SIPHON_SNAPSHOT_PHASE_H
 
-#include "server/state_machine.h"
+#include "ring/state_machine.h"
 
 enum class SnapshotPhase : int { Preparing, Scanning, CatchUp, Done, Failed };
 

@@ -1,5 +1,5 @@
 /*
- * Fuzzes what is read back from the stream (libFuzzer): siphon-tail and the mover of held changes put messages together
+ * Fuzzes what is read back from the stream (libFuzzer): siphon-tail and the catch_up of held changes put messages together
  * and decode packages, markers and watermarks; a publisher that starts reads cursors, message ids and the states of
  * tables. Others may write to a NATS server too.
  *
@@ -17,7 +17,7 @@
 #include "program/exit_codes.h"
 #include "publisher/messages/record_messages.h"
 #include "publisher/stream/memory/memory_stream.h"
-#include "publisher/table/mover.h"
+#include "publisher/table/catch_up_source.h"
 #include "publisher/table/table_state.h"
 #include "reader/cursor.h"
 #include "reader/package_assembler.h"
@@ -189,7 +189,7 @@ move(FuzzInput *input)
 	state.schema = "public";
 	state.table = "t";
 	state.generation = 1;
-	state.phase = TablePhase::Moving;
+	state.phase = HandOffPhase::CatchUp;
 	state.snapshot = {input->number(), 0, static_cast<uint32_t>(input->number()), {3, 5}};
 	stream.limit = 64;
 	for (size_t count = input->byte() % 8; count > 0; count--)
@@ -210,18 +210,18 @@ move(FuzzInput *input)
 	}
 
 	Place last = stream.spill().end;
-	Mover mover(state, kRoot, 1, &stream);
+	CatchUpSource catch_up(state, kRoot, 1, &stream);
 	Cursor cursor{1, input->byte(), input->byte(), input->byte()};
 	Message message;
-	Mover::Clock::time_point now{};
+	CatchUpSource::Clock::time_point now{};
 
-	mover.resume(cursor.part >= 1 && cursor.part <= cursor.total ? &cursor : nullptr, nullptr);
+	catch_up.resume(cursor.part >= 1 && cursor.part <= cursor.total ? &cursor : nullptr, nullptr);
 	try
 	{
-		for (int turn = 0; turn < 1000 && !mover.caught_up(last, UINT64_MAX); turn++, now += std::chrono::seconds(1))
+		for (int turn = 0; turn < 1000 && !catch_up.caught_up(last, UINT64_MAX); turn++, now += std::chrono::seconds(1))
 		{
-			mover.fetch(last, now);
-			if (!mover.prepare())
+			catch_up.fetch(last, now);
+			if (!catch_up.prepare())
 				continue;
 
 			std::string_view payload;
@@ -229,8 +229,8 @@ move(FuzzInput *input)
 			std::string encoding;
 			bool left_out = false;
 
-			mover.build(&message);
-			mover.sent(1);
+			catch_up.build(&message);
+			catch_up.sent(1);
 			REQUIRE(message.subject.starts_with(std::string(kRoot) + ".events.public.t."));
 			for (const Header &header : message.headers)
 			{
@@ -254,7 +254,7 @@ move(FuzzInput *input)
 	{
 		return; /* not what a publisher writes */
 	}
-	REQUIRE(mover.caught_up(last, 1));
+	REQUIRE(catch_up.caught_up(last, 1));
 }
 
 void
@@ -539,13 +539,13 @@ write_seeds(const std::string &corpus)
 	state.generation = 1767323045;
 	state.since = 0x3006A00;
 	state.shared = true;
-	state.phase = TablePhase::Streaming;
+	state.phase = HandOffPhase::Streaming;
 	state.behind = 12;
 	state.rows_behind = 34;
 	state.snapshot = {0x3006AB8, 700, 705, {700, 703}};
 
 	FuzzSeed().byte(kState).text(state.to_json()).write(corpus, "state");
-	state.phase = TablePhase::Snapshot;
+	state.phase = HandOffPhase::Snapshot;
 	FuzzSeed().byte(kState).text(state.to_json()).write(corpus, "state-2");
 	FuzzSeed().byte(kParts).byte(1).byte(99).text(package).write(corpus, "cut");
 

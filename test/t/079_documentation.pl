@@ -245,7 +245,9 @@ is_deeply([ grep { !$option{$_} } uniq sort map { /(?<![\w-])(--[a-z][a-z-]*[a-z
 my %states_of = (
 	'src/server/shmem.cpp app_state_name' => sub { $_[0] =~ /^app_state_name\(.*?^\}/ms; return grep { $_ ne 'unknown' } $& =~ /return "([^"]+)"/g },
 	'src/registry/table_phase.h kTablePhaseNames' => sub { $_[0] =~ /kTablePhaseNames\[\] = \{(.*?)\}/s; return $1 =~ /"(\w+)"/g },
-	'src/snapshot/snapshot_phase.h SnapshotPhase' => sub { $_[0] =~ /enum class SnapshotPhase : int \{(.*?)\}/s; return $1 =~ /(\w+)/g });
+	'src/snapshot/snapshot_phase.h SnapshotPhase' => sub { $_[0] =~ /enum class SnapshotPhase : int \{(.*?)\}/s; return $1 =~ /(\w+)/g },
+	map { my $enum = $_->[1]; "$_->[0] $enum" => sub { $_[0] =~ /enum class $enum \{(.*?)\}/s; return map { /^\s*(\w+)/ ? $1 : () } split /\n/, $1 } }
+	  ['publisher/table/table_state.h', 'HandOffPhase'], ['publisher/core/publisher_state.h', 'PublisherState']);
 my %diagram = $text{'docs/architecture.md'} =~ /^<!-- states: (.*?) -->\n```mermaid\n(.*?)^```/msg;
 
 is_deeply([ sort keys %diagram ], [ sort keys %states_of ], 'there are the diagrams');
@@ -258,7 +260,7 @@ for my $source (sort keys %diagram)
 }
 
 # Where the sources have a table of transitions, which they assert, the diagram has each of them, with its reason, and no other.
-for my $source ('src/registry/table_phase.h kTablePhaseNames', 'src/snapshot/snapshot_phase.h SnapshotPhase')
+for my $source (grep { !/app_state_name/ } sort keys %states_of)
 {
 	my ($file, $names) = split / /, $source;
 	my ($table) = slurp_file($file) =~ /k\w+Transitions\[\] = \{\n(.*?)^\};/ms;

@@ -79,7 +79,7 @@ public:
 			throw Crash();
 		return log_.append(message, token);
 	}
-	void collect(std::vector<Answer> *answers) override
+	void collect(std::vector<PublishAck> *answers) override
 	{
 		if (main_)
 			fate_.live();

@@ -116,7 +116,7 @@ public:
 			decoder_->acked() && (!drop_ || dropped_);
 	}
 	/* How the publisher must see the table in the end. */
-	TablePhase phase_at_end() const { return dropped_ ? TablePhase::Removed : TablePhase::Streaming; }
+	HandOffPhase phase_at_end() const { return dropped_ ? HandOffPhase::Removed : HandOffPhase::Streaming; }
 	bool dropped() const { return dropped_; }
 	/* Its rows never became complete. */
 	bool cut_short() const { return phase_ == Phase::Dropped; }

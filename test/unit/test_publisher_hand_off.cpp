@@ -255,7 +255,7 @@ read_messages(const std::vector<StoredMessage> &messages)
 	return texts;
 }
 
-TablePhase
+HandOffPhase
 phase(const std::map<std::string, std::string> &states)
 {
 	return TableState::parse(states.at("public.t"))->phase;
@@ -295,7 +295,7 @@ check(Backend *backend, const World &world)
 	{
 		std::optional<TableState> state = TableState::parse(backend->states().at("public." + name));
 
-		ASSERT_EQ(state->phase, TablePhase::Removed);
+		ASSERT_EQ(state->phase, HandOffPhase::Removed);
 		ASSERT_EQ(state->oid, oid);
 		ASSERT_FALSE(backend->states().contains("public." + name + ".schema"));
 	}

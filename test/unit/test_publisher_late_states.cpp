@@ -31,11 +31,11 @@ protected:
 	void move()
 	{
 		ASSERT_TRUE(first.begin(frame(FrameKind::SnapshotBegin, 0x1000), now));
-		ASSERT_TRUE(first.begun(frame(FrameKind::SnapshotBegin, 0x1000), kNoPlace, now));
-		ASSERT_FALSE(first.ended(frame(FrameKind::SnapshotEnd, 0x1000), Visibility(), now));
+		ASSERT_TRUE(first.on_snapshot_begin_stored(frame(FrameKind::SnapshotBegin, 0x1000), kNoPlace, now));
+		ASSERT_FALSE(first.on_snapshot_end_stored(frame(FrameKind::SnapshotEnd, 0x1000), Visibility(), now));
 	}
 
-	TablePhase phase() { return TableState::parse(*stream.states().entries[kKey].value)->phase; }
+	HandOffPhase phase() { return TableState::parse(*stream.states().entries[kKey].value)->phase; }
 
 	Dice dice{1};
 	MemoryStream stream{&dice};
@@ -57,9 +57,9 @@ TEST_F(LateStatesTest, NothingOfAPublisherThatIsGone)
 
 	ASSERT_TRUE(states);
 	next.load(*states);
-	ASSERT_TRUE(next.settle({}, &why)) << why;
+	ASSERT_TRUE(next.resume({}, &why)) << why;
 	EXPECT_GT(stream.states().entries[kKey].revision, seen);
-	EXPECT_EQ(phase(), TablePhase::Moving);
+	EXPECT_EQ(phase(), HandOffPhase::CatchUp);
 	EXPECT_EQ(route(&next, 0x2000), HandOff::Route::Held);
 }
 
@@ -74,11 +74,11 @@ TEST_F(LateStatesTest, OneThatCameBetweenIsNoticed)
 
 	TableState late = *TableState::parse(*stream.states().entries[kKey].value);
 
-	late.phase = TablePhase::Streaming;
+	late.phase = HandOffPhase::Streaming;
 	stream.states().write(kKey, late.to_json());
 	try
 	{
-		next.settle({}, &why);
+		next.resume({}, &why);
 		FAIL() << "it holds changes that nobody will move";
 	}
 	catch (const Fatal &fatal)
@@ -86,7 +86,7 @@ TEST_F(LateStatesTest, OneThatCameBetweenIsNoticed)
 		EXPECT_EQ(fatal.code, ExitCode::Replaced);
 	}
 	next.load(*stream.states().load(&why));
-	ASSERT_TRUE(next.settle({}, &why)) << why;
+	ASSERT_TRUE(next.resume({}, &why)) << why;
 	EXPECT_EQ(route(&next, 0x2000), HandOff::Route::Events);
 }
 
@@ -100,7 +100,7 @@ TEST_F(LateStatesTest, NothingIsHeldMeanwhile)
 	EXPECT_EQ(route(&first, 0x2000), HandOff::Route::Wait);
 	stream.delay_percent = 0;
 	first.step(false, now);
-	EXPECT_EQ(phase(), TablePhase::Streaming);
+	EXPECT_EQ(phase(), HandOffPhase::Streaming);
 	EXPECT_EQ(route(&first, 0x2000), HandOff::Route::Events);
 }
 
@@ -118,7 +118,7 @@ TEST_F(LateStatesTest, ANameIsTakenBehindTheEventThatEndsItsFormerTable)
 	uint64_t token = ledger.next_token();
 
 	ledger.add(100, 1, 0, false, Target::Log, 1, now);
-	first.sent(drop, Target::Log, token);
+	first.on_sent(drop, Target::Log, token);
 	EXPECT_FALSE(first.begin(other, now));
 	other.kind = FrameKind::Changes;
 	EXPECT_EQ(first.route(other, true, {0x3000, 1}, true, now), HandOff::Route::Wait);

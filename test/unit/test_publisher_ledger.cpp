@@ -46,7 +46,7 @@ protected:
 
 TEST_F(LedgerTest, AcksOnlyWithoutGap)
 {
-	ledger.settle({7, 7}, {});
+	ledger.reset_to({7, 7}, {});
 	uint64_t a = add(100), b = add(200), c = add(300);
 
 	ledger.stored(c, 10);
@@ -62,7 +62,7 @@ TEST_F(LedgerTest, AcksOnlyWithoutGap)
 
 TEST_F(LedgerTest, AcksAFrameOnlyWithAllItsParts)
 {
-	ledger.settle({0, 0}, {});
+	ledger.reset_to({0, 0}, {});
 	uint64_t one = add(0), two = add(0), three = add(100);
 
 	ledger.stored(one, 1);
@@ -74,7 +74,7 @@ TEST_F(LedgerTest, AcksAFrameOnlyWithAllItsParts)
 
 TEST_F(LedgerTest, RefusalStopsTheAckThere)
 {
-	ledger.settle({0, 0}, {});
+	ledger.reset_to({0, 0}, {});
 	uint64_t a = add(100), b = add(200), c = add(300);
 
 	ledger.refused(b);
@@ -89,7 +89,7 @@ TEST_F(LedgerTest, RefusalStopsTheAckThere)
 /* The log had it, and gave it no place: it is done with, and what follows has to be put in order. */
 TEST_F(LedgerTest, ADuplicateCountsAsStored)
 {
-	ledger.settle({7, 7}, {});
+	ledger.reset_to({7, 7}, {});
 	uint64_t a = add(100), b = add(200);
 
 	ledger.duplicate(a);
@@ -97,13 +97,13 @@ TEST_F(LedgerTest, ADuplicateCountsAsStored)
 	EXPECT_EQ(ledger.end(Target::Log).place, 7u);
 	EXPECT_TRUE(ledger.broken());
 	ledger.refused(b);
-	ledger.settle({7, 7}, {});
+	ledger.reset_to({7, 7}, {});
 	EXPECT_FALSE(ledger.broken());
 }
 
 TEST_F(LedgerTest, SecondAndStrayAnswersAreIgnored)
 {
-	ledger.settle({0, 0}, {});
+	ledger.reset_to({0, 0}, {});
 	uint64_t a = add(100);
 	add(200);
 
@@ -121,11 +121,11 @@ TEST_F(LedgerTest, SecondAndStrayAnswersAreIgnored)
 
 TEST_F(LedgerTest, SettlingForgetsAndKeepsTokensApart)
 {
-	ledger.settle({0, 0}, {});
+	ledger.reset_to({0, 0}, {});
 	uint64_t old = add(100);
 
 	ledger.refused(old);
-	ledger.settle({1, 1}, {});
+	ledger.reset_to({1, 1}, {});
 	EXPECT_FALSE(ledger.broken());
 	EXPECT_TRUE(ledger.empty());
 	EXPECT_EQ(acked(), 0u);
@@ -133,7 +133,7 @@ TEST_F(LedgerTest, SettlingForgetsAndKeepsTokensApart)
 	uint64_t fresh = add(200);
 
 	EXPECT_GT(fresh, old);
-	/* Answers of before the settling say nothing about what came after it. */
+	/* Acks of before the reset say nothing about what came after it. */
 	ledger.stored(old, 2);
 	EXPECT_EQ(acked(), 0u);
 	ledger.stored(fresh, 2);
@@ -142,7 +142,7 @@ TEST_F(LedgerTest, SettlingForgetsAndKeepsTokensApart)
 
 TEST_F(LedgerTest, BoundsMessagesAndBytes)
 {
-	ledger.settle({0, 0}, {});
+	ledger.reset_to({0, 0}, {});
 	/* Larger than the bound, but alone. */
 	EXPECT_TRUE(ledger.room(1000, false));
 	add(1, 60);
@@ -157,7 +157,7 @@ TEST_F(LedgerTest, BoundsMessagesAndBytes)
 
 TEST_F(LedgerTest, KnowsItsOldestMessage)
 {
-	ledger.settle({0, 0}, {});
+	ledger.reset_to({0, 0}, {});
 	ledger.add(1, 1, 1, false, Target::Log, 1, kNow + std::chrono::seconds(1));
 	ledger.add(1, 1, 2, false, Target::Log, 1, kNow + std::chrono::seconds(2));
 	EXPECT_EQ(ledger.oldest(), kNow + std::chrono::seconds(1));
@@ -171,7 +171,7 @@ TEST_F(LedgerTest, AcksEachSourceByItself)
 {
 	std::vector<Ledger::Ack> acks;
 
-	ledger.settle({0, 0}, {});
+	ledger.reset_to({0, 0}, {});
 	ledger.add(1, 1, 100, false, Target::Log, 1, kNow);
 	ledger.add(1, 2, 70, true, Target::Log, 1, kNow);
 	ledger.add(1, 1, 0, false, Target::Log, 1, kNow);
@@ -189,7 +189,7 @@ TEST_F(LedgerTest, SkippedFramesWaitForTheirSource)
 {
 	std::vector<Ledger::Ack> acks;
 
-	ledger.settle({0, 0}, {});
+	ledger.reset_to({0, 0}, {});
 	ledger.add(1, 1, 100, false, Target::Log, 1, kNow);
 	ledger.add(1, 2, 70, true, Target::Log, 1, kNow);
 	ledger.skip(1, 150);
@@ -204,7 +204,7 @@ TEST_F(LedgerTest, SkippedFramesWaitForTheirSource)
 /* What waits in one log for an answer holds up what is stored in the other; each log's end is its own. */
 TEST_F(LedgerTest, KeepsBothLogsInOneOrder)
 {
-	ledger.settle({7, 70}, {3, 30});
+	ledger.reset_to({7, 70}, {3, 30});
 	ledger.add(1, 1, 100, false, Target::Log, 80, kNow);
 	ledger.add(1, 1, 200, false, Target::Spill, 40, kNow);
 	ledger.stored(2, 4);
@@ -221,7 +221,7 @@ TEST(LedgerBulk, HasAPartOfTheRoom)
 {
 	Ledger ledger(32, 1600);
 
-	ledger.settle({0, 0}, {});
+	ledger.reset_to({0, 0}, {});
 	EXPECT_TRUE(ledger.room(1000, true));
 	ledger.add(60, 2, 0, true, Target::Log, 1, kNow);
 	EXPECT_TRUE(ledger.room(40, true));
@@ -250,9 +250,9 @@ struct Model
 		enum { Open, Stored, Refused } state;
 	};
 
-	std::vector<Sent> sent; /* since the last settling */
-	uint64_t settled_place = 0;
-	uint64_t settled_acked = 0;
+	std::vector<Sent> sent; /* since the last reset */
+	uint64_t reset_place = 0;
+	uint64_t reset_acked = 0;
 
 	size_t prefix() const
 	{
@@ -264,7 +264,7 @@ struct Model
 	}
 	uint64_t acked() const
 	{
-		uint64_t acked = settled_acked;
+		uint64_t acked = reset_acked;
 
 		for (size_t i = 0; i < prefix(); i++)
 			acked = sent[i].frame_end != 0 ? sent[i].frame_end : acked;
@@ -297,11 +297,11 @@ TEST(LedgerModel, RandomHistories)
 		std::vector<Ledger::Ack> acks;
 		uint64_t ledger_acked = 0;
 		Model model;
-		std::vector<uint64_t> forgotten; /* tokens of before the last settling */
+		std::vector<uint64_t> forgotten; /* tokens of before the last reset */
 		uint64_t position = 0;
 		uint64_t acked_before = 0;
 
-		ledger.settle({0, 0}, {});
+		ledger.reset_to({0, 0}, {});
 		for (int step = 0; step < 300; step++)
 		{
 			uint64_t dice = random() % 100;
@@ -316,7 +316,7 @@ TEST(LedgerModel, RandomHistories)
 				if (!room)
 					continue;
 				uint64_t end = random() % 3 == 0 ? 0 : (position += 1 + random() % 100);
-				model.sent.push_back({ledger.next_token(), model.settled_place + model.sent.size() + 1, end, bytes, Model::Sent::Open});
+				model.sent.push_back({ledger.next_token(), model.reset_place + model.sent.size() + 1, end, bytes, Model::Sent::Open});
 				ledger.add(bytes, 1, end, false, Target::Log, 1, kNow);
 			}
 			else if (dice < 95 && !model.sent.empty())
@@ -338,7 +338,7 @@ TEST(LedgerModel, RandomHistories)
 			}
 			else if (dice < 97 && !forgotten.empty())
 			{
-				ledger.stored(forgotten[random() % forgotten.size()], model.settled_place + 1);
+				ledger.stored(forgotten[random() % forgotten.size()], model.reset_place + 1);
 				ledger.refused(forgotten[random() % forgotten.size()]);
 			}
 			else if (dice == 99)
@@ -352,11 +352,11 @@ TEST(LedgerModel, RandomHistories)
 					acked = model.sent[i].frame_end != 0 ? model.sent[i].frame_end : acked;
 				for (const Model::Sent &sent : model.sent)
 					forgotten.push_back(sent.token);
-				model.settled_place += have;
-				model.settled_acked = acked;
+				model.reset_place += have;
+				model.reset_acked = acked;
 				model.sent.clear();
 				position = acked;
-				ledger.settle({model.settled_place, 1}, {});
+				ledger.reset_to({model.reset_place, 1}, {});
 				ledger_acked = acked;
 			}
 
@@ -369,7 +369,7 @@ TEST(LedgerModel, RandomHistories)
 			ASSERT_EQ(ledger.broken(), model.broken());
 			ASSERT_EQ(ledger.bytes(), model.bytes());
 			ASSERT_EQ(ledger.messages(), model.sent.size() - model.prefix());
-			ASSERT_EQ(ledger.end(Target::Log).place, model.settled_place + model.prefix());
+			ASSERT_EQ(ledger.end(Target::Log).place, model.reset_place + model.prefix());
 			ASSERT_EQ(ledger.unanswered(), static_cast<size_t>(std::count_if(
 											   model.sent.begin(), model.sent.end(), [](const Model::Sent &sent) {
 												   return sent.state == Model::Sent::Open;

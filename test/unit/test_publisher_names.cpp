@@ -33,9 +33,9 @@ protected:
 	{
 		TableFrame marker = frame(oid, generation, FrameKind::SnapshotBegin, lsn);
 
-		ASSERT_FALSE(hand_off.stale(marker));
+		ASSERT_FALSE(hand_off.is_stale(marker));
 		ASSERT_TRUE(hand_off.begin(marker, now));
-		ASSERT_TRUE(hand_off.begun(marker, kNoPlace, now));
+		ASSERT_TRUE(hand_off.on_snapshot_begin_stored(marker, kNoPlace, now));
 	}
 
 	/* A message that stays, so that there is something to purge. */
@@ -44,7 +44,7 @@ protected:
 		MemoryLog &log = subject.find(".held.") != std::string::npos ? stream.spill() : stream.log();
 
 		log.put({kNoPlace, subject, "", "", {{"Siphon-Kind", "changes"}}, ""});
-		ledger.settle({stream.log().end, 1}, {stream.spill().end, 1});
+		ledger.reset_to({stream.log().end, 1}, {stream.spill().end, 1});
 	}
 
 	/* What waited in the spill and is wanted no more goes with the next step; its last message is a fence then. */
@@ -80,7 +80,7 @@ TEST_F(NamesTest, DroppedTablesNameIsTaken)
 	begin(kOld, 30, 0x1000);
 	EXPECT_EQ(route(kOld, 30, FrameKind::Dropped, 0x2000), HandOff::Route::Events);
 	EXPECT_EQ(route(kNew, 20, FrameKind::Changes, 0x1800), HandOff::Route::Drop);
-	EXPECT_FALSE(hand_off.stale(frame(kNew, 20, FrameKind::Schema, 0x2001)));
+	EXPECT_FALSE(hand_off.is_stale(frame(kNew, 20, FrameKind::Schema, 0x2001)));
 	EXPECT_EQ(route(kNew, 20, FrameKind::Changes, 0x2100), HandOff::Route::Events);
 	/* The decoder has started again. */
 	EXPECT_EQ(route(kOld, 30, FrameKind::Changes, 0x1900), HandOff::Route::Drop);
@@ -96,7 +96,7 @@ TEST_F(NamesTest, DroppedTablesNameIsTaken)
 TEST_F(NamesTest, StreamingTableEndsBehindItsDrop)
 {
 	begin(kNew, 20, 0x500);
-	ASSERT_TRUE(hand_off.removed(frame(kNew, 20, FrameKind::Removed, 0x600), now));
+	ASSERT_TRUE(hand_off.on_table_removed(frame(kNew, 20, FrameKind::Removed, 0x600), now));
 	for (bool lives_on : {false, true})
 	{
 		uint64_t lsn = lives_on ? 0x8000 : 0x1000;
@@ -106,40 +106,40 @@ TEST_F(NamesTest, StreamingTableEndsBehindItsDrop)
 		publish("siphon.main.watermark");
 		stream.delay_percent = 100;
 		EXPECT_EQ(route(kOld, 30, FrameKind::Dropped, lsn + 0x1000), HandOff::Route::Events);
-		EXPECT_FALSE(hand_off.dropped(frame(kOld, 30, FrameKind::Schema, lsn + 0x1000), now));
+		EXPECT_FALSE(hand_off.on_table_dropped(frame(kOld, 30, FrameKind::Schema, lsn + 0x1000), now));
 		stream.delay_percent = 0;
-		EXPECT_TRUE(lives_on ? hand_off.left(frame(kOld, 30, FrameKind::Schema, lsn + 0x1000), now)
-							 : hand_off.dropped(frame(kOld, 30, FrameKind::Schema, lsn + 0x1000), now));
-		EXPECT_TRUE(hand_off.stale(frame(kOld, 30, FrameKind::Changes, lsn + 0x900)));
+		EXPECT_TRUE(lives_on ? hand_off.on_table_renamed(frame(kOld, 30, FrameKind::Schema, lsn + 0x1000), now)
+							 : hand_off.on_table_dropped(frame(kOld, 30, FrameKind::Schema, lsn + 0x1000), now));
+		EXPECT_TRUE(hand_off.is_stale(frame(kOld, 30, FrameKind::Changes, lsn + 0x900)));
 		begin(kNew, 40, lsn + 0x2000);
 		EXPECT_EQ(count("siphon.main.events.public.t.0"), lives_on ? 1u : 0u);
-		ASSERT_TRUE(hand_off.removed(frame(kNew, 40, FrameKind::Removed, lsn + 0x3000), now));
+		ASSERT_TRUE(hand_off.on_table_removed(frame(kNew, 40, FrameKind::Removed, lsn + 0x3000), now));
 	}
 }
 
 /* What ends a table ends nothing of the one that has its name by then. */
 TEST_F(NamesTest, EndsConcernTheirTableAlone)
 {
-	ASSERT_TRUE(hand_off.left(frame(kOld, 30, FrameKind::Schema, 0x2000), now));
+	ASSERT_TRUE(hand_off.on_table_renamed(frame(kOld, 30, FrameKind::Schema, 0x2000), now));
 	begin(kNew, 40, 0x2100);
-	EXPECT_TRUE(hand_off.removed(frame(kOld, 30, FrameKind::Removed, 0x3000), now));
-	EXPECT_TRUE(hand_off.left(frame(kOld, 30, FrameKind::Schema, 0x2000), now));
+	EXPECT_TRUE(hand_off.on_table_removed(frame(kOld, 30, FrameKind::Removed, 0x3000), now));
+	EXPECT_TRUE(hand_off.on_table_renamed(frame(kOld, 30, FrameKind::Schema, 0x2000), now));
 	EXPECT_EQ(route(kNew, 40, FrameKind::Held, 0x3100), HandOff::Route::Held);
 	EXPECT_EQ(route(kOld, 30, FrameKind::Snapshot, 0x3200), HandOff::Route::Drop);
-	EXPECT_TRUE(hand_off.stale(frame(kOld, 30, FrameKind::SnapshotEnd, 0x3200)));
+	EXPECT_TRUE(hand_off.is_stale(frame(kOld, 30, FrameKind::SnapshotEnd, 0x3200)));
 }
 
 /* The same generation, and another table between. */
 TEST_F(NamesTest, TableGetsItsNameBack)
 {
 	EXPECT_EQ(route(kOld, 30, FrameKind::Changes, 0x1000), HandOff::Route::Events);
-	ASSERT_TRUE(hand_off.left(frame(kOld, 30, FrameKind::Schema, 0x2000), now));
+	ASSERT_TRUE(hand_off.on_table_renamed(frame(kOld, 30, FrameKind::Schema, 0x2000), now));
 	EXPECT_EQ(route(kOld, 30, FrameKind::Changes, 0x1900), HandOff::Route::Drop);
 	EXPECT_EQ(route(kNew, 40, FrameKind::Changes, 0x2100), HandOff::Route::Events);
-	ASSERT_TRUE(hand_off.left(frame(kNew, 40, FrameKind::Schema, 0x3000), now));
+	ASSERT_TRUE(hand_off.on_table_renamed(frame(kNew, 40, FrameKind::Schema, 0x3000), now));
 	EXPECT_EQ(route(kOld, 30, FrameKind::Changes, 0x3100), HandOff::Route::Events);
 	EXPECT_EQ(route(kNew, 40, FrameKind::Changes, 0x2200), HandOff::Route::Drop);
-	ASSERT_TRUE(hand_off.left(frame(kOld, 30, FrameKind::Schema, 0x4000), now));
+	ASSERT_TRUE(hand_off.on_table_renamed(frame(kOld, 30, FrameKind::Schema, 0x4000), now));
 	EXPECT_EQ(route(kOld, 30, FrameKind::Changes, 0x4100), HandOff::Route::Events);
 }
 
@@ -149,14 +149,14 @@ TEST_F(NamesTest, EndOfTableWithoutStateIsUnderWay)
 	std::string why;
 
 	stream.delay_percent = 100;
-	EXPECT_FALSE(hand_off.left(frame(kOld, 30, FrameKind::Schema, 0x2000), now));
+	EXPECT_FALSE(hand_off.on_table_renamed(frame(kOld, 30, FrameKind::Schema, 0x2000), now));
 	stream.delay_percent = 0;
-	while (!hand_off.settle({}, &why))
+	while (!hand_off.resume({}, &why))
 		ASSERT_EQ(why, "");
 	EXPECT_EQ(route(kOld, 30, FrameKind::Changes, 0x1000), HandOff::Route::Events);
 	EXPECT_FALSE(stream.states().values().contains("."));
-	ASSERT_TRUE(hand_off.left(frame(kOld, 30, FrameKind::Schema, 0x2000), now));
-	EXPECT_TRUE(hand_off.stale(frame(kOld, 30, FrameKind::Changes, 0x1000)));
+	ASSERT_TRUE(hand_off.on_table_renamed(frame(kOld, 30, FrameKind::Schema, 0x2000), now));
+	EXPECT_TRUE(hand_off.is_stale(frame(kOld, 30, FrameKind::Changes, 0x1000)));
 }
 
 /* Rows that were cut short leave the stream, unless what another table left behind is among them. */
@@ -166,18 +166,18 @@ TEST_F(NamesTest, RenameCutsSnapshotShort)
 	publish("siphon.main.events.public.t.0");
 	publish("siphon.main.held.public.t.0");
 	publish("siphon.main.watermark");
-	ASSERT_TRUE(hand_off.left(frame(kOld, 30, FrameKind::Schema, 0x2000), now));
+	ASSERT_TRUE(hand_off.on_table_renamed(frame(kOld, 30, FrameKind::Schema, 0x2000), now));
 	EXPECT_EQ(count("siphon.main.events.public.t.0"), 0u);
 	EXPECT_EQ(count_held(), 0u);
 
 	EXPECT_EQ(route(kNew, 20, FrameKind::Changes, 0x2100), HandOff::Route::Events);
 	publish("siphon.main.events.public.t.0");
-	ASSERT_TRUE(hand_off.left(frame(kNew, 20, FrameKind::Schema, 0x3000), now));
+	ASSERT_TRUE(hand_off.on_table_renamed(frame(kNew, 20, FrameKind::Schema, 0x3000), now));
 	begin(kOld, 50, 0x3100);
 	publish("siphon.main.held.public.t.0");
 	publish("siphon.main.watermark");
 	EXPECT_EQ(count("siphon.main.events.public.t.0"), 1u);
-	ASSERT_TRUE(hand_off.left(frame(kOld, 50, FrameKind::Schema, 0x4000), now));
+	ASSERT_TRUE(hand_off.on_table_renamed(frame(kOld, 50, FrameKind::Schema, 0x4000), now));
 	EXPECT_EQ(count("siphon.main.events.public.t.0"), 1u);
 	EXPECT_EQ(count_held(), 0u);
 }
@@ -193,7 +193,7 @@ TEST_F(NamesTest, LastMessageOfCutSnapshotGoesLater)
 	publish("siphon.main.events.public.t.0");
 	publish("siphon.main.held.public.t.0");
 	publish(last);
-	ASSERT_TRUE(hand_off.removed(frame(kOld, generation, FrameKind::Removed, lsn + 0x800), now));
+	ASSERT_TRUE(hand_off.on_table_removed(frame(kOld, generation, FrameKind::Removed, lsn + 0x800), now));
 	hand_off.step(false, now);
 	EXPECT_EQ(count(last), 1u);
 	publish("siphon.main.watermark");
@@ -217,9 +217,9 @@ TEST_F(NamesTest, NameIsTakenWithoutAWord)
 	std::string why;
 
 	next.load(stream.states().values());
-	ASSERT_TRUE(next.settle({}, &why)) << why;
-	EXPECT_TRUE(next.stale(frame(kOld, 30, FrameKind::Held, 0x1100)));
-	EXPECT_FALSE(next.stale(frame(kNew, 20, FrameKind::Changes, 0x2200)));
+	ASSERT_TRUE(next.resume({}, &why)) << why;
+	EXPECT_TRUE(next.is_stale(frame(kOld, 30, FrameKind::Held, 0x1100)));
+	EXPECT_FALSE(next.is_stale(frame(kNew, 20, FrameKind::Changes, 0x2200)));
 }
 
 } // namespace

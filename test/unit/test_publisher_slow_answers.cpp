@@ -2,7 +2,7 @@
  * Answers that come one by one. What several questions need is done when the last answer is there, however they come: one
  * that has come is not asked for again, or each would find the other missing, again and again.
  */
-#include "publisher/history/lineage.h"
+#include "publisher/history/stream_history.h"
 #include "publisher/table/hand_off.h"
 #include "publisher/table/table_state.h"
 
@@ -107,20 +107,20 @@ protected:
 
 TEST_F(SlowAnswersTest, OwnerAndOrigin)
 {
-	Lineage lineage("main", false, 16, &stream);
+	StreamHistory history("main", false, 16, &stream);
 
-	EXPECT_FALSE(lineage.refresh(&why));
-	EXPECT_FALSE(lineage.refresh(&why));
-	EXPECT_TRUE(lineage.refresh(&why));
+	EXPECT_FALSE(history.refresh(&why));
+	EXPECT_FALSE(history.refresh(&why));
+	EXPECT_TRUE(history.refresh(&why));
 	EXPECT_EQ(stream.patience.answers, 2);
 
 	/* The next time they are asked for anew. */
-	EXPECT_FALSE(lineage.refresh(&why));
+	EXPECT_FALSE(history.refresh(&why));
 	/* And what is too old counts no more. */
-	EXPECT_FALSE(lineage.refresh(&why));
-	lineage.settle_anew();
-	EXPECT_FALSE(lineage.refresh(&why));
-	EXPECT_TRUE(lineage.refresh(&why));
+	EXPECT_FALSE(history.refresh(&why));
+	history.discard_partial_answers();
+	EXPECT_FALSE(history.refresh(&why));
+	EXPECT_TRUE(history.refresh(&why));
 }
 
 TEST_F(SlowAnswersTest, WhatIsHeldOfManyTables)
@@ -140,9 +140,9 @@ TEST_F(SlowAnswersTest, WhatIsHeldOfManyTables)
 		states[state_key(state.schema, state.table)] = state.to_json();
 	}
 	hand_off.load(states);
-	EXPECT_FALSE(hand_off.settle({}, &why));
-	EXPECT_FALSE(hand_off.settle({}, &why));
-	EXPECT_TRUE(hand_off.settle({}, &why));
+	EXPECT_FALSE(hand_off.resume({}, &why));
+	EXPECT_FALSE(hand_off.resume({}, &why));
+	EXPECT_TRUE(hand_off.resume({}, &why));
 	EXPECT_EQ(stream.patience.answers, 100);
 }
 

@@ -1,5 +1,5 @@
 /* The small parts of snapshots: cursors, turns, visibility, table states. */
-#include "publisher/messages/turns.h"
+#include "publisher/messages/source_scheduler.h"
 #include "publisher/stream/state_keys.h"
 #include "publisher/table/table_state.h"
 #include "publisher/table/visibility.h"
@@ -43,7 +43,7 @@ TEST(CursorTest, LeavesOutWhatIsDamaged)
 
 TEST(TurnsTest, FirstGoesFirstButNotForEver)
 {
-	Turns turns;
+	SourceScheduler turns;
 	std::vector<int> counts(3);
 
 	for (int i = 0; i < 90; i++)
@@ -53,7 +53,7 @@ TEST(TurnsTest, FirstGoesFirstButNotForEver)
 
 TEST(TurnsTest, HeldChangesAreMovedAsFastAsChangesCome)
 {
-	Turns turns;
+	SourceScheduler turns;
 	std::vector<int> counts(3);
 
 	for (int i = 0; i < 80; i++)
@@ -63,7 +63,7 @@ TEST(TurnsTest, HeldChangesAreMovedAsFastAsChangesCome)
 
 TEST(TurnsTest, OnlyTheReady)
 {
-	Turns turns;
+	SourceScheduler turns;
 	std::vector<size_t> order;
 
 	EXPECT_FALSE(turns.next(3, false, [](size_t) { return false; }));
@@ -128,10 +128,10 @@ TEST(TableStateTest, ComesBackAsItWasWritten)
 	state.behind = 812;
 	state.rows_behind = 4000;
 	EXPECT_EQ(TableState::parse(state.to_json()), state);
-	state.phase = TablePhase::Moving;
+	state.phase = HandOffPhase::CatchUp;
 	state.snapshot = {0x16B3748, 740, 745, {741, 743}};
 	EXPECT_EQ(TableState::parse(state.to_json()), state);
-	state.phase = TablePhase::Streaming;
+	state.phase = HandOffPhase::Streaming;
 	EXPECT_EQ(TableState::parse(state.to_json()), state);
 	EXPECT_NE(state.to_json().find("\"phase\":\"streaming\""), std::string::npos);
 }
@@ -145,7 +145,7 @@ TEST(TableStateTest, RefusesWhatIsNoState)
 							"\"snapshot\"}"})
 		EXPECT_FALSE(TableState::parse(bad)) << bad;
 
-	std::string good = TableState{"s", "t", 1, 2, 0x1570A28, true, TablePhase::Moving, 3, 2, false, {0x16B3748, 740, 745, {741}}}.to_json();
+	std::string good = TableState{"s", "t", 1, 2, 0x1570A28, true, HandOffPhase::CatchUp, 3, 2, false, {0x16B3748, 740, 745, {741}}}.to_json();
 
 	EXPECT_TRUE(TableState::parse(good));
 	for (auto [is, becomes] : {std::pair{"\"oid\":1", "\"oid\":1e300"},

@@ -3,7 +3,7 @@
 
 #include "publisher/watch/health.h"
 #include "publisher/watch/metrics.h"
-#include "publisher/watch/monitor.h"
+#include "publisher/watch/status_history.h"
 #include "publisher/watch/status_json.h"
 
 using namespace siphon;
@@ -219,7 +219,7 @@ TEST(Metrics, AreInPrometheusFormat)
 
 	std::string text = metrics_text(status, now, true);
 
-	EXPECT_NE(text.find("# HELP siphon_packages_total Packages that the queue has acknowledged.\n"
+	EXPECT_NE(text.find("# HELP siphon_packages_total Packages that the stream acknowledged.\n"
 						"# TYPE siphon_packages_total counter\n"
 						"siphon_packages_total{application=\"main\",schema=\"public\",table=\"a \\\"quoted\\\\\\n\"} "
 						"12345678901234567\n"),
@@ -320,11 +320,11 @@ TEST(Metrics, TellOfStreamsAndOfHeldTables)
 		EXPECT_NE(json.find(part), std::string::npos) << part << " in " << json;
 }
 
-TEST(Traffic, CountsWhatIsStored)
+TEST(PublishStats, CountsWhatIsStored)
 {
-	Traffic traffic;
-	auto now = Traffic::Clock::now();
-	Load load;
+	PublishStats traffic;
+	auto now = PublishStats::Clock::now();
+	MessageStats load;
 
 	load.kind = MessageKind::Changes;
 	load.table = traffic.table("public", "t");
@@ -344,14 +344,14 @@ TEST(Traffic, CountsWhatIsStored)
 
 	/* The third did not arrive, and comes again. */
 	traffic.stored(2, now + milliseconds(2));
-	traffic.settled();
+	traffic.forget_in_flight();
 	traffic.stored(3, now + milliseconds(3));
 	EXPECT_EQ(traffic.totals().packages, 1u);
 	traffic.sent(3, load, 100, 10, 5, now);
 	traffic.stored(3, now + milliseconds(4));
 	EXPECT_EQ(traffic.totals().packages, 2u);
 
-	const TableTraffic &table = traffic.tables().at({"public", "t"});
+	const TableStats &table = traffic.tables().at({"public", "t"});
 
 	EXPECT_EQ(table.events, (std::array<uint64_t, kOperations>{2, 4, 0, 2, 2, 0}));
 	EXPECT_EQ(table.raw_bytes, 300u);
@@ -359,17 +359,17 @@ TEST(Traffic, CountsWhatIsStored)
 	EXPECT_EQ(table.last_commit, 2);
 }
 
-TEST(Traffic, KeepsSoManyTables)
+TEST(PublishStats, KeepsSoManyTables)
 {
-	Traffic traffic;
+	PublishStats traffic;
 
-	for (size_t i = 0; i < Traffic::kTablesMax + 10; i++)
+	for (size_t i = 0; i < PublishStats::kTablesMax + 10; i++)
 		traffic.table("public", std::to_string(i))->packages++;
-	EXPECT_EQ(traffic.tables().size(), Traffic::kTablesMax + 1);
+	EXPECT_EQ(traffic.tables().size(), PublishStats::kTablesMax + 1);
 	EXPECT_EQ(traffic.tables().at({"", "other tables"}).packages, 10u);
 }
 
-TEST(Monitor, TellsQuantiles)
+TEST(StatusHistory, TellsQuantiles)
 {
 	DurationCounts durations{};
 
@@ -390,22 +390,22 @@ TEST(Monitor, TellsQuantiles)
 	EXPECT_EQ(since(durations, later).sum_ns, durations.sum_ns);
 }
 
-TEST(Monitor, KeepsAnHour)
+TEST(StatusHistory, KeepsAnHour)
 {
-	Monitor monitor;
+	StatusHistory history;
 	auto now = Status::Clock::now();
 
-	for (size_t i = 0; i < Monitor::kSamples + 3; i++)
+	for (size_t i = 0; i < StatusHistory::kSamples + 3; i++)
 	{
-		auto status = std::make_shared<Status>(well(now + i * Monitor::kInterval));
+		auto status = std::make_shared<Status>(well(now + i * StatusHistory::kInterval));
 
 		status->totals.events[0] = 10 * i;
-		monitor.put(status);
+		history.put(status);
 		/* Too soon. */
-		monitor.put(std::make_shared<Status>(well(now + i * Monitor::kInterval + seconds(1))));
+		history.put(std::make_shared<Status>(well(now + i * StatusHistory::kInterval + seconds(1))));
 	}
-	ASSERT_EQ(monitor.history().size(), Monitor::kSamples);
-	EXPECT_DOUBLE_EQ(monitor.history().back().events_rate, 2);
+	ASSERT_EQ(history.history().size(), StatusHistory::kSamples);
+	EXPECT_DOUBLE_EQ(history.history().back().events_rate, 2);
 }
 
 /* The ring is shared memory: a name in it, and each metric, may be anything. */

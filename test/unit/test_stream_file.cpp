@@ -90,9 +90,9 @@ protected:
 	}
 
 	/* The answers to so many messages. */
-	std::vector<Answer> answers(size_t count)
+	std::vector<PublishAck> answers(size_t count)
 	{
-		std::vector<Answer> answers;
+		std::vector<PublishAck> answers;
 
 		while (answers.size() < count)
 		{
@@ -105,8 +105,8 @@ protected:
 	{
 		for (int i = 0; i < count; i++)
 			append(subject, std::string(size, static_cast<char>('a' + i % 26)), format_position(token_ + 1, 0));
-		for (const Answer &answer : answers(static_cast<size_t>(count)))
-			EXPECT_EQ(answer.verdict, Verdict::Stored) << answer.text;
+		for (const PublishAck &answer : answers(static_cast<size_t>(count)))
+			EXPECT_EQ(answer.verdict, PublishResult::Stored) << answer.text;
 	}
 
 	std::vector<StoredMessage> read(const std::string &subjects = ">", Place behind = kNoPlace, bool headers = false)
@@ -403,16 +403,16 @@ TEST_F(FileStreamTest, WaitsForRoom)
 	for (int i = 0; i < 50; i++)
 		append("siphon.main.events.public.t.0", std::string(i == 30 ? 1 : 100, 'x'));
 
-	std::vector<Answer> some = answers(50);
+	std::vector<PublishAck> some = answers(50);
 	uint64_t stored = 0;
 
-	for (const Answer &answer : some)
+	for (const PublishAck &answer : some)
 	{
-		if (answer.verdict == Verdict::Stored)
+		if (answer.verdict == PublishResult::Stored)
 			EXPECT_EQ(answer.place, ++stored + 11);
 		else
 		{
-			EXPECT_EQ(answer.verdict, Verdict::Refused);
+			EXPECT_EQ(answer.verdict, PublishResult::Refused);
 			EXPECT_EQ(answer.text, "File too large");
 		}
 	}
@@ -453,9 +453,9 @@ TEST_F(FileStreamTest, ForgetsWhatCouldNotBeWrittenToDisk)
 	sync_error = EIO;
 	for (int i = 0; i < 5; i++)
 		append("siphon.main.events.public.t.0", "x");
-	for (const Answer &answer : answers(5))
+	for (const PublishAck &answer : answers(5))
 	{
-		EXPECT_EQ(answer.verdict, Verdict::Refused);
+		EXPECT_EQ(answer.verdict, PublishResult::Refused);
 		EXPECT_EQ(answer.text, "Input/output error");
 	}
 	EXPECT_EQ(read().size(), 11u);

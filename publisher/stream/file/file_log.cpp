@@ -376,7 +376,7 @@ FileLog::note_durable()
 }
 
 void
-FileLog::collect(std::vector<Answer> *answers)
+FileLog::collect(std::vector<PublishAck> *answers)
 {
 	note_durable();
 	for (; !pending_.empty(); pending_.pop_front())
@@ -384,9 +384,9 @@ FileLog::collect(std::vector<Answer> *answers)
 		const Pending &front = pending_.front();
 
 		if (front.place != kNoPlace && front.place <= durable_)
-			answers->push_back({front.token, Verdict::Stored, front.place, ""});
+			answers->push_back({front.token, PublishResult::Stored, front.place, ""});
 		else if (front.place == kNoPlace || sync_failed())
-			answers->push_back({front.token, Verdict::Refused, kNoPlace, failure_});
+			answers->push_back({front.token, PublishResult::Refused, kNoPlace, failure_});
 		else
 			return;
 	}

@@ -149,14 +149,14 @@ JetStreamLog::fence(size_t in_flight, const std::string &cursors, LogEnd *end, s
 	}
 	for (const Ack &ack : take_acks())
 	{
-		std::optional<Answer> answer = judge(ack);
+		std::optional<PublishAck> answer = judge(ack);
 
 		if (!answer || answer->token < kFenceToken)
 			continue;
-		if (answer->verdict != Verdict::Stored)
+		if (answer->verdict != PublishResult::Stored)
 		{
 			*why = describe() + " to take messages (" + answer->text + ")";
-			end->refused = answer->verdict == Verdict::Refused ? answer->text : "";
+			end->refused = answer->verdict == PublishResult::Refused ? answer->text : "";
 			return false;
 		}
 		fences_--;
@@ -223,7 +223,7 @@ JetStreamLog::take_acks()
  * What an ack says of the message that it is for. nullopt: nothing, as it is for none that is under way, or is not
  * JetStream's: whoever may read the stream's subjects can send one.
  */
-std::optional<Answer>
+std::optional<PublishAck>
 JetStreamLog::judge(const Ack &ack)
 {
 	const ApiReply &reply = ack.reply;
@@ -233,7 +233,7 @@ JetStreamLog::judge(const Ack &ack)
 	if (sent == sent_.end() || sent->token != ack.token)
 		return std::nullopt;
 
-	Answer answer{ack.token, Verdict::Refused, kNoPlace, reply.error};
+	PublishAck answer{ack.token, PublishResult::Refused, kNoPlace, reply.error};
 
 	if (!reply.answered)
 		return answer;
@@ -242,7 +242,7 @@ JetStreamLog::judge(const Ack &ack)
 		bool order = reply.error_code == kErrorWrongLastSequence || reply.error_code == kErrorWrongLastId ||
 					 reply.error_code == kErrorDuplicateInProgress;
 
-		answer.verdict = order ? Verdict::OutOfOrder : Verdict::Refused;
+		answer.verdict = order ? PublishResult::OutOfOrder : PublishResult::Refused;
 		return answer;
 	}
 	if (member(reply.content, "stream", std::string()) != plan_.name)
@@ -256,17 +256,17 @@ JetStreamLog::judge(const Ack &ack)
 	 */
 	if (member(reply.content, "duplicate", false) && end_.lossy && replicas_ == 1 && sequence > 0 && sequence <= known_)
 	{
-		answer.verdict = Verdict::Duplicate;
+		answer.verdict = PublishResult::Duplicate;
 		return answer;
 	}
 	/* That a message of this id was proposed once, or stored, is no ack: what the stream has must be looked at. */
 	if (member(reply.content, "duplicate", false) || sequence != sent->sequence)
 	{
-		answer.verdict = Verdict::OutOfOrder;
+		answer.verdict = PublishResult::OutOfOrder;
 		answer.text = "the message is at another place";
 		return answer;
 	}
-	answer.verdict = Verdict::Stored;
+	answer.verdict = PublishResult::Stored;
 	answer.place = sequence;
 	sent->answered = true;
 	/* All in front of it are stored too, or it would have been refused. */
@@ -279,9 +279,9 @@ JetStreamLog::judge(const Ack &ack)
 }
 
 void
-JetStreamLog::collect(std::vector<Answer> *answers)
+JetStreamLog::collect(std::vector<PublishAck> *answers)
 {
-	for (Answer &answer : found_)
+	for (PublishAck &answer : found_)
 	{
 		if (answer.token < kFenceToken)
 			answers->push_back(std::move(answer));
@@ -289,7 +289,7 @@ JetStreamLog::collect(std::vector<Answer> *answers)
 	found_.clear();
 	for (const Ack &ack : take_acks())
 	{
-		std::optional<Answer> answer = judge(ack);
+		std::optional<PublishAck> answer = judge(ack);
 
 		if (answer && answer->token < kFenceToken)
 			answers->push_back(std::move(*answer));

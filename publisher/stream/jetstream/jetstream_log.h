@@ -44,7 +44,7 @@ public:
 	bool fence(size_t in_flight, const std::string &cursors, LogEnd *end, std::string *why) override;
 	uint32_t body_limit() const override { return body_limit_; }
 	bool append(const Message &message, uint64_t token) override;
-	void collect(std::vector<Answer> *answers) override;
+	void collect(std::vector<PublishAck> *answers) override;
 	std::unique_ptr<LogReader> read(const std::string &subjects, Place behind, bool headers, std::string *why) override;
 	std::optional<Place> last(const std::string &subjects, std::string *why) override;
 	bool find_up_to(const std::string &subject, const Position &position, Place behind,
@@ -84,7 +84,7 @@ private:
 	bool check_behind(std::string *why);
 	bool find_last(std::string *why);
 	void learn_limits();
-	std::optional<Answer> judge(const Ack &ack);
+	std::optional<PublishAck> judge(const Ack &ack);
 	std::vector<Ack> take_acks();
 	bool send(const Message &message, uint64_t token, uint64_t sequence, const std::string &previous_id);
 	std::optional<ApiReply> message_at(uint64_t sequence);
@@ -118,7 +118,7 @@ private:
 	uint64_t back_ = 0; /* how far back the last message of a publisher was looked for */
 	std::unique_ptr<LogReader> reader_;
 	std::vector<StoredMessage> behind_;
-	std::vector<Answer> found_; /* of messages that look() found stored, though no ack of them came */
+	std::vector<PublishAck> found_; /* of messages that look() found stored, though no ack of them came */
 	Clock::time_point short_since_{}; /* the stream ends in front of what was acknowledged */
 	uint64_t step_back_ = 0; /* while find_up_to() is at work: how far back it looks; 0: it is not */
 	size_t fences_ = 0;               /* still to be acknowledged */

@@ -142,7 +142,7 @@ JetStreamLog::check_behind(std::string *why)
 		{
 			written_ = true;
 			if (!ours->answered)
-				found_.push_back({ours->token, Verdict::Stored, message.place, ""});
+				found_.push_back({ours->token, PublishResult::Stored, message.place, ""});
 			++ours;
 			continue;
 		}

@@ -146,10 +146,10 @@ MemoryLog::fence(size_t in_flight, const std::string &cursors, LogEnd *at, std::
 	arrive(replicated_ ? under_way_.size() : stream_.dice.below(static_cast<uint32_t>(under_way_.size()) + 1));
 	for (; !answers_.empty(); answers_.pop_front())
 	{
-		if (answers_.front().verdict != Verdict::Stored)
+		if (answers_.front().verdict != PublishResult::Stored)
 		{
 			*why = name_ + " to take messages (" + answers_.front().text + ")";
-			at->refused = answers_.front().verdict == Verdict::Refused ? answers_.front().text : "";
+			at->refused = answers_.front().verdict == PublishResult::Refused ? answers_.front().text : "";
 			return false;
 		}
 		fences_--;
@@ -230,16 +230,16 @@ MemoryLog::arrive(size_t count)
 	for (; count > 0; count--)
 	{
 		auto &[token, message] = under_way_.front();
-		Answer answer{token, Verdict::Stored, message.place, ""};
+		PublishAck answer{token, PublishResult::Stored, message.place, ""};
 
 		if (full)
 		{
-			answer.verdict = Verdict::Refused;
+			answer.verdict = PublishResult::Refused;
 			answer.text = "maximum messages exceeded";
 		}
 		else if (!fits(message))
 		{
-			answer.verdict = Verdict::OutOfOrder;
+			answer.verdict = PublishResult::OutOfOrder;
 			answer.text = "wrong last sequence";
 		}
 		else
@@ -250,7 +250,7 @@ MemoryLog::arrive(size_t count)
 }
 
 void
-MemoryLog::collect(std::vector<Answer> *answers)
+MemoryLog::collect(std::vector<PublishAck> *answers)
 {
 	/* Once for both logs. */
 	if (this == &stream_.log_)

@@ -65,7 +65,7 @@ public:
 	bool fence(size_t in_flight, const std::string &cursors, LogEnd *end, std::string *why) override;
 	uint32_t body_limit() const override;
 	bool append(const Message &message, uint64_t token) override;
-	void collect(std::vector<Answer> *answers) override;
+	void collect(std::vector<PublishAck> *answers) override;
 	std::unique_ptr<LogReader> read(const std::string &subjects, Place behind, bool headers, std::string *why) override;
 	std::optional<Place> last(const std::string &subjects, std::string *why) override;
 	bool find_up_to(const std::string &subject, const Position &position, Place behind,
@@ -106,7 +106,7 @@ private:
 	MemoryStream &stream_;
 	std::deque<std::pair<uint64_t, Logged>> under_way_;
 	std::deque<Logged> strays_; /* of a connection that was lost, or a publisher that died */
-	std::deque<Answer> answers_;
+	std::deque<PublishAck> answers_;
 	Place known_ = kNoPlace;
 	Place next_ = kNoPlace;
 	std::string previous_id_;

@@ -1,31 +1,31 @@
 /*
- * A ring as a source of messages: reads its frames, asks where each goes, and acknowledges them. After settling it
+ * A ring as a source of messages: reads its frames, asks where each goes, and acknowledges them. After resuming it
  * passes over what the stream has already. Behind a marker nothing is read until the marker has had its effect,
  * and only then is it acknowledged. What has an effect on the state store alone is acknowledged then, too, but others
  * do not wait for it.
  */
-#ifndef SIPHON_RING_FEED_H
-#define SIPHON_RING_FEED_H
+#ifndef SIPHON_RING_MESSAGE_SOURCE_H
+#define SIPHON_RING_MESSAGE_SOURCE_H
 
 #include <chrono>
 #include <memory>
 #include <optional>
 #include <string>
 
-#include "publisher/history/lineage.h"
-#include "publisher/history/published.h"
+#include "publisher/history/stream_history.h"
+#include "publisher/history/published_positions.h"
 #include "publisher/messages/frame_messages.h"
 #include "publisher/messages/ledger.h"
 #include "publisher/messages/record_messages.h"
-#include "publisher/messages/source.h"
-#include "publisher/source/ring_source.h"
+#include "publisher/messages/message_source.h"
+#include "publisher/source/attached_ring.h"
 #include "publisher/table/hand_off.h"
 #include "publisher/table/state_writes.h"
 #include "publisher/table/table_schema.h"
 
 namespace siphon {
 
-class RingFeed : public Source
+class RingMessageSource : public MessageSource
 {
 public:
 	struct Context
@@ -35,16 +35,16 @@ public:
 		Stream *stream;
 		Ledger *ledger;
 		HandOff *hand_off;
-		Lineage *lineage;
-		Published *published;
-		Traffic *traffic;
+		StreamHistory *history;
+		PublishedPositions *published;
+		PublishStats *traffic;
 		StateWrites *writes; /* of the decoder's ring */
 	};
 
-	RingFeed(const std::string &name, uint32_t number, std::unique_ptr<RingSource> ring, const Context &context);
+	RingMessageSource(const std::string &name, uint32_t number, std::unique_ptr<AttachedRing> ring, const Context &context);
 
-	RingSource &ring() { return *ring_; }
-	const RingSource &ring() const { return *ring_; }
+	AttachedRing &ring() { return *ring_; }
+	const AttachedRing &ring() const { return *ring_; }
 	/* Nothing is taken up: it waits for a frame, and for nothing else. */
 	bool idle() const { return readable_ && !active() && !have_frame_ && !marker_waits_ && !refused_; }
 	/* False: nothing is taken from it for now. */
@@ -52,9 +52,9 @@ public:
 	/* Its origin was dealt with, so what it holds is published. */
 	bool accepted() const { return ring_->reader().acked() > 0; }
 	/* It says that something of it was published, which the stream knows nothing of. */
-	void disown();
+	void reject_history();
 	/* What comes next must not be published before all that is under way is stored, and nothing else meanwhile. */
-	bool needs_calm() const
+	bool must_publish_alone() const
 	{
 		return kind() == FrameKind::History && (have_frame_ || record_.active() || marker_waits_);
 	}
@@ -62,7 +62,7 @@ public:
 	 * A message to a held subject is prepared, or the stream has a part of a record and the rest is to come; or what is
 	 * stored may be read again.
 	 */
-	bool holding() const { return open() || (active() && held_) || !writes_.empty(); }
+	bool holding() const { return has_partial_record() || (active() && held_) || !writes_.empty(); }
 	/* It is not read yet up to where the logs have it. */
 	bool resuming() const { return resume_[0] || resume_[1]; }
 
@@ -80,7 +80,7 @@ public:
 	uint32_t next_generation() const override { return frame_.header.generation; }
 	Target next_target() const override { return held_ ? Target::Spill : Target::Log; }
 	Built build(Message *message) override;
-	void sent(uint64_t token) override;
+	void on_sent(uint64_t token) override;
 	/* A message is stored, or a frame was skipped. */
 	void acked(const Ledger::Ack &ack, const Checkpoint &checkpoint);
 
@@ -127,23 +127,23 @@ private:
 	void resume_record(const Cursor &cursor);
 	bool start_marker();
 	bool finish_marker();
-	bool passed(Target target) const;
+	bool is_behind_cursor(Target target) const;
 	const Cursor *resumes(Target target) const;
 	void check_total(uint32_t total) const;
 	[[noreturn]] void corrupt() const;
 	void check_intact() const;
 	void refuse(const std::string &what);
 	TableFrame table() const;
-	Load load(bool completes) const;
+	MessageStats load(bool completes) const;
 
-	std::unique_ptr<RingSource> ring_;
+	std::unique_ptr<AttachedRing> ring_;
 	const std::string root_;
 	Stream &stream_;
 	Ledger &ledger_;
 	HandOff &hand_off_;
-	Lineage &lineage_;
-	Published &published_;
-	Traffic &traffic_;
+	StreamHistory &history_;
+	PublishedPositions &published_;
+	PublishStats &stats_;
 
 	FrameMessages frame_messages_;
 	RecordMessages record_;   /* of a watermark, a marker, or what is left of a package */
@@ -154,7 +154,7 @@ private:
 	bool held_ = false;       /* its messages go to a held subject */
 	std::string schema_;      /* of its route */
 	std::string table_;
-	TableTraffic *counted_ = nullptr; /* of that table; nullptr: not looked up */
+	TableStats *counted_ = nullptr; /* of that table; nullptr: not looked up */
 	std::array<uint32_t, kCountedOperations> operations_{}; /* of the frame's record, as far as it is published */
 
 	uint64_t record_events_ = 0; /* of what is left of a package */

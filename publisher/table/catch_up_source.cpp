@@ -1,5 +1,5 @@
-/* See mover.h. */
-#include "publisher/table/mover.h"
+/* See catch_up_source.h. */
+#include "publisher/table/catch_up_source.h"
 
 #include <algorithm>
 #include <charconv>
@@ -18,15 +18,15 @@ static constexpr size_t kReadAhead = 64;
 static constexpr std::chrono::seconds kBacklogLook{5};
 static constexpr int kLooksInVain = 3;
 
-Mover::Mover(const TableState &state, const std::string &subject_root, int compression_level, Stream *stream)
-	: Source("moved-" + std::to_string(state.oid), 0, false), state_(state), root_(subject_root), stream_(*stream),
+CatchUpSource::CatchUpSource(const TableState &state, const std::string &subject_root, int compression_level, Stream *stream)
+	: MessageSource("moved-" + std::to_string(state.oid), 0, false), state_(state), root_(subject_root), stream_(*stream),
 	  held_(held_subject(subject_root, state.schema, state.table, std::nullopt)), record_(compression_level)
 {
 	resume(nullptr, nullptr);
 }
 
 void
-Mover::resume(const Cursor *cursor, const Cursor *)
+CatchUpSource::resume(const Cursor *cursor, const Cursor *)
 {
 	reader_.reset();
 	incoming_.clear();
@@ -38,7 +38,7 @@ Mover::resume(const Cursor *cursor, const Cursor *)
 	last_sent_ = 0;
 	retry_at_ = {};
 	position_ = read_ = state_.behind;
-	set_closed();
+	end_partial_record();
 
 	/* One of an earlier move is none of ours. */
 	if (cursor == nullptr || cursor->epoch != state_.generation || cursor->position <= state_.behind)
@@ -54,11 +54,11 @@ Mover::resume(const Cursor *cursor, const Cursor *)
 
 /* While changes come as fast as they are moved there is no end, unless they wait. */
 void
-Mover::watch_backlog(Clock::time_point now)
+CatchUpSource::watch_backlog(Clock::time_point now)
 {
-	if (now < next_look_ || !reader_ || reader_->pending() == UINT64_MAX)
+	if (now < next_ring_scan_ || !reader_ || reader_->pending() == UINT64_MAX)
 		return;
-	next_look_ = now + kBacklogLook;
+	next_ring_scan_ = now + kBacklogLook;
 	if (reader_->pending() < least_pending_ - least_pending_ / 8)
 	{
 		least_pending_ = reader_->pending();
@@ -69,7 +69,7 @@ Mover::watch_backlog(Clock::time_point now)
 }
 
 void
-Mover::fetch(Place last_held, Clock::time_point now)
+CatchUpSource::fetch(Place last_held, Clock::time_point now)
 {
 	std::string why;
 
@@ -117,13 +117,13 @@ Mover::fetch(Place last_held, Clock::time_point now)
 }
 
 bool
-Mover::caught_up(Place last_held, uint64_t stored_token) const
+CatchUpSource::caught_up(Place last_held, uint64_t stored_token) const
 {
 	return position_ >= last_held && last_sent_ <= stored_token && incoming_.empty() && !record_.active();
 }
 
 bool
-Mover::prepare()
+CatchUpSource::prepare()
 {
 	while (!record_.active() && !incoming_.empty())
 	{
@@ -137,7 +137,7 @@ Mover::prepare()
 }
 
 void
-Mover::take_message(const StoredMessage &message)
+CatchUpSource::take_message(const StoredMessage &message)
 {
 	std::string_view payload;
 
@@ -183,7 +183,7 @@ leave_out_shown(const Visibility &snapshot, v1::Package *package)
 }
 
 void
-Mover::start_record(const StoredMessage &message, Place begin, std::string_view payload)
+CatchUpSource::start_record(const StoredMessage &message, Place begin, std::string_view payload)
 {
 	std::string first = message.first;
 	std::string last = message.last;
@@ -240,16 +240,16 @@ Mover::start_record(const StoredMessage &message, Place begin, std::string_view 
 	unfinished_.reset();
 }
 
-Source::Built
-Mover::build(Message *message)
+MessageSource::Built
+CatchUpSource::build(Message *message)
 {
 	Built built;
 	bool last = record_.next_is_last_part();
 
 	if (last)
-		set_closed();
+		end_partial_record();
 	else
-		set_open(record_.next_subject(), state_.generation);
+		begin_partial_record(record_.next_subject(), state_.generation);
 	cursor_ = record_.build(message);
 	cursor_->epoch = state_.generation;
 	built.events = last ? record_events_ : 0;

@@ -1,5 +1,5 @@
-/* See traffic.h. */
-#include "publisher/messages/traffic.h"
+/* See publish_stats.h. */
+#include "publisher/messages/publish_stats.h"
 
 namespace siphon {
 
@@ -24,8 +24,8 @@ message_kind_name(MessageKind kind)
 	return names[static_cast<size_t>(kind)];
 }
 
-TableTraffic *
-Traffic::table(std::string_view schema, std::string_view name)
+TableStats *
+PublishStats::table(std::string_view schema, std::string_view name)
 {
 	std::pair<std::string, std::string> key(schema, name);
 
@@ -35,7 +35,7 @@ Traffic::table(std::string_view schema, std::string_view name)
 }
 
 void
-Traffic::sent(uint64_t token, const Load &load, size_t raw, size_t body, uint64_t compression_ns,
+PublishStats::sent(uint64_t token, const MessageStats &load, size_t raw, size_t body, uint64_t compression_ns,
 			  Clock::time_point now)
 {
 	if (compression_ns > 0)
@@ -52,9 +52,9 @@ unix_microseconds()
 }
 
 void
-Traffic::count(const UnderWay &message, Clock::time_point now, int64_t now_us)
+PublishStats::count(const UnderWay &message, Clock::time_point now, int64_t now_us)
 {
-	const Load &load = message.load;
+	const MessageStats &load = message.load;
 	auto on_the_way = std::chrono::duration_cast<std::chrono::nanoseconds>(now - message.sent).count();
 
 	totals_.messages[static_cast<size_t>(load.kind)]++;
@@ -105,7 +105,7 @@ Traffic::count(const UnderWay &message, Clock::time_point now, int64_t now_us)
 }
 
 void
-Traffic::stored(uint64_t token, Clock::time_point now)
+PublishStats::stored(uint64_t token, Clock::time_point now)
 {
 	if (under_way_.empty() || under_way_.front().token > token)
 		return;
@@ -117,7 +117,7 @@ Traffic::stored(uint64_t token, Clock::time_point now)
 }
 
 void
-Traffic::settled()
+PublishStats::forget_in_flight()
 {
 	under_way_.clear();
 }

@@ -1,5 +1,5 @@
-/* See progress.h. */
-#include "publisher/watch/progress.h"
+/* See throughput_log.h. */
+#include "publisher/watch/throughput_log.h"
 
 #include "program/log.h"
 
@@ -8,7 +8,7 @@ namespace siphon {
 static constexpr std::chrono::seconds kInterval{10};
 
 void
-Progress::report(Clock::time_point now, uint64_t in_flight, uint64_t ring_used, uint64_t ring_capacity)
+ThroughputLog::report(Clock::time_point now, uint64_t in_flight, uint64_t ring_used, uint64_t ring_capacity)
 {
 	if (now - since_ < kInterval)
 		return;
@@ -24,7 +24,7 @@ Progress::report(Clock::time_point now, uint64_t in_flight, uint64_t ring_used, 
 					 static_cast<double>(body_bytes_) / megabyte / seconds, in_flight,
 					 100.0 * static_cast<double>(ring_used) / static_cast<double>(ring_capacity));
 	}
-	*this = Progress();
+	*this = ThroughputLog();
 }
 
 } // namespace siphon

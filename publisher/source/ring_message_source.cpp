@@ -1,5 +1,5 @@
-/* See ring_feed.h. */
-#include "publisher/source/ring_feed.h"
+/* See ring_message_source.h. */
+#include "publisher/source/ring_message_source.h"
 
 #include <algorithm>
 
@@ -10,30 +10,30 @@
 
 namespace siphon {
 
-RingFeed::RingFeed(const std::string &name, uint32_t number, std::unique_ptr<RingSource> ring, const Context &context)
-	: Source(name, number, name != kDecoderRing), ring_(std::move(ring)), root_(context.subject_root),
-	  stream_(*context.stream), ledger_(*context.ledger), hand_off_(*context.hand_off), lineage_(*context.lineage),
-	  published_(*context.published), traffic_(*context.traffic), frame_messages_(context.subject_root, context.compression_level),
+RingMessageSource::RingMessageSource(const std::string &name, uint32_t number, std::unique_ptr<AttachedRing> ring, const Context &context)
+	: MessageSource(name, number, name != kDecoderRing), ring_(std::move(ring)), root_(context.subject_root),
+	  stream_(*context.stream), ledger_(*context.ledger), hand_off_(*context.hand_off), history_(*context.history),
+	  published_(*context.published), stats_(*context.traffic), frame_messages_(context.subject_root, context.compression_level),
 	  record_(context.compression_level), writes_(*context.writes), schemas_(&context.stream->states())
 {
 }
 
 void
-RingFeed::corrupt() const
+RingMessageSource::corrupt() const
 {
 	throw Corrupt();
 }
 
 /* What was read of the frame's payload is what the worker wrote. */
 void
-RingFeed::check_intact() const
+RingMessageSource::check_intact() const
 {
 	if (!ring_->reader().intact(frame_))
 		corrupt();
 }
 
 void
-RingFeed::refuse(const std::string &what)
+RingMessageSource::refuse(const std::string &what)
 {
 	spdlog::error("{} {}; nothing after that was published, and a new ring was requested from its worker", ring_->path(),
 				  what);
@@ -42,12 +42,12 @@ RingFeed::refuse(const std::string &what)
 	marker_waits_ = false;
 	frame_messages_.clear();
 	record_.clear();
-	set_closed();
+	end_partial_record();
 	ring_->refuse();
 }
 
 void
-RingFeed::disown()
+RingMessageSource::reject_history()
 {
 	if (!refused_)
 		refuse("says that it was published from up to position " + std::to_string(ring_->reader().acked()) + ", and " +
@@ -56,7 +56,7 @@ RingFeed::disown()
 
 /* Once the frame is acknowledged, the ring itself tells. */
 const Cursor *
-RingFeed::cursor(Target target) const
+RingMessageSource::cursor(Target target) const
 {
 	const std::optional<Cursor> &cursor = cursor_[static_cast<int>(target)];
 
@@ -64,7 +64,7 @@ RingFeed::cursor(Target target) const
 }
 
 void
-RingFeed::resume(const Cursor *log, const Cursor *spill)
+RingMessageSource::resume(const Cursor *log, const Cursor *spill)
 {
 	ring_->reader().rewind();
 	frame_messages_.clear();
@@ -84,7 +84,7 @@ RingFeed::resume(const Cursor *log, const Cursor *spill)
 	dropped_ = 0;
 	/* Where all that was published is stored, and ends within a record, the rest may be still to come. */
 	if (built_end_ != ring_->reader().acked())
-		set_closed();
+		end_partial_record();
 	for (Target target : {Target::Log, Target::Spill})
 	{
 		const Cursor *cursor = target == Target::Log ? log : spill;
@@ -97,8 +97,8 @@ RingFeed::resume(const Cursor *log, const Cursor *spill)
 		if (cursor->position >= ring_->reader().acked())
 			cursor_[i] = resume_[i] = *cursor;
 		/* Likewise, of a publisher before this one: what is held is not moved up to here. */
-		else if (target == Target::Spill && !cursor->last_part() && !open())
-			set_open("", frame_.header.generation);
+		else if (target == Target::Spill && !cursor->last_part() && !has_partial_record())
+			begin_partial_record("", frame_.header.generation);
 	}
 }
 
@@ -110,11 +110,11 @@ carries_events(FrameKind kind)
 }
 
 /* What the message that is being built carries; completes: it is its record's last. */
-Load
-RingFeed::load(bool completes) const
+MessageStats
+RingMessageSource::load(bool completes) const
 {
 	const FrameHeader &header = frame_.header;
-	Load load;
+	MessageStats load;
 
 	load.kind = marker()                         ? MessageKind::Marker
 				: kind() == FrameKind::Watermark ? MessageKind::Watermark
@@ -136,7 +136,7 @@ RingFeed::load(bool completes) const
 
 /* False: the ring is empty. */
 bool
-RingFeed::read_frame()
+RingMessageSource::read_frame()
 {
 	switch (ring_->reader().next(&frame_))
 	{
@@ -151,7 +151,7 @@ RingFeed::read_frame()
 			break;
 	}
 	if (frame_.first_of_record())
-		set_closed();
+		end_partial_record();
 	if (kind() != FrameKind::Watermark && kind() != FrameKind::History)
 	{
 		std::string_view schema;
@@ -166,7 +166,7 @@ RingFeed::read_frame()
 			counted_ = nullptr;
 		}
 		if (counted_ == nullptr && carries_events(kind()))
-			counted_ = traffic_.table(schema, table);
+			counted_ = stats_.table(schema, table);
 	}
 	if (!(frame_.header.last <= newest_))
 		newest_ = frame_.header.last;
@@ -176,13 +176,13 @@ RingFeed::read_frame()
 }
 
 TableFrame
-RingFeed::table() const
+RingMessageSource::table() const
 {
 	return {schema_, table_, frame_.header.table, frame_.header.generation, kind(), frame_.header.first.lsn};
 }
 
 bool
-RingFeed::prepare()
+RingMessageSource::prepare()
 {
 	if (refused_ || !readable_)
 		return false;
@@ -198,14 +198,14 @@ RingFeed::prepare()
 }
 
 bool
-RingFeed::prepare_frames()
+RingMessageSource::prepare_frames()
 {
 	if (decodes() && !writes_.empty())
 	{
 		writes_.step(HandOff::Clock::now());
 		acknowledge();
 	}
-	if (active() && bulk() && hand_off_.stale(table()))
+	if (active() && bulk() && hand_off_.is_stale(table()))
 		abandon();
 	if (active())
 		return true;
@@ -235,17 +235,17 @@ RingFeed::prepare_frames()
 
 /* What is left of a frame of a snapshot must not come behind the end of its table. */
 void
-RingFeed::abandon()
+RingMessageSource::abandon()
 {
 	frame_messages_.clear();
 	record_.clear();
-	set_closed();
+	end_partial_record();
 	skip();
 }
 
 /* Does the log have all of the frame? */
 bool
-RingFeed::passed(Target target) const
+RingMessageSource::is_behind_cursor(Target target) const
 {
 	const std::optional<Cursor> &resume = resume_[static_cast<int>(target)];
 
@@ -254,7 +254,7 @@ RingFeed::passed(Target target) const
 
 /* Does the log have a part of the frame, or all of it, and nothing behind it? That is where it goes on. */
 const Cursor *
-RingFeed::resumes(Target target) const
+RingMessageSource::resumes(Target target) const
 {
 	const std::optional<Cursor> &resume = resume_[static_cast<int>(target)];
 
@@ -263,7 +263,7 @@ RingFeed::resumes(Target target) const
 
 /* Takes the frame up, or passes over it. False: it has to wait. */
 bool
-RingFeed::admit()
+RingMessageSource::admit()
 {
 	for (const std::optional<Cursor> &resume : resume_)
 	{
@@ -277,7 +277,7 @@ RingFeed::admit()
 	/* Rows must not wait: what the stream has a part of is to be known before others follow, see Publisher. */
 	if (!writes_.empty() && (decodes() ? kind() != FrameKind::Watermark && kind() != FrameKind::History
 									   : (kind() == FrameKind::SnapshotBegin || kind() == FrameKind::Schema) &&
-											 !passed(Target::Log)))
+											 !is_behind_cursor(Target::Log)))
 		turn = writes_.turn(table(), HandOff::Clock::now());
 	if (turn == StateWrites::Turn::Later)
 		return false;
@@ -288,7 +288,7 @@ RingFeed::admit()
 		case FrameKind::Schema:
 			return admit_schema(turn == StateWrites::Turn::Never);
 		case FrameKind::Removed:
-			return admit_end(&HandOff::removed);
+			return admit_end(&HandOff::on_table_removed);
 		case FrameKind::SnapshotBegin:
 		case FrameKind::SnapshotEnd:
 			/* Of a marker all frames are needed. */
@@ -301,7 +301,7 @@ RingFeed::admit()
 		default:
 			break;
 	}
-	if (passed(Target::Log))
+	if (is_behind_cursor(Target::Log))
 	{
 		skip();
 		return true;
@@ -321,7 +321,7 @@ RingFeed::admit()
 
 /* A record that is put together in memory stays in the ring meanwhile, and must leave room for others. */
 void
-RingFeed::check_fits(const char *what) const
+RingMessageSource::check_fits(const char *what) const
 {
 	if (frame_.header.record_length > ring_->reader().capacity() / 2)
 		throw Fatal(ExitCode::RingRefused, ring_->path() + " is too small for a " + what + " of " +
@@ -331,7 +331,7 @@ RingFeed::check_fits(const char *what) const
 
 /* Adds a frame to the record in memory. True: it is complete. */
 bool
-RingFeed::gather()
+RingMessageSource::gather()
 {
 	if (frame_.first_of_record())
 		marker_.clear();
@@ -348,11 +348,11 @@ RingFeed::gather()
  * frames are. What follows it in a snapshot's ring is of the same table, and waits.
  */
 bool
-RingFeed::admit_schema(bool over)
+RingMessageSource::admit_schema(bool over)
 {
 	check_fits("schema");
 	if (frame_.header.record_length == 0 && !over)
-		return admit_end(frame_.header.table == dropped_ ? &HandOff::dropped : &HandOff::left);
+		return admit_end(frame_.header.table == dropped_ ? &HandOff::on_table_dropped : &HandOff::on_table_renamed);
 	if (!writes_.room())
 		return false;
 	if (frame_.first_of_record())
@@ -364,7 +364,7 @@ RingFeed::admit_schema(bool over)
 
 	if (!json)
 		corrupt();
-	if (!over && !hand_off_.stale(table()))
+	if (!over && !hand_off_.is_stale(table()))
 	{
 		if (decodes())
 			writes_.enter_schema(table(), std::move(*json), record_begin_);
@@ -385,7 +385,7 @@ RingFeed::admit_schema(bool over)
  * that: what comes of the table under another name must not come in front of them.
  */
 bool
-RingFeed::admit_end(StateWrites::End end)
+RingMessageSource::admit_end(StateWrites::End end)
 {
 	if (!writes_.room())
 		return false;
@@ -400,7 +400,7 @@ RingFeed::admit_end(StateWrites::End end)
 
 /* Nothing of the frame is published. */
 void
-RingFeed::skip()
+RingMessageSource::skip()
 {
 	ledger_.skip(number(), frame_.end);
 }
@@ -411,11 +411,11 @@ RingFeed::skip()
  * while this ring brings what they have from an earlier one already, behind Siphon-Behind in the log, where that began.
  */
 bool
-RingFeed::admit_watermark()
+RingMessageSource::admit_watermark()
 {
 	const FrameHeader &header = frame_.header;
 	const Cursor *resume = resumes(Target::Log);
-	std::optional<Lineage::Again> again;
+	std::optional<StreamHistory::RepeatPlaces> again;
 	std::vector<Header> headers;
 	v1::Watermark held;
 
@@ -425,7 +425,7 @@ RingFeed::admit_watermark()
 
 	bool known = published_.has_watermark(header.last.lsn);
 
-	if (beyond_ == 0 && published_.beyond(header.last.lsn))
+	if (beyond_ == 0 && published_.is_beyond(header.last.lsn))
 		beyond_ = frame_.end;
 	if (known && resume == nullptr)
 	{
@@ -441,7 +441,7 @@ RingFeed::admit_watermark()
 		entry->set_table(table.table);
 	}
 	if (published_.active())
-		again = lineage_.again();
+		again = history_.repeat_places();
 	headers = {{"Siphon-Kind", "watermark"},
 			   {"Siphon-First", format_position(header.first.lsn, header.first.ordinal)},
 			   {"Siphon-Last", format_position(header.last.lsn, header.last.ordinal)},
@@ -462,27 +462,27 @@ RingFeed::admit_watermark()
 }
 
 size_t
-RingFeed::next_size() const
+RingMessageSource::next_size() const
 {
 	return record_.active() ? record_.next_size() : frame_messages_.next_size();
 }
 
 const std::string &
-RingFeed::next_subject() const
+RingMessageSource::next_subject() const
 {
 	return record_.active() ? record_.next_subject() : frame_messages_.subject();
 }
 
-Source::Built
-RingFeed::build(Message *message)
+MessageSource::Built
+RingMessageSource::build(Message *message)
 {
 	Built built;
 	bool last_of_record = record_.active() ? record_.next_is_last_part() : frame_messages_.last_of_record();
 
 	if (last_of_record)
-		set_closed();
+		end_partial_record();
 	else
-		set_open(next_subject(), frame_.header.generation);
+		begin_partial_record(next_subject(), frame_.header.generation);
 
 	if (record_.active())
 	{
@@ -529,7 +529,7 @@ RingFeed::build(Message *message)
 }
 
 void
-RingFeed::sent(uint64_t token)
+RingMessageSource::on_sent(uint64_t token)
 {
 	last_token_ = token;
 	if (marker())
@@ -539,11 +539,11 @@ RingFeed::sent(uint64_t token)
 		marker_last_token_ = token;
 	}
 	else if (carries_events(kind()) && kind() != FrameKind::Snapshot)
-		hand_off_.sent(table(), next_target(), token);
+		hand_off_.on_sent(table(), next_target(), token);
 }
 
 void
-RingFeed::acked(const Ledger::Ack &ack, const Checkpoint &checkpoint)
+RingMessageSource::acked(const Ledger::Ack &ack, const Checkpoint &checkpoint)
 {
 	if (ack.token != 0 && ack.token == marker_first_token_)
 		marker_first_ = ack.place;
@@ -558,7 +558,7 @@ RingFeed::acked(const Ledger::Ack &ack, const Checkpoint &checkpoint)
 
 /* What is behind a write that is not done may have to be read again. */
 void
-RingFeed::acknowledge()
+RingMessageSource::acknowledge()
 {
 	uint64_t end = stored_end_;
 
@@ -570,7 +570,7 @@ RingFeed::acknowledge()
 		ring_->ack(end);
 	if (beyond_ != 0 && ring_->reader().acked() >= beyond_)
 	{
-		published_.passed();
+		published_.note_watermark();
 		beyond_ = 0;
 	}
 }

@@ -1,5 +1,5 @@
-/* See published.h. */
-#include "publisher/history/published.h"
+/* See published_positions.h. */
+#include "publisher/history/published_positions.h"
 
 #include "program/exit_codes.h"
 #include "program/log.h"
@@ -7,12 +7,12 @@
 
 namespace siphon {
 
-Published::Published(const std::string &subject_root) : root_(subject_root)
+PublishedPositions::PublishedPositions(const std::string &subject_root) : root_(subject_root)
 {
 }
 
 void
-Published::clear()
+PublishedPositions::clear()
 {
 	subjects_.clear();
 	watermark_ = 0;
@@ -37,7 +37,7 @@ before(const Position &position)
 }
 
 void
-Published::add(const std::vector<StoredMessage> &messages, const std::string &log)
+PublishedPositions::add(const std::vector<StoredMessage> &messages, const std::string &log)
 {
 	for (const StoredMessage &message : messages)
 	{
@@ -74,7 +74,7 @@ Published::add(const std::vector<StoredMessage> &messages, const std::string &lo
 }
 
 std::optional<Position>
-Published::upto(std::string_view schema, std::string_view table, uint32_t partition, uint32_t generation,
+PublishedPositions::last_position(std::string_view schema, std::string_view table, uint32_t partition, uint32_t generation,
 				std::optional<Place> held_behind, bool held) const
 {
 	std::optional<Position> upto;
@@ -95,7 +95,7 @@ Published::upto(std::string_view schema, std::string_view table, uint32_t partit
 }
 
 std::optional<Position>
-Published::messages_upto(std::string_view prefix) const
+PublishedPositions::last_message_position(std::string_view prefix) const
 {
 	auto found = subjects_.find(message_subject(root_, prefix));
 
@@ -103,13 +103,13 @@ Published::messages_upto(std::string_view prefix) const
 }
 
 bool
-Published::has_watermark(uint64_t commit_lsn) const
+PublishedPositions::has_watermark(uint64_t commit_lsn) const
 {
 	return active_ && commit_lsn <= watermark_;
 }
 
 void
-Published::passed()
+PublishedPositions::note_watermark()
 {
 	subjects_.clear();
 	active_ = false;

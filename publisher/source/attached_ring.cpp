@@ -1,5 +1,5 @@
-/* See ring_source.h. */
-#include "publisher/source/ring_source.h"
+/* See attached_ring.h. */
+#include "publisher/source/attached_ring.h"
 
 #include <cerrno>
 #include <chrono>
@@ -11,7 +11,7 @@
 namespace siphon {
 
 std::string
-RingSource::path_of(const RingDirectory &directory, const std::string &ring)
+AttachedRing::path_of(const RingDirectory &directory, const std::string &ring)
 {
 	char path[kRingPathMax];
 
@@ -20,10 +20,10 @@ RingSource::path_of(const RingDirectory &directory, const std::string &ring)
 			   : directory.directory();
 }
 
-std::unique_ptr<RingSource>
-RingSource::attach(const RingDirectory &directory, const std::string &ring)
+std::unique_ptr<AttachedRing>
+AttachedRing::attach(const RingDirectory &directory, const std::string &ring)
 {
-	std::unique_ptr<RingSource> source(new RingSource);
+	std::unique_ptr<AttachedRing> source(new AttachedRing);
 
 	source->path_ = path_of(directory, ring);
 
@@ -45,14 +45,14 @@ RingSource::attach(const RingDirectory &directory, const std::string &ring)
 		return nullptr;
 	}
 	source->reader_.set_publisher(static_cast<uint32_t>(getpid()));
-	source->beat();
+	source->send_heartbeat();
 	/* A publisher before us may have died between learning that the worker sleeps and waking it. */
 	doorbell_ring(source->worker_bell_);
 	return source;
 }
 
 bool
-RingSource::map(const RingDirectory &directory, const std::string &ring)
+AttachedRing::map(const RingDirectory &directory, const std::string &ring)
 {
 	int error = ring_file_open(directory.directory().c_str(), directory.application().c_str(), ring.c_str(), &mapping_);
 
@@ -92,7 +92,7 @@ RingSource::map(const RingDirectory &directory, const std::string &ring)
 	return true;
 }
 
-RingSource::~RingSource()
+AttachedRing::~AttachedRing()
 {
 	if (worker_bell_ >= 0)
 	{
@@ -105,7 +105,7 @@ RingSource::~RingSource()
 }
 
 void
-RingSource::ack(uint64_t position)
+AttachedRing::ack(uint64_t position)
 {
 	reader_.ack(position);
 	if (reader_.clear_worker_asleep())
@@ -113,7 +113,7 @@ RingSource::ack(uint64_t position)
 }
 
 void
-RingSource::refuse()
+AttachedRing::refuse()
 {
 	refused_ = true;
 	reader_.refuse();
@@ -121,7 +121,7 @@ RingSource::refuse()
 }
 
 void
-RingSource::beat()
+AttachedRing::send_heartbeat()
 {
 	/* Whoever damaged the ring may have wiped out the word that asks for another one, too. */
 	if (refused_)
@@ -133,14 +133,14 @@ RingSource::beat()
 }
 
 bool
-RingSource::sleep()
+AttachedRing::sleep()
 {
 	reader_.set_asleep(true);
 	return reader_.written() == reader_.read_position();
 }
 
 void
-RingSource::wake()
+AttachedRing::wake()
 {
 	reader_.set_asleep(false);
 }

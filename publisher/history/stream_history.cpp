@@ -1,5 +1,5 @@
-/* See lineage.h. */
-#include "publisher/history/lineage.h"
+/* See stream_history.h. */
+#include "publisher/history/stream_history.h"
 
 #include <algorithm>
 #include <charconv>
@@ -29,7 +29,7 @@ random_name()
 	return format_lsn((uint64_t{random()} << 32) | random());
 }
 
-Lineage::Lineage(const std::string &application, bool take_over, size_t in_flight, Stream *stream)
+StreamHistory::StreamHistory(const std::string &application, bool take_over, size_t in_flight, Stream *stream)
 	: application_(application), take_over_(take_over), own_in_flight_(in_flight), instance_(random_name()),
 	  stream_(*stream), in_flight_(in_flight)
 {
@@ -47,7 +47,7 @@ hex(const json &value)
 }
 
 void
-Lineage::read_record(const std::optional<std::string> &text)
+StreamHistory::read_record(const std::optional<std::string> &text)
 {
 	record_.reset();
 	if (!text)
@@ -97,7 +97,7 @@ publisher_member(const std::optional<std::string> &entry, const char *key, const
 
 /* Once it has claimed, what others write is not this publisher's any more. */
 bool
-Lineage::read_entry(const char *key, Entry *entry, std::string *why)
+StreamHistory::read_entry(const char *key, Entry *entry, std::string *why)
 {
 	std::optional<std::string> value;
 
@@ -107,14 +107,14 @@ Lineage::read_entry(const char *key, Entry *entry, std::string *why)
 }
 
 void
-Lineage::settle_anew()
+StreamHistory::discard_partial_answers()
 {
 	publisher_.reset();
 	origin_.reset();
 }
 
 bool
-Lineage::refresh(std::string *why)
+StreamHistory::refresh(std::string *why)
 {
 	std::string reason;
 	/* Both are asked for at once, and whichever comes first is not asked for again. */
@@ -131,7 +131,7 @@ Lineage::refresh(std::string *why)
 	std::optional<std::string> publisher = *publisher_;
 	std::optional<std::string> origin = *origin_;
 
-	settle_anew();
+	discard_partial_answers();
 	if (!claimed_)
 	{
 		uint64_t former = publisher_member(publisher, "in_flight", uint64_t{0});
@@ -162,7 +162,7 @@ Lineage::refresh(std::string *why)
 }
 
 bool
-Lineage::claim(std::string *why)
+StreamHistory::claim(std::string *why)
 {
 	char host[256] = "";
 
@@ -191,7 +191,7 @@ Lineage::claim(std::string *why)
 
 /* Another database's stream is another's, until somebody says otherwise. */
 void
-Lineage::check_owner(const HistoryRecord &origin) const
+StreamHistory::check_owner(const HistoryRecord &origin) const
 {
 	if (!record_ || record_->system_identifier == 0 ||
 		(record_->system_identifier == origin.system_identifier && record_->database == origin.database) ||
@@ -209,7 +209,7 @@ Lineage::check_owner(const HistoryRecord &origin) const
 }
 
 void
-Lineage::check_history(uint64_t history, Place end) const
+StreamHistory::check_history(uint64_t history, Place end) const
 {
 	if (!record_ || (record_->history == history && end < record_->since))
 		throw Fatal(ExitCode::StreamRefused, stream_.describe() +
@@ -228,7 +228,7 @@ Lineage::check_history(uint64_t history, Place end) const
 }
 
 void
-Lineage::refuse_twin() const
+StreamHistory::refuse_twin() const
 {
 	throw Fatal(ExitCode::StreamRefused,
 				"another server, perhaps a copy of this one, publishes as application " + application_ + " to " +
@@ -238,7 +238,7 @@ Lineage::refuse_twin() const
 }
 
 void
-Lineage::check_continued(uint64_t history, uint64_t epoch, Place end) const
+StreamHistory::check_continued(uint64_t history, uint64_t epoch, Place end) const
 {
 	check_history(history, end);
 	if (record_->epoch != epoch)
@@ -246,30 +246,30 @@ Lineage::check_continued(uint64_t history, uint64_t epoch, Place end) const
 }
 
 bool
-Lineage::left_behind(const HistoryRecord &origin) const
+StreamHistory::is_left_behind(const HistoryRecord &origin) const
 {
 	uint32_t count = std::min(origin.ring_id_count, kHistoryRings);
 
-	return current(origin.history) &&
+	return is_current(origin.history) &&
 		   std::find(origin.ring_ids, origin.ring_ids + count, record_->epoch) == origin.ring_ids + count;
 }
 
 bool
-Lineage::begins(const HistoryRecord &origin, Place end) const
+StreamHistory::is_new(const HistoryRecord &origin, Place end) const
 {
-	if (!current(origin.history))
+	if (!is_current(origin.history))
 		check_owner(origin);
-	if (!current(origin.history) && origin.acknowledged == 0)
+	if (!is_current(origin.history) && origin.acknowledged == 0)
 		return true;
 	check_history(origin.history, end);
 
-	if (left_behind(origin))
+	if (is_left_behind(origin))
 		refuse_twin();
 	return false;
 }
 
 void
-Lineage::check_timeline(const HistoryRecord &origin, const Position &newest) const
+StreamHistory::check_timeline(const HistoryRecord &origin, const Position &newest) const
 {
 	uint32_t count = std::min(origin.timeline_count, kHistoryTimelines);
 	uint64_t begin = 0; /* of the timeline that followed the one that was published from */
@@ -301,7 +301,7 @@ Lineage::check_timeline(const HistoryRecord &origin, const Position &newest) con
  * than that under way makes it anew of what that has made of it.
  */
 bool
-Lineage::write(const Record &record, std::string *why)
+StreamHistory::write(const Record &record, std::string *why)
 {
 	std::string text = text_of(record);
 	bool other = under_way_ && under_way_->second != text;
@@ -317,7 +317,7 @@ Lineage::write(const Record &record, std::string *why)
 }
 
 std::string
-Lineage::text_of(const Record &record)
+StreamHistory::text_of(const Record &record)
 {
 	json value = {{"history", format_lsn(record.history)},
 				  {"since", record.since},
@@ -339,9 +339,9 @@ Lineage::text_of(const Record &record)
 }
 
 bool
-Lineage::enter(const HistoryRecord &origin, uint64_t epoch, Place end, bool again, std::string *why)
+StreamHistory::record_ring(const HistoryRecord &origin, uint64_t epoch, Place end, bool again, std::string *why)
 {
-	bool same = current(origin.history);
+	bool same = is_current(origin.history);
 	Record record{origin.system_identifier,
 				  origin.database,
 				  origin.history,
@@ -359,7 +359,7 @@ Lineage::enter(const HistoryRecord &origin, uint64_t epoch, Place end, bool agai
 }
 
 bool
-Lineage::refuse(const std::string &line, std::string *why)
+StreamHistory::record_refusal(const std::string &line, std::string *why)
 {
 	Record record = *record_;
 
@@ -368,7 +368,7 @@ Lineage::refuse(const std::string &line, std::string *why)
 }
 
 bool
-Lineage::note_limits(LogHealth *health, const std::string &watermarks, std::string *why)
+StreamHistory::note_limits(LogHealth *health, const std::string &watermarks, std::string *why)
 {
 	if (!record_ || record_->lossy == health->lossy)
 	{
@@ -401,7 +401,7 @@ Lineage::note_limits(LogHealth *health, const std::string &watermarks, std::stri
 }
 
 bool
-Lineage::caught_up(std::string *why)
+StreamHistory::record_caught_up(std::string *why)
 {
 	if (!record_ || !record_->again)
 		return true;

@@ -27,7 +27,7 @@ HandOff::load(const std::map<std::string, std::string> &values)
 			throw Fatal(ExitCode::StreamRefused,
 						"changes of table " + state->schema + "." + state->table +
 							" are held by a publisher of an earlier release: run that release until SELECT * FROM siphon_snapshot_progress shows nothing, then this one");
-		set_state(&entries_[entry_key(state->schema, state->table)], *state);
+		enter_state(&entries_[entry_key(state->schema, state->table)], *state);
 	}
 }
 
@@ -53,13 +53,13 @@ HandOff::find_last_held(Entry *entry, std::string *why)
 bool
 HandOff::renew(Entry *entry, std::string *why)
 {
-	if (entry->state.phase == TablePhase::Moving && !entry->renewed)
+	if (entry->state.phase == HandOffPhase::CatchUp && !entry->renewed)
 		entry->renewed = stream_.states().renew(state_key(entry->state.schema, entry->state.table), entry->state.to_json(), why);
-	return entry->renewed || entry->state.phase != TablePhase::Moving;
+	return entry->renewed || entry->state.phase != HandOffPhase::CatchUp;
 }
 
 bool
-HandOff::settle(const Cursors &cursors, std::string *why)
+HandOff::resume(const Cursors &cursors, std::string *why)
 {
 	bool known = true;
 	std::string reason;
@@ -80,7 +80,7 @@ HandOff::settle(const Cursors &cursors, std::string *why)
 	}
 	if (!known)
 		return false;
-	settle_anew();
+	discard_partial_answers();
 	/* Of a table that had no state, the end was under way; it comes again, and what is read again before it needs none. */
 	std::erase_if(entries_, [](const auto &entry) { return entry.second.state.oid == 0; });
 	for (auto &[key, entry] : entries_)
@@ -92,20 +92,20 @@ HandOff::settle(const Cursors &cursors, std::string *why)
 	}
 	for (Entry *entry : holding_)
 	{
-		if (entry->state.phase != TablePhase::Moving)
+		if (entry->state.phase != HandOffPhase::CatchUp)
 			continue;
-		make_mover(entry);
+		make_catch_up_source(entry);
 
-		auto cursor = cursors.find(entry->mover->name());
+		auto cursor = cursors.find(entry->catch_up->name());
 
-		entry->mover->resume(cursor == cursors.end() ? nullptr : &cursor->second, nullptr);
+		entry->catch_up->resume(cursor == cursors.end() ? nullptr : &cursor->second, nullptr);
 	}
 	drop_due_ = true;
 	return true;
 }
 
 void
-HandOff::settle_anew()
+HandOff::discard_partial_answers()
 {
 	for (Entry *entry : holding_)
 		entry->last_known = entry->renewed = false;

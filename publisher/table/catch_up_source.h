@@ -3,8 +3,8 @@
  * the events that the rows show already, and is a source of messages like a ring. How far it is, is its cursor: epoch is
  * the generation, position the place in the spill of the record's first message.
  */
-#ifndef SIPHON_MOVER_H
-#define SIPHON_MOVER_H
+#ifndef SIPHON_CATCH_UP_SOURCE_H
+#define SIPHON_CATCH_UP_SOURCE_H
 
 #include <chrono>
 #include <deque>
@@ -14,19 +14,19 @@
 #include <vector>
 
 #include "publisher/messages/record_messages.h"
-#include "publisher/messages/source.h"
+#include "publisher/messages/message_source.h"
 #include "publisher/stream/stream.h"
 #include "publisher/table/table_state.h"
 #include "reader/package_assembler.h"
 
 namespace siphon {
 
-class Mover : public Source
+class CatchUpSource : public MessageSource
 {
 public:
 	using Clock = std::chrono::steady_clock;
 
-	Mover(const TableState &state, const std::string &subject_root, int compression_level, Stream *stream);
+	CatchUpSource(const TableState &state, const std::string &subject_root, int compression_level, Stream *stream);
 
 	uint64_t epoch() const override { return (uint64_t{state_.oid} << 32) | state_.generation; }
 	const Cursor *cursor(Target target) const override
@@ -51,7 +51,7 @@ public:
 	const std::string &next_subject() const override { return record_.next_subject(); }
 	uint32_t next_generation() const override { return state_.generation; }
 	Built build(Message *message) override;
-	void sent(uint64_t token) override { last_sent_ = token; }
+	void on_sent(uint64_t token) override { last_sent_ = token; }
 
 private:
 	static constexpr uint64_t kNearly = 64;
@@ -80,7 +80,7 @@ private:
 	bool fresh_ = false;        /* the last pull brought something */
 	uint64_t least_pending_ = UINT64_MAX; /* of all looks */
 	int looks_in_vain_ = 0;
-	Clock::time_point next_look_{};
+	Clock::time_point next_ring_scan_{};
 	Clock::time_point retry_at_;
 };
 

@@ -3,8 +3,8 @@
  * A message counts when the log is known to hold it, so that what is sent a second time counts once. The loop alone calls;
  * others get copies.
  */
-#ifndef SIPHON_TRAFFIC_H
-#define SIPHON_TRAFFIC_H
+#ifndef SIPHON_PUBLISH_STATS_H
+#define SIPHON_PUBLISH_STATS_H
 
 #include <array>
 #include <chrono>
@@ -29,7 +29,7 @@ constexpr size_t kMessageKinds = static_cast<size_t>(MessageKind::Count);
 const char *operation_name(CountedOperation operation);
 const char *message_kind_name(MessageKind kind);
 
-struct TableTraffic
+struct TableStats
 {
 	std::array<uint64_t, kOperations> events{};
 	uint64_t packages = 0;
@@ -39,10 +39,10 @@ struct TableTraffic
 };
 
 /* What a message carries, as its source says. */
-struct Load
+struct MessageStats
 {
 	MessageKind kind = MessageKind::Moved;
-	TableTraffic *table = nullptr;
+	TableStats *table = nullptr;
 	bool completes = false; /* a record; then the following hold for all of that */
 	uint64_t events = 0;
 	std::array<uint32_t, kCountedOperations> operations{};
@@ -51,7 +51,7 @@ struct Load
 };
 
 /* Counts and times of everything, whatever the table. */
-struct TrafficTotals
+struct PublishTotals
 {
 	std::array<uint64_t, kMessageKinds> messages{};
 	std::array<uint64_t, kOperations> events{};
@@ -65,7 +65,7 @@ struct TrafficTotals
 	DurationCounts commit_to_ack{};  /* of packages: from the commit of the oldest event */
 };
 
-class Traffic
+class PublishStats
 {
 public:
 	using Clock = std::chrono::steady_clock;
@@ -73,25 +73,25 @@ public:
 	/* Beyond so many tables, all others are one. */
 	static constexpr size_t kTablesMax = 10000;
 	/* By schema and name. */
-	using Tables = std::map<std::pair<std::string, std::string>, TableTraffic>;
+	using Tables = std::map<std::pair<std::string, std::string>, TableStats>;
 
 	/* The table's, which stays where it is. */
-	TableTraffic *table(std::string_view schema, std::string_view name);
+	TableStats *table(std::string_view schema, std::string_view name);
 
-	void sent(uint64_t token, const Load &load, size_t raw, size_t body, uint64_t compression_ns, Clock::time_point now);
+	void sent(uint64_t token, const MessageStats &load, size_t raw, size_t body, uint64_t compression_ns, Clock::time_point now);
 	/* The log is known to hold our messages up to this token. */
 	void stored(uint64_t token, Clock::time_point now);
 	/* What has no answer, and never gets one, is forgotten. */
-	void settled();
+	void forget_in_flight();
 
 	const Tables &tables() const { return tables_; }
-	const TrafficTotals &totals() const { return totals_; }
+	const PublishTotals &totals() const { return totals_; }
 
 private:
 	struct UnderWay
 	{
 		uint64_t token;
-		Load load;
+		MessageStats load;
 		size_t raw;
 		size_t body;
 		Clock::time_point sent;
@@ -100,7 +100,7 @@ private:
 	void count(const UnderWay &message, Clock::time_point now, int64_t now_us);
 
 	Tables tables_;
-	TrafficTotals totals_;
+	PublishTotals totals_;
 	std::deque<UnderWay> under_way_;
 };
 

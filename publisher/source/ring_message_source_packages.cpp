@@ -1,5 +1,5 @@
-/* How RingFeed takes up packages and logical messages: as they are, in part, or not at all; see ring_feed.h. */
-#include "publisher/source/ring_feed.h"
+/* How RingMessageSource takes up packages and logical messages: as they are, in part, or not at all; see ring_message_source.h. */
+#include "publisher/source/ring_message_source.h"
 
 #include <algorithm>
 
@@ -10,7 +10,7 @@
 namespace siphon {
 
 void
-RingFeed::check_total(uint32_t total) const
+RingMessageSource::check_total(uint32_t total) const
 {
 	if (record_total_ != 0 && total != record_total_)
 		throw Fatal(ExitCode::StreamRefused, stream_.describe() + " holds the beginning of a package in " +
@@ -21,7 +21,7 @@ RingFeed::check_total(uint32_t total) const
 
 /* Leaves out the messages of a record in memory that the log has. */
 void
-RingFeed::resume_record(const Cursor &cursor)
+RingMessageSource::resume_record(const Cursor &cursor)
 {
 	record_total_ = cursor.total;
 	check_total(record_.total());
@@ -29,7 +29,7 @@ RingFeed::resume_record(const Cursor &cursor)
 }
 
 bool
-RingFeed::admit_package()
+RingMessageSource::admit_package()
 {
 	const FrameHeader &header = frame_.header;
 	std::optional<Position> upto;
@@ -43,17 +43,17 @@ RingFeed::admit_package()
 	std::optional<Place> held_behind = hand_off_.held_behind(table());
 
 	/* Where it went to before, that is where it would go now. */
-	if ((passed(Target::Log) && passed(Target::Spill)) ||
-		(held_behind && kind() != FrameKind::Snapshot && kind() != FrameKind::Dropped && passed(Target::Spill)))
+	if ((is_behind_cursor(Target::Log) && is_behind_cursor(Target::Spill)) ||
+		(held_behind && kind() != FrameKind::Snapshot && kind() != FrameKind::Dropped && is_behind_cursor(Target::Spill)))
 	{
-		hand_off_.passed(table());
+		hand_off_.note_skipped(table());
 		skip();
 		return true;
 	}
 
 	/* Of an earlier ring the stream may have these events already. */
 	if (published_.active() && kind() != FrameKind::Snapshot)
-		upto = published_.upto(schema_, table_, header.partition, header.generation, held_behind,
+		upto = published_.last_position(schema_, table_, header.partition, header.generation, held_behind,
 							   kind() == FrameKind::Held);
 
 	bool whole = !upto || !(header.first <= *upto);
@@ -70,10 +70,10 @@ RingFeed::admit_package()
 
 	Target target = route == HandOff::Route::Held ? Target::Spill : Target::Log;
 
-	if (route == HandOff::Route::Drop || passed(target))
+	if (route == HandOff::Route::Drop || is_behind_cursor(target))
 	{
-		hand_off_.passed(table());
-		set_closed();
+		hand_off_.note_skipped(table());
+		end_partial_record();
 		skip();
 		return true;
 	}
@@ -87,16 +87,16 @@ RingFeed::admit_package()
 
 /* A logical message has one position, so the stream has it, or has not. */
 bool
-RingFeed::admit_message()
+RingMessageSource::admit_message()
 {
 	std::optional<Position> upto;
 
 	held_ = false;
 	if (published_.active())
-		upto = published_.messages_upto(table_);
+		upto = published_.last_message_position(table_);
 	if (upto && frame_.header.last <= *upto)
 	{
-		set_closed();
+		end_partial_record();
 		skip();
 		return true;
 	}
@@ -106,7 +106,7 @@ RingFeed::admit_message()
 
 /* Publishes the frame as it is, from where the log ends. */
 void
-RingFeed::start_frame()
+RingMessageSource::start_frame()
 {
 	const Cursor *resume = resumes(next_target());
 
@@ -122,24 +122,24 @@ RingFeed::start_frame()
 	{
 		/* The log has the record's beginning, of which the ring knows no more where it is acknowledged up to here. */
 		if (!frame_.first_of_record())
-			set_open(frame_messages_.subject(), frame_.header.generation);
+			begin_partial_record(frame_messages_.subject(), frame_.header.generation);
 		return;
 	}
 	if (resume->part < frame_messages_.plan().total)
-		set_open(frame_messages_.subject(), frame_.header.generation);
+		begin_partial_record(frame_messages_.subject(), frame_.header.generation);
 	if (resume->part < frame_messages_.plan().last())
 		frame_messages_.skip_to(resume->part);
 	else
 	{
 		frame_messages_.clear();
-		hand_off_.passed(table());
+		hand_off_.note_skipped(table());
 		skip();
 	}
 }
 
 /* Publishes the events of the package that are beyond what the stream has. One of several events is one frame. */
 bool
-RingFeed::admit_rest(const Position &upto)
+RingMessageSource::admit_rest(const Position &upto)
 {
 	const FrameHeader &header = frame_.header;
 	v1::Package package;
@@ -180,10 +180,10 @@ RingFeed::admit_rest(const Position &upto)
 		return true;
 	resume_record(*resume);
 	if (record_.active())
-		set_open(record_.next_subject(), header.generation);
+		begin_partial_record(record_.next_subject(), header.generation);
 	else
 	{
-		hand_off_.passed(table());
+		hand_off_.note_skipped(table());
 		skip();
 	}
 	return true;

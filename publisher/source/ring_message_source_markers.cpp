@@ -1,8 +1,8 @@
 /*
- * RingFeed's markers: frames behind which nothing is read until all their messages are stored and they have had their
+ * RingMessageSource's markers: frames behind which nothing is read until all their messages are stored and they have had their
  * effect. They are where a snapshot begins and ends, and what a ring continues.
  */
-#include "publisher/source/ring_feed.h"
+#include "publisher/source/ring_message_source.h"
 
 #include <cstring>
 
@@ -15,7 +15,7 @@ namespace siphon {
 static constexpr std::chrono::milliseconds kOriginRetry{250};
 
 const HistoryRecord *
-RingFeed::peek_origin()
+RingMessageSource::peek_origin()
 {
 	if (accepted() || refused_)
 		return nullptr;
@@ -38,7 +38,7 @@ RingFeed::peek_origin()
 }
 
 void
-RingFeed::take_origin()
+RingMessageSource::take_origin()
 {
 	if (kind() != FrameKind::History || !frame_.first_of_record() || !frame_.last_of_record() ||
 		frame_.header.payload_length != sizeof(HistoryRecord))
@@ -52,13 +52,13 @@ RingFeed::take_origin()
  * last when it is taken up, as what came before must be known for certain.
  */
 bool
-RingFeed::admit_origin()
+RingMessageSource::admit_origin()
 {
 	if (!ledger_.empty())
 		return false;
 	take_origin();
 	held_ = false;
-	if (lineage_.begins(origin_, ledger_.end(Target::Log).place) && resumes(Target::Log) == nullptr)
+	if (history_.is_new(origin_, ledger_.end(Target::Log).place) && resumes(Target::Log) == nullptr)
 		record_.start({}, {watermark_subject(root_)},
 					  {{"Siphon-Kind", "history"}, {"Siphon-History", format_lsn(origin_.history)}},
 					  ring_->reader().ring_id(), frame_.header.position, stream_.log().body_limit());
@@ -70,11 +70,11 @@ RingFeed::admit_origin()
 
 /* Makes durable that this ring is published from. False: later. */
 bool
-RingFeed::finish_origin()
+RingMessageSource::finish_origin()
 {
 	HandOff::Clock::time_point now = HandOff::Clock::now();
 	Place end = ledger_.end(Target::Log).place;
-	bool begins = !lineage_.current(origin_.history);
+	bool begins = !history_.is_current(origin_.history);
 	std::string why;
 
 	if (now < origin_retry_)
@@ -85,9 +85,9 @@ RingFeed::finish_origin()
 		hand_off_.forget();
 	}
 	else
-		lineage_.check_timeline(origin_, published_.newest() <= newest_ ? newest_ : published_.newest());
+		history_.check_timeline(origin_, published_.newest() <= newest_ ? newest_ : published_.newest());
 	if ((begins && !stream_.states().erase_tables(&why)) ||
-		!lineage_.enter(origin_, epoch(), end, published_.active(), &why))
+		!history_.record_ring(origin_, epoch(), end, published_.active(), &why))
 	{
 		if (why.empty())
 			return false;
@@ -107,12 +107,12 @@ RingFeed::finish_origin()
  * effect.
  */
 bool
-RingFeed::admit_marker()
+RingMessageSource::admit_marker()
 {
 	const FrameHeader &header = frame_.header;
 
 	check_fits("marker");
-	if (hand_off_.stale(table()))
+	if (hand_off_.is_stale(table()))
 	{
 		if (frame_.last_of_record())
 			spdlog::info("skipped a marker of snapshot {} of table {}.{}, which is over", header.generation, schema_,
@@ -139,7 +139,7 @@ RingFeed::admit_marker()
 }
 
 bool
-RingFeed::start_marker()
+RingMessageSource::start_marker()
 {
 	const FrameHeader &header = frame_.header;
 	bool end = kind() == FrameKind::SnapshotEnd;
@@ -176,15 +176,15 @@ RingFeed::start_marker()
 
 /* Once the marker is stored everywhere. False: later. */
 bool
-RingFeed::finish_marker()
+RingMessageSource::finish_marker()
 {
 	HandOff::Clock::time_point now = HandOff::Clock::now();
 
 	if (ledger_.stored_token() < marker_last_token_)
 		return false;
 	if (kind() == FrameKind::History          ? !finish_origin()
-		: kind() == FrameKind::SnapshotBegin ? !hand_off_.begun(table(), marker_first_, now)
-											 : !hand_off_.ended(table(), marker_snapshot_, now))
+		: kind() == FrameKind::SnapshotBegin ? !hand_off_.on_snapshot_begin_stored(table(), marker_first_, now)
+											 : !hand_off_.on_snapshot_end_stored(table(), marker_snapshot_, now))
 		return false;
 	marker_waits_ = false;
 	skip();

@@ -13,8 +13,8 @@
  * a failover. Everything else is refused, because it would be a gap, or two servers at a time. Nothing is written before
  * all checks have said yes.
  */
-#ifndef SIPHON_LINEAGE_H
-#define SIPHON_LINEAGE_H
+#ifndef SIPHON_STREAM_HISTORY_H
+#define SIPHON_STREAM_HISTORY_H
 
 #include <algorithm>
 #include <cstdint>
@@ -28,16 +28,16 @@
 
 namespace siphon {
 
-class Lineage
+class StreamHistory
 {
 public:
 	/* `take_over`: the user wishes to publish to another owner's stream. in_flight: messages that may be under way. */
-	Lineage(const std::string &application, bool take_over, size_t in_flight, Stream *stream);
+	StreamHistory(const std::string &application, bool take_over, size_t in_flight, Stream *stream);
 
 	/* Reads what the state store says. Fatal(Replaced) if another publisher has taken over. False: not yet. */
 	bool refresh(std::string *why);
 	/* What refresh() has read in part is too old. */
-	void settle_anew();
+	void discard_partial_answers();
 	/* Takes the application over, once all checks have said yes. False: not yet. */
 	bool claim(std::string *why);
 	/* How many messages this publisher, or the one before it, may have had under way. */
@@ -49,18 +49,18 @@ public:
 	 */
 	void check_continued(uint64_t history, uint64_t epoch, Place end) const;
 	/* True: the stream's history went on from a ring that this one does not come after. */
-	bool left_behind(const HistoryRecord &origin) const;
+	bool is_left_behind(const HistoryRecord &origin) const;
 	/* True: a new history begins; false: the stream's goes on. Fatal: neither. */
-	bool begins(const HistoryRecord &origin, Place end) const;
+	bool is_new(const HistoryRecord &origin, Place end) const;
 	/* `newest`: the greatest position in the stream. Fatal if the server does not have what was published. */
 	void check_timeline(const HistoryRecord &origin, const Position &newest) const;
 	/*
 	 * Makes durable that the decoder's ring of this epoch is published from; for a new history, behind which place. again:
 	 * it brings what the logs have already behind the places that were noted. False: not yet.
 	 */
-	bool enter(const HistoryRecord &origin, uint64_t epoch, Place end, bool again, std::string *why);
+	bool record_ring(const HistoryRecord &origin, uint64_t epoch, Place end, bool again, std::string *why);
 	/* Makes durable that the history can't go on in the log, and why, so that each start says it. False: not yet. */
-	bool refuse(const std::string &line, std::string *why);
+	bool record_refusal(const std::string &line, std::string *why);
 	/*
 	 * Makes durable whether the log's settings take messages away. Where they do no more, the last watermark is the first
 	 * that must be there from now on, as no publisher ever removes one; as long as there is none, health->lossy stays true.
@@ -68,25 +68,25 @@ public:
 	 */
 	bool note_limits(LogHealth *health, const std::string &watermarks, std::string *why);
 	/* The ring brings nothing any more that the logs have. False: not yet. */
-	bool caught_up(std::string *why);
+	bool record_caught_up(std::string *why);
 
 	/* The history is the stream's, and was published from another ring than this last. */
-	bool left(uint64_t history, uint64_t epoch) const { return current(history) && record_->epoch != epoch; }
-	bool current(uint64_t history) const { return record_ && record_->history == history; }
+	bool continues_other_ring(uint64_t history, uint64_t epoch) const { return is_current(history) && record_->epoch != epoch; }
+	bool is_current(uint64_t history) const { return record_ && record_->history == history; }
 	/* The stream holds the history behind this place. */
 	Place since() const { return record_ ? record_->since : kNoPlace; }
 	/* Nothing has taken away what stands from this place on, if no settings do. */
 	Place kept_from() const { return record_ ? std::max(record_->since, record_->kept_from) : kNoPlace; }
 
 	/* Places in the logs behind which they hold what the ring may bring once more. */
-	struct Again
+	struct RepeatPlaces
 	{
 		Place log;
 		Place spill;
 	};
-	std::optional<Again> again() const { return record_ ? record_->again : std::nullopt; }
+	std::optional<RepeatPlaces> repeat_places() const { return record_ ? record_->again : std::nullopt; }
 	/* Those of the decoder's ring that is about to be entered. */
-	void note_again(const Again &places) { noted_ = places; }
+	void note_repeat_places(const RepeatPlaces &places) { noted_ = places; }
 
 private:
 	struct Record
@@ -97,7 +97,7 @@ private:
 		Place since;
 		uint64_t epoch;
 		uint32_t timeline;
-		std::optional<Again> again;
+		std::optional<RepeatPlaces> again;
 		std::string refused; /* why it can't go on; empty: it can */
 		bool lossy = false;  /* settings were seen to take messages away */
 		Place kept_from = kNoPlace;
@@ -125,7 +125,7 @@ private:
 	Entry origin_;
 	std::optional<Record> record_;
 	std::optional<std::pair<Record, std::string>> under_way_; /* is being written, as this text */
-	Again noted_{kNoPlace, kNoPlace};
+	RepeatPlaces noted_{kNoPlace, kNoPlace};
 	std::optional<Place> lifted_; /* where the last watermark stood when settings were seen to take nothing away any more */
 };
 

@@ -8,8 +8,8 @@
  * of another table that has had the name. Only for a while there is anything to leave out: from the watermark on that is
  * beyond all that the stream had, nothing is looked at.
  */
-#ifndef SIPHON_PUBLISHED_H
-#define SIPHON_PUBLISHED_H
+#ifndef SIPHON_PUBLISHED_POSITIONS_H
+#define SIPHON_PUBLISHED_POSITIONS_H
 
 #include <map>
 #include <optional>
@@ -27,10 +27,10 @@ operator<=(const Position &a, const Position &b)
 	return a.lsn != b.lsn ? a.lsn < b.lsn : a.ordinal <= b.ordinal;
 }
 
-class Published
+class PublishedPositions
 {
 public:
-	explicit Published(const std::string &subject_root);
+	explicit PublishedPositions(const std::string &subject_root);
 
 	/* Nothing was published. */
 	void clear();
@@ -43,16 +43,16 @@ public:
 	 * The stream has the events of a table's partition up to here. nullopt: none. What is held counts as well, if it
 	 * stands behind held_behind and so is still to be moved. `held`: the decoder says that they are to be held.
 	 */
-	std::optional<Position> upto(std::string_view schema, std::string_view table, uint32_t partition,
+	std::optional<Position> last_position(std::string_view schema, std::string_view table, uint32_t partition,
 								 uint32_t generation, std::optional<Place> held_behind, bool held) const;
 	/* The stream has the logical messages of a prefix up to here. nullopt: none. */
-	std::optional<Position> messages_upto(std::string_view prefix) const;
+	std::optional<Position> last_message_position(std::string_view prefix) const;
 	/* The stream has a watermark at or beyond this commit. */
 	bool has_watermark(uint64_t commit_lsn) const;
 	/* Nothing of what follows this commit is in the stream. */
-	bool beyond(uint64_t commit_lsn) const { return active_ && commit_lsn >= newest_.lsn; }
+	bool is_beyond(uint64_t commit_lsn) const { return active_ && commit_lsn >= newest_.lsn; }
 	/* All up to such a commit has been dealt with, and is not read again. */
-	void passed();
+	void note_watermark();
 
 	/* The greatest position that add() has seen. */
 	const Position &newest() const { return newest_; }

@@ -3,27 +3,27 @@
  * has a cursor in the log, and the decoder's ring, whose changes may be held, one in the spill as well: by these it goes on
  * after whatever happened.
  */
-#ifndef SIPHON_SOURCE_H
-#define SIPHON_SOURCE_H
+#ifndef SIPHON_MESSAGE_SOURCE_H
+#define SIPHON_MESSAGE_SOURCE_H
 
 #include <cstdint>
 #include <string>
 
 #include "publisher/messages/ledger.h"
-#include "publisher/messages/traffic.h"
+#include "publisher/messages/publish_stats.h"
 #include "publisher/stream/log.h"
 #include "reader/cursor.h"
 
 namespace siphon {
 
-class Source
+class MessageSource
 {
 public:
 	/* Number: in the ledger; never used again by another source. */
-	Source(std::string name, uint32_t number, bool bulk) : name_(std::move(name)), number_(number), bulk_(bulk) {}
-	virtual ~Source() = default;
-	Source(const Source &) = delete;
-	Source &operator=(const Source &) = delete;
+	MessageSource(std::string name, uint32_t number, bool bulk) : name_(std::move(name)), number_(number), bulk_(bulk) {}
+	virtual ~MessageSource() = default;
+	MessageSource(const MessageSource &) = delete;
+	MessageSource &operator=(const MessageSource &) = delete;
 
 	const std::string &name() const { return name_; }
 	uint32_t number() const { return number_; }
@@ -50,34 +50,34 @@ public:
 		uint64_t ack = 0;    /* the ring may be acknowledged up to here when the message is stored; 0: no further */
 		uint64_t events = 0; /* of the record, if the message completes one */
 		bool none = false;   /* there is no message: what it was made of turned out to be damaged */
-		Load load;           /* for the figures */
+		MessageStats load;           /* for the figures */
 	};
 	/* Fills in all but Siphon-Cursors, and goes on to the next message. */
 	virtual Built build(Message *message) = 0;
 	/* The message that was built last is under way; answers bear this token. */
-	virtual void sent(uint64_t /* token */) {}
+	virtual void on_sent(uint64_t /* token */) {}
 
 	/* A part of a record was published, and not the last: no other part may come between on its subject. */
-	bool open() const { return open_; }
-	const std::string &open_subject() const { return open_subject_; }
-	uint32_t open_generation() const { return open_generation_; }
+	bool has_partial_record() const { return partial_; }
+	const std::string &partial_subject() const { return partial_subject_; }
+	uint32_t partial_generation() const { return partial_generation_; }
 
 protected:
-	void set_open(const std::string &subject, uint32_t generation)
+	void begin_partial_record(const std::string &subject, uint32_t generation)
 	{
-		open_ = true;
-		open_subject_ = subject;
-		open_generation_ = generation;
+		partial_ = true;
+		partial_subject_ = subject;
+		partial_generation_ = generation;
 	}
-	void set_closed() { open_ = false; }
+	void end_partial_record() { partial_ = false; }
 
 private:
 	std::string name_;
 	uint32_t number_;
 	bool bulk_;
-	bool open_ = false;
-	std::string open_subject_;
-	uint32_t open_generation_ = 0;
+	bool partial_ = false;
+	std::string partial_subject_;
+	uint32_t partial_generation_ = 0;
 };
 
 } // namespace siphon

@@ -1,16 +1,16 @@
-/* See monitor.h. */
-#include "publisher/watch/monitor.h"
+/* See status_history.h. */
+#include "publisher/watch/status_history.h"
 
 #include <numeric>
 
 namespace siphon {
 
-Monitor::Monitor() : status_(std::make_shared<Status>())
+StatusHistory::StatusHistory() : status_(std::make_shared<Status>())
 {
 }
 
 void
-Monitor::put(std::shared_ptr<const Status> status)
+StatusHistory::put(std::shared_ptr<const Status> status)
 {
 	std::unique_lock<std::mutex> lock(mutex_, std::try_to_lock);
 
@@ -22,7 +22,7 @@ Monitor::put(std::shared_ptr<const Status> status)
 }
 
 std::shared_ptr<const Status>
-Monitor::status() const
+StatusHistory::status() const
 {
 	std::lock_guard<std::mutex> guard(mutex_);
 
@@ -30,7 +30,7 @@ Monitor::status() const
 }
 
 std::vector<Sample>
-Monitor::history() const
+StatusHistory::history() const
 {
 	std::lock_guard<std::mutex> guard(mutex_);
 	std::vector<Sample> samples;
@@ -56,7 +56,7 @@ sum(const std::array<uint64_t, kOperations> &events)
 }
 
 void
-Monitor::sample(const Status &status)
+StatusHistory::sample(const Status &status)
 {
 	auto now = std::chrono::system_clock::now().time_since_epoch();
 	Sample sample;

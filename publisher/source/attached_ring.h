@@ -1,8 +1,8 @@
 /*
  * The publisher's end of one ring: attached as long as this lives, with the bell of its worker.
  */
-#ifndef SIPHON_RING_SOURCE_H
-#define SIPHON_RING_SOURCE_H
+#ifndef SIPHON_ATTACHED_RING_H
+#define SIPHON_ATTACHED_RING_H
 
 #include <algorithm>
 #include <memory>
@@ -17,14 +17,14 @@ namespace siphon {
 /* The ring of the application's decoder. All others are of snapshots. */
 constexpr const char kDecoderRing[] = "decoder";
 
-class RingSource
+class AttachedRing
 {
 public:
 	/* nullptr: the ring is not there (yet, or any more). Fatal: it can't be used. */
-	static std::unique_ptr<RingSource> attach(const RingDirectory &directory, const std::string &ring);
-	~RingSource();
-	RingSource(const RingSource &) = delete;
-	RingSource &operator=(const RingSource &) = delete;
+	static std::unique_ptr<AttachedRing> attach(const RingDirectory &directory, const std::string &ring);
+	~AttachedRing();
+	AttachedRing(const AttachedRing &) = delete;
+	AttachedRing &operator=(const AttachedRing &) = delete;
 
 	/* The worker has made another ring, or taken this one away. */
 	bool replaced() const { return is_ring_file_replaced(path_.c_str(), mapping_.fd); }
@@ -38,7 +38,7 @@ public:
 	/* Bytes that are written and not acknowledged; whoever damages the ring can't make it more than there is room for. */
 	uint64_t used() const { return std::min(reader_.written() - reader_.acked(), reader_.capacity()); }
 	/* Says that the publisher lives. */
-	void beat();
+	void send_heartbeat();
 
 	/* Announces that the publisher sleeps until the bell rings. False: there is something to read. */
 	bool sleep();
@@ -49,7 +49,7 @@ public:
 	static std::string path_of(const RingDirectory &directory, const std::string &ring);
 
 private:
-	RingSource() = default;
+	AttachedRing() = default;
 	bool map(const RingDirectory &directory, const std::string &ring);
 
 	std::string path_;

@@ -2,8 +2,8 @@
  * Between the loop and those who answer questions over HTTP: the loop leaves its status here, others take it, and what it
  * was over the last hour. The loop never waits for them: where somebody is just taking it, it leaves the next one.
  */
-#ifndef SIPHON_MONITOR_H
-#define SIPHON_MONITOR_H
+#ifndef SIPHON_STATUS_HISTORY_H
+#define SIPHON_STATUS_HISTORY_H
 
 #include <array>
 #include <chrono>
@@ -30,7 +30,7 @@ struct Sample
 	double latency_p99 = 0;
 };
 
-class Monitor
+class StatusHistory
 {
 public:
 	using Clock = std::chrono::steady_clock;
@@ -38,7 +38,7 @@ public:
 	static constexpr std::chrono::seconds kInterval{5};
 	static constexpr size_t kSamples = 720;
 
-	Monitor();
+	StatusHistory();
 
 	/* The loop's. */
 	void put(std::shared_ptr<const Status> status);

@@ -2,8 +2,8 @@
  * What continues a stream and what does not, and which events it has already.
  */
 #include "program/exit_codes.h"
-#include "publisher/history/lineage.h"
-#include "publisher/history/published.h"
+#include "publisher/history/stream_history.h"
+#include "publisher/history/published_positions.h"
 #include "publisher/history/stream_guard.h"
 #include "publisher/stream/memory/memory_stream.h"
 #include "reader/subject.h"
@@ -14,10 +14,10 @@ using namespace siphon;
 
 namespace {
 
-class LineageTest : public testing::Test
+class StreamHistoryTest : public testing::Test
 {
 protected:
-	LineageTest() { stream.delay_percent = 0; }
+	StreamHistoryTest() { stream.delay_percent = 0; }
 
 	static HistoryRecord origin(uint64_t history, bool acknowledged, std::vector<uint64_t> epochs, uint64_t system = 1)
 	{
@@ -49,10 +49,10 @@ protected:
 		return "";
 	}
 
-	void settle(Lineage *lineage)
+	void settle(StreamHistory *history)
 	{
-		ASSERT_TRUE(lineage->refresh(&why)) << why;
-		ASSERT_TRUE(lineage->claim(&why)) << why;
+		ASSERT_TRUE(history->refresh(&why)) << why;
+		ASSERT_TRUE(history->claim(&why)) << why;
 	}
 
 	Dice dice{1};
@@ -60,24 +60,24 @@ protected:
 	std::string why;
 };
 
-TEST_F(LineageTest, BeginsAndGoesOn)
+TEST_F(StreamHistoryTest, BeginsAndGoesOn)
 {
-	Lineage first("main", false, 16, &stream);
+	StreamHistory first("main", false, 16, &stream);
 
 	settle(&first);
-	EXPECT_TRUE(first.begins(origin(7, false, {1}), 0));
-	ASSERT_TRUE(first.enter(origin(7, false, {1}), 1, 1, false, &why));
-	EXPECT_TRUE(first.current(7));
+	EXPECT_TRUE(first.is_new(origin(7, false, {1}), 0));
+	ASSERT_TRUE(first.record_ring(origin(7, false, {1}), 1, 1, false, &why));
+	EXPECT_TRUE(first.is_current(7));
 	EXPECT_EQ(first.since(), 1u);
 
 	/* Another process, a decoder that was started again. */
-	Lineage second("main", false, 16, &stream);
+	StreamHistory second("main", false, 16, &stream);
 
 	settle(&second);
-	EXPECT_FALSE(second.begins(origin(7, true, {1, 2}), 50));
-	ASSERT_TRUE(second.enter(origin(7, true, {1, 2}), 2, 50, false, &why));
+	EXPECT_FALSE(second.is_new(origin(7, true, {1, 2}), 50));
+	ASSERT_TRUE(second.record_ring(origin(7, true, {1, 2}), 2, 50, false, &why));
 	EXPECT_EQ(second.since(), 1u);
-	EXPECT_FALSE(second.begins(origin(7, true, {2, 3}), 50));
+	EXPECT_FALSE(second.is_new(origin(7, true, {2, 3}), 50));
 
 	/* Whom the second replaced. */
 	EXPECT_NE(refusal([&] { first.refresh(&why); }, ExitCode::Replaced)
@@ -85,118 +85,118 @@ TEST_F(LineageTest, BeginsAndGoesOn)
 			  std::string::npos);
 }
 
-TEST_F(LineageTest, RefusesWhatIsNoContinuation)
+TEST_F(StreamHistoryTest, RefusesWhatIsNoContinuation)
 {
-	Lineage lineage("main", false, 16, &stream);
+	StreamHistory history("main", false, 16, &stream);
 
-	settle(&lineage);
-	EXPECT_NE(refusal([&] { lineage.begins(origin(7, true, {1}), 0); }).find("has lost what it had acknowledged"),
+	settle(&history);
+	EXPECT_NE(refusal([&] { history.is_new(origin(7, true, {1}), 0); }).find("has lost what it had acknowledged"),
 			  std::string::npos);
-	ASSERT_TRUE(lineage.enter(origin(7, false, {1}), 1, 10, false, &why));
-	EXPECT_NE(refusal([&] { lineage.begins(origin(7, true, {1}), 9); }).find("has lost what it had acknowledged"),
+	ASSERT_TRUE(history.record_ring(origin(7, false, {1}), 1, 10, false, &why));
+	EXPECT_NE(refusal([&] { history.is_new(origin(7, true, {1}), 9); }).find("has lost what it had acknowledged"),
 			  std::string::npos);
 	EXPECT_NE(refusal([&] {
-				  lineage.begins(origin(7, true, {4, 5}), 20);
+				  history.is_new(origin(7, true, {4, 5}), 20);
 			  }).find("perhaps a copy of this one"),
 			  std::string::npos);
-	EXPECT_NE(refusal([&] { lineage.begins(origin(8, true, {1}), 20); }).find("another server, or a new application"),
+	EXPECT_NE(refusal([&] { history.is_new(origin(8, true, {1}), 20); }).find("another server, or a new application"),
 			  std::string::npos);
-	EXPECT_TRUE(lineage.begins(origin(8, false, {1}), 20));
+	EXPECT_TRUE(history.is_new(origin(8, false, {1}), 20));
 	/* A ring that was published from before somebody else went on. */
-	EXPECT_EQ(refusal([&] { lineage.check_continued(7, 1, 20); }), "");
-	EXPECT_NE(refusal([&] { lineage.check_continued(7, 2, 20); }).find("perhaps a copy of this one"),
+	EXPECT_EQ(refusal([&] { history.check_continued(7, 1, 20); }), "");
+	EXPECT_NE(refusal([&] { history.check_continued(7, 2, 20); }).find("perhaps a copy of this one"),
 			  std::string::npos);
 
-	for (const std::string &text : {refusal([&] { lineage.check_continued(7, 1, 9); }),
-									refusal([&] { lineage.check_continued(8, 1, 20); })})
+	for (const std::string &text : {refusal([&] { history.check_continued(7, 1, 9); }),
+									refusal([&] { history.check_continued(8, 1, 20); })})
 		EXPECT_NE(text.find("SELECT siphon_resync_application('main')"), std::string::npos) << text;
 }
 
 /* The stream is whose it is, until somebody says otherwise; a new application of the same database may follow. */
-TEST_F(LineageTest, AnotherDatabaseNeedsAWish)
+TEST_F(StreamHistoryTest, AnotherDatabaseNeedsAWish)
 {
-	Lineage owner("main", false, 16, &stream);
-	Lineage newcomer("main", false, 16, &stream);
-	Lineage successor("main", true, 16, &stream);
+	StreamHistory owner("main", false, 16, &stream);
+	StreamHistory newcomer("main", false, 16, &stream);
+	StreamHistory successor("main", true, 16, &stream);
 	HistoryRecord wish = origin(8, false, {1}, 2);
 
 	settle(&owner);
-	ASSERT_TRUE(owner.enter(origin(7, false, {1}), 1, 10, false, &why));
+	ASSERT_TRUE(owner.record_ring(origin(7, false, {1}), 1, 10, false, &why));
 
 	std::map<std::string, std::string> before = stream.states().values();
 
 	ASSERT_TRUE(newcomer.refresh(&why));
-	EXPECT_NE(refusal([&] { newcomer.begins(origin(8, false, {1}, 2), 20); }).find("belongs to another database"),
+	EXPECT_NE(refusal([&] { newcomer.is_new(origin(8, false, {1}, 2), 20); }).find("belongs to another database"),
 			  std::string::npos);
 	EXPECT_EQ(stream.states().values(), before);
-	EXPECT_TRUE(newcomer.begins(origin(8, false, {1}), 20));
+	EXPECT_TRUE(newcomer.is_new(origin(8, false, {1}), 20));
 	wish.take_over = 1;
-	EXPECT_TRUE(newcomer.begins(wish, 20));
+	EXPECT_TRUE(newcomer.is_new(wish, 20));
 	settle(&successor);
-	EXPECT_TRUE(successor.begins(origin(8, false, {1}, 2), 20));
+	EXPECT_TRUE(successor.is_new(origin(8, false, {1}, 2), 20));
 	/* From then on the former owner is the stranger. */
-	ASSERT_TRUE(successor.enter(origin(8, false, {1}, 2), 1, 20, false, &why));
+	ASSERT_TRUE(successor.record_ring(origin(8, false, {1}, 2), 1, 20, false, &why));
 	EXPECT_NE(refusal([&] { owner.refresh(&why); }, ExitCode::Replaced), "");
 }
 
 /* As long as the ring may bring what the stream has, the next publisher must know where that stands. */
-TEST_F(LineageTest, RemembersWhereWhatComesAgainStands)
+TEST_F(StreamHistoryTest, RemembersWhereWhatComesAgainStands)
 {
-	Lineage first("main", false, 16, &stream);
-	Lineage second("main", false, 300, &stream);
+	StreamHistory first("main", false, 16, &stream);
+	StreamHistory second("main", false, 300, &stream);
 
 	settle(&first);
-	ASSERT_TRUE(first.enter(origin(7, false, {1}), 1, 10, false, &why));
-	EXPECT_FALSE(first.again());
-	first.note_again({40, 3});
-	ASSERT_TRUE(first.enter(origin(7, true, {1, 2}), 2, 50, true, &why));
+	ASSERT_TRUE(first.record_ring(origin(7, false, {1}), 1, 10, false, &why));
+	EXPECT_FALSE(first.repeat_places());
+	first.note_repeat_places({40, 3});
+	ASSERT_TRUE(first.record_ring(origin(7, true, {1, 2}), 2, 50, true, &why));
 	ASSERT_TRUE(second.refresh(&why));
 	EXPECT_EQ(second.in_flight(), 300u);
-	ASSERT_TRUE(second.again());
-	EXPECT_EQ(second.again()->log, 40u);
-	EXPECT_EQ(second.again()->spill, 3u);
+	ASSERT_TRUE(second.repeat_places());
+	EXPECT_EQ(second.repeat_places()->log, 40u);
+	EXPECT_EQ(second.repeat_places()->spill, 3u);
 	ASSERT_TRUE(second.claim(&why));
-	ASSERT_TRUE(second.caught_up(&why));
-	EXPECT_FALSE(second.again());
+	ASSERT_TRUE(second.record_caught_up(&why));
+	EXPECT_FALSE(second.repeat_places());
 
-	Lineage third("main", false, 16, &stream);
+	StreamHistory third("main", false, 16, &stream);
 
 	ASSERT_TRUE(third.refresh(&why));
-	EXPECT_FALSE(third.again());
+	EXPECT_FALSE(third.repeat_places());
 	EXPECT_EQ(third.in_flight(), 300u) << "the one before may have had more under way";
 }
 
-TEST_F(LineageTest, FollowsTimelinesThatHoldWhatWasPublished)
+TEST_F(StreamHistoryTest, FollowsTimelinesThatHoldWhatWasPublished)
 {
-	Lineage lineage("main", false, 16, &stream);
+	StreamHistory history("main", false, 16, &stream);
 	HistoryRecord next = origin(7, true, {1});
 
-	settle(&lineage);
-	ASSERT_TRUE(lineage.enter(origin(7, false, {1}), 1, 1, false, &why)); /* timeline 1 */
+	settle(&history);
+	ASSERT_TRUE(history.record_ring(origin(7, false, {1}), 1, 1, false, &why)); /* timeline 1 */
 	next.timelines[0] = {0x9000, 3, 0};
 	next.timelines[1] = {0x5000, 2, 0};
 	next.timelines[2] = {0, 1, 0};
 	next.timeline_count = 3;
 	/* What counts is where the timeline that was published from ends. */
-	EXPECT_EQ(refusal([&] { lineage.check_timeline(next, {0x4fff, 3}); }), "");
+	EXPECT_EQ(refusal([&] { history.check_timeline(next, {0x4fff, 3}); }), "");
 	EXPECT_NE(refusal([&] {
-				  lineage.check_timeline(next, {0x5000, 1});
+				  history.check_timeline(next, {0x5000, 1});
 			  }).find("has lost them in a failover"),
 			  std::string::npos);
 	next.timelines[2].id = 4;
-	EXPECT_NE(refusal([&] { lineage.check_timeline(next, {0, 0}); }).find("does not descend"), std::string::npos);
+	EXPECT_NE(refusal([&] { history.check_timeline(next, {0, 0}); }).find("does not descend"), std::string::npos);
 }
 
-TEST_F(LineageTest, RefusesAnEntryThatIsNone)
+TEST_F(StreamHistoryTest, RefusesAnEntryThatIsNone)
 {
-	Lineage lineage("main", false, 16, &stream);
+	StreamHistory history("main", false, 16, &stream);
 
 	for (const char *text :
 		 {"", "{}", "no JSON", R"({"history": 7, "since": 1, "epoch": "1", "timeline": 1, "drops": false})",
 		  R"({"history": "xyz", "since": 1, "epoch": "1", "timeline": 1, "drops": false})"})
 	{
 		stream.states().write("origin", text);
-		EXPECT_NE(refusal([&] { lineage.refresh(&why); }).find("cannot be read"), std::string::npos) << text;
+		EXPECT_NE(refusal([&] { history.refresh(&why); }).find("cannot be read"), std::string::npos) << text;
 	}
 }
 
@@ -252,26 +252,26 @@ private:
 };
 
 /* Watermarks come meanwhile, and a limit that was lifted is known all the same. */
-TEST_F(LineageTest, NotesLiftedLimitsUnderLoad)
+TEST_F(StreamHistoryTest, NotesLiftedLimitsUnderLoad)
 {
 	SlowStream slow(&stream);
-	Lineage lineage("main", false, 16, &slow);
+	StreamHistory history("main", false, 16, &slow);
 	LogHealth health;
 	Place last = 20;
 	auto noted = [&] {
 		for (int i = 0; i < 5; i++)
 		{
 			stream.log().messages[++last].subject = "watermark";
-			if (lineage.note_limits(&health, "watermark", &why))
+			if (history.note_limits(&health, "watermark", &why))
 				return true;
 		}
 		return false;
 	};
 
-	ASSERT_TRUE(lineage.refresh(&why)) << why;
-	while (!lineage.claim(&why))
+	ASSERT_TRUE(history.refresh(&why)) << why;
+	while (!history.claim(&why))
 		;
-	while (!lineage.enter(origin(7, false, {1}), 1, 10, false, &why))
+	while (!history.record_ring(origin(7, false, {1}), 1, 10, false, &why))
 		;
 	health.lossy = true;
 	ASSERT_TRUE(noted());
@@ -279,33 +279,33 @@ TEST_F(LineageTest, NotesLiftedLimitsUnderLoad)
 	ASSERT_TRUE(noted());
 	EXPECT_FALSE(health.lossy);
 	/* Where the first of them stood that was asked for. */
-	EXPECT_EQ(lineage.kept_from(), 23u);
+	EXPECT_EQ(history.kept_from(), 23u);
 }
 
 /* Who finds another write under way waits for that, and makes his own of it. */
-TEST_F(LineageTest, WritesOneAfterTheOther)
+TEST_F(StreamHistoryTest, WritesOneAfterTheOther)
 {
 	SlowStream slow(&stream);
-	Lineage lineage("main", false, 16, &slow);
+	StreamHistory history("main", false, 16, &slow);
 	LogHealth health;
 	int turns = 0;
 
-	ASSERT_TRUE(lineage.refresh(&why)) << why;
-	while (!lineage.claim(&why))
+	ASSERT_TRUE(history.refresh(&why)) << why;
+	while (!history.claim(&why))
 		;
-	while (!lineage.enter(origin(7, false, {1}), 1, 10, false, &why))
+	while (!history.record_ring(origin(7, false, {1}), 1, 10, false, &why))
 		;
-	lineage.note_again({40, 3});
-	while (!lineage.enter(origin(7, true, {1, 2}), 2, 50, true, &why))
+	history.note_repeat_places({40, 3});
+	while (!history.record_ring(origin(7, true, {1, 2}), 2, 50, true, &why))
 		;
 	health.lossy = true;
 	for (bool limits = false, caught_up = false; !limits || !caught_up; turns++)
 	{
 		ASSERT_LT(turns, 10);
-		limits = limits || lineage.note_limits(&health, "watermark", &why);
-		caught_up = caught_up || lineage.caught_up(&why);
+		limits = limits || history.note_limits(&health, "watermark", &why);
+		caught_up = caught_up || history.record_caught_up(&why);
 	}
-	EXPECT_FALSE(lineage.again());
+	EXPECT_FALSE(history.repeat_places());
 
 	std::string text = stream.states().values().at("origin");
 
@@ -313,7 +313,7 @@ TEST_F(LineageTest, WritesOneAfterTheOther)
 	EXPECT_EQ(text.find("again"), std::string::npos) << text;
 }
 
-class StreamGuardTest : public LineageTest
+class StreamGuardTest : public StreamHistoryTest
 {
 protected:
 	std::string log(LogHealth health, double seconds, Place since = 10)
@@ -445,7 +445,7 @@ TEST_F(StreamGuardTest, MissesNothingThatIsHeld)
 	EXPECT_NE(spill(7), "");
 }
 
-class PublishedTest : public LineageTest
+class PublishedTest : public StreamHistoryTest
 {
 protected:
 	void add(const std::string &subject, const std::string &kind, uint32_t generation, const std::string &first,
@@ -465,12 +465,12 @@ protected:
 
 	std::string upto(uint32_t partition, uint32_t generation, std::optional<Place> held_behind = kNoPlace, bool held = true)
 	{
-		std::optional<Position> position = published.upto("public", "t", partition, generation, held_behind, held);
+		std::optional<Position> position = published.last_position("public", "t", partition, generation, held_behind, held);
 
 		return position ? format_position(position->lsn, position->ordinal) : "none";
 	}
 
-	Published published{"siphon.main"};
+	PublishedPositions published{"siphon.main"};
 	Place place = kNoPlace;
 };
 
@@ -498,18 +498,18 @@ TEST_F(PublishedTest, KnowsTheLastPositions)
 	EXPECT_TRUE(published.has_watermark(0x2000));
 	EXPECT_FALSE(published.has_watermark(0x2001));
 
-	EXPECT_FALSE(published.beyond(0x2fff));
-	EXPECT_TRUE(published.beyond(0x3000));
-	published.passed();
+	EXPECT_FALSE(published.is_beyond(0x2fff));
+	EXPECT_TRUE(published.is_beyond(0x3000));
+	published.note_watermark();
 	EXPECT_FALSE(published.active());
-	EXPECT_FALSE(published.beyond(0x3000));
+	EXPECT_FALSE(published.is_beyond(0x3000));
 }
 
 /* A message that was broken off is not there, and where it has the ordinal 0, nothing of its LSN is. */
 TEST_F(PublishedTest, KnowsLogicalMessages)
 {
-	auto messages_upto = [&](std::string_view prefix) {
-		std::optional<Position> position = published.messages_upto(prefix);
+	auto last_message_position = [&](std::string_view prefix) {
+		std::optional<Position> position = published.last_message_position(prefix);
 
 		return position ? format_position(position->lsn, position->ordinal) : "none";
 	};
@@ -517,10 +517,10 @@ TEST_F(PublishedTest, KnowsLogicalMessages)
 	add("siphon.main.messages.siphon", "message", 0, "0000000000001000/0", "0000000000001000/0");
 	add("siphon.main.messages.siphon%2Ejob", "message", 0, "0000000000002000/0", "0000000000002000/0", "1/2");
 	add("siphon.main.messages.siphon%2Ein", "message", 0, "0000000000003000/7", "0000000000003000/7", "2/3");
-	EXPECT_EQ(messages_upto("siphon"), "0000000000001000/0");
-	EXPECT_EQ(messages_upto("siphon.job"), "0000000000001FFF/18446744073709551615");
-	EXPECT_EQ(messages_upto("siphon.in"), "0000000000003000/6");
-	EXPECT_EQ(messages_upto("siphon.other"), "none");
+	EXPECT_EQ(last_message_position("siphon"), "0000000000001000/0");
+	EXPECT_EQ(last_message_position("siphon.job"), "0000000000001FFF/18446744073709551615");
+	EXPECT_EQ(last_message_position("siphon.in"), "0000000000003000/6");
+	EXPECT_EQ(last_message_position("siphon.other"), "none");
 	EXPECT_EQ(published.newest().lsn, 0x3000U);
 }
 

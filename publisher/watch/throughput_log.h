@@ -1,15 +1,15 @@
 /*
  * A line with the throughput every ten seconds, as long as something happens.
  */
-#ifndef SIPHON_PROGRESS_H
-#define SIPHON_PROGRESS_H
+#ifndef SIPHON_THROUGHPUT_LOG_H
+#define SIPHON_THROUGHPUT_LOG_H
 
 #include <chrono>
 #include <cstdint>
 
 namespace siphon {
 
-class Progress
+class ThroughputLog
 {
 public:
 	using Clock = std::chrono::steady_clock;

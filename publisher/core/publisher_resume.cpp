@@ -24,25 +24,25 @@ static constexpr std::chrono::seconds kLostPatience{10};
 void
 Publisher::enter(PublisherState state)
 {
-	if (!is_allowed(kPublisherTransitions, state_, state))
+	if (state != state_ && !is_transition(kPublisherTransitions, {state_}, state))
 		throw Fatal(ExitCode::Unexpected, std::string("the publisher cannot go on as intended from ") + state_name());
 	if (state_ != state)
 		state_since_ = now_;
 	state_ = state;
 }
 
-/* Stops publishing until settle() has found out what the logs have. */
+/* Stops publishing until resume_from_stream() has found out what the logs have. */
 void
-Publisher::unsettle(Clock::duration patience)
+Publisher::suspend_publishing(Clock::duration patience)
 {
 	enter(PublisherState::FindingEnds);
 	state_since_ = now_;
-	settle_after_ = now_ + patience;
+	resume_after_ = now_ + patience;
 	guard_.forget();
 	inspecting_ = false;
 	/* One that led to nothing may have been bad luck; more are a reason to take it slowly. */
-	if (!proven() && ++fruitless_settlings_ > 1)
-		retry_at_ = now_ + kRetry * std::min(fruitless_settlings_, 4);
+	if (!has_stored_since_resume() && ++fruitless_resumes_ > 1)
+		retry_at_ = now_ + kRetry * std::min(fruitless_resumes_, 4);
 }
 
 void
@@ -55,7 +55,7 @@ Publisher::retry_later(const std::string &waiting_for)
 
 /* Once answers under way have come or can't. True when publishing may go on. */
 bool
-Publisher::settle()
+Publisher::resume_from_stream()
 {
 	if (publishing())
 		return true;
@@ -64,7 +64,7 @@ Publisher::settle()
 	if (!stream_.ready())
 	{
 		/* A connection that was lost has been logged as lost. */
-		if (!greeted_)
+		if (!start_logged_)
 			notice_.waiting(stream_.describe(), now_);
 		retry_at_ = now_ + kRetry;
 		return false;
@@ -72,23 +72,23 @@ Publisher::settle()
 
 	uint64_t interruptions = stream_.interruptions();
 
-	if (ledger_.unanswered() > 0 && now_ < settle_after_ && interruptions == interruptions_)
+	if (ledger_.unanswered() > 0 && now_ < resume_after_ && interruptions == interruptions_)
 		return false;
-	if (interruptions != settling_interruptions_)
+	if (interruptions != resuming_interruptions_)
 	{
 		enter(PublisherState::FindingEnds);
 		looked_[0] = looked_[1] = false;
 	}
 	if (state_ == PublisherState::FindingEnds)
-		settling_interruptions_ = interruptions;
+		resuming_interruptions_ = interruptions;
 
 	std::string why;
 
-	while (settle_step(&why))
+	while (resume_step(&why))
 	{
 		if (state_ == PublisherState::FindingHeld)
 		{
-			resume();
+			begin_publishing();
 			return true;
 		}
 		enter(static_cast<PublisherState>(static_cast<int>(state_) + 1));
@@ -100,18 +100,18 @@ Publisher::settle()
 
 /* True: the step is done. */
 bool
-Publisher::settle_step(std::string *why)
+Publisher::resume_step(std::string *why)
 {
 	switch (state_)
 	{
 		case PublisherState::FindingEnds:
-			return look(why);
+			return find_ends(why);
 		case PublisherState::CheckingOwner:
 			return check_owner(why);
 		case PublisherState::CheckingSource:
 			return check_source(why);
 		case PublisherState::Claiming:
-			return lineage_.claim(why);
+			return history_.claim(why);
 		case PublisherState::LoadingStates:
 			return load_states(why);
 		case PublisherState::Fencing:
@@ -119,7 +119,7 @@ Publisher::settle_step(std::string *why)
 		case PublisherState::ReadingTails:
 			return read_tails(why);
 		case PublisherState::FindingHeld:
-			return settle_tables(why);
+			return find_held(why);
 		case PublisherState::Publishing:
 			break;
 	}
@@ -127,7 +127,7 @@ Publisher::settle_step(std::string *why)
 }
 
 bool
-Publisher::look(std::string *why)
+Publisher::find_ends(std::string *why)
 {
 	std::string spill_why;
 
@@ -157,8 +157,8 @@ Publisher::look(std::string *why)
 	if (done)
 	{
 		enter_answers();
-		lineage_.settle_anew();
-		hand_off_.settle_anew();
+		history_.discard_partial_answers();
+		hand_off_.discard_partial_answers();
 	}
 	fenced_[0] = fenced_[1] = false;
 	tail_reader_.reset();
@@ -170,7 +170,7 @@ Publisher::look(std::string *why)
 bool
 Publisher::check_owner(std::string *why)
 {
-	if (!lineage_.refresh(why))
+	if (!history_.refresh(why))
 		return false;
 	/* Had another publisher taken over, that would explain it. */
 	for (const LogEnd *end : {&log_end_, &spill_end_})
@@ -197,15 +197,15 @@ is_abandoned(const RingReader &ring)
  * without it, as the server's next one will say.
  */
 bool
-Publisher::is_left_over(RingFeed *feed, std::string *why)
+Publisher::is_left_over(RingMessageSource *feed, std::string *why)
 {
 	const RingReader &ring = feed->ring().reader();
 	const HistoryRecord *origin;
 
-	if (chained_ || !is_abandoned(ring))
+	if (owns_stream_tail_ || !is_abandoned(ring))
 		return false;
-	if (feed->accepted() ? !lineage_.left(ring.history(), feed->epoch())
-						 : (origin = feed->peek_origin()) == nullptr || !lineage_.left_behind(*origin))
+	if (feed->accepted() ? !history_.continues_other_ring(ring.history(), feed->epoch())
+						 : (origin = feed->peek_origin()) == nullptr || !history_.is_left_behind(*origin))
 		return false;
 	*why = "the decoder to create another ring than " + feed->ring().path() + ", which is left from before: " +
 		   stream_.describe() + " went on without it";
@@ -217,25 +217,25 @@ Publisher::is_left_over(RingFeed *feed, std::string *why)
  * because somebody wrote over it: the next ring begins with an origin, which tells a damaged ring from another server.
  */
 bool
-Publisher::believes_ring()
+Publisher::ring_matches_stream()
 {
-	RingFeed *feed = decoder();
+	RingMessageSource *feed = decoder();
 
-	if (chained_ || !feed->accepted() || !lineage_.left(feed->ring().reader().history(), feed->epoch()))
+	if (owns_stream_tail_ || !feed->accepted() || !history_.continues_other_ring(feed->ring().reader().history(), feed->epoch()))
 		return true;
-	feed->disown();
+	feed->reject_history();
 	return false;
 }
 
 bool
 Publisher::check_source(std::string *why)
 {
-	RingFeed *feed = decoder();
+	RingMessageSource *feed = decoder();
 
 	acknowledged_ = {};
 	if (is_left_over(feed, why))
 		return false;
-	if (!believes_ring())
+	if (!ring_matches_stream())
 	{
 		retry_at_ = now_ + kRetry;
 		enter(PublisherState::FindingEnds);
@@ -243,8 +243,8 @@ Publisher::check_source(std::string *why)
 	}
 	if (feed->accepted())
 	{
-		lineage_.check_continued(feed->ring().reader().history(), feed->epoch(), log_end_.place);
-		tails_ = lineage_.again();
+		history_.check_continued(feed->ring().reader().history(), feed->epoch(), log_end_.place);
+		tails_ = history_.repeat_places();
 		acknowledged_ = feed->ring().reader().checkpoint();
 	}
 	else
@@ -255,7 +255,7 @@ Publisher::check_source(std::string *why)
 		if (origin == nullptr)
 			return false;
 		tails_.reset();
-		if (!lineage_.begins(*origin, log_end_.place))
+		if (!history_.is_new(*origin, log_end_.place))
 		{
 			acknowledged_ = origin->checkpoint;
 			if (!find_tails(origin->confirmed, why))
@@ -279,23 +279,23 @@ parse_place(const std::string &text)
 
 /*
  * The decoder begins anew behind the watermarks up to `confirmed`. Where the logs have what is beyond it, such a watermark
- * says, see RingFeed::admit_watermark(). One of a release that did not say it says nothing.
+ * says, see RingMessageSource::admit_watermark(). One of a release that did not say it says nothing.
  */
 bool
 Publisher::find_tails(uint64_t confirmed, std::string *why)
 {
 	std::optional<StoredMessage> watermark;
 
-	if (!stream_.log().find_up_to(watermark_subject(feed_context_.subject_root), {confirmed, 0}, lineage_.since(),
+	if (!stream_.log().find_up_to(watermark_subject(feed_context_.subject_root), {confirmed, 0}, history_.since(),
 								  &watermark, why))
 		return false;
-	tails_ = {lineage_.since(), kNoPlace};
+	tails_ = {history_.since(), kNoPlace};
 	if (watermark && !watermark->held.empty())
 	{
 		tails_->log = watermark->behind.empty() ? watermark->place : parse_place(watermark->behind);
 		tails_->spill = parse_place(watermark->held);
 	}
-	lineage_.note_again(*tails_);
+	history_.note_repeat_places(*tails_);
 	return true;
 }
 
@@ -375,9 +375,9 @@ Publisher::fence(std::string *why)
 	std::string spill_why;
 
 	if (!fenced_[0])
-		fenced_[0] = stream_.log().fence(lineage_.in_flight(), log_end_.cursors, &log_end_, why);
+		fenced_[0] = stream_.log().fence(history_.in_flight(), log_end_.cursors, &log_end_, why);
 	if (!fenced_[1])
-		fenced_[1] = stream_.spill().fence(lineage_.in_flight(), spill_end_.cursors, &spill_end_, &spill_why);
+		fenced_[1] = stream_.spill().fence(history_.in_flight(), spill_end_.cursors, &spill_end_, &spill_why);
 	for (LogEnd *end : {&log_end_, &spill_end_})
 	{
 		if (!end->refused.empty())
@@ -461,11 +461,11 @@ Publisher::read_tail(Log *log, Place behind, Place end, std::string *why)
 
 /* What the last publisher sent last may have arrived since the states were read: then they are read again. */
 bool
-Publisher::settle_tables(std::string *why)
+Publisher::find_held(std::string *why)
 {
 	try
 	{
-		return hand_off_.settle(parse_cursors(log_end_.cursors), why);
+		return hand_off_.resume(parse_cursors(log_end_.cursors), why);
 	}
 	catch (const Fatal &fatal)
 	{
@@ -480,7 +480,7 @@ Publisher::settle_tables(std::string *why)
 
 /* Acknowledges to the rings what the logs have, and goes on with the first messages that they have not. */
 void
-Publisher::resume()
+Publisher::begin_publishing()
 {
 	Cursors in_log = parse_cursors(log_end_.cursors);
 	Cursors in_spill = parse_cursors(spill_end_.cursors);
@@ -490,14 +490,14 @@ Publisher::resume()
 		return cursor == cursors.end() ? nullptr : &cursor->second;
 	};
 
-	traffic_.settled();
-	ledger_.settle({log_end_.place, log_end_.message}, {spill_end_.place, spill_end_.message});
-	settled_token_ = ledger_.stored_token();
-	placed_ = false;
-	chained_ = true;
+	stats_.forget_in_flight();
+	ledger_.reset_to({log_end_.place, log_end_.message}, {spill_end_.place, spill_end_.message});
+	resumed_token_ = ledger_.stored_token();
+	sources_placed_ = false;
+	owns_stream_tail_ = true;
 	for (const auto &[name, feed] : feeds_)
 		feed->resume(find(in_log, name), find(in_spill, name));
-	interruptions_ = settling_interruptions_;
+	interruptions_ = resuming_interruptions_;
 	enter(PublisherState::Publishing);
 	incidents_.settlings++;
 
@@ -507,14 +507,14 @@ Publisher::resume()
 	{
 		const RingReader &reader = feed->ring().reader();
 
-		if (waited || !greeted_)
+		if (waited || !start_logged_)
 			spdlog::info("publishing ring {:016x} from ring offset {} to {}, after sequence {}", reader.ring_id(),
 						 reader.acked(), stream_.describe(), log_end_.place);
 		else
 			spdlog::debug("resumed: {} ends at sequence {}, ring {} is acknowledged up to {}", stream_.describe(),
 						  log_end_.place, name, reader.acked());
 	}
-	greeted_ = true;
+	start_logged_ = true;
 }
 
 } // namespace siphon
