@@ -24,7 +24,8 @@ protected:
 	{
 		uint64_t left_out;
 
-		if (!limit_.admit(std::string_view(line.payload.data(), line.payload.size()), LogLimit::Clock::now(), &left_out))
+		if (!limit_.admit(std::string_view(line.payload.data(), line.payload.size()), LogLimit::Clock::now(),
+						  &left_out))
 			return;
 		if (left_out > 0)
 		{

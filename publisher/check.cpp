@@ -42,14 +42,16 @@ look_at_file_system(const Config &config, Findings *findings)
 	if (statfs(config.ring_directory.c_str(), &file_system) != 0)
 		return;
 
-	uint64_t free = static_cast<uint64_t>(file_system.f_bavail) * static_cast<uint64_t>(file_system.f_bsize) / kMegabyte;
+	uint64_t free =
+		static_cast<uint64_t>(file_system.f_bavail) * static_cast<uint64_t>(file_system.f_bsize) / kMegabyte;
 
 	if (file_system.f_type != TMPFS_MAGIC)
-		findings->note(config.ring_directory + " is not in memory: each write to the ring goes to a disk, sooner or later");
+		findings->note(config.ring_directory +
+					   " is not in memory: each write to the ring goes to a disk, sooner or later");
 	if (free < 64)
-		findings->wrong(fmt::format("{} has {} MB free, and each snapshot worker needs up to 16 MB", config.ring_directory,
-									free),
-						"mount -o remount,size=1G /dev/shm, or the volume that it is on");
+		findings->wrong(
+			fmt::format("{} has {} MB free, and each snapshot worker needs up to 16 MB", config.ring_directory, free),
+			"mount -o remount,size=1G /dev/shm, or the volume that it is on");
 	else
 		findings->well(fmt::format("{} has {} MB free", config.ring_directory, free));
 }
@@ -87,9 +89,10 @@ look_at_header(const RingHeader *header, const std::string &path, Status *status
 	}
 	if (header->version != kRingVersion)
 	{
-		findings->wrong(fmt::format("{} has ring version {}, and this publisher reads version {}", path, header->version,
-									kRingVersion),
-						"Install the publisher that came with the extension, or update the extension and restart the server.");
+		findings->wrong(
+			fmt::format("{} has ring version {}, and this publisher reads version {}", path, header->version,
+						kRingVersion),
+			"Install the publisher that came with the extension, or update the extension and restart the server.");
 		return;
 	}
 
@@ -125,9 +128,10 @@ look_at_ring(const Config &config, Status *status, RingIdentity *identity, Findi
 		return;
 	if (error != 0)
 	{
-		findings->wrong(std::string(path) + ": " + strerror(error),
-						"It must belong to the user that this runs as, and only that user may write to it: run this as the "
-						"PostgreSQL server's user, or set siphon.ring_group there and --ring-group here.");
+		findings->wrong(
+			std::string(path) + ": " + strerror(error),
+			"It must belong to the user that this runs as, and only that user may write to it: run this as the "
+			"PostgreSQL server's user, or set siphon.ring_group there and --ring-group here.");
 		return;
 	}
 	ring_fault_guard(mapping.memory, mapping.size);

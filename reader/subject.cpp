@@ -131,7 +131,7 @@ dotted_name_valid(std::string_view name, size_t limit)
 	for (char c : name)
 	{
 		bool good = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' ||
-			c == '-' || c == '.';
+					c == '-' || c == '.';
 
 		if (!good)
 			return false;

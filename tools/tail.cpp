@@ -76,10 +76,8 @@ private:
 	bool print(const StoredMessage &message);
 	bool enough() const { return config_.count != 0 && lines_ >= config_.count; }
 	bool print_package(const std::string &subject, std::string_view payload);
-	template <typename Body>
-	bool columns_changed(const std::string &subject, const Body &body);
-	template <typename Marker>
-	bool print_marker(const std::string &subject, std::string_view payload);
+	template <typename Body> bool columns_changed(const std::string &subject, const Body &body);
+	template <typename Marker> bool print_marker(const std::string &subject, std::string_view payload);
 	template <typename Body>
 	bool print_body(std::string_view payload, void (*append)(std::string *out, const Body &body));
 	void flush();
@@ -122,7 +120,8 @@ Tail::Tail(const TailConfig &config)
 void
 Tail::connect()
 {
-	NatsPtr<natsOptions> options = nats_options(config_.nats_url, config_.nats_login, "siphon-tail " + config_.application);
+	NatsPtr<natsOptions> options =
+		nats_options(config_.nats_url, config_.nats_login, "siphon-tail " + config_.application);
 
 	nats_check(natsOptions_SetErrorHandler(options.get(), ignore_error, nullptr), "error callback");
 
@@ -175,7 +174,7 @@ Tail::find_end()
 		return false;
 	if (reply.error_code == kErrorStreamNotFound)
 		throw Fatal(ExitCode::StreamRefused, "there is no stream " + stream_ + " at " + servers_ +
-						"; its publisher makes it when it first runs");
+												 "; its publisher makes it when it first runs");
 	if (!reply.ok())
 		throw Fatal(ExitCode::Unexpected, "JetStream at " + servers_ + ": " + reply.error);
 	if (!config_.stop_at_end)
@@ -194,7 +193,8 @@ Tail::find_end()
 bool
 Tail::end_is_gone(uint64_t seen)
 {
-	ApiReply reply = jetstream_request(connection_.get(), "STREAM.MSG.GET." + stream_, {{"last_by_subj", filter_}}, config_.jetstream_api);
+	ApiReply reply = jetstream_request(connection_.get(), "STREAM.MSG.GET." + stream_, {{"last_by_subj", filter_}},
+									   config_.jetstream_api);
 
 	if (!reply.ok())
 		return reply.error_code == kErrorStreamNotFound || reply.error_code == kErrorNoMessage;
@@ -243,8 +243,8 @@ Tail::run_on_file()
 		else if (!print(*message))
 		{
 			flush();
-			throw Fatal(ExitCode::StreamRefused, "message " + std::to_string(message->place) + " of " + file.describe() +
-							" is not what a publisher writes");
+			throw Fatal(ExitCode::StreamRefused, "message " + std::to_string(message->place) + " of " +
+													 file.describe() + " is not what a publisher writes");
 		}
 	}
 	flush();
@@ -300,7 +300,7 @@ Tail::run()
 		{
 			flush();
 			throw Fatal(ExitCode::StreamRefused, "message " + std::to_string(sequence) + " of stream " + stream_ +
-							" is not what a publisher writes");
+													 " is not what a publisher writes");
 		}
 		if (enough() || (end_ != 0 && sequence >= end_))
 			break;

@@ -18,7 +18,8 @@ TailFile::TailFile(const TailConfig &config, const std::string &subjects) : subj
 	path_ = parse_file_url(config.stream_url, &options) + "/" + config.application + "/log";
 	directory_ = Descriptor(::open(path_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
 	if (!directory_ && errno == ENOENT)
-		throw Fatal(ExitCode::StreamRefused, "there is no " + describe() + "; its publisher makes it when it first runs");
+		throw Fatal(ExitCode::StreamRefused,
+					"there is no " + describe() + "; its publisher makes it when it first runs");
 	if (!directory_)
 		throw Fatal(ExitCode::Usage, describe() + ": " + strerror(errno));
 

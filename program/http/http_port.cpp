@@ -19,7 +19,8 @@
 
 namespace siphon {
 
-/* For a whole request. The library's own time-outs are for each read: a byte now and then would hold a connection for ever. */
+/* For a whole request. The library's own time-outs are for each read: a byte now and then would hold a connection for
+ * ever. */
 static constexpr std::chrono::seconds kPatience{5};
 /* Of those that are sent much, bytes in a second: whoever takes less is no scraper. */
 static constexpr size_t kSlowestRate = 256 * 1024;
@@ -217,7 +218,8 @@ HttpPort::use_tls(const std::string &certificate, const std::string &key)
 	gnutls_datum_t key_datum = datum(&key_);
 
 	if (gnutls_x509_crt_list_import2(&list, &count, &certificate_datum, GNUTLS_X509_FMT_PEM, 0) < 0)
-		throw Fatal(ExitCode::Usage, "--http-cert: " + certificate + " can't be read, or has no certificate in PEM format");
+		throw Fatal(ExitCode::Usage,
+					"--http-cert: " + certificate + " can't be read, or has no certificate in PEM format");
 	for (unsigned i = 0; i < count; i++)
 		gnutls_x509_crt_deinit(list[i]);
 	gnutls_free(list);
@@ -228,7 +230,8 @@ HttpPort::use_tls(const std::string &certificate, const std::string &key)
 
 	gnutls_certificate_free_credentials(credentials);
 	if (result < 0)
-		throw Fatal(ExitCode::Usage, "--http-key: " + key + " can't be read, or is not the key of --http-cert in PEM format");
+		throw Fatal(ExitCode::Usage,
+					"--http-key: " + key + " can't be read, or is not the key of --http-cert in PEM format");
 }
 
 bool

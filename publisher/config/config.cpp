@@ -141,29 +141,35 @@ read_config(int argc, const char *const *argv)
 				take_text(&config.http_access.password_file));
 	line.secret("http-password", take_text(&config.http_access.password));
 	line.option("table-metrics", "on|off", "on", "Label metrics by table; off where there are thousands",
-				[&](const std::string &text) { config.table_metrics = parse_choice(text, {"on", "off"}) == "on"; });
+				[&](const std::string &text) {
+					config.table_metrics = parse_choice(text, {"on", "off"}) == "on";
+				});
 	line.option("log-level", "LEVEL", "info", "debug, info, warning or error", [&](const std::string &text) {
 		config.log_level = parse_choice(text, {"debug", "info", "warning", "error"});
 	});
-	line.option("log-format", "FORMAT", "text", "text, or json: an object a line, with time, level, application, message",
-				[&](const std::string &text) { config.log_format = parse_choice(text, {"text", "json"}); });
+	line.option("log-format", "FORMAT", "text",
+				"text, or json: an object a line, with time, level, application, message",
+				[&](const std::string &text) {
+					config.log_format = parse_choice(text, {"text", "json"});
+				});
 
-	line.flag("print-config", "Print what these options, the environment and the file come to, without secrets, and exit",
-			  &print);
+	line.flag("print-config",
+			  "Print what these options, the environment and the file come to, without secrets, and exit", &print);
 
-	line.footer("\"siphon-publisher check\", with the same options, looks at rings, server, NATS and clocks, changes nothing,\n"
-				"and says what is wrong and what mends it; exit code 0: nothing is.\n"
-				"\n"
-				"A flag overrides its environment variable (Env), which overrides the configuration file, where\n"
-				"--nats-url is written nats_url. Units: kB, MB, GB, TB (powers of 1024); ms, s, min, h, d.\n"
-				"\n"
-				"Examples:\n"
-				"  siphon-publisher\n"
-				"  siphon-publisher --application shop.eu --nats-url nats://a:4222,nats://b:4222 --stream-replicas 3\n"
-				"  siphon-publisher --config /etc/siphon/main.yaml --update-stream\n"
-				"  SIPHON_LOG_LEVEL=debug siphon-publisher\n"
-				"\n" +
-				std::string(kExitCodesHelp));
+	line.footer(
+		"\"siphon-publisher check\", with the same options, looks at rings, server, NATS and clocks, changes nothing,\n"
+		"and says what is wrong and what mends it; exit code 0: nothing is.\n"
+		"\n"
+		"A flag overrides its environment variable (Env), which overrides the configuration file, where\n"
+		"--nats-url is written nats_url. Units: kB, MB, GB, TB (powers of 1024); ms, s, min, h, d.\n"
+		"\n"
+		"Examples:\n"
+		"  siphon-publisher\n"
+		"  siphon-publisher --application shop.eu --nats-url nats://a:4222,nats://b:4222 --stream-replicas 3\n"
+		"  siphon-publisher --config /etc/siphon/main.yaml --update-stream\n"
+		"  SIPHON_LOG_LEVEL=debug siphon-publisher\n"
+		"\n" +
+		std::string(kExitCodesHelp));
 
 	if (!line.parse(argc, argv))
 		return std::nullopt;

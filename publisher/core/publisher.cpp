@@ -31,21 +31,20 @@ static constexpr seconds kRefusedRetry{1};
 
 Publisher::Publisher(const Config &config, RingDirectory *directory, Stream *stream, Wakeup *wakeup,
 					 const std::atomic<int> *stop_requests, StatusHistory *monitor)
-	: config_(config), directory_(*directory), stream_(*stream), wakeup_(*wakeup), stop_requests_(*stop_requests), status_history_(monitor),
-	  ledger_(config.max_in_flight, config.max_in_flight_bytes),
+	: config_(config), directory_(*directory), stream_(*stream), wakeup_(*wakeup), stop_requests_(*stop_requests),
+	  status_history_(monitor), ledger_(config.max_in_flight, config.max_in_flight_bytes),
 	  hand_off_(subject_root(config.subject_prefix, config.application), config.compression_level, stream, &ledger_),
 	  history_(config.application, config.take_over, config.max_in_flight, stream),
 	  published_(subject_root(config.subject_prefix, config.application)),
-	  writes_(&hand_off_, &ledger_, stream),
-	  feed_context_{subject_root(config.subject_prefix, config.application),
-					config.compression_level,
-					stream,
-					&ledger_,
-					&hand_off_,
-					&history_,
-					&published_,
-					&stats_,
-					&writes_},
+	  writes_(&hand_off_, &ledger_, stream), feed_context_{subject_root(config.subject_prefix, config.application),
+														   config.compression_level,
+														   stream,
+														   &ledger_,
+														   &hand_off_,
+														   &history_,
+														   &published_,
+														   &stats_,
+														   &writes_},
 	  guard_(config.application)
 {
 }
@@ -226,7 +225,8 @@ Publisher::attach_new_rings()
 
 		auto feed = std::make_unique<RingMessageSource>(name, ++feeds_made_, std::move(ring), feed_context_);
 
-		/* One that was there when we started is resumed with the stream; no publisher can have published from a later one. */
+		/* One that was there when we started is resumed with the stream; no publisher can have published from a later
+		 * one. */
 		feed->resume(nullptr, nullptr);
 		if (publishing())
 			spdlog::info("attached ring {} ({:016x})", name, feed->ring().reader().ring_id());
@@ -410,8 +410,8 @@ Publisher::publish_next()
 		feed->second->prepare();
 	sources_placed_ = true;
 
-	std::optional<size_t> turn = scheduler_.next(
-		sources_.size(), hand_off_.catching_up() > 0, [this](size_t i) { return ready(sources_[i]); });
+	std::optional<size_t> turn =
+		scheduler_.next(sources_.size(), hand_off_.catching_up() > 0, [this](size_t i) { return ready(sources_[i]); });
 
 	return turn && publish(sources_[*turn]);
 }
@@ -471,7 +471,8 @@ Publisher::publish(MessageSource *source)
 	}
 	source->on_sent(token);
 	stats_.sent(token, built.load, raw, message_.body.size(), message_.compression_ns, now_);
-	ledger_.add(message_.body.size(), source->number(), built.ack, source->bulk(), target, message_hash(message_.id), now_);
+	ledger_.add(message_.body.size(), source->number(), built.ack, source->bulk(), target, message_hash(message_.id),
+				now_);
 	throughput_log_.published(built.events, raw, message_.body.size());
 	return true;
 }

@@ -1,7 +1,7 @@
 /*
  * The publisher's loop: frames out of the rings, messages into the logs, answers into the ledger, and what
- * the ledger calls done back to the rings as acknowledged. One thread, which sleeps in poll() only: nothing that it asks
- * of the stream is waited for.
+ * the ledger calls done back to the rings as acknowledged. One thread, which sleeps in poll() only: nothing that it
+ * asks of the stream is waited for.
  *
  * Whenever it is not certain what the logs have - at the start, after a broken connection, after a message
  * that was refused - it resumes: nothing is published until the logs' ends have been read, whose last messages say by
@@ -22,9 +22,9 @@
 #include "program/wakeup.h"
 #include "publisher/config/config.h"
 #include "publisher/core/publisher_state.h"
-#include "publisher/history/stream_history.h"
 #include "publisher/history/published_positions.h"
 #include "publisher/history/stream_guard.h"
+#include "publisher/history/stream_history.h"
 #include "publisher/messages/ledger.h"
 #include "publisher/messages/publish_stats.h"
 #include "publisher/messages/source_scheduler.h"
@@ -43,7 +43,8 @@ class Publisher
 public:
 	/*
 	 * stop_requests counts requests to stop: the first ends publishing and waits for what is under way, the
-	 * second ends that too. Whoever counts notifies the wakeup. StatusHistory: who wants to know how it goes, or nullptr.
+	 * second ends that too. Whoever counts notifies the wakeup. StatusHistory: who wants to know how it goes, or
+	 * nullptr.
 	 */
 	Publisher(const Config &config, RingDirectory *directory, Stream *stream, Wakeup *wakeup,
 			  const std::atomic<int> *stop_requests, StatusHistory *monitor = nullptr);
@@ -150,16 +151,16 @@ private:
 	/* Changed by enter() alone. */
 	PublisherState state_ = PublisherState::FindingEnds;
 	Clock::time_point state_since_;
-	bool sources_placed_ = false;            /* all feeds were prepared since publishing was resumed */
-	Clock::time_point resume_after_; /* answers under way are given until then */
-	uint64_t interruptions_ = 0;     /* of the stream, when publishing was resumed */
+	bool sources_placed_ = false;         /* all feeds were prepared since publishing was resumed */
+	Clock::time_point resume_after_;      /* answers under way are given until then */
+	uint64_t interruptions_ = 0;          /* of the stream, when publishing was resumed */
 	uint64_t resuming_interruptions_ = 0; /* when this one began */
-	uint64_t resumed_token_ = 0;     /* the last before publishing was resumed */
-	int fruitless_resumes_ = 0;    /* since a message was stored */
+	uint64_t resumed_token_ = 0;          /* the last before publishing was resumed */
+	int fruitless_resumes_ = 0;           /* since a message was stored */
 	bool states_loaded_ = false;
-	bool owns_stream_tail_ = false;           /* the stream is known to hold a message of ours */
-	bool start_logged_ = false;           /* the line that says where to is published was written */
-	std::string refusal_;            /* that the stream gave last, until it takes messages again */
+	bool owns_stream_tail_ = false; /* the stream is known to hold a message of ours */
+	bool start_logged_ = false;     /* the line that says where to is published was written */
+	std::string refusal_;           /* that the stream gave last, until it takes messages again */
 
 	/* The logs' ends, as they were found, and from fence() on as they are behind it. */
 	LogEnd log_end_;

@@ -17,10 +17,12 @@ namespace siphon {
 static constexpr std::chrono::milliseconds kRetry{250};
 /* A worker gives a sign of life twice a second. */
 static constexpr std::chrono::microseconds kSilence = std::chrono::seconds(5);
-/* A log may seem to have lost something for a moment: a server that has just come to lead answers before it has read it. */
+/* A log may seem to have lost something for a moment: a server that has just come to lead answers before it has read
+ * it. */
 static constexpr std::chrono::seconds kLostPatience{10};
 
-/* The one place that changes the state. A transition that the table does not have would be a mistake in this program. */
+/* The one place that changes the state. A transition that the table does not have would be a mistake in this program.
+ */
 void
 Publisher::enter(PublisherState state)
 {
@@ -185,7 +187,8 @@ Publisher::check_owner(std::string *why)
 static bool
 is_abandoned(const RingReader &ring)
 {
-	auto now = std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::system_clock::now().time_since_epoch());
+	auto now =
+		std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::system_clock::now().time_since_epoch());
 	uint64_t heartbeat = ring.worker_heartbeat();
 
 	return ring.metric(RingMetric::Ended) != 0 ||
@@ -193,8 +196,8 @@ is_abandoned(const RingReader &ring)
 }
 
 /*
- * A server that was replaced in a failover, and may come back, leaves its last ring where it was. The stream has gone on
- * without it, as the server's next one will say.
+ * A server that was replaced in a failover, and may come back, leaves its last ring where it was. The stream has gone
+ * on without it, as the server's next one will say.
  */
 bool
 Publisher::is_left_over(RingMessageSource *feed, std::string *why)
@@ -207,21 +210,23 @@ Publisher::is_left_over(RingMessageSource *feed, std::string *why)
 	if (feed->accepted() ? !history_.continues_other_ring(ring.history(), feed->epoch())
 						 : (origin = feed->peek_origin()) == nullptr || !history_.is_left_behind(*origin))
 		return false;
-	*why = "the decoder to create another ring than " + feed->ring().path() + ", which is left from before: " +
-		   stream_.describe() + " went on without it";
+	*why = "the decoder to create another ring than " + feed->ring().path() +
+		   ", which is left from before: " + stream_.describe() + " went on without it";
 	return true;
 }
 
 /*
- * Of a ring from which something is acknowledged, its origin was dealt with. One from which we know of nothing may say so
- * because somebody wrote over it: the next ring begins with an origin, which tells a damaged ring from another server.
+ * Of a ring from which something is acknowledged, its origin was dealt with. One from which we know of nothing may say
+ * so because somebody wrote over it: the next ring begins with an origin, which tells a damaged ring from another
+ * server.
  */
 bool
 Publisher::ring_matches_stream()
 {
 	RingMessageSource *feed = decoder();
 
-	if (owns_stream_tail_ || !feed->accepted() || !history_.continues_other_ring(feed->ring().reader().history(), feed->epoch()))
+	if (owns_stream_tail_ || !feed->accepted() ||
+		!history_.continues_other_ring(feed->ring().reader().history(), feed->epoch()))
 		return true;
 	feed->reject_history();
 	return false;
@@ -278,8 +283,8 @@ parse_place(const std::string &text)
 }
 
 /*
- * The decoder begins anew behind the watermarks up to `confirmed`. Where the logs have what is beyond it, such a watermark
- * says, see RingMessageSource::admit_watermark(). One of a release that did not say it says nothing.
+ * The decoder begins anew behind the watermarks up to `confirmed`. Where the logs have what is beyond it, such a
+ * watermark says, see RingMessageSource::admit_watermark(). One of a release that did not say it says nothing.
  */
 bool
 Publisher::find_tails(uint64_t confirmed, std::string *why)
@@ -328,8 +333,8 @@ Publisher::check_checkpoint(Log *log, const LogEnd &end, const Checkpoint::End &
 		return true;
 	if (end.place < acknowledged.place)
 		return check_lost(log,
-						  " has lost messages that it had acknowledged: it ends at sequence " + std::to_string(end.place) +
-							  " and had reached " + std::to_string(acknowledged.place),
+						  " has lost messages that it had acknowledged: it ends at sequence " +
+							  std::to_string(end.place) + " and had reached " + std::to_string(acknowledged.place),
 						  why);
 
 	std::optional<bool> holds = log->holds(acknowledged.place, acknowledged.message, &gone, why);

@@ -39,7 +39,8 @@ constexpr Transition<PublisherState> kPublisherTransitions[] = {
 	{PublisherState::Fencing, PublisherState::FindingEnds, "failed, or the connection broke"},
 	{PublisherState::ReadingTails, PublisherState::FindingEnds, "failed, or the connection broke"},
 	{PublisherState::FindingHeld, PublisherState::FindingEnds, "failed, or the connection broke"},
-	{PublisherState::Publishing, PublisherState::FindingEnds, "a message was refused, or not answered in time, or the connection broke"},
+	{PublisherState::Publishing, PublisherState::FindingEnds,
+	 "a message was refused, or not answered in time, or the connection broke"},
 };
 
 } // namespace siphon

@@ -10,9 +10,9 @@ static RingStatus
 describe(const std::string &name, const RingMessageSource &feed)
 {
 	const RingReader &reader = feed.ring().reader();
-	uint64_t now = static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::microseconds>(
-											 std::chrono::system_clock::now().time_since_epoch())
-											 .count());
+	uint64_t now = static_cast<uint64_t>(
+		std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::system_clock::now().time_since_epoch())
+			.count());
 	uint64_t heartbeat = reader.worker_heartbeat();
 	uint64_t unread = reader.written() - reader.read_position();
 	RingStatus ring;
@@ -151,8 +151,7 @@ Publisher::update_status()
 	status->totals = stats_.totals();
 	for (const auto &[name, traffic] : stats_.tables())
 	{
-		status->tables.push_back(
-			{name.first, name.second, traffic, held.contains(name)});
+		status->tables.push_back({name.first, name.second, traffic, held.contains(name)});
 	}
 	for (const auto &[name, feed] : feeds_)
 		status->rings.push_back(describe(name, *feed));

@@ -53,8 +53,8 @@ PublishedPositions::add(const std::vector<StoredMessage> &messages, const std::s
 		std::optional<Position> position = parse_position(complete ? message.last : message.first);
 
 		if (!position)
-			throw Fatal(ExitCode::StreamRefused, "message " + std::to_string(message.place) + " of " + log +
-													 " is not what a publisher writes");
+			throw Fatal(ExitCode::StreamRefused,
+						"message " + std::to_string(message.place) + " of " + log + " is not what a publisher writes");
 		if (watermark)
 			watermark_ = complete ? position->lsn : position->lsn - 1;
 		else
@@ -69,13 +69,13 @@ PublishedPositions::add(const std::vector<StoredMessage> &messages, const std::s
 	}
 	active_ = newest_.lsn != 0;
 	if (active_)
-		spdlog::debug("{} has events up to {} on {} subjects", log,
-					  format_position(newest_.lsn, newest_.ordinal), subjects_.size());
+		spdlog::debug("{} has events up to {} on {} subjects", log, format_position(newest_.lsn, newest_.ordinal),
+					  subjects_.size());
 }
 
 std::optional<Position>
-PublishedPositions::last_position(std::string_view schema, std::string_view table, uint32_t partition, uint32_t generation,
-				std::optional<Place> held_behind, bool held) const
+PublishedPositions::last_position(std::string_view schema, std::string_view table, uint32_t partition,
+								  uint32_t generation, std::optional<Place> held_behind, bool held) const
 {
 	std::optional<Position> upto;
 	auto count = [&](const std::string &subject, Place behind, bool any) {

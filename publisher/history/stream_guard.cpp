@@ -7,8 +7,8 @@
 namespace siphon {
 
 /*
- * Where a limit of bytes or messages took the oldest away, little by little, there is as much in its place. Where one of
- * messages on a subject did, the last of each is there.
+ * Where a limit of bytes or messages took the oldest away, little by little, there is as much in its place. Where one
+ * of messages on a subject did, the last of each is there.
  */
 static bool
 has_as_much(const LogHealth &now, const LogHealth &limits)
@@ -22,8 +22,9 @@ std::string
 StreamGuard::emptied(const std::string &name, const LogHealth &health) const
 {
 	return name + " was emptied: " +
-		   (health.first == kNoPlace ? "none of its messages is left"
-									 : "its messages before sequence " + std::to_string(health.first) + " were removed") +
+		   (health.first == kNoPlace
+				? "none of its messages is left"
+				: "its messages before sequence " + std::to_string(health.first) + " were removed") +
 		   ", and consumers that had not read them cannot any more; " + resync_advice(application_);
 }
 
@@ -53,8 +54,8 @@ std::string
 StreamGuard::look_back(const std::string &name, const LogHealth &health, Place acknowledged) const
 {
 	/* How old the acknowledged one was is known if none came after it. */
-	bool may_be_old = health.age_limit > 0 && (health.last != acknowledged || health.last_age < 0 ||
-											   health.last_age + 1 >= health.age_limit);
+	bool may_be_old = health.age_limit > 0 &&
+					  (health.last != acknowledged || health.last_age < 0 || health.last_age + 1 >= health.age_limit);
 
 	if (health.first != kNoPlace || !health.lossy || health.consumed || may_be_old || has_as_much(health, health))
 		return "";
@@ -68,8 +69,8 @@ StreamGuard::check_spill(const std::string &name, const LogHealth &health, std::
 		return;
 	if (health.removed == 0 && (*lowest == kNoPlace || (health.first != kNoPlace && health.first <= *lowest)))
 		return;
-	throw Fatal(ExitCode::StreamRefused, name + " has lost held changes: messages were removed; " +
-											 resync_advice(application_));
+	throw Fatal(ExitCode::StreamRefused,
+				name + " has lost held changes: messages were removed; " + resync_advice(application_));
 }
 
 } // namespace siphon

@@ -145,8 +145,8 @@ StreamHistory::refresh(std::string *why)
 	std::string instance = publisher_member(publisher, "instance", "");
 
 	if (!publisher)
-		throw Fatal(ExitCode::StreamRefused, "the state store of " + stream_.describe() +
-												 " was emptied; " + resync_advice(application_));
+		throw Fatal(ExitCode::StreamRefused,
+					"the state store of " + stream_.describe() + " was emptied; " + resync_advice(application_));
 	if (instance != instance_)
 	{
 		std::string host = publisher_member(publisher, "host", "?");
@@ -197,15 +197,15 @@ StreamHistory::check_owner(const HistoryRecord &origin) const
 		(record_->system_identifier == origin.system_identifier && record_->database == origin.database) ||
 		take_over_ || origin.take_over != 0)
 		return;
-	throw Fatal(ExitCode::StreamRefused,
-				stream_.describe() + " belongs to another database: that with OID " +
-					std::to_string(record_->database) + " of the PostgreSQL system " +
-					std::to_string(record_->system_identifier) + ", and this is " + std::to_string(origin.database) +
-					" of " + std::to_string(origin.system_identifier) +
-					"; give this application another name, or start this publisher with another --subject-prefix; if this "
-					"database is to publish there from now on: start it with --take-over, or run on the server: SELECT "
-					"siphon_resync_application('" +
-					application_ + "', take_over => true)");
+	throw Fatal(
+		ExitCode::StreamRefused,
+		stream_.describe() + " belongs to another database: that with OID " + std::to_string(record_->database) +
+			" of the PostgreSQL system " + std::to_string(record_->system_identifier) + ", and this is " +
+			std::to_string(origin.database) + " of " + std::to_string(origin.system_identifier) +
+			"; give this application another name, or start this publisher with another --subject-prefix; if this "
+			"database is to publish there from now on: start it with --take-over, or run on the server: SELECT "
+			"siphon_resync_application('" +
+			application_ + "', take_over => true)");
 }
 
 void
@@ -219,12 +219,13 @@ StreamHistory::check_history(uint64_t history, Place end) const
 	if (record_->history == history && !record_->refused.empty())
 		throw Fatal(ExitCode::StreamRefused, record_->refused);
 	if (record_->history != history)
-		throw Fatal(ExitCode::StreamRefused,
-					stream_.describe() + " does not hold what this server has published as application " + application_ +
-						", but what another server, or a new application of that "
-						"name, does; if this one is to go on in its place: " +
-						resync_advice(application_) +
-						" (with take_over => true, or this started with --take-over, where the stream is another database's)");
+		throw Fatal(
+			ExitCode::StreamRefused,
+			stream_.describe() + " does not hold what this server has published as application " + application_ +
+				", but what another server, or a new application of that "
+				"name, does; if this one is to go on in its place: " +
+				resync_advice(application_) +
+				" (with take_over => true, or this started with --take-over, where the stream is another database's)");
 }
 
 void
@@ -296,9 +297,9 @@ StreamHistory::check_timeline(const HistoryRecord &origin, const Position &newes
 }
 
 /*
- * Makes the record durable, and has it. One write at a time: where two are under way, the second is refused for the first, and
- * the store, which has forgotten about one by then, takes it for another publisher's. A caller whose record is another one
- * than that under way makes it anew of what that has made of it.
+ * Makes the record durable, and has it. One write at a time: where two are under way, the second is refused for the
+ * first, and the store, which has forgotten about one by then, takes it for another publisher's. A caller whose record
+ * is another one than that under way makes it anew of what that has made of it.
  */
 bool
 StreamHistory::write(const Record &record, std::string *why)

@@ -72,9 +72,10 @@ quick_answer(const std::string &path, const StatusHistory &history)
 	{
 		auto started = std::chrono::system_clock::now() - (now - history.started());
 
-		return HttpAnswer{200, kJson,
-						  history_json(history.history(), std::chrono::system_clock::to_time_t(
-															  std::chrono::time_point_cast<std::chrono::seconds>(started)))};
+		return HttpAnswer{
+			200, kJson,
+			history_json(history.history(), std::chrono::system_clock::to_time_t(
+												std::chrono::time_point_cast<std::chrono::seconds>(started)))};
 	}
 	if (path == "/")
 		/* All that it needs is in it. */
@@ -139,10 +140,10 @@ HttpServer::HttpServer(const Config &config, const StatusHistory *history)
 		return quick_answer(request.path, *history);
 	};
 	/* On the one thread that makes slow answers. */
-	auto metrics = std::make_shared<HttpText>("text/plain; version=0.0.4; charset=utf-8",
-											  [table_metrics = config.table_metrics](const Status &status) {
-												  return metrics_text(status, StatusHistory::Clock::now(), table_metrics);
-											  });
+	auto metrics = std::make_shared<HttpText>(
+		"text/plain; version=0.0.4; charset=utf-8", [table_metrics = config.table_metrics](const Status &status) {
+			return metrics_text(status, StatusHistory::Clock::now(), table_metrics);
+		});
 	auto json = std::make_shared<HttpText>(kJson, [history, directory = config.ring_directory](const Status &status) {
 		return status_json(status, StatusHistory::Clock::now(), history->started(),
 						   list_other_applications(directory, status.application));

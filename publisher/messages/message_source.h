@@ -1,7 +1,7 @@
 /*
  * Where messages come from: a ring, or the held messages of a table that are moved behind its snapshot. Each
- * has a cursor in the log, and the decoder's ring, whose changes may be held, one in the spill as well: by these it goes on
- * after whatever happened.
+ * has a cursor in the log, and the decoder's ring, whose changes may be held, one in the spill as well: by these it
+ * goes on after whatever happened.
  */
 #ifndef SIPHON_MESSAGE_SOURCE_H
 #define SIPHON_MESSAGE_SOURCE_H
@@ -20,7 +20,9 @@ class MessageSource
 {
 public:
 	/* Number: in the ledger; never used again by another source. */
-	MessageSource(std::string name, uint32_t number, bool bulk) : name_(std::move(name)), number_(number), bulk_(bulk) {}
+	MessageSource(std::string name, uint32_t number, bool bulk) : name_(std::move(name)), number_(number), bulk_(bulk)
+	{
+	}
 	virtual ~MessageSource() = default;
 	MessageSource(const MessageSource &) = delete;
 	MessageSource &operator=(const MessageSource &) = delete;
@@ -50,7 +52,7 @@ public:
 		uint64_t ack = 0;    /* the ring may be acknowledged up to here when the message is stored; 0: no further */
 		uint64_t events = 0; /* of the record, if the message completes one */
 		bool none = false;   /* there is no message: what it was made of turned out to be damaged */
-		MessageStats load;           /* for the figures */
+		MessageStats load;   /* for the figures */
 	};
 	/* Fills in all but Siphon-Cursors, and goes on to the next message. */
 	virtual Built build(Message *message) = 0;

@@ -36,7 +36,7 @@ PublishStats::table(std::string_view schema, std::string_view name)
 
 void
 PublishStats::sent(uint64_t token, const MessageStats &load, size_t raw, size_t body, uint64_t compression_ns,
-			  Clock::time_point now)
+				   Clock::time_point now)
 {
 	if (compression_ns > 0)
 		totals_.compression.add(compression_ns);

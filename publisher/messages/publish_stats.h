@@ -1,7 +1,7 @@
 /*
- * What the publisher has published, counted for people: by table and operation, by kind of message, and how long it took.
- * A message counts when the log is known to hold it, so that what is sent a second time counts once. The loop alone calls;
- * others get copies.
+ * What the publisher has published, counted for people: by table and operation, by kind of message, and how long it
+ * took. A message counts when the log is known to hold it, so that what is sent a second time counts once. The loop
+ * alone calls; others get copies.
  */
 #ifndef SIPHON_PUBLISH_STATS_H
 #define SIPHON_PUBLISH_STATS_H
@@ -78,7 +78,8 @@ public:
 	/* The table's, which stays where it is. */
 	TableStats *table(std::string_view schema, std::string_view name);
 
-	void sent(uint64_t token, const MessageStats &load, size_t raw, size_t body, uint64_t compression_ns, Clock::time_point now);
+	void sent(uint64_t token, const MessageStats &load, size_t raw, size_t body, uint64_t compression_ns,
+			  Clock::time_point now);
 	/* The log is known to hold our messages up to this token. */
 	void stored(uint64_t token, Clock::time_point now);
 	/* What has no answer, and never gets one, is forgotten. */

@@ -88,7 +88,7 @@ RingDirectory::lock()
 
 	if (error_number == EWOULDBLOCK)
 		throw Fatal(ExitCode::Locked, "another publisher runs for application " + application_ +
-						": it holds publisher.lock in " + directory_ + "/" + application_);
+										  ": it holds publisher.lock in " + directory_ + "/" + application_);
 	if (error_number != 0)
 		throw error(error_number);
 }

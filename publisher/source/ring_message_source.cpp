@@ -10,11 +10,13 @@
 
 namespace siphon {
 
-RingMessageSource::RingMessageSource(const std::string &name, uint32_t number, std::unique_ptr<AttachedRing> ring, const Context &context)
+RingMessageSource::RingMessageSource(const std::string &name, uint32_t number, std::unique_ptr<AttachedRing> ring,
+									 const Context &context)
 	: MessageSource(name, number, name != kDecoderRing), ring_(std::move(ring)), root_(context.subject_root),
 	  stream_(*context.stream), ledger_(*context.ledger), hand_off_(*context.hand_off), history_(*context.history),
-	  published_(*context.published), stats_(*context.traffic), frame_messages_(context.subject_root, context.compression_level),
-	  record_(context.compression_level), writes_(*context.writes), schemas_(&context.stream->states())
+	  published_(*context.published), stats_(*context.traffic),
+	  frame_messages_(context.subject_root, context.compression_level), record_(context.compression_level),
+	  writes_(*context.writes), schemas_(&context.stream->states())
 {
 }
 
@@ -35,8 +37,8 @@ RingMessageSource::check_intact() const
 void
 RingMessageSource::refuse(const std::string &what)
 {
-	spdlog::error("{} {}; nothing after that was published, and a new ring was requested from its worker", ring_->path(),
-				  what);
+	spdlog::error("{} {}; nothing after that was published, and a new ring was requested from its worker",
+				  ring_->path(), what);
 	refused_ = true;
 	have_frame_ = false;
 	marker_waits_ = false;
@@ -344,8 +346,8 @@ RingMessageSource::gather()
 
 /*
  * Puts the table's schema into the bucket before anything of it that follows is published, unless the table's end is on
- * its way there (`over`). Written a second time, after a restart, it does no harm. Like a marker, it is passed when all its
- * frames are. What follows it in a snapshot's ring is of the same table, and waits.
+ * its way there (`over`). Written a second time, after a restart, it does no harm. Like a marker, it is passed when all
+ * its frames are. What follows it in a snapshot's ring is of the same table, and waits.
  */
 bool
 RingMessageSource::admit_schema(bool over)
@@ -406,9 +408,10 @@ RingMessageSource::skip()
 }
 
 /*
- * A watermark doesn't speak for tables whose changes are held. It tells the publisher of a later ring, which begins behind
- * it, where to look for what the logs have beyond its position: behind it in the log and behind Siphon-Held in the spill;
- * while this ring brings what they have from an earlier one already, behind Siphon-Behind in the log, where that began.
+ * A watermark doesn't speak for tables whose changes are held. It tells the publisher of a later ring, which begins
+ * behind it, where to look for what the logs have beyond its position: behind it in the log and behind Siphon-Held in
+ * the spill; while this ring brings what they have from an earlier one already, behind Siphon-Behind in the log, where
+ * that began.
  */
 bool
 RingMessageSource::admit_watermark()
@@ -508,7 +511,7 @@ RingMessageSource::build(Message *message)
 	std::optional<Cursor> before = cursor;
 
 	cursor = {ring_->reader().ring_id(), frame_.header.position, frame_messages_.next_part(),
-			   frame_messages_.plan().total};
+			  frame_messages_.plan().total};
 	built.ack = last_of_frame ? frame_.end : 0;
 	built.events = last_of_record ? frame_.header.events : 0;
 	built.load = load(last_of_record);

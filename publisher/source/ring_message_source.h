@@ -12,12 +12,12 @@
 #include <optional>
 #include <string>
 
-#include "publisher/history/stream_history.h"
 #include "publisher/history/published_positions.h"
+#include "publisher/history/stream_history.h"
 #include "publisher/messages/frame_messages.h"
 #include "publisher/messages/ledger.h"
-#include "publisher/messages/record_messages.h"
 #include "publisher/messages/message_source.h"
+#include "publisher/messages/record_messages.h"
 #include "publisher/source/attached_ring.h"
 #include "publisher/table/hand_off.h"
 #include "publisher/table/state_writes.h"
@@ -41,7 +41,8 @@ public:
 		StateWrites *writes; /* of the decoder's ring */
 	};
 
-	RingMessageSource(const std::string &name, uint32_t number, std::unique_ptr<AttachedRing> ring, const Context &context);
+	RingMessageSource(const std::string &name, uint32_t number, std::unique_ptr<AttachedRing> ring,
+					  const Context &context);
 
 	AttachedRing &ring() { return *ring_; }
 	const AttachedRing &ring() const { return *ring_; }
@@ -85,8 +86,8 @@ public:
 	void acked(const Ledger::Ack &ack, const Checkpoint &checkpoint);
 
 	/*
-	 * What a decoder's ring says that it continues, if that is still to be dealt with. nullptr: it is not there yet, or it
-	 * was dealt with.
+	 * What a decoder's ring says that it continues, if that is still to be dealt with. nullptr: it is not there yet, or
+	 * it was dealt with.
 	 */
 	const HistoryRecord *peek_origin();
 	/* The greatest position that was read. */
@@ -150,11 +151,11 @@ private:
 	Frame frame_{};           /* the last that was read */
 	bool have_frame_ = false; /* and not yet admitted */
 	bool readable_ = true;
-	bool refused_ = false;    /* the ring is damaged: nothing more is read */
-	bool held_ = false;       /* its messages go to a held subject */
-	std::string schema_;      /* of its route */
+	bool refused_ = false; /* the ring is damaged: nothing more is read */
+	bool held_ = false;    /* its messages go to a held subject */
+	std::string schema_;   /* of its route */
 	std::string table_;
-	TableStats *counted_ = nullptr; /* of that table; nullptr: not looked up */
+	TableStats *counted_ = nullptr;                         /* of that table; nullptr: not looked up */
 	std::array<uint32_t, kCountedOperations> operations_{}; /* of the frame's record, as far as it is published */
 
 	uint64_t record_events_ = 0; /* of what is left of a package */
@@ -162,12 +163,12 @@ private:
 	HandOff::Clock::time_point origin_retry_{};
 	WaitNotice origin_notice_;
 	StateWrites &writes_;
-	TableSchemas schemas_; /* for a snapshot's ring */
+	TableSchemas schemas_;    /* for a snapshot's ring */
 	uint64_t stored_end_ = 0; /* the ledger says that the ring may be acknowledged up to here */
 	uint64_t beyond_ = 0;     /* behind a watermark beyond all that the stream had of earlier rings; 0: none was read */
-	std::string marker_; /* of a marker or a schema: payload, as far as its frames were read */
+	std::string marker_;      /* of a marker or a schema: payload, as far as its frames were read */
 	Visibility marker_snapshot_;
-	bool marker_waits_ = false; /* all published, waits for its effect */
+	bool marker_waits_ = false;       /* all published, waits for its effect */
 	Place marker_first_ = kNoPlace;   /* of its first message; kNoPlace: not known */
 	uint64_t marker_first_token_ = 0; /* of its messages; 0: not sent by us */
 	uint64_t marker_last_token_ = 0;
@@ -181,13 +182,13 @@ private:
 	 */
 	uint32_t dropped_ = 0;
 	uint64_t drop_begin_ = 0;
-	uint64_t built_end_ = 0;    /* behind the last frame of which all messages were built */
-	bool peeked_ = false; /* frame_ was read by peek_origin() */
+	uint64_t built_end_ = 0; /* behind the last frame of which all messages were built */
+	bool peeked_ = false;    /* frame_ was read by peek_origin() */
 
 	/* By log: */
 	std::optional<Cursor> cursor_[2];
 	std::optional<Cursor> resume_[2]; /* the log has the messages up to here */
-	uint32_t record_total_ = 0; /* parts of a record that the log has the beginning of; 0: none */
+	uint32_t record_total_ = 0;       /* parts of a record that the log has the beginning of; 0: none */
 };
 
 } // namespace siphon

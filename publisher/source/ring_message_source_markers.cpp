@@ -1,6 +1,6 @@
 /*
- * RingMessageSource's markers: frames behind which nothing is read until all their messages are stored and they have had their
- * effect. They are where a snapshot begins and ends, and what a ring continues.
+ * RingMessageSource's markers: frames behind which nothing is read until all their messages are stored and they have
+ * had their effect. They are where a snapshot begins and ends, and what a ring continues.
  */
 #include "publisher/source/ring_message_source.h"
 
@@ -182,7 +182,7 @@ RingMessageSource::finish_marker()
 
 	if (ledger_.stored_token() < marker_last_token_)
 		return false;
-	if (kind() == FrameKind::History          ? !finish_origin()
+	if (kind() == FrameKind::History         ? !finish_origin()
 		: kind() == FrameKind::SnapshotBegin ? !hand_off_.on_snapshot_begin_stored(table(), marker_first_, now)
 											 : !hand_off_.on_snapshot_end_stored(table(), marker_snapshot_, now))
 		return false;

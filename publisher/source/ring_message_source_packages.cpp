@@ -1,4 +1,5 @@
-/* How RingMessageSource takes up packages and logical messages: as they are, in part, or not at all; see ring_message_source.h. */
+/* How RingMessageSource takes up packages and logical messages: as they are, in part, or not at all; see
+ * ring_message_source.h. */
 #include "publisher/source/ring_message_source.h"
 
 #include <algorithm>
@@ -44,7 +45,8 @@ RingMessageSource::admit_package()
 
 	/* Where it went to before, that is where it would go now. */
 	if ((is_behind_cursor(Target::Log) && is_behind_cursor(Target::Spill)) ||
-		(held_behind && kind() != FrameKind::Snapshot && kind() != FrameKind::Dropped && is_behind_cursor(Target::Spill)))
+		(held_behind && kind() != FrameKind::Snapshot && kind() != FrameKind::Dropped &&
+		 is_behind_cursor(Target::Spill)))
 	{
 		hand_off_.note_skipped(table());
 		skip();
@@ -54,16 +56,16 @@ RingMessageSource::admit_package()
 	/* Of an earlier ring the stream may have these events already. */
 	if (published_.active() && kind() != FrameKind::Snapshot)
 		upto = published_.last_position(schema_, table_, header.partition, header.generation, held_behind,
-							   kind() == FrameKind::Held);
+										kind() == FrameKind::Held);
 
 	bool whole = !upto || !(header.first <= *upto);
 	bool known = upto && header.last <= *upto;
 	bool calm = ring_->reader().acked() >= previous_end_ && !resuming();
 	/* What the spill may have a part of must not wait for what waits for it. */
 	bool may_wait = frame_.first_of_record() && !resuming();
-	HandOff::Route route = known ? HandOff::Route::Drop
-								 : hand_off_.route(table(), may_wait, whole ? header.first : *upto, calm,
-												   HandOff::Clock::now());
+	HandOff::Route route =
+		known ? HandOff::Route::Drop
+			  : hand_off_.route(table(), may_wait, whole ? header.first : *upto, calm, HandOff::Clock::now());
 
 	if (route == HandOff::Route::Wait)
 		return false;

@@ -77,18 +77,18 @@ struct LogHealth
 	Place last = kNoPlace;
 	uint64_t messages = 0;
 	uint64_t bytes = 0;
-	uint64_t bytes_limit = 0;  /* 0: none */
-	double first_age = -1;     /* seconds; negative: not known */
-	double last_age = -1;      /* of the last message that there ever was */
+	uint64_t bytes_limit = 0;    /* 0: none */
+	double first_age = -1;       /* seconds; negative: not known */
+	double last_age = -1;        /* of the last message that there ever was */
 	uint64_t messages_limit = 0; /* 0: none */
 	uint64_t subject_limit = 0;  /* messages on a subject; 0: none */
-	double age_limit = 0;      /* seconds; 0: none */
-	bool lossy = false;        /* as in LogEnd */
-	bool consumed = false;     /* what consumers have acknowledged is taken away */
-	uint64_t removed = 0;      /* messages taken away one by one, between first and last */
-	bool discards_new = false; /* at a limit, rather than the oldest */
-	uint64_t replicas = 1;     /* that are asked for */
-	std::string leader;        /* of them; empty: there is none, or they are none */
+	double age_limit = 0;        /* seconds; 0: none */
+	bool lossy = false;          /* as in LogEnd */
+	bool consumed = false;       /* what consumers have acknowledged is taken away */
+	uint64_t removed = 0;        /* messages taken away one by one, between first and last */
+	bool discards_new = false;   /* at a limit, rather than the oldest */
+	uint64_t replicas = 1;       /* that are asked for */
+	std::string leader;          /* of them; empty: there is none, or they are none */
 	struct Follower
 	{
 		std::string name;
@@ -121,9 +121,9 @@ public:
 	virtual std::optional<bool> holds(Place place, uint64_t message, bool *gone, std::string *why) = 0;
 	/*
 	 * Behind a look(): makes the log, if there is none, and what it needs; from here on nothing is stored but what is
-	 * appended from now on, whoever sent it and however late it arrives. `in_flight`: how many messages a former publisher
-	 * may have had under way; `cursors`: what the last message's were. False: not yet; with a reason: look() again. *end:
-	 * the last message's place and hash, or, in `refused`, why it was not taken.
+	 * appended from now on, whoever sent it and however late it arrives. `in_flight`: how many messages a former
+	 * publisher may have had under way; `cursors`: what the last message's were. False: not yet; with a reason: look()
+	 * again. *end: the last message's place and hash, or, in `refused`, why it was not taken.
 	 */
 	virtual bool fence(size_t in_flight, const std::string &cursors, LogEnd *end, std::string *why) = 0;
 
@@ -138,17 +138,19 @@ public:
 	 * Reads the messages whose subjects match behind a place; `headers` alone, without bodies and of all subjects.
 	 * nullptr: not yet.
 	 */
-	virtual std::unique_ptr<LogReader> read(const std::string &subjects, Place behind, bool headers, std::string *why) = 0;
+	virtual std::unique_ptr<LogReader> read(const std::string &subjects, Place behind, bool headers,
+											std::string *why) = 0;
 	/* Place of the last message whose subject matches, kNoPlace if there is none. nullopt: not yet. */
 	virtual std::optional<Place> last(const std::string &subjects, std::string *why) = 0;
 	/*
-	 * A message on a subject, without its body, whose Siphon-Last is not greater than a position, as late a one as is easy
-	 * to find: on the subject these positions only grow. *found is nullopt if there is none behind `behind`. False: not
-	 * yet.
+	 * A message on a subject, without its body, whose Siphon-Last is not greater than a position, as late a one as is
+	 * easy to find: on the subject these positions only grow. *found is nullopt if there is none behind `behind`.
+	 * False: not yet.
 	 */
 	virtual bool find_up_to(const std::string &subject, const Position &position, Place behind,
 							std::optional<StoredMessage> *found, std::string *why) = 0;
-	/* Removes the messages in front of a place whose subjects match. Costs nothing where there are none. False: not yet. */
+	/* Removes the messages in front of a place whose subjects match. Costs nothing where there are none. False: not
+	 * yet. */
 	virtual bool purge(const std::string &subjects, Place in_front_of, std::string *why) = 0;
 	/* nullopt: not yet. */
 	virtual std::optional<LogHealth> health(std::string *why) = 0;

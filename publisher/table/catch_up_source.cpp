@@ -18,9 +18,11 @@ static constexpr size_t kReadAhead = 64;
 static constexpr std::chrono::seconds kBacklogLook{5};
 static constexpr int kLooksInVain = 3;
 
-CatchUpSource::CatchUpSource(const TableState &state, const std::string &subject_root, int compression_level, Stream *stream)
-	: MessageSource("moved-" + std::to_string(state.oid), 0, false), state_(state), root_(subject_root), stream_(*stream),
-	  held_(held_subject(subject_root, state.schema, state.table, std::nullopt)), record_(compression_level)
+CatchUpSource::CatchUpSource(const TableState &state, const std::string &subject_root, int compression_level,
+							 Stream *stream)
+	: MessageSource("moved-" + std::to_string(state.oid), 0, false), state_(state), root_(subject_root),
+	  stream_(*stream), held_(held_subject(subject_root, state.schema, state.table, std::nullopt)),
+	  record_(compression_level)
 {
 	resume(nullptr, nullptr);
 }
@@ -157,8 +159,8 @@ CatchUpSource::take_message(const StoredMessage &message)
 		case PackageAssembler::Result::Invalid:
 			break;
 	}
-	throw Fatal(ExitCode::StreamRefused, "message " + std::to_string(message.place) + " of " + stream_.spill().describe() +
-					" is not what a publisher writes");
+	throw Fatal(ExitCode::StreamRefused, "message " + std::to_string(message.place) + " of " +
+											 stream_.spill().describe() + " is not what a publisher writes");
 }
 
 static uint64_t
@@ -176,9 +178,10 @@ leave_out_shown(const Visibility &snapshot, v1::Package *package)
 {
 	auto *events = package->mutable_events();
 
-	events->erase(std::remove_if(events->begin(), events->end(),
-								 [&](const v1::Event &event) { return snapshot.shows(event.commit_lsn(), event.xid()); }),
-				  events->end());
+	events->erase(
+		std::remove_if(events->begin(), events->end(),
+					   [&](const v1::Event &event) { return snapshot.shows(event.commit_lsn(), event.xid()); }),
+		events->end());
 	return !events->empty();
 }
 
@@ -197,7 +200,7 @@ CatchUpSource::start_record(const StoredMessage &message, Place begin, std::stri
 
 		if (!package.ParseFromArray(payload.data(), static_cast<int>(payload.size())))
 			throw Fatal(ExitCode::StreamRefused, "message " + std::to_string(message.place) + " of " +
-							stream_.spill().describe() + " holds no package");
+													 stream_.spill().describe() + " holds no package");
 
 		int before = package.events_size();
 

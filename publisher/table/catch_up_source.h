@@ -1,7 +1,7 @@
 /*
  * Moves a table's held changes behind the rows of its snapshot: reads them back from the spill in order, leaves out
- * the events that the rows show already, and is a source of messages like a ring. How far it is, is its cursor: epoch is
- * the generation, position the place in the spill of the record's first message.
+ * the events that the rows show already, and is a source of messages like a ring. How far it is, is its cursor: epoch
+ * is the generation, position the place in the spill of the record's first message.
  */
 #ifndef SIPHON_CATCH_UP_SOURCE_H
 #define SIPHON_CATCH_UP_SOURCE_H
@@ -13,8 +13,8 @@
 #include <optional>
 #include <vector>
 
-#include "publisher/messages/record_messages.h"
 #include "publisher/messages/message_source.h"
+#include "publisher/messages/record_messages.h"
 #include "publisher/stream/stream.h"
 #include "publisher/table/table_state.h"
 #include "reader/package_assembler.h"
@@ -42,7 +42,10 @@ public:
 	/* Little is left to read; or what is left does not get less, because as much comes. */
 	bool nearly() const { return (reader_ && reader_->pending() <= kNearly) || hot_; }
 	/* Messages that are still to be moved, as far as it is known. */
-	uint64_t pending() const { return reader_ && reader_->pending() != UINT64_MAX ? reader_->pending() + incoming_.size() : incoming_.size(); }
+	uint64_t pending() const
+	{
+		return reader_ && reader_->pending() != UINT64_MAX ? reader_->pending() + incoming_.size() : incoming_.size();
+	}
 	/* When fetch() is to try again. */
 	Clock::time_point retry_at() const { return retry_at_; }
 
@@ -73,11 +76,11 @@ private:
 	uint64_t record_events_ = 0;
 	std::optional<Cursor> cursor_;
 	std::optional<Cursor> unfinished_; /* of the record that the stream holds a part of */
-	Place position_ = kNoPlace; /* all up to here was taken from the reader and dealt with */
-	Place read_ = kNoPlace;     /* and all up to here was taken from the reader */
-	uint64_t last_sent_ = 0;    /* token */
+	Place position_ = kNoPlace;        /* all up to here was taken from the reader and dealt with */
+	Place read_ = kNoPlace;            /* and all up to here was taken from the reader */
+	uint64_t last_sent_ = 0;           /* token */
 	bool hot_ = false;
-	bool fresh_ = false;        /* the last pull brought something */
+	bool fresh_ = false;                  /* the last pull brought something */
 	uint64_t least_pending_ = UINT64_MAX; /* of all looks */
 	int looks_in_vain_ = 0;
 	Clock::time_point next_ring_scan_{};

@@ -362,7 +362,8 @@ HandOff::on_snapshot_begin_stored(const TableFrame &table, Place first, Clock::t
 	const Entry *entry = find(table);
 	std::string why;
 
-	if (entry == nullptr || entry->state.oid != table.oid || entry->state.generation != table.generation || is_stale(table))
+	if (entry == nullptr || entry->state.oid != table.oid || entry->state.generation != table.generation ||
+		is_stale(table))
 		return true;
 	if (now < retry_at_)
 		return false;
@@ -413,8 +414,8 @@ HandOff::on_snapshot_end_stored(const TableFrame &table, const Visibility &snaps
 }
 
 /*
- * All that was held is moved and stored, and no change comes between, or nobody would move it once the state is durable:
- * from the next frame on changes go directly.
+ * All that was held is moved and stored, and no change comes between, or nobody would move it once the state is
+ * durable: from the next frame on changes go directly.
  */
 void
 HandOff::finish_moving(Entry *entry, Clock::time_point now)

@@ -3,23 +3,24 @@
  * the moving of held changes. The rules, for a table's generation g:
  *
  *   snapshot   from the first frame of g on. SnapshotBegin goes to all partitions, then what is left of earlier
- *              generations is purged, unless some of it is of another table, which has another name now. Changes are held, also those that come before SnapshotBegin.
- *   moving     SnapshotEnd has gone to all partitions. A catch_up puts held changes behind it, others are still held. When
- *              little is left to move, the table's next changes wait in the ring, so that the catch_up catches up.
- *   streaming  nothing is held any more; changes go directly. One that was decoded so late that the rows may show it
- *              sends the table back to moving, where such changes are sorted out.
+ *              generations is purged, unless some of it is of another table, which has another name now. Changes are
+ * held, also those that come before SnapshotBegin. moving     SnapshotEnd has gone to all partitions. A catch_up puts
+ * held changes behind it, others are still held. When little is left to move, the table's next changes wait in the
+ * ring, so that the catch_up catches up. streaming  nothing is held any more; changes go directly. One that was decoded
+ * so late that the rows may show it sends the table back to moving, where such changes are sorted out.
  *
- *   removed    the table is published no more, or has another name. What was held is purged, and so are its rows, if they
- *              are not complete; what is left of g is dropped. A table that was dropped comes to be removed behind its
- *              DROP if it streamed, otherwise in front of it, as the DROP follows what its moving has to move.
+ *   removed    the table is published no more, or has another name. What was held is purged, and so are its rows, if
+ * they are not complete; what is left of g is dropped. A table that was dropped comes to be removed behind its DROP if
+ * it streamed, otherwise in front of it, as the DROP follows what its moving has to move.
  *
  * A new phase is durable before anything follows from it. Frames of generations before g are dropped. Where a table's
- * changes go - directly, or held - changes only when all of its messages that are under way are stored: so a publisher that
- * reads the ring's frames again sends each to the log that it was sent to before, whose cursor tells whether it is there.
+ * changes go - directly, or held - changes only when all of its messages that are under way are stored: so a publisher
+ * that reads the ring's frames again sends each to the log that it was sent to before, whose cursor tells whether it is
+ * there.
  *
- * All that holds for the table that has a name. It gets it with its first frame behind the place at which the one before
- * it lost it, whatever their generations are; what is decoded once more, of a table that had the name before that, is
- * dropped.
+ * All that holds for the table that has a name. It gets it with its first frame behind the place at which the one
+ * before it lost it, whatever their generations are; what is decoded once more, of a table that had the name before
+ * that, is dropped.
  */
 #ifndef SIPHON_HAND_OFF_H
 #define SIPHON_HAND_OFF_H
@@ -106,15 +107,16 @@ public:
 	/* When SnapshotEnd is stored on all partitions. True when all that was held is moved. */
 	bool on_snapshot_end_stored(const TableFrame &table, const Visibility &snapshot, Clock::time_point now);
 
-	/* The table is not published any more; or not under this name, as it has another one. Repeated until they are true. */
+	/* The table is not published any more; or not under this name, as it has another one. Repeated until they are true.
+	 */
 	bool on_table_removed(const TableFrame &table, Clock::time_point now);
 	bool on_table_renamed(const TableFrame &table, Clock::time_point now);
 	/* Its DROP is stored. Likewise. */
 	bool on_table_dropped(const TableFrame &table, Clock::time_point now);
 
 	/*
-	 * Moves on. holding: a message to a held subject is prepared, or the rest of a record on one is to come; or the decoder's
-	 * ring is not read yet up to where it was read before.
+	 * Moves on. holding: a message to a held subject is prepared, or the rest of a record on one is to come; or the
+	 * decoder's ring is not read yet up to where it was read before.
 	 */
 	void step(bool holding, Clock::time_point now);
 	/* Appends the sources of what is being moved; good until the next step() or resume(). */
@@ -142,15 +144,16 @@ private:
 	struct Entry
 	{
 		TableState state;
-		uint64_t last_token = 0; /* the decoder's frames of the table that were read are acknowledged with this message */
+		uint64_t last_token =
+			0; /* the decoder's frames of the table that were read are acknowledged with this message */
 		Place last_held = kNoPlace; /* the last held message that is known to be stored */
-		bool closing = false;    /* changes wait, so that the catch_up catches up */
-		Place leftover = kNoPlace; /* rows that were not complete; this message, which may be one, was the last then */
-		uint64_t ends_behind = 0; /* it is being removed, and no message of it has a greater token; 0: it is not */
+		bool closing = false;       /* changes wait, so that the catch_up catches up */
+		Place leftover = kNoPlace;  /* rows that were not complete; this message, which may be one, was the last then */
+		uint64_t ends_behind = 0;   /* it is being removed, and no message of it has a greater token; 0: it is not */
 		bool ending = false;
 		/* Since resuming has begun: */
-		bool last_known = false; /* last_held is what the spill has */
-		bool renewed = false;    /* its state is this publisher's */
+		bool last_known = false;   /* last_held is what the spill has */
+		bool renewed = false;      /* its state is this publisher's */
 		Clock::time_point since{}; /* its changes are held */
 		std::unique_ptr<CatchUpSource> catch_up;
 
@@ -191,16 +194,17 @@ private:
 	const Ledger &ledger_;
 	WaitNotice notice_;
 	std::map<std::string, TableState> wanted_; /* states that are being made durable, by their key */
-	Entries entries_;             /* by schema, NUL, table; an entry stays where it is */
-	std::set<Entry *> active_;    /* those that step() has to look at */
-	std::set<Entry *> holding_;   /* those whose changes are held */
+	Entries entries_;                          /* by schema, NUL, table; an entry stays where it is */
+	std::set<Entry *> active_;                 /* those that step() has to look at */
+	std::set<Entry *> holding_;                /* those whose changes are held */
 	size_t catch_ups_ = 0;
 	std::deque<std::pair<uint64_t, Entry *>> held_; /* messages to the spill that are under way, by token */
-	bool drop_due_ = false;       /* what was moved can go */
-	Place dropped_ = kNoPlace;    /* everything in front of it has gone */
-	std::vector<std::unique_ptr<CatchUpSource>> retired_; /* that append_catch_up_sources() may have named since the last step() */
-	Clock::time_point retry_at_;                  /* nothing is asked of the stream before */
-	bool catch_up_begun_ = false;                   /* since the last step() */
+	bool drop_due_ = false;                         /* what was moved can go */
+	Place dropped_ = kNoPlace;                      /* everything in front of it has gone */
+	std::vector<std::unique_ptr<CatchUpSource>>
+		retired_;                 /* that append_catch_up_sources() may have named since the last step() */
+	Clock::time_point retry_at_;  /* nothing is asked of the stream before */
+	bool catch_up_begun_ = false; /* since the last step() */
 };
 
 } // namespace siphon

@@ -26,7 +26,8 @@ HandOff::load(const std::map<std::string, std::string> &values)
 		if (state->former_layout)
 			throw Fatal(ExitCode::StreamRefused,
 						"changes of table " + state->schema + "." + state->table +
-							" are held by a publisher of an earlier release: run that release until SELECT * FROM siphon_snapshot_progress shows nothing, then this one");
+							" are held by a publisher of an earlier release: run that release until SELECT * FROM "
+							"siphon_snapshot_progress shows nothing, then this one");
 		enter_state(&entries_[entry_key(state->schema, state->table)], *state);
 	}
 }
@@ -47,14 +48,15 @@ HandOff::find_last_held(Entry *entry, std::string *why)
 }
 
 /*
- * That a table streams, as its last publisher has sent it, must not arrive any more: nobody would move what is held from
- * now on.
+ * That a table streams, as its last publisher has sent it, must not arrive any more: nobody would move what is held
+ * from now on.
  */
 bool
 HandOff::renew(Entry *entry, std::string *why)
 {
 	if (entry->state.phase == HandOffPhase::CatchUp && !entry->renewed)
-		entry->renewed = stream_.states().renew(state_key(entry->state.schema, entry->state.table), entry->state.to_json(), why);
+		entry->renewed =
+			stream_.states().renew(state_key(entry->state.schema, entry->state.table), entry->state.to_json(), why);
 	return entry->renewed || entry->state.phase != HandOffPhase::CatchUp;
 }
 
@@ -81,7 +83,8 @@ HandOff::resume(const Cursors &cursors, std::string *why)
 	if (!known)
 		return false;
 	discard_partial_answers();
-	/* Of a table that had no state, the end was under way; it comes again, and what is read again before it needs none. */
+	/* Of a table that had no state, the end was under way; it comes again, and what is read again before it needs none.
+	 */
 	std::erase_if(entries_, [](const auto &entry) { return entry.second.state.oid == 0; });
 	for (auto &[key, entry] : entries_)
 	{

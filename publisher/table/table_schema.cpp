@@ -44,8 +44,9 @@ TableSchemas::write(std::string_view schema, std::string_view table, const std::
 	if (now < retry_)
 		return false;
 	if (json.size() > body_limit)
-		spdlog::warn("the schema of table {}.{} is not in the key-value bucket: {} bytes exceed the maximum size of a message",
-					 schema, table, json.size());
+		spdlog::warn(
+			"the schema of table {}.{} is not in the key-value bucket: {} bytes exceed the maximum size of a message",
+			schema, table, json.size());
 	else if (!states_.put(schema_key(schema, table), json, &why))
 		return retry_later(why, now);
 	notice_.over();
@@ -58,7 +59,7 @@ is_of(const std::string &entry, uint32_t oid, uint32_t generation)
 	nlohmann::json value = nlohmann::json::parse(entry, nullptr, false);
 
 	return value.is_object() && value.value("oid", nlohmann::json()) == oid &&
-		value.value("generation", nlohmann::json(0)) <= nlohmann::json(generation);
+		   value.value("generation", nlohmann::json(0)) <= nlohmann::json(generation);
 }
 
 bool

@@ -1,7 +1,7 @@
 /*
  * How far the snapshot is of the table that has a name, as the key-value bucket has it: durable before the frame that
- * leads to it is acknowledged, so that a publisher that dies in any phase goes on where it was. A table without an entry
- * never had a snapshot.
+ * leads to it is acknowledged, so that a publisher that dies in any phase goes on where it was. A table without an
+ * entry never had a snapshot.
  */
 #ifndef SIPHON_TABLE_STATE_H
 #define SIPHON_TABLE_STATE_H

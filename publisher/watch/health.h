@@ -15,9 +15,9 @@ struct Problem
 {
 	const char *code; /* for programs; never changes its meaning */
 	std::string what;
-	std::string hint; /* what to do: full sentences */
+	std::string hint;    /* what to do: full sentences */
 	std::string command; /* to type, in a shell or in psql; empty: there is none */
-	bool unready; /* nothing is replicated because of it */
+	bool unready;        /* nothing is replicated because of it */
 };
 
 /* What is wrong, the gravest first. */

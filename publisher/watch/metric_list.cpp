@@ -60,7 +60,8 @@ headroom(const RingStatus &decoder, double)
 Value
 resuming_seconds(const Status &status, double)
 {
-	return status.resuming.step.empty() ? 0.0 : std::chrono::duration<double>(status.at - status.resuming.since).count();
+	return status.resuming.step.empty() ? 0.0
+										: std::chrono::duration<double>(status.at - status.resuming.since).count();
 }
 
 /* 0 without a leader. */
@@ -79,8 +80,9 @@ constexpr Metric<Status> publisher_metrics[] = {
 	 "/held_events", [](const Status &status, double) -> Value { return status.totals.held_events; }},
 	{"siphon_nats_connected", Gauge, "1 while the publisher is connected to NATS.", "/queue/connected",
 	 [](const Status &status, double) -> Value { return status.connected; }},
-	{"siphon_nats_disconnects_total", Counter, "Connections to NATS that were lost. The publisher reconnects by itself.",
-	 "/queue/disconnects", [](const Status &status, double) -> Value { return status.reconnects; }},
+	{"siphon_nats_disconnects_total", Counter,
+	 "Connections to NATS that were lost. The publisher reconnects by itself.", "/queue/disconnects",
+	 [](const Status &status, double) -> Value { return status.reconnects; }},
 	{"siphon_settlings_total", Counter,
 	 "Number of times publishing was resumed, at the start and after anything uncertain.", "/queue/settlings",
 	 [](const Status &status, double) -> Value { return status.incidents.settlings; }},
@@ -102,8 +104,8 @@ constexpr Metric<Status> publisher_metrics[] = {
 	 [](const Status &status, double) -> Value { return status.in_flight_bytes; }},
 	{nullptr, Gauge, "Limit of the messages in flight.", "/queue/max_in_flight",
 	 [](const Status &status, double) -> Value { return status.max_in_flight; }},
-	{"siphon_resuming_seconds", Gauge, "Time since the publisher began to find where to continue, 0 while it publishes.",
-	 nullptr, resuming_seconds},
+	{"siphon_resuming_seconds", Gauge,
+	 "Time since the publisher began to find where to continue, 0 while it publishes.", nullptr, resuming_seconds},
 	{"siphon_stalled_seconds", Gauge, "Time without an acknowledgement, with messages in flight or waiting.", nullptr,
 	 [](const Status &status, double) -> Value { return status.stalled; }},
 };

@@ -26,7 +26,8 @@ template <typename Subject> struct Metric
 	const char *name; /* in /metrics; nullptr: it is in /status.json alone */
 	MetricType type;
 	const char *help;
-	const char *path; /* in /status.json, relative to the subject, as a JSON pointer; nullptr: it is in /metrics alone */
+	const char
+		*path; /* in /status.json, relative to the subject, as a JSON pointer; nullptr: it is in /metrics alone */
 	/* nullopt: not known. /metrics leaves it out, /status.json says null. `age`: of the status, in seconds. */
 	std::optional<Number> (*value)(const Subject &subject, double age);
 };

@@ -135,7 +135,8 @@ add_tables(const Status &status, bool per_table, Families *families)
 	};
 
 	families->begin("siphon_events_total", MetricType::Counter,
-					"Events that the stream acknowledged, by operation. truncate: one for each hash partition. other: DROP, DETACH, RENAME.");
+					"Events that the stream acknowledged, by operation. truncate: one for each hash partition. other: "
+					"DROP, DETACH, RENAME.");
 	if (per_table)
 		each([&](const TableStats &table, const Labels &labels) { add_events(table.events, labels); });
 	else
@@ -144,7 +145,9 @@ add_tables(const Status &status, bool per_table, Families *families)
 	{
 		families->begin(metric.name, MetricType::Counter, metric.help);
 		if (per_table)
-			each([&](const TableStats &table, Labels labels) { families->add(table.*metric.of_table, std::move(labels)); });
+			each([&](const TableStats &table, Labels labels) {
+				families->add(table.*metric.of_table, std::move(labels));
+			});
 		else
 			families->add(status.totals.*metric.total);
 	}
@@ -256,13 +259,14 @@ add_streams(const Status &status, Families *families)
 			if (std::optional<Number> value = metric.value(stream, 0))
 				families->add(*value, std::move(labels));
 		});
-	each("siphon_stream_limit_bytes",
-		 "Limit of the bytes in a stream, and which messages it discards then, old or new ones. Absent without a limit.",
-		 [&](const StreamStatus &stream, Labels labels) {
-			 labels.push_back({"discard", stream.discard_new ? "new" : "old"});
-			 if (stream.max_bytes > 0)
-				 families->add(stream.max_bytes, std::move(labels));
-		 });
+	each(
+		"siphon_stream_limit_bytes",
+		"Limit of the bytes in a stream, and which messages it discards then, old or new ones. Absent without a limit.",
+		[&](const StreamStatus &stream, Labels labels) {
+			labels.push_back({"discard", stream.discard_new ? "new" : "old"});
+			if (stream.max_bytes > 0)
+				families->add(stream.max_bytes, std::move(labels));
+		});
 	each("siphon_stream_replica_lag", "Operations that a follower has not confirmed to the leader.",
 		 [&](const StreamStatus &stream, const Labels &labels) {
 			 for (const ReplicaStatus &replica : stream.followers)

@@ -1,6 +1,6 @@
 /*
- * What the publisher knows of itself, of its rings and of their workers, at one moment: written by its loop once a second,
- * then never changed, and read by whoever answers questions over HTTP. Plain data.
+ * What the publisher knows of itself, of its rings and of their workers, at one moment: written by its loop once a
+ * second, then never changed, and read by whoever answers questions over HTTP. Plain data.
  */
 #ifndef SIPHON_STATUS_H
 #define SIPHON_STATUS_H
@@ -44,12 +44,12 @@ struct TableStatus
 /* What went wrong, and mended itself. */
 struct Incidents
 {
-	uint64_t settlings = 0;   /* how often the queue's end had to be read, the first time included */
-	uint64_t refusals = 0;    /* messages that the queue did not take */
+	uint64_t settlings = 0;    /* how often the queue's end had to be read, the first time included */
+	uint64_t refusals = 0;     /* messages that the queue did not take */
 	uint64_t out_of_order = 0; /* messages that came to a place where another stood, or to none */
-	uint64_t timeouts = 0;    /* answers that did not come */
-	uint64_t attached = 0;    /* rings */
-	uint64_t corrupt = 0;     /* rings of which another was asked for */
+	uint64_t timeouts = 0;     /* answers that did not come */
+	uint64_t attached = 0;     /* rings */
+	uint64_t corrupt = 0;      /* rings of which another was asked for */
 };
 
 /* A step of resuming: while it lasts nothing is published, and yet the publisher does not hang. */
@@ -92,8 +92,8 @@ struct HoldingStatus
 {
 	std::string schema;
 	std::string name;
-	bool catching_up = false;     /* its snapshot is complete, and held changes are published behind it */
-	double seconds = 0;           /* since its changes are held */
+	bool catching_up = false;          /* its snapshot is complete, and held changes are published behind it */
+	double seconds = 0;                /* since its changes are held */
 	uint64_t backlog = kMetricUnknown; /* held messages that are to be published yet; kMetricUnknown: not known */
 };
 

@@ -1,6 +1,6 @@
 /*
- * Between the loop and those who answer questions over HTTP: the loop leaves its status here, others take it, and what it
- * was over the last hour. The loop never waits for them: where somebody is just taking it, it leaves the next one.
+ * Between the loop and those who answer questions over HTTP: the loop leaves its status here, others take it, and what
+ * it was over the last hour. The loop never waits for them: where somebody is just taking it, it leaves the next one.
  */
 #ifndef SIPHON_STATUS_HISTORY_H
 #define SIPHON_STATUS_HISTORY_H
@@ -25,7 +25,7 @@ struct Sample
 	double wal_rate = 0;  /* that the server writes */
 	double lag_bytes = 0;
 	double lag_seconds = 0;
-	double ring_used = 0; /* of 1 */
+	double ring_used = 0;   /* of 1 */
 	double latency_p50 = 0; /* seconds from commit to acknowledgement; 0: nothing was acknowledged */
 	double latency_p99 = 0;
 };
@@ -56,7 +56,7 @@ private:
 	mutable std::mutex mutex_;
 	std::shared_ptr<const Status> status_;
 	std::shared_ptr<const Status> sampled_; /* when the last sample was taken; nullptr: there is none to compare with */
-	std::array<Sample, kSamples> samples_; /* a circle */
+	std::array<Sample, kSamples> samples_;  /* a circle */
 	size_t taken_ = 0;
 };
 

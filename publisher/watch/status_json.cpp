@@ -137,7 +137,9 @@ tables_json(const Status &status)
 
 		Json row = {{"schema", table.schema},
 					{"table", table.name},
-					{"state", snapshot != nullptr ? "snapshot" : table.held ? "moving held changes" : "streaming"},
+					{"state", snapshot != nullptr ? "snapshot"
+							  : table.held        ? "moving held changes"
+												  : "streaming"},
 					{"snapshot", snapshot != nullptr ? snapshot_json(*snapshot) : Json()},
 					{"events", operations(table.traffic.events)},
 					{"last_commit", table.traffic.last_commit == 0

@@ -9,8 +9,8 @@
 #include <vector>
 
 #include "publisher/source/ring_directory.h"
-#include "publisher/watch/status_history.h"
 #include "publisher/watch/status.h"
+#include "publisher/watch/status_history.h"
 
 namespace siphon {
 

@@ -16,8 +16,9 @@ parse_file_url(const std::string &url, FileOptions *options)
 	if (question != std::string::npos && url.substr(question) == "?sync=none")
 		options->sync = false;
 	else if (question != std::string::npos && url.substr(question) != "?sync=data")
-		throw Fatal(ExitCode::Usage, "--stream " + url + ": behind the directory may stand ?sync=data, as it is by "
-														 "default, or ?sync=none");
+		throw Fatal(ExitCode::Usage, "--stream " + url +
+										 ": behind the directory may stand ?sync=data, as it is by "
+										 "default, or ?sync=none");
 	try
 	{
 		return parse_stream_url(url.substr(0, question));

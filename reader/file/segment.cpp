@@ -18,7 +18,8 @@ namespace siphon {
 static constexpr char kEnding[] = ".log";
 static constexpr size_t kReadAhead = 128 * 1024;
 
-/* ---- the format ---------------------------------------------------------------------------------------------------- */
+/* ---- the format ----------------------------------------------------------------------------------------------------
+ */
 
 template <typename Number>
 static Number
@@ -83,7 +84,8 @@ Record::stored() const
 	return message;
 }
 
-/* ---- files --------------------------------------------------------------------------------------------------------- */
+/* ---- files ---------------------------------------------------------------------------------------------------------
+ */
 
 Descriptor::~Descriptor()
 {
@@ -146,7 +148,8 @@ list_segments(int directory, std::vector<Place> *segments)
 	return error == 0;
 }
 
-/* ---- one segment --------------------------------------------------------------------------------------------------- */
+/* ---- one segment ---------------------------------------------------------------------------------------------------
+ */
 
 /* Gives so many bytes of the file. End: there are none; Broken: there are some. */
 Found
@@ -160,7 +163,8 @@ SegmentReader::fill(uint64_t offset, size_t size, const char **data)
 		buffer_offset_ = offset;
 		while (done < size)
 		{
-			ssize_t part = pread(fd_.get(), buffer_.data() + done, buffer_.size() - done, static_cast<off_t>(offset + done));
+			ssize_t part =
+				pread(fd_.get(), buffer_.data() + done, buffer_.size() - done, static_cast<off_t>(offset + done));
 
 			if (part < 0 && errno == EINTR)
 				continue;
@@ -263,7 +267,8 @@ SegmentReader::durable_behind()
 	}
 }
 
-/* ---- all segments -------------------------------------------------------------------------------------------------- */
+/* ---- all segments --------------------------------------------------------------------------------------------------
+ */
 
 /* Opens the segment that the next record is in; or the first behind it, as segments may have been deleted. */
 Found

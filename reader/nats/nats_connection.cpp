@@ -208,8 +208,9 @@ NatsConnection::ready()
 		return true;
 	}
 	if (!(login_.ca.empty() && login_.certificate.empty()) && Clock::now() - connected_at_ > kCertificatesOld)
-		throw LoginRefused("NATS at " + servers_ + " did not let us in for " + std::to_string(kCertificatesOld.count()) +
-						" s: reads the files of --nats-ca and --nats-cert again");
+		throw LoginRefused("NATS at " + servers_ + " did not let us in for " +
+						   std::to_string(kCertificatesOld.count()) +
+						   " s: reads the files of --nats-ca and --nats-cert again");
 	return false;
 }
 

@@ -178,7 +178,8 @@ nats_connect(natsOptions *options, NatsFailure *failure)
 	natsConnection *connection = try_connect(options, failure);
 
 	/* Whoever writes behind the handshake, while NATS has closed already, does not get to read its alert. */
-	for (int attempt = 1; connection == nullptr && failure->why.rfind("SSL_", 0) == 0 && attempt < kAlertAttempts; attempt++)
+	for (int attempt = 1; connection == nullptr && failure->why.rfind("SSL_", 0) == 0 && attempt < kAlertAttempts;
+		 attempt++)
 		connection = try_connect(options, failure);
 	return connection;
 }

@@ -168,7 +168,8 @@ Requests::ask(const std::string &subject, const nlohmann::json &body)
 std::optional<ApiReply>
 Requests::put(const std::string &subject, const std::string &body, uint64_t last_on_subject, const char *operation)
 {
-	std::string key = subject + '\n' + std::to_string(last_on_subject) + (operation != nullptr ? operation : "") + '\n' + body;
+	std::string key =
+		subject + '\n' + std::to_string(last_on_subject) + (operation != nullptr ? operation : "") + '\n' + body;
 	{
 		std::lock_guard<std::mutex> guard(mutex_);
 
@@ -178,8 +179,9 @@ Requests::put(const std::string &subject, const std::string &body, uint64_t last
 
 	NatsPtr<natsMsg> sent = message(subject, body);
 
-	nats_check(natsMsgHeader_Set(sent.get(), "Nats-Expected-Last-Subject-Sequence", std::to_string(last_on_subject).c_str()),
-			   "header of a state");
+	nats_check(
+		natsMsgHeader_Set(sent.get(), "Nats-Expected-Last-Subject-Sequence", std::to_string(last_on_subject).c_str()),
+		"header of a state");
 	if (operation != nullptr)
 		nats_check(natsMsgHeader_Set(sent.get(), "KV-Operation", operation), "header of a state");
 	return send(key, sent.get());

@@ -65,10 +65,12 @@ random_number()
 	return number != 0 ? number : 1;
 }
 
-/* ---- the end ------------------------------------------------------------------------------------------------------- */
+/* ---- the end -------------------------------------------------------------------------------------------------------
+ */
 
 /*
- * Finds the last segment's end, and cuts off what is behind it. An empty segment goes: it was begun, and nothing came to it.
+ * Finds the last segment's end, and cuts off what is behind it. An empty segment goes: it was begun, and nothing came
+ * to it.
  */
 bool
 FileLog::recover(std::string *why)
@@ -149,8 +151,9 @@ FileLog::recover_segment(Place first, std::string *why)
 
 	if (whole < size)
 	{
-		spdlog::warn("truncating {} bytes of {}/{} after message {}: an incomplete message, or one that may not be durable",
-					 size - whole, path_, name, end_.place);
+		spdlog::warn(
+			"truncating {} bytes of {}/{} after message {}: an incomplete message, or one that may not be durable",
+			size - whole, path_, name, end_.place);
 		if (ftruncate(fd.get(), static_cast<off_t>(whole)) != 0)
 			return not_yet("be written to", errno, why);
 	}
@@ -238,7 +241,8 @@ FileLog::fence(size_t, const std::string &cursors, LogEnd *end, std::string *why
 	return true;
 }
 
-/* ---- appending ----------------------------------------------------------------------------------------------------- */
+/* ---- appending -----------------------------------------------------------------------------------------------------
+ */
 
 /* Nothing more is taken. Always false. */
 bool
@@ -279,7 +283,8 @@ FileLog::make_segment()
 	return 0;
 }
 
-/* All of a segment is on the disk before the next one is there, so that a crash tears the last one alone. Returns errno. */
+/* All of a segment is on the disk before the next one is there, so that a crash tears the last one alone. Returns
+ * errno. */
 int
 FileLog::rotate()
 {
@@ -392,7 +397,8 @@ FileLog::collect(std::vector<PublishAck> *answers)
 	}
 }
 
-/* ---- reading ------------------------------------------------------------------------------------------------------- */
+/* ---- reading -------------------------------------------------------------------------------------------------------
+ */
 
 std::unique_ptr<LogReader>
 FileLog::read(const std::string &subjects, Place behind, bool headers, std::string *why)
@@ -444,7 +450,8 @@ FileLog::last(const std::string &subjects, std::string *why)
 	why->clear();
 	if (!index(why))
 		return std::nullopt;
-	for (auto entry = last_of_.lower_bound(prefix); entry != last_of_.end() && entry->first.starts_with(prefix); ++entry)
+	for (auto entry = last_of_.lower_bound(prefix); entry != last_of_.end() && entry->first.starts_with(prefix);
+		 ++entry)
 	{
 		if (subject_covers(subjects, entry->first))
 			found = std::max(found, entry->second);
@@ -505,11 +512,12 @@ FileLog::find_up_to(const std::string &subject, const Position &position, Place 
 	return found->has_value();
 }
 
-/* ---- the rest ------------------------------------------------------------------------------------------------------ */
+/* ---- the rest ------------------------------------------------------------------------------------------------------
+ */
 
 /*
- * Consumers ignore what is of an earlier generation, and whoever read it as it came has seen it anyway. To take it out of
- * the middle, segments would have to be written anew.
+ * Consumers ignore what is of an earlier generation, and whoever read it as it came has seen it anyway. To take it out
+ * of the middle, segments would have to be written anew.
  */
 bool
 FileLog::purge(const std::string &, Place, std::string *why)

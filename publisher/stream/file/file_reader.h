@@ -31,7 +31,8 @@ public:
 	/* directory: of the log, whose name is `path`. The rest is as of Log::read(). */
 	FileReader(const DurableLog *log, int directory, const std::string &path, const std::string &subjects, Place behind,
 			   bool headers, Wakeup *wakeup)
-		: log_(*log), recoveries_(log->recoveries()), reader_(directory, path, behind), subjects_(subjects), headers_(headers), wakeup_(*wakeup)
+		: log_(*log), recoveries_(log->recoveries()), reader_(directory, path, behind), subjects_(subjects),
+		  headers_(headers), wakeup_(*wakeup)
 	{
 	}
 

@@ -1,6 +1,6 @@
 /*
- * A state store in a directory: a file for each key, named like it, that holds the key, a line feed and the value. A name
- * that would be too long is cut and has a hash of the key behind "~".
+ * A state store in a directory: a file for each key, named like it, that holds the key, a line feed and the value. A
+ * name that would be too long is cut and has a hash of the key behind "~".
  *
  * The directory is locked, so that nobody else writes, and each write is against what is there.
  */
@@ -27,7 +27,10 @@ public:
 	bool get(const std::string &key, bool adopt, std::optional<std::string> *value, std::string *why) override;
 	bool put(const std::string &key, const std::string &value, std::string *why) override;
 	/* Nobody else has anything under way: there is one owner, and nothing that it writes comes later. */
-	bool renew(const std::string &key, const std::string &value, std::string *why) override { return put(key, value, why); }
+	bool renew(const std::string &key, const std::string &value, std::string *why) override
+	{
+		return put(key, value, why);
+	}
 	bool erase(const std::string &key, std::string *why) override;
 	bool erase_tables(std::string *why) override;
 	/* There is nothing to wait for. */

@@ -29,8 +29,8 @@ check_directory(const struct stat &status, const std::string &path, uid_t user, 
 
 /* Opens a directory, and makes it if it is not there. False: not yet. */
 static bool
-open_directory(int parent, const std::string &name, const std::string &path, uid_t user, bool root,
-			   Descriptor *found, std::string *why)
+open_directory(int parent, const std::string &name, const std::string &path, uid_t user, bool root, Descriptor *found,
+			   std::string *why)
 {
 	int flags = O_RDONLY | O_DIRECTORY | O_CLOEXEC | (parent == AT_FDCWD ? 0 : O_NOFOLLOW);
 	struct stat status;
@@ -58,10 +58,12 @@ open_directory(int parent, const std::string &name, const std::string &path, uid
 FileStream::FileStream(const std::string &directory, const FileOptions &options, const std::string &application,
 					   const std::string &subject_root, Wakeup *wakeup)
 	: directory_(directory), path_(directory + "/" + application), application_(application), user_(options.user),
-	  log_(path_ + "/log", subject_root + ".fence", resync_advice(application), options,
-		   [this](std::string *why) { return open_part("log", &log_directory_, why); }, wakeup),
-	  spill_(path_ + "/held", subject_root + ".held.fence", resync_advice(application), options,
-			 [this](std::string *why) { return open_part("held", &spill_directory_, why); }, wakeup),
+	  log_(
+		  path_ + "/log", subject_root + ".fence", resync_advice(application), options,
+		  [this](std::string *why) { return open_part("log", &log_directory_, why); }, wakeup),
+	  spill_(
+		  path_ + "/held", subject_root + ".held.fence", resync_advice(application), options,
+		  [this](std::string *why) { return open_part("held", &spill_directory_, why); }, wakeup),
 	  states_(path_ + "/states", options.sync,
 			  [this](std::string *why) { return open_part("states", &states_directory_, why); })
 {
@@ -86,7 +88,8 @@ FileStream::open(std::string *why)
 	Descriptor lock(openat(top.get(), "lock", O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600));
 
 	if (lock && flock(lock.get(), LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK)
-		throw Fatal(ExitCode::Locked, "another publisher writes to directory " + path_ + ": it holds " + path_ + "/lock");
+		throw Fatal(ExitCode::Locked,
+					"another publisher writes to directory " + path_ + ": it holds " + path_ + "/lock");
 	if (!lock || flock(lock.get(), LOCK_EX | LOCK_NB) != 0)
 	{
 		*why = "file " + path_ + "/lock (" + strerror(errno) + ")";

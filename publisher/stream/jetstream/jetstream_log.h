@@ -2,13 +2,13 @@
  * A JetStream stream as a log, and as a spill.
  *
  * Every message names the sequence behind which it belongs. That keeps order under pipelining and refuses a second
- * publisher. What it does not refuse by itself is a message of an earlier connection, or of a publisher before us, that is
- * still under way inside the server and whose sequence happens to fit. Two things do:
+ * publisher. What it does not refuse by itself is a message of an earlier connection, or of a publisher before us, that
+ * is still under way inside the server and whose sequence happens to fit. Two things do:
  *
  *   one replica        each message names the id of the message before it as well
- *   several replicas   that header must not be used: each replica checks it against memory that is not replicated, and one
- *                      that was away would refuse everything from then on. Instead, fence() writes more messages than
- *                      anybody before us can have under way, so that none of theirs fits any more by its sequence.
+ *   several replicas   that header must not be used: each replica checks it against memory that is not replicated, and
+ * one that was away would refuse everything from then on. Instead, fence() writes more messages than anybody before us
+ * can have under way, so that none of theirs fits any more by its sequence.
  *
  * Should one arrive between two fences all the same, look() finds it, and nothing is published any more.
  */
@@ -98,18 +98,18 @@ private:
 	JetStreamLog *beside_;
 
 	nlohmann::json config_ = nlohmann::json::object();
-	bool checked_ = false; /* its settings were, once */
-	bool missing_ = false; /* it is not there yet */
+	bool checked_ = false;               /* its settings were, once */
+	bool missing_ = false;               /* it is not there yet */
 	std::optional<StreamChange> change_; /* to be made before it is published to */
-	bool existed_ = false; /* it was there when it was looked at, so it must not be made anew */
+	bool existed_ = false;               /* it was there when it was looked at, so it must not be made anew */
 	uint32_t body_limit_ = 0;
 	int replicas_ = 1;
 
 	/* What is known of the stream, by this process. */
-	uint64_t known_ = 0;     /* all up to here is as we have seen or written it */
-	bool written_ = false;   /* something of ours is behind the last look() */
-	std::deque<Sent> sent_;  /* behind `known_`, in order */
-	uint64_t next_ = 0;      /* the sequence that the next message takes */
+	uint64_t known_ = 0;      /* all up to here is as we have seen or written it */
+	bool written_ = false;    /* something of ours is behind the last look() */
+	std::deque<Sent> sent_;   /* behind `known_`, in order */
+	uint64_t next_ = 0;       /* the sequence that the next message takes */
 	std::string previous_id_; /* of the message before it; "": not to be checked */
 
 	/* While look() and fence() are at work. */
@@ -118,9 +118,9 @@ private:
 	uint64_t back_ = 0; /* how far back the last message of a publisher was looked for */
 	std::unique_ptr<LogReader> reader_;
 	std::vector<StoredMessage> behind_;
-	std::vector<PublishAck> found_; /* of messages that look() found stored, though no ack of them came */
+	std::vector<PublishAck> found_;   /* of messages that look() found stored, though no ack of them came */
 	Clock::time_point short_since_{}; /* the stream ends in front of what was acknowledged */
-	uint64_t step_back_ = 0; /* while find_up_to() is at work: how far back it looks; 0: it is not */
+	uint64_t step_back_ = 0;          /* while find_up_to() is at work: how far back it looks; 0: it is not */
 	size_t fences_ = 0;               /* still to be acknowledged */
 	bool fencing_ = false;
 	Clock::time_point fenced_at_{};

@@ -13,7 +13,8 @@ namespace siphon {
 
 /* How far to look back for a message of ours behind what others wrote. */
 static constexpr uint64_t kLookBack = 1000;
-/* A stream may seem to end too early for a moment: a server that has just come to lead answers before it has read its log. */
+/* A stream may seem to end too early for a moment: a server that has just come to lead answers before it has read its
+ * log. */
 static constexpr std::chrono::seconds kShortPatience{10};
 
 /* The stream's configuration and state, as JetStream has them; an empty object if there is no such stream. */
@@ -25,8 +26,8 @@ JetStreamLog::info(std::string *why)
 	if (reply && reply->error_code == kErrorStreamNotFound)
 	{
 		if (existed_)
-			throw Fatal(ExitCode::StreamRefused,
-						describe() + " has been deleted while it was published to; " + resync_advice(plan_.application));
+			throw Fatal(ExitCode::StreamRefused, describe() + " has been deleted while it was published to; " +
+													 resync_advice(plan_.application));
 		return nlohmann::json::object();
 	}
 	if (!reply || !reply->ok())
@@ -71,15 +72,16 @@ JetStreamLog::prepare(std::string *why)
 			return true;
 		}
 		if (reply && reply->final_error())
-			throw Fatal(ExitCode::StreamRefused, "JetStream refused to create stream " + plan_.name + ": " + reply->error);
+			throw Fatal(ExitCode::StreamRefused,
+						"JetStream refused to create stream " + plan_.name + ": " + reply->error);
 		return not_yet(reply, "be made", why);
 	}
 	if (change_)
 	{
 		reply = requests_.ask("STREAM.UPDATE." + plan_.name, change_->config);
 		if (reply && reply->final_error())
-			throw Fatal(ExitCode::StreamRefused,
-						"JetStream refused to change stream " + plan_.name + " (" + change_->what + "): " + reply->error);
+			throw Fatal(ExitCode::StreamRefused, "JetStream refused to change stream " + plan_.name + " (" +
+													 change_->what + "): " + reply->error);
 		if (!reply || !reply->ok())
 			return not_yet(reply, "change", why);
 		spdlog::info("changed stream {}: {}", plan_.name, change_->what);
@@ -91,8 +93,8 @@ JetStreamLog::prepare(std::string *why)
 }
 
 /*
- * What stands behind what is known is ours, in the order in which it was sent; or it is of a publisher before us, or of an
- * earlier connection, and nothing of ours is in front of it. Anything else came to a place where it does not belong.
+ * What stands behind what is known is ours, in the order in which it was sent; or it is of a publisher before us, or of
+ * an earlier connection, and nothing of ours is in front of it. Anything else came to a place where it does not belong.
  */
 bool
 JetStreamLog::check_behind(std::string *why)
@@ -169,13 +171,15 @@ JetStreamLog::message_at(uint64_t sequence)
 }
 
 /*
- * Looks for the last message that bears a publisher's id; its hash counts if it is the very last. Its cursors do, unless it
- * is one of several fences, the first of which was not stored because another message had its place: then that one's do.
+ * Looks for the last message that bears a publisher's id; its hash counts if it is the very last. Its cursors do,
+ * unless it is one of several fences, the first of which was not stored because another message had its place: then
+ * that one's do.
  */
 bool
 JetStreamLog::find_last(std::string *why)
 {
-	uint64_t lowest = std::max(end_.first, end_.place > kLookBack + back_ ? end_.place - kLookBack - back_ : uint64_t{1});
+	uint64_t lowest =
+		std::max(end_.first, end_.place > kLookBack + back_ ? end_.place - kLookBack - back_ : uint64_t{1});
 
 	for (; end_.first != kNoPlace && end_.place >= lowest + back_; back_++)
 	{

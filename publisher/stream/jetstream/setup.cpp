@@ -44,7 +44,8 @@ subjects_of(const StreamPlan &plan)
 {
 	if (plan.held)
 		return json::array({held_subjects(plan)});
-	return json::array({plan.root + ".events.>", message_subjects(plan.root), watermark_subject(plan.root), fence_subject(plan)});
+	return json::array(
+		{plan.root + ".events.>", message_subjects(plan.root), watermark_subject(plan.root), fence_subject(plan)});
 }
 
 static json
@@ -167,11 +168,10 @@ check_keeps_all(const StreamPlan &plan, const json &config)
 													 plan.name + " " + option);
 	}
 	if (member(config, "retention", std::string("limits")) != "limits")
-		throw Fatal(ExitCode::StreamRefused, "stream " + plan.name + " has retention " +
-												 member(config, "retention", std::string()) +
-												 ", and held changes need limits: stop the publisher, then nats stream rm " +
-												 plan.name + ", and run on the server: SELECT siphon_resync_application('" +
-												 plan.application + "')");
+		throw Fatal(ExitCode::StreamRefused,
+					"stream " + plan.name + " has retention " + member(config, "retention", std::string()) +
+						", and held changes need limits: stop the publisher, then nats stream rm " + plan.name +
+						", and run on the server: SELECT siphon_resync_application('" + plan.application + "')");
 }
 
 void
@@ -181,24 +181,30 @@ check_usable(const StreamPlan &plan, const json &config)
 	{
 		if (!takes(config, subject.get<std::string>()))
 			throw Fatal(ExitCode::StreamRefused, "stream " + plan.name + " exists and does not take " +
-													 subject.get<std::string>() + ", but " + taken_subjects(config).dump() +
+													 subject.get<std::string>() + ", but " +
+													 taken_subjects(config).dump() +
 													 ": it belongs to something else, or to another --subject-prefix");
 	}
 	if (member(config, "no_ack", false))
-		throw Fatal(ExitCode::StreamRefused, "stream " + plan.name + " acknowledges nothing: nats stream edit " + plan.name +
-												 " --ack");
+		throw Fatal(ExitCode::StreamRefused,
+					"stream " + plan.name + " acknowledges nothing: nats stream edit " + plan.name + " --ack");
 	if (member(config, "sealed", false))
-		throw Fatal(ExitCode::StreamRefused, "stream " + plan.name + " is sealed, for good: nats stream rm " + plan.name +
-												 ", or set another application name or --subject-prefix");
+		throw Fatal(ExitCode::StreamRefused, "stream " + plan.name + " is sealed, for good: nats stream rm " +
+												 plan.name + ", or set another application name or --subject-prefix");
 	if (config.contains("mirror") && config["mirror"].is_object())
-		throw Fatal(ExitCode::StreamRefused, "stream " + plan.name + " is a mirror, and takes no messages: nats stream rm " +
-												 plan.name + ", and give the mirror another name");
+		throw Fatal(ExitCode::StreamRefused, "stream " + plan.name +
+												 " is a mirror, and takes no messages: nats stream rm " + plan.name +
+												 ", and give the mirror another name");
 	if (config.contains("sources") && config["sources"].is_array() && !config["sources"].empty())
-		throw Fatal(ExitCode::StreamRefused, "stream " + plan.name + " has sources, and an application's stream is written "
-												 "by its publisher alone: nats stream edit " + plan.name + ", without sources");
+		throw Fatal(ExitCode::StreamRefused, "stream " + plan.name +
+												 " has sources, and an application's stream is written "
+												 "by its publisher alone: nats stream edit " +
+												 plan.name + ", without sources");
 	if (!object_member(config, "subject_transform").empty())
-		throw Fatal(ExitCode::StreamRefused, "stream " + plan.name + " has a subject transform, with which nobody finds "
-												 "what was published: nats stream edit " + plan.name + ", without it");
+		throw Fatal(ExitCode::StreamRefused, "stream " + plan.name +
+												 " has a subject transform, with which nobody finds "
+												 "what was published: nats stream edit " +
+												 plan.name + ", without it");
 	if (plan.held)
 		check_keeps_all(plan, config);
 }
@@ -220,19 +226,21 @@ say_what_is_not_exact(const StreamPlan &plan, const json &config)
 	std::string retention = member(config, "retention", std::string("limits"));
 
 	if (retention != "limits")
-		spdlog::warn("stream {} has retention {}: what consumers have acknowledged is gone, so after a restart of the "
-					 "server's decoder events may come a second time, and after one of the publisher only Nats-Msg-Id "
-					 "keeps them from that, within the stream's duplicate window; retention limits has none of these doubts",
-					 plan.name, retention);
+		spdlog::warn(
+			"stream {} has retention {}: what consumers have acknowledged is gone, so after a restart of the "
+			"server's decoder events may come a second time, and after one of the publisher only Nats-Msg-Id "
+			"keeps them from that, within the stream's duplicate window; retention limits has none of these doubts",
+			plan.name, retention);
 	else if (is_lossy(config))
-		spdlog::info("stream {} drops old messages; should it drop some before the server has heard that they were stored, "
-					 "their events may come a second time after a restart of the decoder",
-					 plan.name);
+		spdlog::info(
+			"stream {} drops old messages; should it drop some before the server has heard that they were stored, "
+			"their events may come a second time after a restart of the decoder",
+			plan.name);
 }
 
 /*
- * The stream's subjects as they should be, if it is the application's and they are not: without held changes, which have a
- * stream of their own, and with what publishers of former releases did not have.
+ * The stream's subjects as they should be, if it is the application's and they are not: without held changes, which
+ * have a stream of their own, and with what publishers of former releases did not have.
  */
 static std::optional<json>
 mended_subjects(const StreamPlan &plan, const json &config)
@@ -249,11 +257,11 @@ mended_subjects(const StreamPlan &plan, const json &config)
 			subjects.push_back(subject);
 	}
 	if (has_former_layout(plan, kept))
-		throw Fatal(ExitCode::StreamRefused, "stream " + plan.name + " takes " + taken.dump() + ", and " +
-												 held_subjects(plan) + " is for a stream of its own: nats stream edit " +
-												 plan.name + " --subjects=" + plan.root + ".events.>," +
-												 message_subjects(plan.root) + "," + watermark_subject(plan.root) + "," +
-												 fence_subject(plan));
+		throw Fatal(ExitCode::StreamRefused,
+					"stream " + plan.name + " takes " + taken.dump() + ", and " + held_subjects(plan) +
+						" is for a stream of its own: nats stream edit " + plan.name + " --subjects=" + plan.root +
+						".events.>," + message_subjects(plan.root) + "," + watermark_subject(plan.root) + "," +
+						fence_subject(plan));
 	for (const json &subject : subjects_of(plan))
 	{
 		if (!takes(kept, subject.get<std::string>()))

@@ -9,7 +9,8 @@ namespace siphon {
 
 JetStreamStates::JetStreamStates(const std::string &bucket, NatsConnection *connection, Requests *requests,
 								 Wakeup *wakeup, const JetStreamLog *log)
-	: bucket_(bucket), stream_("KV_" + bucket), connection_(*connection), requests_(*requests), wakeup_(wakeup), log_(*log)
+	: bucket_(bucket), stream_("KV_" + bucket), connection_(*connection), requests_(*requests), wakeup_(wakeup),
+	  log_(*log)
 {
 }
 
@@ -39,7 +40,8 @@ JetStreamStates::make(std::string *why)
 	std::optional<ApiReply> reply = requests_.ask("STREAM.CREATE." + stream_, config);
 
 	if (reply && reply->final_error())
-		throw Fatal(ExitCode::StreamRefused, "JetStream refused access to key-value bucket " + bucket_ + ": " + reply->error);
+		throw Fatal(ExitCode::StreamRefused,
+					"JetStream refused access to key-value bucket " + bucket_ + ": " + reply->error);
 	if (!reply || !reply->ok())
 		return not_yet(reply, "be made", why);
 	spdlog::info("created key-value bucket {}", bucket_);
@@ -158,8 +160,8 @@ JetStreamStates::get(const std::string &key, bool adopt, std::optional<std::stri
 }
 
 /*
- * A write was refused because the key has another revision than we know. Its own write, of which no answer came, may have
- * made it; then that is known now. Fatal if somebody else did. False: not yet.
+ * A write was refused because the key has another revision than we know. Its own write, of which no answer came, may
+ * have made it; then that is known now. Fatal if somebody else did. False: not yet.
  */
 bool
 JetStreamStates::settle_conflict(const std::string &key, uint64_t wanted, std::string *why)

@@ -1,8 +1,8 @@
 /*
  * A stream in memory that keeps JetStream's rules, with messages and answers under way, and with trouble: the publisher
- * dies in the middle of what it asks, the connection breaks, answers and writes are lost or come late, a message of a dead
- * publisher arrives, limits take messages away, followers are behind when the leader dies, another owner writes. Dice
- * decide, so that a seed repeats it all. For unit tests.
+ * dies in the middle of what it asks, the connection breaks, answers and writes are lost or come late, a message of a
+ * dead publisher arrives, limits take messages away, followers are behind when the leader dies, another owner writes.
+ * Dice decide, so that a seed repeats it all. For unit tests.
  */
 #ifndef SIPHON_STREAM_MEMORY_MEMORY_STREAM_H
 #define SIPHON_STREAM_MEMORY_MEMORY_STREAM_H
@@ -165,7 +165,8 @@ class MemoryStream : public Stream
 {
 public:
 	/* `replicated`: with the rules of several servers in place of those of one. */
-	explicit MemoryStream(Dice *dice, std::function<void()> notify = [] {}, bool replicated = false);
+	explicit MemoryStream(
+		Dice *dice, std::function<void()> notify = [] {}, bool replicated = false);
 
 	bool ready() override
 	{
@@ -182,13 +183,13 @@ public:
 	void begin_anew();
 
 	Dice &dice;
-	std::function<void()> notify;          /* something may have changed */
-	std::function<void()> live = [] {};    /* called while the publisher waits */
-	uint32_t crash_percent = 0;            /* how often the publisher dies when it asks for something */
-	uint32_t delay_percent = 50;           /* how often an answer takes longer */
-	std::string slow_keys;                 /* answers about keys that begin so take much longer; empty: none do */
-	uint32_t breaks_left = 0;              /* of the connection */
-	uint32_t limit = 300;                  /* of a body */
+	std::function<void()> notify;       /* something may have changed */
+	std::function<void()> live = [] {}; /* called while the publisher waits */
+	uint32_t crash_percent = 0;         /* how often the publisher dies when it asks for something */
+	uint32_t delay_percent = 50;        /* how often an answer takes longer */
+	std::string slow_keys;              /* answers about keys that begin so take much longer; empty: none do */
+	uint32_t breaks_left = 0;           /* of the connection */
+	uint32_t limit = 300;               /* of a body */
 
 private:
 	friend class MemoryLog;
