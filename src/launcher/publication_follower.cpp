@@ -461,7 +461,7 @@ detach_from_application(int, Datum)
 	wake_launcher();
 }
 
-/* Becomes the application's follower, unless it has one, or is being dropped. Returns its database. */
+/* Becomes the application's follower, unless it has one, is being dropped, or was stopped. Returns its database. */
 static Oid
 attach_to_application(int index)
 {
@@ -470,7 +470,8 @@ attach_to_application(int index)
 	app = &siphon_shared->apps[index];
 	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
 	database = app->database;
-	if (!app->in_use || app->stop || app->follower_pid != 0 || !OidIsValid(database))
+	/* One that the launcher began to start before the application was stopped sees one of the two. */
+	if (!app->in_use || app->stop || app->state == AppState::Stopped || app->follower_pid != 0 || !OidIsValid(database))
 	{
 		LWLockRelease(siphon_shared->lock);
 		proc_exit(0);

@@ -199,7 +199,7 @@ application_stop(const Registry *registry)
 	LWLockRelease(siphon_shared->lock);
 	if (app == nullptr)
 		return;
-	/* A decoder that the launcher began to start before still comes, and sees one of the two. */
+	/* A decoder or follower that the launcher began to start before still comes, and sees one of the two. */
 	set_application_state(app, AppState::Stopped, kStoppedReason, application_start_hint(application));
 	LWLockAcquire(siphon_shared->lock, LW_EXCLUSIVE);
 	app->stop = false;

@@ -16,7 +16,7 @@ $node->safe_psql('shop', q{
 	CREATE TABLE t (id bigserial PRIMARY KEY, v int);
 	INSERT INTO t (v) SELECT 0 FROM generate_series(1, 100);
 	CREATE TABLE late (id bigserial PRIMARY KEY);
-	INSERT INTO late SELECT FROM generate_series(1, 100);
+	INSERT INTO late SELECT FROM generate_series(1, 5000);
 	CREATE PUBLICATION p FOR TABLE t});
 
 my $publisher = siphon_publisher($node, $nats);
@@ -77,6 +77,15 @@ is(application($node)->{state}, 'streaming', 'it streams when the call returns')
 $node->safe_psql($database, 'UPDATE t SET v = v + 1');
 published(['t'], 'nothing is lost, and nothing comes twice');
 unlike(slurp_file($node->logfile, $offset), qr/ERROR/, 'all that is quiet');
+
+# Stopped at once: a worker that the launcher has just begun to start must not stay in the database.
+for my $round (1 .. 10)
+{
+	$node->safe_psql($database, 'SELECT siphon_start_application()');
+	stop_application("just started, $round");
+	$node->safe_psql('postgres', qq(ALTER DATABASE "$database" RENAME TO passing; ALTER DATABASE passing RENAME TO "$database"));
+}
+$node->safe_psql($database, 'SELECT siphon_start_application()');
 
 # In the middle of a snapshot.
 $node->safe_psql($database, 'SELECT siphon_unfollow_publication()');
