@@ -89,11 +89,11 @@ define_settings(void)
 							&siphon_ring_size_kb, 64 * 1024, 64, INT_MAX / 2, PGC_SIGHUP, GUC_UNIT_KB, check_ring_size,
 							nullptr, nullptr);
 	DefineCustomBoolVariable("siphon.resync_rewritten",
-							 "Brings the rows of a table out anew when ALTER TABLE has changed them without events.",
+							 "Takes a new snapshot of a table when ALTER TABLE has changed its rows without events.",
 							 "Where it is off, siphon_tables says that the table needs siphon_resync_table().",
 							 &siphon_resync_rewritten, true, PGC_SIGHUP, 0, nullptr, nullptr, nullptr);
 	DefineCustomBoolVariable("siphon.resync_detached",
-							 "Brings the rows of a table out anew when a partition was detached from it, or dropped.",
+							 "Takes a new snapshot of a table when a partition was detached from it or dropped.",
 							 "Where it is off, an event alone tells consumers.", &siphon_resync_detached, false,
 							 PGC_SIGHUP, 0, nullptr, nullptr, nullptr);
 	DefineCustomIntVariable("siphon.flush_interval", "Longest time that an event waits for its package to fill.",
@@ -112,12 +112,12 @@ define_settings(void)
 		"siphon.max_applications", "Number of applications that this server can hold.",
 		"Each takes a background worker (max_worker_processes) and a replication slot (max_replication_slots).",
 		&siphon_max_applications, 16, 1, 1024, PGC_POSTMASTER, 0, nullptr, nullptr, nullptr);
-	DefineCustomIntVariable("siphon.max_restart_delay", "Longest pause before a failed decoder is started again.",
+	DefineCustomIntVariable("siphon.max_restart_delay", "Sets the maximum delay before a failed decoder is restarted.",
 							"The pause is one second after the first failure and doubles with each that follows.",
 							&siphon_max_restart_delay_s, 60, 1, 3600, PGC_SIGHUP, GUC_UNIT_S, nullptr, nullptr,
 							nullptr);
 	DefineCustomIntVariable(
-		"siphon.max_snapshots", "Number of tables whose existing rows are brought out at the same time.",
+		"siphon.max_snapshots", "Sets the maximum number of concurrent snapshots.",
 		"Others wait for their turn.", &siphon_max_snapshots, 1, 1, 64, PGC_POSTMASTER, 0, nullptr, nullptr, nullptr);
 	DefineCustomIntVariable("siphon.snapshot_workers", "Processes that scan a table for its snapshot.",
 							"Each takes a background worker (max_worker_processes) and a ring.",
@@ -126,11 +126,11 @@ define_settings(void)
 							"All its workers together. 0 sets no limit.", &siphon_snapshot_rate_kb, 0, 0, INT_MAX,
 							PGC_SIGHUP, GUC_UNIT_KB, nullptr, nullptr, nullptr);
 	DefineCustomIntVariable(
-		"siphon.max_retained_wal", "Amount of WAL kept for an application beyond which it is given up.",
+		"siphon.max_retained_wal", "Sets the amount of retained WAL of an application beyond which it is given up.",
 		"Its slot is dropped, so that the stream ends and not the disk's space. 0 sets no limit.",
 		&siphon_max_retained_wal_mb, 0, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_MB, nullptr, nullptr, nullptr);
 	DefineCustomIntVariable("siphon.warn_retained_wal",
-							"Amount of WAL kept for an application beyond which the server's log has a warning.",
+							"Sets the amount of retained WAL of an application beyond which the server's log has a warning.",
 							"0 sets no limit.", &siphon_warn_retained_wal_mb, 0, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_MB,
 							nullptr, nullptr, nullptr);
 	MarkGUCPrefixReserved("siphon");

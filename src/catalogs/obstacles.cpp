@@ -45,7 +45,7 @@ make_obstacle(int code, const char *message, const char *detail, const char *hin
 static const Obstacle *
 wrong_kind(const char *name, const char *what, const char *hint)
 {
-	return make_obstacle(ERRCODE_WRONG_OBJECT_TYPE, psprintf("\"%s\" is %s and can't be published", name, what),
+	return make_obstacle(ERRCODE_WRONG_OBJECT_TYPE, psprintf("\"%s\" is %s and cannot be published", name, what),
 						 nullptr, hint);
 }
 
@@ -173,7 +173,7 @@ key_types_obstacle(Relation relation, Oid index_oid)
 		if (!is_equal_alike(index, i))
 			found = make_obstacle(
 				ERRCODE_FEATURE_NOT_SUPPORTED,
-				psprintf("table %s can't be divided by its key", qualified_name(relation)),
+				psprintf("table %s cannot be divided by its key", qualified_name(relation)),
 				psprintf("Values of column \"%s\" can be equal and written differently, and so would not always be in "
 						 "the same partition.",
 						 get_attname(RelationGetRelid(relation), index->rd_index->indkey.values[i], false)),
@@ -192,7 +192,7 @@ identity_obstacle(Relation relation, int partitions)
 	if (!OidIsValid(index) && relation->rd_rel->relreplident != REPLICA_IDENTITY_FULL)
 		return make_obstacle(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
 							 psprintf("table %s has no usable replica identity", qualified),
-							 "Without one, updates and deletes don't say in the WAL which row they mean.",
+							 "Without one, updates and deletes do not say in the WAL which row they mean.",
 							 psprintf("ALTER TABLE %s ADD PRIMARY KEY (...), or ALTER TABLE %s REPLICA IDENTITY FULL.",
 									  qualified, qualified));
 	if (!OidIsValid(index) && partitions > 1)
@@ -214,7 +214,7 @@ leaf_identity_obstacle(Relation leaf, Relation root)
 	return make_obstacle(
 		ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
 		psprintf("partition %s of table %s has no usable replica identity", name, qualified_name(root)),
-		"Updates and deletes of its rows don't hold the table's key in the WAL.",
+		"Updates and deletes of its rows do not hold the table's key in the WAL.",
 		psprintf("ALTER TABLE %s REPLICA IDENTITY FULL, or DEFAULT if its primary key is the table's.", name));
 }
 
@@ -282,7 +282,7 @@ columns_obstacle(Relation relation, const List *only, const List *attributes, co
 		if (is_column_excluded(only, attributes, names, column, keys[i]))
 			return make_obstacle(
 				ERRCODE_INVALID_PARAMETER_VALUE,
-				psprintf("column \"%s\" of table \"%s\" can't be excluded, as it is part of the key", column,
+				psprintf("column \"%s\" of table \"%s\" cannot be excluded because it is part of the key", column,
 						 RelationGetRelationName(relation)),
 				"Consumers tell rows apart by the key.",
 				psprintf("%s, or use ALTER TABLE ... REPLICA IDENTITY USING INDEX with another key.",

@@ -4,7 +4,7 @@
  *
  *   kind      it is no table, or not the user's
  *   storage   its changes are not in the WAL, or not as heap writes them
- *   identity  updates and deletes don't say in the WAL which row they mean; and for a table that is divided, by what
+ *   identity  updates and deletes do not say in the WAL which row they mean; and for a table that is divided, by what
  *   leaves    the two before, of each leaf of a partitioned table
  *   columns   its key has columns that are excluded, and part of a key tells no rows apart
  *

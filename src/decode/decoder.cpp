@@ -94,7 +94,7 @@ load_registry(bool first)
 	if (registry && !first && begin_new_tables_here(registry))
 		registry = registry_get(decoder.app->name);
 	if (registry == nullptr)
-		ereport(FATAL, (errmsg("siphon: application \"%s\" is gone", decoder.app->name)));
+		ereport(FATAL, (errmsg("siphon: application \"%s\" was dropped", decoder.app->name)));
 	LWLockRelease(registry_lock(decoder.app->name));
 
 	tables_load(registry);
@@ -275,9 +275,9 @@ note_unpublishable_change(Oid relid, const char *what, bool resync)
 		registry_end_change(registry);
 		decoder_stats_count_tables(registry);
 	}
-	ereport(LOG, (errmsg("siphon: table %s %s, which no event can express", name, what),
-				  requested ? errdetail("The table's rows are brought out anew.")
-							: errhint("SELECT siphon_resync_table(%s, '%s') brings the table's rows out.",
+	ereport(LOG, (errmsg("siphon: table %s needs a resync: it %s", name, what),
+				  requested ? errdetail("A new snapshot of the table has been scheduled.")
+							: errhint("Run SELECT siphon_resync_table(%s, '%s') to take a new snapshot.",
 									  quote_literal_cstr(name), decoder.app->name)));
 	if (requested)
 	{
@@ -345,7 +345,7 @@ count_failure(void)
 static void
 blame_table(const ErrorData *error)
 {
-	const char *reason = psprintf("a row can't be published: %s", get_blame_reason(error));
+	const char *reason = psprintf("a row cannot be published: %s", get_blame_reason(error));
 	int failures = count_failure();
 	Registry *registry = registry_begin_change(decoder.app->name);
 	RegistryTable *table = registry ? registry_find_table(registry, blame.relid) : nullptr;
@@ -441,7 +441,7 @@ check_slot(const Registry *registry)
 	const char *why = registry_get_slot_problem(registry, &exists);
 
 	if (why)
-		fail_application(psprintf("replication slot \"%s\" can't be used: %s", registry->slot, why),
+		fail_application(psprintf("replication slot \"%s\" cannot be used: %s", registry->slot, why),
 						 lost_slot_hint(registry));
 }
 
@@ -455,7 +455,7 @@ check_slot_place(const Registry *registry)
 	if (place != InvalidXLogRecPtr && confirmed > place)
 		fail_application(
 			psprintf(
-				"replication slot \"%s\" was moved from %X/%X to %X/%X by somebody else, and what was committed in "
+				"replication slot \"%s\" was moved from %X/%X to %X/%X by another session, and what was committed in "
 				"between is not published",
 				registry->slot, LSN_FORMAT_ARGS(place), LSN_FORMAT_ARGS(confirmed)),
 			resync_hint(decoder.app->name));

@@ -69,7 +69,7 @@ history_write(const char *application)
 	Registry *registry = registry_begin_change(application);
 
 	if (registry == nullptr)
-		ereport(FATAL, (errmsg("siphon: application \"%s\" is gone", application)));
+		ereport(FATAL, (errmsg("siphon: application \"%s\" was dropped", application)));
 	timeline = siphon_current_timeline();
 	confirmed = MyReplicationSlot->data.confirmed_flush;
 	ring_id = ring_producer_get_ring_id();

@@ -287,7 +287,7 @@ write_row(const Registry *registry, const char *content)
 	{
 		if (!missing_table_logged)
 			ereport(LOG,
-					(errmsg("siphon: application \"%s\" can't go on after a failover: its database does not have the "
+					(errmsg("siphon: application \"%s\" cannot continue after a failover: its database does not have the "
 							"table siphon_registry",
 							app->name),
 					 errhint("CREATE EXTENSION siphon; in database \"%s\".", registry->database_name)));

@@ -243,7 +243,7 @@ emit_rename(DecodedTransaction *decoded, Table *table)
 	/* A running snapshot publishes under the former name, and ends. */
 	if (table->kind != siphon::FrameKind::Held)
 		return;
-	decoder_request_resync(table->relid, "was renamed while its rows were brought out");
+	decoder_request_resync(table->relid, "was renamed during its snapshot");
 	snapshot_request_cancel(decoder_get_application(), table->relid, GetCurrentTimestamp());
 }
 

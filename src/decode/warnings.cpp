@@ -95,7 +95,7 @@ static constexpr Text kTexts[] = {
 	 "On the standby: sync_replication_slots = on, hot_standby_feedback = on, primary_slot_name, and a dbname in "
 	 "primary_conninfo. SELECT pg_log_standby_snapshot() here hastens it."},
 	{RingWarning::NoExtension,
-	 "its database does not have the extension any more, but its slot, which keeps WAL, and its decoder are there",
+	 "its database does not have the extension any more, but its slot, which retains WAL, and its decoder still exist",
 	 "CREATE EXTENSION siphon, on the primary; and if it is not wanted, then siphon_drop_application()."},
 	{RingWarning::TableReplaced,
 	 "a table of its list was dropped, and another table has its name, which is not published",

@@ -282,6 +282,6 @@ keep_missing_values(const char *application, const ReorderBufferTXN *txn, Table 
 		fits = record_kept_values(application, table, values, RelationGetDescr(root));
 	RelationClose(root);
 	if (!fits)
-		return "was written anew, as by VACUUM FULL, with large defaults in its rows";
-	return with_events ? "was written anew, as by CLUSTER, in a transaction that changed rows" : nullptr;
+		return "was rewritten, for example by VACUUM FULL, with large defaults in its rows";
+	return with_events ? "was rewritten, for example by CLUSTER, in a transaction that changed rows" : nullptr;
 }

@@ -313,7 +313,7 @@ make_places(Table *table)
 static void
 log_lost_identity(const Table *table, Relation relation)
 {
-	ereport(LOG, (errmsg("siphon: deletes and key changes of table \"%s.%s\" can't be told apart",
+	ereport(LOG, (errmsg("siphon: deletes and key changes of table \"%s.%s\" cannot be told apart",
 						 get_namespace_name(RelationGetNamespace(relation)), RelationGetRelationName(relation)),
 				  errdetail("The table has no replica identity any more."),
 				  errhint("Use ALTER TABLE ... REPLICA IDENTITY, or siphon_remove_table().")));

@@ -68,7 +68,7 @@ log_left_slots(List *applications, long wait)
 			continue;
 		left->told = TimestampDifferenceExceeds(left->since, now, kPatienceMs);
 		if (left->told)
-			ereport(LOG, (errmsg("siphon: replication slot \"%s\" belongs to no application, and keeps WAL", left->name),
+			ereport(LOG, (errmsg("siphon: replication slot \"%s\" belongs to no application and retains WAL", left->name),
 						  errdetail("pg_upgrade takes slots along, but no applications."),
 						  errhint("SELECT pg_drop_replication_slot('%s'); then add the tables again.", left->name)));
 		else

@@ -441,7 +441,7 @@ update_from_publication(FollowPlan *plan)
 		strcmp(registry->follow_reason, problem ? problem : "") == 0)
 		return Outcome::Nothing;
 	if (problem)
-		ereport(LOG, (errmsg("siphon: application \"%s\" can't follow publication \"%s\": %s", app->name,
+		ereport(LOG, (errmsg("siphon: application \"%s\" cannot follow publication \"%s\": %s", app->name,
 							 registry->publication, problem),
 					  errdetail("Its tables stay as they are."),
 					  errhint("%s", publication_unsupported_hint(registry->publication, problem))));

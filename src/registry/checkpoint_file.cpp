@@ -46,7 +46,7 @@ raise_damaged(int fd, const char *path, const char *application)
 	ereport(ERROR,
 			(errcode(ERRCODE_DATA_CORRUPTED), errmsg("checkpoint file \"%s\" is damaged", path),
 			 errdetail("It says what the stream must hold."),
-			 errhint("SELECT siphon_resync_application('%s') begins anew. If the stream has surely lost nothing, "
+			 errhint("Run SELECT siphon_resync_application('%s') to resync all tables. If the stream has surely lost nothing, "
 					 "remove the file instead.",
 					 application)));
 }

@@ -205,7 +205,7 @@ check_failover(const char *application)
 	if (RecoveryInProgress())
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("an application with failover can't be created on a standby"),
+				 errmsg("an application with failover cannot be created on a standby"),
 				 errhint("On the primary: SELECT siphon_create_application('%s', failover => true).", application)));
 	if (synchronized_standby_slots[0] == '\0')
 		ereport(
@@ -266,7 +266,7 @@ check_may_create(const char *application)
 		return;
 	ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 					errmsg("permission denied to create application \"%s\"", application),
-					errdetail("It does not exist yet, and takes a replication slot, which keeps WAL."),
+					errdetail("It does not exist yet, and takes a replication slot, which retains WAL."),
 					errhint("GRANT EXECUTE ON FUNCTION siphon_create_application TO %s; or have it made by who may.",
 							quote_identifier(GetUserNameFromId(GetUserId(), false)))));
 }

@@ -79,7 +79,7 @@ retention_warning(const Registry *registry)
 const char *
 resync_hint(const char *application)
 {
-	return psprintf("SELECT siphon_resync_application('%s') brings the rows of its tables out anew.", application);
+	return psprintf("Run SELECT siphon_resync_application('%s') to create a new slot and take new snapshots of its tables.", application);
 }
 
 const char *

@@ -344,7 +344,7 @@ table_list_stop_table(const Registry *registry, RegistryTable *table, const char
 		LOG,
 		(errmsg("siphon: table \"%s.%s\" is not published any more: %s", table->schema, table->name, table->reason),
 		 errdetail("The other tables of application \"%s\" are.", registry->application),
-		 errhint("When the cause is mended: SELECT siphon_resync_table(%s, '%s');",
+		 errhint("When the cause is fixed, run SELECT siphon_resync_table(%s, '%s').",
 				 quote_literal_cstr(quote_qualified_identifier(table->schema, table->name)), registry->application)));
 }
 

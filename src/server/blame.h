@@ -1,5 +1,5 @@
 /*
- * Whom an error is to be blamed on: a table, of which a row can't be published, or none. What fails each time because
+ * Whom an error is to be blamed on: a table, of which a row cannot be published, or none. What fails each time because
  * of one table must not end each decoder, which publishes the others as well: so that table is published no further.
  *
  * What is noted here is by whom it is set, and not freed by an error.

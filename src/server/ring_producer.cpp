@@ -94,7 +94,7 @@ raise_ring_error(int error, const char *what)
 		ereport(
 			ERROR,
 			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-			 errmsg("ring directory \"%s\" belongs to somebody else, or others may write to it", siphon_ring_directory),
+			 errmsg("ring directory \"%s\" must be owned by the server user and not be writable by others", siphon_ring_directory),
 			 siphon_ring_group[0] == '\0'
 				 ? errhint("It must belong to the server's user and have mode 0700: chmod 700 \"%s\".",
 						   siphon_ring_directory)

@@ -107,7 +107,7 @@ begin_generation(void)
 		ereport(ERROR, (errcode(ERRCODE_QUERY_CANCELED), errmsg("the table is not published any more")));
 	/* The launcher may have read of it before another leader was done with it. */
 	if (table->phase != TablePhase::Waiting)
-		ereport(ERROR, (errcode(ERRCODE_QUERY_CANCELED), errmsg("the table's rows were brought out meanwhile")));
+		ereport(ERROR, (errcode(ERRCODE_QUERY_CANCELED), errmsg("a snapshot of the table was completed meanwhile")));
 	registry_forget_former_names(registry, table);
 	if (strcmp(table->schema, schema) != 0 || strcmp(table->name, name) != 0)
 	{
@@ -129,7 +129,7 @@ begin_generation(void)
 		ereport(ERROR, (errmsg("the decoder of application \"%s\" does not run: %s", snapshot_job->app->name, reason)));
 	/* Later it would be told to end by the function that does this. */
 	if (snapshot_get_registry()->history != snapshot_job->history)
-		ereport(ERROR, (errmsg("application \"%s\" has begun anew meanwhile", snapshot_job->app->name)));
+		ereport(ERROR, (errmsg("application \"%s\" was resynced meanwhile", snapshot_job->app->name)));
 	/* A generation that was published must not be unknown to a server that takes over. */
 	while (pg_atomic_read_u64(&snapshot_job->app->mirrored) < registry->version)
 	{

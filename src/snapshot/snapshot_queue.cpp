@@ -169,7 +169,7 @@ record_failure(const SnapshotJob *snapshot)
 		table->failures++;
 		lasts = !snapshot->table_gone && snapshot->attempts > 0 && table->failures >= snapshot->attempts;
 		table->retry_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), delay);
-		copy_text(table->reason, snapshot->error[0] ? snapshot->error : "it was cut off, as by a restart of the server",
+		copy_text(table->reason, snapshot->error[0] ? snapshot->error : "the snapshot was interrupted, for example by a server restart",
 				  sizeof(table->reason));
 		/* A table that was dropped has no next snapshot, but stays listed. */
 		if (snapshot->table_gone)
@@ -180,13 +180,13 @@ record_failure(const SnapshotJob *snapshot)
 		ereport(LOG, (errmsg("siphon: snapshot %u of table \"%s.%s\" failed: %s", snapshot->generation, table->schema,
 							 table->name, table->reason),
 					  lasts                   ? 0
-					  : !snapshot->table_gone ? errdetail("It starts over in %ld ms.", delay)
+					  : !snapshot->table_gone ? errdetail("The snapshot is taken again in %ld ms.", delay)
 					  : table->followed
 						  ? errdetail("The table leaves application \"%s\" as it left the publication.",
 									  registry->application)
 						  : errhint("SELECT siphon_remove_table(%u, '%s');", table->relid, registry->application)));
 		if (lasts)
-			table_list_stop_table(registry, table, psprintf("its rows can't be published: %s", table->reason));
+			table_list_stop_table(registry, table, psprintf("its rows cannot be published: %s", table->reason));
 	}
 	if (registry)
 		registry_end_change(registry);

@@ -375,6 +375,6 @@ application_resync(const Registry *old, bool take_over)
 				(errmsg("changes are missing of tables that were added without their rows: %s", gaps),
 				 errdetail("What was committed before now and is not in the stream yet will not be. Their next "
 						   "generation says so to consumers."),
-				 errhint("SELECT siphon_resync_table('schema.table', '%s') brings the rows of one out.", application)));
+				 errhint("Run SELECT siphon_resync_table('schema.table', '%s') for each of them to take a new snapshot.", application)));
 	await_streaming(application);
 }

@@ -185,7 +185,7 @@ SQL_FUNCTION(siphon_follow_publication)
 	reason = publication_unsupported_reason(publication);
 	if (reason)
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-						errmsg("can't follow publication \"%s\": %s", publication, reason),
+						errmsg("cannot follow publication \"%s\": %s", publication, reason),
 						errhint("%s", publication_unsupported_hint(publication, reason))));
 	registry = read_or_create_registry(application);
 	if (strcmp(registry->publication, publication) == 0)
@@ -371,7 +371,7 @@ check_not_followed(const Target *target, const char *what, const char *clause)
 	if (!target->table->followed || target->table->end_lsn != InvalidXLogRecPtr)
 		return;
 	ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					errmsg("table %s can't be %s: application \"%s\" follows publication \"%s\"", target->name, what,
+					errmsg("table %s cannot be %s: application \"%s\" follows publication \"%s\"", target->name, what,
 						   target->application, target->registry->publication),
 					errhint("ALTER PUBLICATION %s %s; or SELECT siphon_unfollow_publication('%s') first.",
 							quote_identifier(target->registry->publication), psprintf(clause, target->name),
@@ -434,7 +434,7 @@ check_same_partitions(const RegistryTable *table, const char *application)
 
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("partitions of table %s can't be changed: it was added without its rows", name),
+			 errmsg("partitions of table %s cannot be changed: it was added without its rows", name),
 			 errdetail("Keys would change their partition, and no rows come that say so."),
 			 errhint("SELECT siphon_resync_table(%s, '%s') first to publish its rows, too.", quote_literal_cstr(name),
 					 application)));
@@ -482,19 +482,19 @@ SQL_FUNCTION(siphon_alter_table)
 	if (effect != AlterEffect::Resync)
 		PG_RETURN_VOID();
 	if (target.table->rows)
-		ereport(NOTICE, (errmsg("the rows of table %s come anew", get_quoted_table_name(relid)),
+		ereport(NOTICE, (errmsg("a new snapshot of table %s has been scheduled", get_quoted_table_name(relid)),
 						 errdetail("Its next generation replaces all that is in the stream."),
-						 errhint("SELECT * FROM siphon_snapshot_progress shows how far they are.")));
+						 errhint("Run SELECT * FROM siphon_snapshot_progress to see its progress.")));
 	else if (target.table->phase == TablePhase::Stopped)
 		ereport(WARNING,
 				(errmsg("table %s is still not published: %s", get_quoted_table_name(relid), target.table->reason),
-				 errdetail("Changes since then are missing, so it does not go on by itself."),
-				 errhint("SELECT siphon_resync_table(%s, '%s') brings its rows out, and its changes from then on.",
+				 errdetail("Changes since then are missing, so it does not continue by itself."),
+				 errhint("Run SELECT siphon_resync_table(%s, '%s') to take a new snapshot, and to publish its changes from then on.",
 						 quote_literal_cstr(get_quoted_table_name(relid)), target.application)));
 	else
 		ereport(NOTICE, (errmsg("changes of table %s have other columns from here on", get_quoted_table_name(relid)),
 						 errdetail("It was added without its rows; what is in the stream stays as it is."),
-						 errhint("SELECT siphon_resync_table(%s, '%s') brings its rows out.",
+						 errhint("Run SELECT siphon_resync_table(%s, '%s') to take a new snapshot.",
 								 quote_literal_cstr(get_quoted_table_name(relid)), target.application)));
 	PG_RETURN_VOID();
 }

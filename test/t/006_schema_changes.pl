@@ -65,7 +65,7 @@ $node->safe_psql('postgres',
 # publication asks; here inserts go on, and the log says what is wrong.
 my $offset = -s $node->logfile;
 $node->safe_psql('postgres', 'ALTER TABLE another.renamed DROP CONSTRAINT t_pkey; INSERT INTO another.renamed VALUES (52)');
-$node->wait_for_log(qr/deletes and key changes of table "another.renamed" can't be told apart/, $offset);
+$node->wait_for_log(qr/deletes and key changes of table "another.renamed" cannot be told apart/, $offset);
 wait_confirmed($node);
 %of = map { ($_->{columns}{id} // 'none') => $_ } @{ replay($nats) };
 ok(!exists $of{50}, 'a row that was rolled back is not there');

@@ -1,5 +1,5 @@
 # Rows that change without an event, as ALTER TABLE rewrites them, are brought out anew, or the table says that it needs
-# that; and a table of which a row can't be published stops, with a reason, while the others go on.
+# that; and a table of which a row cannot be published stops, with a reason, while the others go on.
 use strict;
 use warnings FATAL => 'all';
 
@@ -64,7 +64,7 @@ for my $case (
 
 	$node->safe_psql('postgres', "BEGIN; DELETE FROM $table WHERE id = (SELECT min(id) FROM $table); $sql;"
 		  . " UPDATE $table SET v = 'again' WHERE id = (SELECT max(id) FROM $table); INSERT INTO others VALUES ((random() * 1e9)::int, 1); COMMIT");
-	$node->wait_for_log(qr/siphon: table public\.$table was rewritten by ALTER TABLE, which no event can express/, $offset);
+	$node->wait_for_log(qr/siphon: table public\.$table needs a resync: it was rewritten by ALTER TABLE/, $offset);
 	wait_for_table($node, $table);
 	cmp_ok(generation($table), '>', $before{$table}, "$what: the rows come anew");
 	$before{$table} = generation($table);
@@ -120,7 +120,7 @@ for my $case (
 
 	$node->safe_psql('postgres', "SELECT pg_terminate_backend(decoder_pid) FROM siphon_applications; BEGIN; $sql; COMMIT;"
 		  . " UPDATE parts SET v = 'after' WHERE id > 300");
-	$node->wait_for_log(qr/siphon: table public\.parts got partition "$name" with rows, which no event can express/, $offset);
+	$node->wait_for_log(qr/siphon: table public\.parts needs a resync: it got partition "$name" with rows/, $offset);
 	wait_for_table($node, 'parts');
 	cmp_ok(generation('parts'), '>', $before{parts}, "a partition with a row $what: the rows come anew");
 	$before{parts} = generation('parts');
@@ -131,7 +131,7 @@ for my $case (
 # One that is not there while it is emptied: that no event says.
 my $offset = -s $node->logfile;
 $node->safe_psql('postgres', 'BEGIN; ALTER TABLE parts DETACH PARTITION later; TRUNCATE later; ALTER TABLE parts ATTACH PARTITION later FOR VALUES FROM (220) TO (230); COMMIT');
-$node->wait_for_log(qr/siphon: table public\.parts lost partition "later" and got it back, which no event can express/, $offset);
+$node->wait_for_log(qr/siphon: table public\.parts needs a resync: it lost partition "later" and got it back/, $offset);
 wait_for_table($node, 'parts');
 $before{parts} = generation('parts');
 wait_confirmed($node);
@@ -301,8 +301,8 @@ my $restarts = application($node)->{restarts};
 $node->safe_psql('postgres', "DELETE FROM pg_enum WHERE enumlabel = 'broken'");
 $node->safe_psql('postgres', 'UPDATE moods SET v = 1; UPDATE others SET v = 2');
 wait_for_table($node, 'moods', 'failed');
-like(table_row('moods'), qr/^failed\|\d+\|a row can't be published: invalid internal value for enum: \d+$/, 'the table stops, with a reason');
-$node->wait_for_log(qr/siphon: table "public.moods" is not published any more: .*HINT:  When the cause is mended: SELECT siphon_resync_table\('public.moods', 'main'\);/s, $offset);
+like(table_row('moods'), qr/^failed\|\d+\|a row cannot be published: invalid internal value for enum: \d+$/, 'the table stops, with a reason');
+$node->wait_for_log(qr/siphon: table "public.moods" is not published any more: .*HINT:  When the cause is fixed, run SELECT siphon_resync_table\('public.moods', 'main'\)\./s, $offset);
 wait_for_state($node, 'streaming');
 $node->safe_psql('postgres', 'UPDATE moods SET v = 2; UPDATE others SET v = 3');
 wait_confirmed($node);
@@ -323,9 +323,9 @@ is_replayed($nats, $node, ['moods'], 'until what the hint says was done');
 $node->safe_psql('postgres', q{SELECT siphon_add_table('"it''s"', snapshot => false)});
 $offset = -s $node->logfile;
 $node->safe_psql('postgres', q{ALTER TABLE "it's" ALTER v TYPE bigint});
-$node->wait_for_log(qr/HINT:  SELECT siphon_resync_table\('public."it''s"', 'main'\) brings the table's rows out/, $offset);
+$node->wait_for_log(qr/HINT:  Run SELECT siphon_resync_table\('public."it''s"', 'main'\) to take a new snapshot/, $offset);
 $node->safe_psql('postgres', q{UPDATE "it's" SET v = 1});
-$node->wait_for_log(qr/HINT:  When the cause is mended: SELECT siphon_resync_table\('public."it''s"', 'main'\);/, $offset);
+$node->wait_for_log(qr/HINT:  When the cause is fixed, run SELECT siphon_resync_table\('public."it''s"', 'main'\)\./, $offset);
 $node->safe_psql('postgres', q{SELECT siphon_remove_table('public."it''s"', 'main')});
 
 # One without rows has a gap behind it when it can be published again, and says what closes that.
@@ -333,7 +333,7 @@ add_table($node, 'feelings');
 $node->safe_psql('postgres', 'UPDATE feelings SET v = 1');
 wait_for_table($node, 'feelings', 'failed');
 my ($code, $stdout, $stderr) = $node->psql('postgres', "SELECT siphon_alter_table('feelings', exclude_columns => '{mood}')");
-like($stderr, qr/WARNING:  table public\.feelings is still not published: a row can't be published: .*HINT:  SELECT siphon_resync_table\('public\.feelings', 'main'\) brings its rows out/s,
+like($stderr, qr/WARNING:  table public\.feelings is still not published: a row cannot be published: .*HINT:  Run SELECT siphon_resync_table\('public\.feelings', 'main'\) to take a new snapshot/s,
 	'siphon_alter_table() says what a stopped table without rows needs');
 $node->safe_psql('postgres', "SELECT siphon_resync_table('feelings')");
 wait_for_table($node, 'feelings');
@@ -352,7 +352,7 @@ $node->safe_psql(
 	DELETE FROM pg_enum WHERE enumlabel = 'wrong';
 	SELECT siphon_add_table('scanned')});
 wait_for_table($node, 'scanned', 'failed');
-like(table_row('scanned'), qr/^failed\|\d+\|its rows can't be published: invalid internal value for enum: 987654$/, 'a snapshot stops the table, with a reason');
+like(table_row('scanned'), qr/^failed\|\d+\|its rows cannot be published: invalid internal value for enum: 987654$/, 'a snapshot stops the table, with a reason');
 $before{scanned} = generation('scanned');
 $node->safe_psql('postgres', 'UPDATE others SET v = 4');
 wait_confirmed($node);

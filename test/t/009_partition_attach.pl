@@ -120,7 +120,7 @@ for my $case (
 			$node->safe_psql('postgres',
 				"BEGIN; $before; ALTER TABLE parts ATTACH PARTITION $name FOR VALUES FROM ($bounds->[0]) TO ($bounds->[1]); COMMIT; $since");
 		});
-	$node->wait_for_log(qr/siphon: table public\.parts got partition "$name" with rows, which no event can express/, $offset);
+	$node->wait_for_log(qr/siphon: table public\.parts needs a resync: it got partition "$name" with rows/, $offset);
 	wait_for_table($node, 'parts', 'streaming', after => $generation);
 	$generation = generation();
 	wait_confirmed($node);

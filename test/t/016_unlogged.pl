@@ -14,7 +14,7 @@ my $nats = siphon_nats();
 my $publisher = siphon_publisher($node, $nats);
 my $tables = Siphon::Obstacles->new(server => $node, nats => $nats);
 
-my $unlogged = sub { qr/"$_[0]" is an unlogged table and can't be published/ };
+my $unlogged = sub { qr/"$_[0]" is an unlogged table and cannot be published/ };
 
 $node->safe_psql(
 	'postgres', q{
@@ -91,7 +91,7 @@ SKIP:
 		SELECT siphon_add_table('whole')});
 	wait_for_table($node, 'whole');
 	$tables->begins('whole', 'an access method', 'CREATE TABLE whole_leaf PARTITION OF whole FOR VALUES FROM (0) TO (100) USING resembling',
-		qr/"whole_leaf" is a table with access method resembling and can't be published/);
+		qr/"whole_leaf" is a table with access method resembling and cannot be published/);
 	$generation = $tables->state('whole')->{generation};
 	$node->safe_psql('postgres', 'ALTER TABLE whole_leaf SET ACCESS METHOD heap');
 	wait_for_table($node, 'whole', 'streaming', after => $generation);

@@ -36,7 +36,7 @@ sub is_failed
 	my $generation = generation('u');
 
 	like($row->{reason}, $reason, "$what: the reason");
-	like($row->{hint}, qr/^SELECT siphon_resync_application\('main'\) brings the rows of its tables out anew\./, "$what: the hint");
+	like($row->{hint}, qr/^Run SELECT siphon_resync_application\('main'\) to create a new slot and take new snapshots of its tables\./, "$what: the hint");
 	($copy ? \&like : \&unlike)->($row->{hint}, qr/ a copy of another one .*: SELECT siphon_drop_application\('main'\)/,
 		"$what: and what is to be done if it never was there");
 	is($row->{decoder_pid}, undef, "$what: no decoder runs");
@@ -86,7 +86,7 @@ without_library(
 	sub {
 		$node->safe_psql('postgres', "SELECT pg_drop_replication_slot('siphon_main'); DROP TABLE dropped, dropped_without");
 	});
-is_failed('dropped slot', qr/replication slot "siphon_main" can't be used: it does not exist any more/, 1);
+is_failed('dropped slot', qr/replication slot "siphon_main" cannot be used: it does not exist any more/, 1);
 
 # Invalidated because it keeps too much WAL, while the decoder waits for a full ring.
 $publisher->stop;
@@ -98,9 +98,9 @@ for (1 .. 6)
 	$node->safe_psql('postgres', "INSERT INTO t (v) SELECT repeat(md5(g::text), 30) FROM generate_series(1, 5000) g");
 	$node->safe_psql('postgres', 'SELECT pg_switch_wal(); CHECKPOINT');
 }
-is_failed('invalidated slot', qr/can't be used: the WAL that it needs was removed \(max_slot_wal_keep_size\)/, 0);
+is_failed('invalidated slot', qr/cannot be used: the WAL that it needs was removed \(max_slot_wal_keep_size\)/, 0);
 my $log = slurp_file($node->logfile, $offset);
-my $lines = () = $log =~ /siphon: application "main" stopped: replication slot "siphon_main" can't be used/g;
+my $lines = () = $log =~ /siphon: application "main" stopped: replication slot "siphon_main" cannot be used/g;
 is($lines, 1, 'the log has it too, in one line');
 
 # On PostgreSQL 18 also because nobody used it.
@@ -123,7 +123,7 @@ SKIP:
 	$node->append_conf('postgresql.conf', 'idle_replication_slot_timeout = 0');
 	$node->reload;
 	kill 'CONT', $launcher;
-	is_failed('idle slot', qr/can't be used: no decoder used it for too long \(idle_replication_slot_timeout\)/, 0);
+	is_failed('idle slot', qr/cannot be used: no decoder used it for too long \(idle_replication_slot_timeout\)/, 0);
 }
 
 # A server with a slot does not start with wal_level below logical.

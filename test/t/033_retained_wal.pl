@@ -68,7 +68,7 @@ sub is_given_up
 	like($row->{reason}, $reason, "$what: the reason has the figures");
 	my ($bytes, $limit) = $row->{reason} =~ $reason;
 	cmp_ok($bytes, '>', $limit * 1024 * 1024, "$what: and they are right");
-	is($row->{hint}, "SELECT siphon_resync_application('$name') brings the rows of its tables out anew.", "$what: the hint");
+	is($row->{hint}, "Run SELECT siphon_resync_application('$name') to create a new slot and take new snapshots of its tables.", "$what: the hint");
 	wait_until("$what: the slot is gone", sub { slots($server, $slot) == 0 });
 	is(application($server, $name)->{decoder_pid}, undef, "$what: no decoder runs");
 	is(application($server, $name)->{retained_bytes}, undef, "$what: nothing is kept");

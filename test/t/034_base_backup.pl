@@ -46,13 +46,13 @@ my @before = map { $_->{line} } @{ replay($nats) };
 my ($copy, $copys_publisher) = copy('copy');
 my $row = wait_for_state($copy, 'failed');
 
-like($row->{reason}, qr/replication slot "siphon_main" can't be used: it does not exist any more/, 'copy: the reason');
-like($row->{hint}, qr/^SELECT siphon_resync_application\('main'\) brings the rows/, 'copy: the hint for one that replaces the original');
+like($row->{reason}, qr/replication slot "siphon_main" cannot be used: it does not exist any more/, 'copy: the reason');
+like($row->{hint}, qr/^Run SELECT siphon_resync_application\('main'\) to create a new slot/, 'copy: the hint for one that replaces the original');
 like($row->{hint}, qr/a copy of another one that still publishes them, .*: SELECT siphon_drop_application\('main'\)\.$/,
 	'copy: and for one beside it');
 like(
 	slurp_file($copy->logfile),
-	qr/siphon: application "main" stopped: replication slot "siphon_main" can't be used: it does not exist any more/,
+	qr/siphon: application "main" stopped: replication slot "siphon_main" cannot be used: it does not exist any more/,
 	'copy: the log says so, too');
 
 # It has changes, and time, to publish what it may not.

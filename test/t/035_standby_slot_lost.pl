@@ -39,7 +39,7 @@ sub is_failed
 	my $row = wait_for_state($standby, 'failed');
 
 	like($row->{reason}, $reason, "$what: the reason");
-	is($row->{hint}, "SELECT siphon_resync_application('main') brings the rows of its tables out anew.", "$what: the hint");
+	is($row->{hint}, "Run SELECT siphon_resync_application('main') to create a new slot and take new snapshots of its tables.", "$what: the hint");
 	like(slurp_file($standby->logfile), qr/siphon: application "main" stopped: $reason/, "$what: the log has it, too");
 	$primary->safe_psql('postgres', "INSERT INTO t (v) VALUES ('missed'); UPDATE t SET v = 'missed' WHERE id = 2");
 	return;
@@ -70,7 +70,7 @@ $primary->safe_psql('postgres', 'CREATE TABLE gone (id int); DROP TABLE gone');
 $primary->safe_psql('postgres', 'VACUUM pg_class');
 $primary->safe_psql('postgres', "SELECT pg_logical_emit_message(true, 'behind', '')");
 is_failed('conflict',
-	qr/replication slot "siphon_main" can't be used: rows that it needs were removed \(recovery conflict; see hot_standby_feedback\)/);
+	qr/replication slot "siphon_main" cannot be used: rows that it needs were removed \(recovery conflict; see hot_standby_feedback\)/);
 fails_with(
 	$standby, 'SELECT siphon_resync_application()', 'conflict: without feedback',
 	error => '"hot_standby_feedback" is off on this standby',
@@ -84,7 +84,7 @@ is_mended('conflict');
 
 $primary->append_conf('postgresql.conf', 'wal_level = replica');
 $primary->restart;
-is_failed('wal_level', qr/replication slot "siphon_main" can't be used: wal_level was set below logical on the primary/);
+is_failed('wal_level', qr/replication slot "siphon_main" cannot be used: wal_level was set below logical on the primary/);
 fails_with(
 	$standby, 'SELECT siphon_resync_application()', 'wal_level: still low',
 	error => 'logical decoding needs "wal_level" = "logical" on the primary',

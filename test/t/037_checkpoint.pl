@@ -143,7 +143,7 @@ my $good = slurp_file($path);
 restarts_with_file('a torn entry', $file->torn($good), sub { is_deeply(origin()->{checkpoint}, $before, "$_[0]: the one before counts") });
 
 for my $case (
-	[ 'nothing', '', qr/checkpoint file "siphon\/main.checkpoint" is damaged/, qr/SELECT siphon_resync_application\('main'\) begins anew/ ],
+	[ 'nothing', '', qr/checkpoint file "siphon\/main.checkpoint" is damaged/, qr/Run SELECT siphon_resync_application\('main'\) to resync all tables/ ],
 	[ 'garbage', "\xa5" x length $good, qr/checkpoint file "siphon\/main.checkpoint" is damaged/, qr/remove the file instead/ ],
 	[ 'another format', $good =~ s/\Achkpoint\x01/chkpoint\x02/r, qr/checkpoint file "siphon\/main.checkpoint" has format version 2/, qr/Install the version of siphon that wrote it/ ])
 {

@@ -59,7 +59,7 @@ for my $case (
 
 	my $row = wait_for_state($node, 'failed');
 
-	like($row->{reason}, qr/replication slot "siphon_main" can't be used: another slot was created under its name/,
+	like($row->{reason}, qr/replication slot "siphon_main" cannot be used: another slot was created under its name/,
 		"$what: the reason");
 	like($row->{hint}, qr/SELECT siphon_drop_application\('main'\)/, "$what: the hint");
 	is(slots(), $foreign, "$what: the slot is left alone");
@@ -118,9 +118,9 @@ for my $what ('while the decoder is started again', 'while the application is st
 	}
 	my $row = wait_for_state($node, 'failed');
 
-	like($row->{reason}, qr{^replication slot "siphon_main" was moved from [0-9A-F]+/[0-9A-F]+ to [0-9A-F]+/[0-9A-F]+ by somebody else, and what was committed in between is not published$},
+	like($row->{reason}, qr{^replication slot "siphon_main" was moved from [0-9A-F]+/[0-9A-F]+ to [0-9A-F]+/[0-9A-F]+ by another session, and what was committed in between is not published$},
 		"the slot is moved $what: the reason");
-	is($row->{hint}, "SELECT siphon_resync_application('main') brings the rows of its tables out anew.", "the slot is moved $what: the hint");
+	is($row->{hint}, "Run SELECT siphon_resync_application('main') to create a new slot and take new snapshots of its tables.", "the slot is moved $what: the hint");
 	$node->restart;
 	wait_for_state($node, 'failed');
 	$node->safe_psql('postgres', "SELECT siphon_resync_application('main')");
@@ -152,7 +152,7 @@ for my $failed (0, 1)
 	my $row = wait_for_state($node, 'failed', 'orphan');
 
 	is(slots(), '', "$what: the slot went with it");
-	like($row->{reason}, qr/replication slot "siphon_orphan" can't be used: it does not exist any more/, "$what: the reason");
+	like($row->{reason}, qr/replication slot "siphon_orphan" cannot be used: it does not exist any more/, "$what: the reason");
 	is($node->safe_psql('postgres', "SELECT state FROM siphon_tables WHERE application = 'orphan'"), 'failed',
 		"$what: siphon_tables shows its table");
 	$node->safe_psql('postgres', "SELECT siphon_drop_application('orphan')");

@@ -175,7 +175,7 @@ for my $table (@undivided)
 {
 	fails_with(
 		$node, "SELECT siphon_add_table('$table', partitions => 2)", $table,
-		error => qr/table public\.$table can't be divided by its key/,
+		error => qr/table public\.$table cannot be divided by its key/,
 		detail => qr/Values of column "k" can be equal and written differently/,
 		hint => qr/Call siphon_add_table\(\) with partitions => 1/);
 	add_table($node, $table);

@@ -37,7 +37,7 @@ for my $change ("partitions => 2", "exclude_columns => '{w}'", "exclude_columns 
 {
 	my $before = $generation->();
 
-	like($notices->("SELECT siphon_alter_table('t', $change)"), qr/NOTICE:  the rows of table public.t come anew/, 'and says so');
+	like($notices->("SELECT siphon_alter_table('t', $change)"), qr/NOTICE:  a new snapshot of table public.t has been scheduled/, 'and says so');
 	# While the first is still at it, the next may come.
 	wait_for_table($node, 't', 'streaming', after => $before);
 }

@@ -126,13 +126,13 @@ $generation = scan_half('worker killed');
 kill 'KILL', (snapshot_pids($node))[1];
 wait_until('the server has noticed', sub { slurp_file($node->logfile) =~ /reinitializing/ });
 is_back();
-starts_over('worker killed', $generation, qr/cut off, as by a restart of the server/);
+starts_over('worker killed', $generation, qr/interrupted, for example by a server restart/);
 
 $generation = scan_half('server restarted in mid-scan');
 $node->stop('immediate');
 $node->start;
 is_back();
-starts_over('server restarted in mid-scan', $generation, qr/cut off, as by a restart of the server/);
+starts_over('server restarted in mid-scan', $generation, qr/interrupted, for example by a server restart/);
 
 # In the middle of moving, where the publisher is made to stand still.
 my $leader = Siphon::RingFile->new($node, 'main', 'snapshot-' . $node->safe_psql('postgres', "SELECT 'big'::regclass::oid") . '-0');
@@ -162,7 +162,7 @@ $node->stop('immediate');
 $node->start;
 kill 'CONT', $publisher->{pid};
 is_back();
-starts_over('server restarted in mid-move', $generation, qr/cut off, as by a restart of the server/);
+starts_over('server restarted in mid-move', $generation, qr/interrupted, for example by a server restart/);
 
 # ---- no room for its rings ------------------------------------------------------------------------------------------
 
@@ -175,8 +175,8 @@ SKIP:
 	$generation = table_state($node, 'big')->{generation};
 	set_and_reload($node, 'siphon.ring_size' => '16MB');
 	$node->safe_psql('postgres', "SELECT siphon_resync_table('big')");
-	$node->wait_for_log(qr/snapshot \d+ of table "public.big" failed: .*No space left.*\n.*starts over in 2000 ms/, $offset);
-	like(slurp_file($node->logfile, $offset), qr/No space left.*\n.*starts over in 1000 ms/, 'no room: tried again, later each time');
+	$node->wait_for_log(qr/snapshot \d+ of table "public.big" failed: .*No space left.*\n.*taken again in 2000 ms/, $offset);
+	like(slurp_file($node->logfile, $offset), qr/No space left.*\n.*taken again in 1000 ms/, 'no room: tried again, later each time');
 	like(slurp_file($node->logfile, $offset), qr/HINT:  Make the file system larger, or siphon.ring_size/, 'no room: there is a hint');
 	others_go_on($node, $nats, 'no room');
 	reason_is_told('no room', qr/No space left on device/);
@@ -206,7 +206,7 @@ wait_until('the other application is looked after',
 is((siphon_pids($node, 'siphon launcher'))[0], $launcher, 'registry damaged: the launcher goes on, and cares for others');
 write_file($file, $good);
 $node->reload;
-starts_over('registry damaged', $generation, qr/cut off, as by a restart of the server/);
+starts_over('registry damaged', $generation, qr/interrupted, for example by a server restart/);
 $node->safe_psql('postgres', "SELECT siphon_drop_application('watch')");
 
 # ---- the launcher is ended ------------------------------------------------------------------------------------------

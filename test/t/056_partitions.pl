@@ -277,7 +277,7 @@ SKIP:
 
 		fails_with(
 			$primary, "SELECT siphon_add_table('$table')", $table,
-			error => qr/"$named" is a table with access method resembling and can't be published/,
+			error => qr/"$named" is a table with access method resembling and cannot be published/,
 			hint => qr/ALTER TABLE public\.$named SET ACCESS METHOD heap/);
 	}
 }

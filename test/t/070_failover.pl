@@ -92,7 +92,7 @@ fails_with(
   for q{SELECT siphon_add_table('t')}, q{SELECT siphon_drop_application('main')};
 fails_with(
 	$standby, q{SELECT siphon_create_application('other', failover => true)}, 'failover on a standby',
-	error => q{an application with failover can't be created on a standby},
+	error => q{an application with failover cannot be created on a standby},
 	hint => qr/On the primary: SELECT siphon_create_application\('other', failover => true\)/);
 
 # ---- nothing is published before the standby has it ----------------------------------------------------------------

@@ -97,7 +97,7 @@ $primary->wait_for_replay_catchup($unsynchronized);
 $primary->stop('immediate');
 $_->stop for $publisher, $after_publisher;
 $unsynchronized->promote;
-is_failed($unsynchronized, 'before', qr/replication slot "siphon_before" can't be used: it does not exist any more/);
+is_failed($unsynchronized, 'before', qr/replication slot "siphon_before" cannot be used: it does not exist any more/);
 is_failed($unsynchronized, 'after', qr/the former primary published it, and its slot was not synchronized to this server/);
 is_failed($unsynchronized, 'gone', qr/its slot was not synchronized/);
 $unsynchronized->safe_psql('postgres', "INSERT INTO t SELECT FROM generate_series(1, 100)");

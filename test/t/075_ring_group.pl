@@ -51,7 +51,7 @@ $publisher->stop;
 unlink "$directory/main/decoder.lock" or die $!;
 link $private, "$directory/main/decoder.lock" or die $!;
 $node->restart;
-wait_until('the decoder does not take it', sub { (application($node)->{reason} // '') =~ /belongs to somebody else/ });
+wait_until('the decoder does not take it', sub { (application($node)->{reason} // '') =~ /must be owned by the server user/ });
 like(application($node)->{hint}, qr/chgrp -R \Q$group\E/, 'and says what mends it');
 is(mode($private), "600 of $group", 'the file stays private');
 unlink "$directory/main/decoder.lock" or die $!;

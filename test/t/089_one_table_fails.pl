@@ -67,12 +67,12 @@ wait_confirmed($node);
 wait_for_tables($node);
 
 my $missing = qr/could not access file "theirs": No such file or directory/;
-my $install = qr/^a row can't be published: the library of type public\.hstore must be installed on this server:/;
+my $install = qr/^a row cannot be published: the library of type public\.hstore must be installed on this server:/;
 
 $node->safe_psql('postgres', q{INSERT INTO plain VALUES (1, 'a=>1')});
 fails_alone('plain', qr/$install $missing$/);
 $node->safe_psql('postgres', q{INSERT INTO composed VALUES (1, (1, 'a=>1'))});
-fails_alone('composed', qr/^a row can't be published: .*$missing/);
+fails_alone('composed', qr/^a row cannot be published: .*$missing/);
 
 # A library that is none, and one of another version.
 write_file("$libraries/server/theirs.so", 'this is no library');
@@ -85,10 +85,10 @@ fails_alone('named', qr/$install could not find function "hstore_out" in file ".
 # A snapshot comes to the same; and in a table's description, too, are values.
 $node->safe_psql('postgres', q{SELECT siphon_resync_table('plain'); SELECT siphon_add_table('defaults', snapshot => false)});
 wait_for_table($node, 'plain', 'failed');
-is($node->safe_psql('postgres', "SELECT reason LIKE 'its rows can''t be published: the library of type public.hstore must be installed on this server: could not find function%' FROM siphon_tables WHERE table_name = 'plain'"), 't',
+is($node->safe_psql('postgres', "SELECT reason LIKE 'its rows cannot be published: the library of type public.hstore must be installed on this server: could not find function%' FROM siphon_tables WHERE table_name = 'plain'"), 't',
 	'a snapshot stops the table, with a reason');
 $node->safe_psql('postgres', 'INSERT INTO defaults VALUES (1, NULL)');
-fails_alone('defaults', qr/^a row can't be published: .*could not find function/);
+fails_alone('defaults', qr/^a row cannot be published: .*could not find function/);
 
 install('hstore');
 $node->safe_psql('postgres', "SELECT siphon_resync_table('$_')") for qw(plain listed named composed defaults);

@@ -50,7 +50,7 @@ is($node->safe_psql('postgres', "SELECT count(*) FROM siphon_tables WHERE state 
 # To publish it takes as much again.
 give(115);
 $row = wait_for_table($node, 'large', 'failed');
-like($row->{reason}, qr/^a row can't be published: out of memory for a row of 40 MB$/, 'a row that there is not enough memory for stops the table');
+like($row->{reason}, qr/^a row cannot be published: out of memory for a row of 40 MB$/, 'a row that there is not enough memory for stops the table');
 wait_confirmed($node);
 is_replayed($nats, $node, ['u'], 'the others go on');
 

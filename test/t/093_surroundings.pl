@@ -89,7 +89,7 @@ pass('when it is added, nothing is told any more');
 
 $primary->safe_psql('postgres', q{SELECT pg_create_logical_replication_slot('siphon_left_behind', 'siphon')});
 $primary->restart;
-wait_until('the launcher tells of a slot', sub { slurp_file($primary->logfile) =~ /siphon: replication slot "siphon_left_behind" belongs to no application, and keeps WAL\n.*DETAIL.*\n.*HINT:  SELECT pg_drop_replication_slot\('siphon_left_behind'\)/ });
+wait_until('the launcher tells of a slot', sub { slurp_file($primary->logfile) =~ /siphon: replication slot "siphon_left_behind" belongs to no application and retains WAL\n.*DETAIL.*\n.*HINT:  SELECT pg_drop_replication_slot\('siphon_left_behind'\)/ });
 unlike(slurp_file($primary->logfile), qr/"siphon_main" belongs to no application/, 'of no other one');
 $primary->safe_psql('postgres', q{SELECT pg_drop_replication_slot('siphon_left_behind')});
 

@@ -218,7 +218,7 @@ INSERT INTO other VALUES (1);
 });
 	wait_confirmed($node, application => $application);
 	like($node->safe_psql('postgres', "SELECT state || ': ' || reason FROM siphon_tables WHERE application = '$application' AND table_name = 'immense'"),
-		qr/^failed: a row can't be published: a change of 22\d{8} bytes is larger than a message can be$/, "$what: the table stops");
+		qr/^failed: a row cannot be published: a change of 22\d{8} bytes is larger than a message can be$/, "$what: the table stops");
 	my @came;
 	$self->each_line($application, sub { push @came, $_[0] =~ /"table":"(\w+)".*"columns":\{"id":(\d+)/ });
 	is_deeply(\@came, [ 'immense', 2, 'other', 1 ], "$what: what was before it, and the other table, come");
