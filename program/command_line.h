@@ -31,8 +31,8 @@ public:
 	void flag(const std::string &name, const std::string &description, bool *value);
 	void secret(const std::string &name, Take take);
 	/*
-	 * The value of this option is a list of URLs, which may have a user and a password in front of an "@": such a one
-	 * is refused as an argument, and print() shows what `without_login` makes of it.
+	 * The value of this option is a list of URLs, which may have a user and a password in front of an "@": such a one is
+	 * refused as an argument, and print() shows what `without_login` makes of it.
 	 */
 	void hide_login(const std::string &name, std::function<std::string(const std::string &)> without_login);
 

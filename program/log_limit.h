@@ -1,6 +1,6 @@
 /*
- * Keeps a line that comes again and again from filling a disk. Lines are alike if they differ in digits alone. Of
- * those, kLines a minute are written, and then how many were left out.
+ * Keeps a line that comes again and again from filling a disk. Lines are alike if they differ in digits alone. Of those,
+ * kLines a minute are written, and then how many were left out.
  */
 #ifndef SIPHON_LOG_LIMIT_H
 #define SIPHON_LOG_LIMIT_H

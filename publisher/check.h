@@ -1,6 +1,6 @@
 /*
- * siphon-publisher check: looks at all that publishing needs, changes nothing, and says of each thing whether it is
- * well, and what to type if not. A publisher may run meanwhile.
+ * siphon-publisher check: looks at all that publishing needs, changes nothing, and says of each thing whether it is well, and
+ * what to type if not. A publisher may run meanwhile.
  */
 #ifndef SIPHON_CHECK_H
 #define SIPHON_CHECK_H

@@ -111,8 +111,7 @@ publish(int argc, char **argv)
 
 	directory.announce(http.url());
 
-	/* NATS that shuts its door to a publisher which it had let in may open it again, and so this goes on as after a
-	 * restart. */
+	/* NATS that shuts its door to a publisher which it had let in may open it again, and so this goes on as after a restart. */
 	for (bool welcome = false;; welcome = true)
 	{
 		try

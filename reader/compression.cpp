@@ -36,8 +36,8 @@ Compressor::set(int parameter, int value)
 }
 
 /*
- * Packages of half a megabyte are compressed faster, and mostly smaller, with the table that zstd has for inputs of up
- * to a quarter: it stays in the first-level cache.
+ * Packages of half a megabyte are compressed faster, and mostly smaller, with the table that zstd has for inputs of up to
+ * a quarter: it stays in the first-level cache.
  */
 void
 Compressor::set_table(bool large)

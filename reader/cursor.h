@@ -1,7 +1,7 @@
 /*
  * Where a log stands with every source of messages. Each message carries, in the header Siphon-Cursors, the last
- * message of each source in that log up to and with itself, so that whoever reads the log's last message knows from
- * where to go on in all of them:
+ * message of each source in that log up to and with itself, so that whoever reads the log's last message knows from where
+ * to go on in all of them:
  *
  *   decoder=<epoch, 16 hex digits>:<position, hex>:<part>/<total>;snapshot-16384-0=...
  *

@@ -15,8 +15,8 @@ class TailFile
 {
 public:
 	/*
-	 * Of the subjects that match, reads those that come from now on, or all. Fatal if the stream is not there, or a
-	 * part of it can't be read.
+	 * Of the subjects that match, reads those that come from now on, or all. Fatal if the stream is not there, or a part of
+	 * it can't be read.
 	 */
 	TailFile(const TailConfig &config, const std::string &subjects);
 

@@ -19,8 +19,7 @@
 
 namespace siphon {
 
-/* For a whole request. The library's own time-outs are for each read: a byte now and then would hold a connection for
- * ever. */
+/* For a whole request. The library's own time-outs are for each read: a byte now and then would hold a connection for ever. */
 static constexpr std::chrono::seconds kPatience{5};
 /* Of those that are sent much, bytes in a second: whoever takes less is no scraper. */
 static constexpr size_t kSlowestRate = 256 * 1024;

@@ -225,8 +225,7 @@ Publisher::attach_new_rings()
 
 		auto feed = std::make_unique<RingMessageSource>(name, ++feeds_made_, std::move(ring), feed_context_);
 
-		/* One that was there when we started is resumed with the stream; no publisher can have published from a later
-		 * one. */
+		/* One that was there when we started is resumed with the stream; no publisher can have published from a later one. */
 		feed->resume(nullptr, nullptr);
 		if (publishing())
 			spdlog::info("attached ring {} ({:016x})", name, feed->ring().reader().ring_id());

@@ -1,7 +1,7 @@
 /*
  * The publisher's loop: frames out of the rings, messages into the logs, answers into the ledger, and what
- * the ledger calls done back to the rings as acknowledged. One thread, which sleeps in poll() only: nothing that it
- * asks of the stream is waited for.
+ * the ledger calls done back to the rings as acknowledged. One thread, which sleeps in poll() only: nothing that it asks
+ * of the stream is waited for.
  *
  * Whenever it is not certain what the logs have - at the start, after a broken connection, after a message
  * that was refused - it resumes: nothing is published until the logs' ends have been read, whose last messages say by
@@ -43,8 +43,7 @@ class Publisher
 public:
 	/*
 	 * stop_requests counts requests to stop: the first ends publishing and waits for what is under way, the
-	 * second ends that too. Whoever counts notifies the wakeup. StatusHistory: who wants to know how it goes, or
-	 * nullptr.
+	 * second ends that too. Whoever counts notifies the wakeup. StatusHistory: who wants to know how it goes, or nullptr.
 	 */
 	Publisher(const Config &config, RingDirectory *directory, Stream *stream, Wakeup *wakeup,
 			  const std::atomic<int> *stop_requests, StatusHistory *monitor = nullptr);

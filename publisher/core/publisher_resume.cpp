@@ -17,12 +17,10 @@ namespace siphon {
 static constexpr std::chrono::milliseconds kRetry{250};
 /* A worker gives a sign of life twice a second. */
 static constexpr std::chrono::microseconds kSilence = std::chrono::seconds(5);
-/* A log may seem to have lost something for a moment: a server that has just come to lead answers before it has read
- * it. */
+/* A log may seem to have lost something for a moment: a server that has just come to lead answers before it has read it. */
 static constexpr std::chrono::seconds kLostPatience{10};
 
-/* The one place that changes the state. A transition that the table does not have would be a mistake in this program.
- */
+/* The one place that changes the state. A transition that the table does not have would be a mistake in this program. */
 void
 Publisher::enter(PublisherState state)
 {
@@ -196,8 +194,8 @@ is_abandoned(const RingReader &ring)
 }
 
 /*
- * A server that was replaced in a failover, and may come back, leaves its last ring where it was. The stream has gone
- * on without it, as the server's next one will say.
+ * A server that was replaced in a failover, and may come back, leaves its last ring where it was. The stream has gone on
+ * without it, as the server's next one will say.
  */
 bool
 Publisher::is_left_over(RingMessageSource *feed, std::string *why)
@@ -216,9 +214,8 @@ Publisher::is_left_over(RingMessageSource *feed, std::string *why)
 }
 
 /*
- * Of a ring from which something is acknowledged, its origin was dealt with. One from which we know of nothing may say
- * so because somebody wrote over it: the next ring begins with an origin, which tells a damaged ring from another
- * server.
+ * Of a ring from which something is acknowledged, its origin was dealt with. One from which we know of nothing may say so
+ * because somebody wrote over it: the next ring begins with an origin, which tells a damaged ring from another server.
  */
 bool
 Publisher::ring_matches_stream()
@@ -283,8 +280,8 @@ parse_place(const std::string &text)
 }
 
 /*
- * The decoder begins anew behind the watermarks up to `confirmed`. Where the logs have what is beyond it, such a
- * watermark says, see RingMessageSource::admit_watermark(). One of a release that did not say it says nothing.
+ * The decoder begins anew behind the watermarks up to `confirmed`. Where the logs have what is beyond it, such a watermark
+ * says, see RingMessageSource::admit_watermark(). One of a release that did not say it says nothing.
  */
 bool
 Publisher::find_tails(uint64_t confirmed, std::string *why)

@@ -1,13 +1,12 @@
 /*
  * What the stream has of each subject, by position. Another ring of the decoder, after a restart, brings events anew
- * that were published and not yet confirmed, in other packages than before; what the stream has already is left out,
- * event by event, as the last message on each subject tells. All of it lies behind the checkpoint, so that is what is
- * read.
+ * that were published and not yet confirmed, in other packages than before; what the stream has already is left out, event
+ * by event, as the last message on each subject tells. All of it lies behind the checkpoint, so that is what is read.
  *
  * On its way to a held subject, a change counts within one generation of a table alone: an earlier one's were for other
  * rows. On the subject of events, whatever stands there came before it: changes of the table's earlier generation, or
- * of another table that has had the name. Only for a while there is anything to leave out: from the watermark on that
- * is beyond all that the stream had, nothing is looked at.
+ * of another table that has had the name. Only for a while there is anything to leave out: from the watermark on that is
+ * beyond all that the stream had, nothing is looked at.
  */
 #ifndef SIPHON_PUBLISHED_POSITIONS_H
 #define SIPHON_PUBLISHED_POSITIONS_H

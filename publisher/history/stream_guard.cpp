@@ -7,8 +7,8 @@
 namespace siphon {
 
 /*
- * Where a limit of bytes or messages took the oldest away, little by little, there is as much in its place. Where one
- * of messages on a subject did, the last of each is there.
+ * Where a limit of bytes or messages took the oldest away, little by little, there is as much in its place. Where one of
+ * messages on a subject did, the last of each is there.
  */
 static bool
 has_as_much(const LogHealth &now, const LogHealth &limits)

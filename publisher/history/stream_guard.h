@@ -21,8 +21,8 @@ public:
 	explicit StreamGuard(const std::string &application) : application_(application) {}
 
 	/*
-	 * What somebody did to a log that, where no limit is set, has kept all from a place on, as a line for people; "" if
-	 * nobody took anything away.
+	 * What somebody did to a log that, where no limit is set, has kept all from a place on, as a line for people; "" if nobody
+	 * took anything away.
 	 */
 	std::string look(const std::string &name, const LogHealth &health, Place kept_from, Clock::time_point now);
 	/* The same at a start, when the message that was acknowledged last, at this place, is gone. */

@@ -297,9 +297,9 @@ StreamHistory::check_timeline(const HistoryRecord &origin, const Position &newes
 }
 
 /*
- * Makes the record durable, and has it. One write at a time: where two are under way, the second is refused for the
- * first, and the store, which has forgotten about one by then, takes it for another publisher's. A caller whose record
- * is another one than that under way makes it anew of what that has made of it.
+ * Makes the record durable, and has it. One write at a time: where two are under way, the second is refused for the first, and
+ * the store, which has forgotten about one by then, takes it for another publisher's. A caller whose record is another one
+ * than that under way makes it anew of what that has made of it.
  */
 bool
 StreamHistory::write(const Record &record, std::string *why)

@@ -1,18 +1,17 @@
 /*
- * Who may publish to the application's stream, and what continues what is in it. Two entries of the state store keep
- * that:
+ * Who may publish to the application's stream, and what continues what is in it. Two entries of the state store keep that:
  *
  *   publisher   the process that publishes; the next one writes itself in, and the one before, should it still live,
  *               finds itself replaced
- *   origin      the owner: PostgreSQL's system identifier and database; the history that the stream holds, and behind
- * which place; the decoder's ring and the timeline that were published from last; and, while that ring may still bring
- * what the stream has already, behind which places the logs hold it
+ *   origin      the owner: PostgreSQL's system identifier and database; the history that the stream holds, and behind which
+ *               place; the decoder's ring and the timeline that were published from last; and, while that ring may still
+ *               bring what the stream has already, behind which places the logs hold it
  *
  * A decoder's ring says where it comes from (see ring/history.h). A history that is not the stream's may begin there if
- * nothing of it was ever acknowledged, and the stream is its owner's, or taken over by explicit wish; one that is may
- * go on, if its decoder descends from the one that was published from last, and the server has not lost what was
- * published in a failover. Everything else is refused, because it would be a gap, or two servers at a time. Nothing is
- * written before all checks have said yes.
+ * nothing of it was ever acknowledged, and the stream is its owner's, or taken over by explicit wish; one that is may go
+ * on, if its decoder descends from the one that was published from last, and the server has not lost what was published in
+ * a failover. Everything else is refused, because it would be a gap, or two servers at a time. Nothing is written before
+ * all checks have said yes.
  */
 #ifndef SIPHON_STREAM_HISTORY_H
 #define SIPHON_STREAM_HISTORY_H
@@ -45,8 +44,8 @@ public:
 	size_t in_flight() const { return in_flight_; }
 
 	/*
-	 * A ring whose origin was dealt with before, by a publisher before us perhaps, goes on. Fatal if the log, which
-	 * ends at this place, does not hold its history any more, or was published to from another ring since.
+	 * A ring whose origin was dealt with before, by a publisher before us perhaps, goes on. Fatal if the log, which ends
+	 * at this place, does not hold its history any more, or was published to from another ring since.
 	 */
 	void check_continued(uint64_t history, uint64_t epoch, Place end) const;
 	/* True: the stream's history went on from a ring that this one does not come after. */
@@ -56,16 +55,16 @@ public:
 	/* `newest`: the greatest position in the stream. Fatal if the server does not have what was published. */
 	void check_timeline(const HistoryRecord &origin, const Position &newest) const;
 	/*
-	 * Makes durable that the decoder's ring of this epoch is published from; for a new history, behind which place.
-	 * again: it brings what the logs have already behind the places that were noted. False: not yet.
+	 * Makes durable that the decoder's ring of this epoch is published from; for a new history, behind which place. again:
+	 * it brings what the logs have already behind the places that were noted. False: not yet.
 	 */
 	bool record_ring(const HistoryRecord &origin, uint64_t epoch, Place end, bool again, std::string *why);
 	/* Makes durable that the history can't go on in the log, and why, so that each start says it. False: not yet. */
 	bool record_refusal(const std::string &line, std::string *why);
 	/*
-	 * Makes durable whether the log's settings take messages away. Where they do no more, the last watermark is the
-	 * first that must be there from now on, as no publisher ever removes one; as long as there is none, health->lossy
-	 * stays true. False: not yet.
+	 * Makes durable whether the log's settings take messages away. Where they do no more, the last watermark is the first
+	 * that must be there from now on, as no publisher ever removes one; as long as there is none, health->lossy stays true.
+	 * False: not yet.
 	 */
 	bool note_limits(LogHealth *health, const std::string &watermarks, std::string *why);
 	/* The ring brings nothing any more that the logs have. False: not yet. */

@@ -1,7 +1,7 @@
 /*
- * SourceScheduler one frame of the ring that carries (a part of) a package, or of a logical message, into the messages
- * that are published: subject, headers, body, identity. Knows the contract of proto/siphon.proto, and neither the ring
- * nor the log beyond their data.
+ * SourceScheduler one frame of the ring that carries (a part of) a package, or of a logical message, into the messages that are
+ * published: subject, headers, body, identity. Knows the contract of proto/siphon.proto, and neither the ring nor the
+ * log beyond their data.
  */
 #ifndef SIPHON_FRAME_MESSAGES_H
 #define SIPHON_FRAME_MESSAGES_H

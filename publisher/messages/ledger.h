@@ -1,8 +1,8 @@
 /*
- * The ledger of messages under way. Answers come in any order; what it says may be acknowledged to a ring only grows
- * over messages that are stored without a gap, and only to the ends of frames of which every message is. Messages of
- * all sources, and to both logs, stand in one order, that of their tokens; each source is acknowledged by itself. Pure
- * logic: no log, no ring, no clock of its own.
+ * The ledger of messages under way. Answers come in any order; what it says may be acknowledged to a ring only grows over
+ * messages that are stored without a gap, and only to the ends of frames of which every message is. Messages of all
+ * sources, and to both logs, stand in one order, that of their tokens; each source is acknowledged by itself. Pure logic:
+ * no log, no ring, no clock of its own.
  */
 #ifndef SIPHON_LEDGER_H
 #define SIPHON_LEDGER_H

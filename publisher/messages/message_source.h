@@ -1,7 +1,7 @@
 /*
  * Where messages come from: a ring, or the held messages of a table that are moved behind its snapshot. Each
- * has a cursor in the log, and the decoder's ring, whose changes may be held, one in the spill as well: by these it
- * goes on after whatever happened.
+ * has a cursor in the log, and the decoder's ring, whose changes may be held, one in the spill as well: by these it goes on
+ * after whatever happened.
  */
 #ifndef SIPHON_MESSAGE_SOURCE_H
 #define SIPHON_MESSAGE_SOURCE_H

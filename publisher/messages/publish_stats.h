@@ -1,7 +1,7 @@
 /*
- * What the publisher has published, counted for people: by table and operation, by kind of message, and how long it
- * took. A message counts when the log is known to hold it, so that what is sent a second time counts once. The loop
- * alone calls; others get copies.
+ * What the publisher has published, counted for people: by table and operation, by kind of message, and how long it took.
+ * A message counts when the log is known to hold it, so that what is sent a second time counts once. The loop alone calls;
+ * others get copies.
  */
 #ifndef SIPHON_PUBLISH_STATS_H
 #define SIPHON_PUBLISH_STATS_H

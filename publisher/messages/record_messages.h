@@ -1,7 +1,7 @@
 /*
- * SourceScheduler a whole record, which is in memory, into messages: a watermark, a marker that goes to every
- * partition's subject, or held changes that are moved. (Packages fresh from a ring go frame by frame, see
- * frame_messages.h.) The messages of all subjects are numbered through, for the cursor.
+ * SourceScheduler a whole record, which is in memory, into messages: a watermark, a marker that goes to every partition's
+ * subject, or held changes that are moved. (Packages fresh from a ring go frame by frame, see frame_messages.h.) The
+ * messages of all subjects are numbered through, for the cursor.
  */
 #ifndef SIPHON_RECORD_MESSAGES_H
 #define SIPHON_RECORD_MESSAGES_H

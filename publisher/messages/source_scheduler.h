@@ -1,8 +1,8 @@
 /*
- * Whose turn it is to publish a message. MessageSource 0, the decoder's ring, goes first, because people wait for
- * changes and nobody waits for one row of a snapshot; but after a few of its messages in a row one of the others gets a
- * turn, each of them in its order, so that none waits for ever. While held changes are moved, each second turn is one
- * of theirs: they must get on faster than the decoder holds more.
+ * Whose turn it is to publish a message. MessageSource 0, the decoder's ring, goes first, because people wait for changes and
+ * nobody waits for one row of a snapshot; but after a few of its messages in a row one of the others gets a
+ * turn, each of them in its order, so that none waits for ever. While held changes are moved, each second turn is one of
+ * theirs: they must get on faster than the decoder holds more.
  */
 #ifndef SIPHON_SOURCE_SCHEDULER_H
 #define SIPHON_SOURCE_SCHEDULER_H

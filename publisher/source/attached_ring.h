@@ -35,8 +35,7 @@ public:
 	void ack(uint64_t position);
 	/* Asks the worker for another ring, as this one is damaged. */
 	void refuse();
-	/* Bytes that are written and not acknowledged; whoever damages the ring can't make it more than there is room for.
-	 */
+	/* Bytes that are written and not acknowledged; whoever damages the ring can't make it more than there is room for. */
 	uint64_t used() const { return std::min(reader_.written() - reader_.acked(), reader_.capacity()); }
 	/* Says that the publisher lives. */
 	void send_heartbeat();

@@ -36,8 +36,7 @@ public:
 	 */
 	void renew();
 
-	/* Tells other publishers of the same ring directory, by our lock file, where this one has its status page; "":
-	 * nowhere. */
+	/* Tells other publishers of the same ring directory, by our lock file, where this one has its status page; "": nowhere. */
 	void announce(const std::string &url);
 
 	/* To poll() for input. */

@@ -346,8 +346,8 @@ RingMessageSource::gather()
 
 /*
  * Puts the table's schema into the bucket before anything of it that follows is published, unless the table's end is on
- * its way there (`over`). Written a second time, after a restart, it does no harm. Like a marker, it is passed when all
- * its frames are. What follows it in a snapshot's ring is of the same table, and waits.
+ * its way there (`over`). Written a second time, after a restart, it does no harm. Like a marker, it is passed when all its
+ * frames are. What follows it in a snapshot's ring is of the same table, and waits.
  */
 bool
 RingMessageSource::admit_schema(bool over)
@@ -408,10 +408,9 @@ RingMessageSource::skip()
 }
 
 /*
- * A watermark doesn't speak for tables whose changes are held. It tells the publisher of a later ring, which begins
- * behind it, where to look for what the logs have beyond its position: behind it in the log and behind Siphon-Held in
- * the spill; while this ring brings what they have from an earlier one already, behind Siphon-Behind in the log, where
- * that began.
+ * A watermark doesn't speak for tables whose changes are held. It tells the publisher of a later ring, which begins behind
+ * it, where to look for what the logs have beyond its position: behind it in the log and behind Siphon-Held in the spill;
+ * while this ring brings what they have from an earlier one already, behind Siphon-Behind in the log, where that began.
  */
 bool
 RingMessageSource::admit_watermark()

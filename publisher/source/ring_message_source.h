@@ -86,8 +86,8 @@ public:
 	void acked(const Ledger::Ack &ack, const Checkpoint &checkpoint);
 
 	/*
-	 * What a decoder's ring says that it continues, if that is still to be dealt with. nullptr: it is not there yet, or
-	 * it was dealt with.
+	 * What a decoder's ring says that it continues, if that is still to be dealt with. nullptr: it is not there yet, or it
+	 * was dealt with.
 	 */
 	const HistoryRecord *peek_origin();
 	/* The greatest position that was read. */

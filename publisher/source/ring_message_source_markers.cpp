@@ -1,6 +1,6 @@
 /*
- * RingMessageSource's markers: frames behind which nothing is read until all their messages are stored and they have
- * had their effect. They are where a snapshot begins and ends, and what a ring continues.
+ * RingMessageSource's markers: frames behind which nothing is read until all their messages are stored and they have had their
+ * effect. They are where a snapshot begins and ends, and what a ring continues.
  */
 #include "publisher/source/ring_message_source.h"
 

@@ -1,5 +1,4 @@
-/* How RingMessageSource takes up packages and logical messages: as they are, in part, or not at all; see
- * ring_message_source.h. */
+/* How RingMessageSource takes up packages and logical messages: as they are, in part, or not at all; see ring_message_source.h. */
 #include "publisher/source/ring_message_source.h"
 
 #include <algorithm>

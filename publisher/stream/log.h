@@ -121,9 +121,9 @@ public:
 	virtual std::optional<bool> holds(Place place, uint64_t message, bool *gone, std::string *why) = 0;
 	/*
 	 * Behind a look(): makes the log, if there is none, and what it needs; from here on nothing is stored but what is
-	 * appended from now on, whoever sent it and however late it arrives. `in_flight`: how many messages a former
-	 * publisher may have had under way; `cursors`: what the last message's were. False: not yet; with a reason: look()
-	 * again. *end: the last message's place and hash, or, in `refused`, why it was not taken.
+	 * appended from now on, whoever sent it and however late it arrives. `in_flight`: how many messages a former publisher
+	 * may have had under way; `cursors`: what the last message's were. False: not yet; with a reason: look() again. *end:
+	 * the last message's place and hash, or, in `refused`, why it was not taken.
 	 */
 	virtual bool fence(size_t in_flight, const std::string &cursors, LogEnd *end, std::string *why) = 0;
 
@@ -143,14 +143,13 @@ public:
 	/* Place of the last message whose subject matches, kNoPlace if there is none. nullopt: not yet. */
 	virtual std::optional<Place> last(const std::string &subjects, std::string *why) = 0;
 	/*
-	 * A message on a subject, without its body, whose Siphon-Last is not greater than a position, as late a one as is
-	 * easy to find: on the subject these positions only grow. *found is nullopt if there is none behind `behind`.
-	 * False: not yet.
+	 * A message on a subject, without its body, whose Siphon-Last is not greater than a position, as late a one as is easy
+	 * to find: on the subject these positions only grow. *found is nullopt if there is none behind `behind`. False: not
+	 * yet.
 	 */
 	virtual bool find_up_to(const std::string &subject, const Position &position, Place behind,
 							std::optional<StoredMessage> *found, std::string *why) = 0;
-	/* Removes the messages in front of a place whose subjects match. Costs nothing where there are none. False: not
-	 * yet. */
+	/* Removes the messages in front of a place whose subjects match. Costs nothing where there are none. False: not yet. */
 	virtual bool purge(const std::string &subjects, Place in_front_of, std::string *why) = 0;
 	/* nullopt: not yet. */
 	virtual std::optional<LogHealth> health(std::string *why) = 0;

@@ -1,6 +1,6 @@
 /*
- * Held changes: a log of its own, so that no limit of the stream takes them away, consumers and mirrors don't see them,
- * and removing them costs nothing. Nothing may take messages away but drop().
+ * Held changes: a log of its own, so that no limit of the stream takes them away, consumers and mirrors don't see them, and
+ * removing them costs nothing. Nothing may take messages away but drop().
  */
 #ifndef SIPHON_STREAM_SPILL_H
 #define SIPHON_STREAM_SPILL_H

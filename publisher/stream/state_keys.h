@@ -2,8 +2,7 @@
  * Keys of tables in the state store. Consumers find a table's schema by them, so they are part of the contract with
  * consumers (docs/consumers.md). A key with a dot is a table's; keys without one are for other things.
  *
- * A key can't hold what isn't a letter, a digit, "_" or "-": such bytes of a name are "=" and two upper-case hex
- * digits.
+ * A key can't hold what isn't a letter, a digit, "_" or "-": such bytes of a name are "=" and two upper-case hex digits.
  */
 #ifndef SIPHON_STREAM_STATE_KEYS_H
 #define SIPHON_STREAM_STATE_KEYS_H

@@ -1,7 +1,7 @@
 /*
  * Moves a table's held changes behind the rows of its snapshot: reads them back from the spill in order, leaves out
- * the events that the rows show already, and is a source of messages like a ring. How far it is, is its cursor: epoch
- * is the generation, position the place in the spill of the record's first message.
+ * the events that the rows show already, and is a source of messages like a ring. How far it is, is its cursor: epoch is
+ * the generation, position the place in the spill of the record's first message.
  */
 #ifndef SIPHON_CATCH_UP_SOURCE_H
 #define SIPHON_CATCH_UP_SOURCE_H

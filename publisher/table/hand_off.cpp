@@ -414,11 +414,11 @@ HandOff::on_snapshot_end_stored(const TableFrame &table, const Visibility &snaps
 }
 
 /*
- * All that was held is moved and stored, and no change comes between, or nobody would move it once the state is
- * durable: from the next frame on changes go directly.
+ * All that was held is moved and stored, and no change comes between, or nobody would move it once the state is durable:
+ * from the next frame on changes go directly.
  */
 void
-HandOff::finish_moving(Entry *entry, Clock::time_point now)
+HandOff::finish_catch_up(Entry *entry, Clock::time_point now)
 {
 	entry->closing = true;
 
@@ -435,7 +435,7 @@ HandOff::finish_moving(Entry *entry, Clock::time_point now)
 
 /* What is held by no table any more leaves the spill. */
 void
-HandOff::drop_moved(Clock::time_point now)
+HandOff::drop_published(Clock::time_point now)
 {
 	Place lowest = lowest_held().value_or(ledger_.end(Target::Spill).place);
 	std::string why;
@@ -458,7 +458,7 @@ HandOff::step(bool holding, Clock::time_point now)
 	retired_.clear();
 	catch_up_begun_ = false;
 	if (drop_due_ && now >= retry_at_)
-		drop_moved(now);
+		drop_published(now);
 	for (auto next = active_.begin(); next != active_.end();)
 	{
 		/* It may leave the set. */
@@ -476,7 +476,7 @@ HandOff::step(bool holding, Clock::time_point now)
 			entry.closing = true;
 		if (!holding && now >= retry_at_ && acknowledged(entry) &&
 			catch_up.caught_up(entry.last_held, ledger_.stored_token()))
-			finish_moving(&entry, now);
+			finish_catch_up(&entry, now);
 	}
 }
 

@@ -1,26 +1,25 @@
 /*
  * The hand-off from a table's snapshot to its changes: which phase each table is in, what that means for a frame, and
- * the moving of held changes. The rules, for a table's generation g:
+ * the catch-up of held changes. The rules, for a table's generation g, by its HandOffPhase:
  *
- *   snapshot   from the first frame of g on. SnapshotBegin goes to all partitions, then what is left of earlier
+ *   Snapshot   from the first frame of g on. SnapshotBegin goes to all partitions, then what is left of earlier
  *              generations is purged, unless some of it is of another table, which has another name now. Changes are
- * held, also those that come before SnapshotBegin. moving     SnapshotEnd has gone to all partitions. A catch_up puts
- * held changes behind it, others are still held. When little is left to move, the table's next changes wait in the
- * ring, so that the catch_up catches up. streaming  nothing is held any more; changes go directly. One that was decoded
- * so late that the rows may show it sends the table back to moving, where such changes are sorted out.
- *
- *   removed    the table is published no more, or has another name. What was held is purged, and so are its rows, if
- * they are not complete; what is left of g is dropped. A table that was dropped comes to be removed behind its DROP if
- * it streamed, otherwise in front of it, as the DROP follows what its moving has to move.
+ *              held, also those that come before SnapshotBegin.
+ *   CatchUp    SnapshotEnd has gone to all partitions. A CatchUpSource publishes held changes behind it, others are still
+ *              held. When few are left, the table's next changes wait in the ring, so that it catches up.
+ *   Streaming  nothing is held any more; changes go directly. One that was decoded so late that the rows may show it
+ *              sends the table back to CatchUp, where such changes are sorted out.
+ *   Removed    the table is published no more, or has another name. What was held is purged, and so are its rows, if they
+ *              are not complete; what is left of g is dropped. A table that was dropped comes to be removed behind its
+ *              DROP if it streamed, otherwise in front of it, as the DROP follows what its catch-up has to publish.
  *
  * A new phase is durable before anything follows from it. Frames of generations before g are dropped. Where a table's
- * changes go - directly, or held - changes only when all of its messages that are under way are stored: so a publisher
- * that reads the ring's frames again sends each to the log that it was sent to before, whose cursor tells whether it is
- * there.
+ * changes go - directly, or held - changes only when all of its messages that are under way are stored: so a publisher that
+ * reads the ring's frames again sends each to the log that it was sent to before, whose cursor tells whether it is there.
  *
- * All that holds for the table that has a name. It gets it with its first frame behind the place at which the one
- * before it lost it, whatever their generations are; what is decoded once more, of a table that had the name before
- * that, is dropped.
+ * All that holds for the table that has a name. It gets it with its first frame behind the place at which the one before
+ * it lost it, whatever their generations are; what is decoded once more, of a table that had the name before that, is
+ * dropped.
  */
 #ifndef SIPHON_HAND_OFF_H
 #define SIPHON_HAND_OFF_H
@@ -107,16 +106,15 @@ public:
 	/* When SnapshotEnd is stored on all partitions. True when all that was held is moved. */
 	bool on_snapshot_end_stored(const TableFrame &table, const Visibility &snapshot, Clock::time_point now);
 
-	/* The table is not published any more; or not under this name, as it has another one. Repeated until they are true.
-	 */
+	/* The table is not published any more; or not under this name, as it has another one. Repeated until they are true. */
 	bool on_table_removed(const TableFrame &table, Clock::time_point now);
 	bool on_table_renamed(const TableFrame &table, Clock::time_point now);
 	/* Its DROP is stored. Likewise. */
 	bool on_table_dropped(const TableFrame &table, Clock::time_point now);
 
 	/*
-	 * Moves on. holding: a message to a held subject is prepared, or the rest of a record on one is to come; or the
-	 * decoder's ring is not read yet up to where it was read before.
+	 * Moves on. holding: a message to a held subject is prepared, or the rest of a record on one is to come; or the decoder's
+	 * ring is not read yet up to where it was read before.
 	 */
 	void step(bool holding, Clock::time_point now);
 	/* Appends the sources of what is being moved; good until the next step() or resume(). */
@@ -175,7 +173,7 @@ private:
 	bool purge_events(const TableState &state, Place before, std::string *why);
 	bool remove(Entry *entry, const TableFrame &table, uint64_t since, Clock::time_point now, bool lives_on);
 	bool begin_catch_up(Entry *entry, TableState state, Clock::time_point now);
-	void finish_moving(Entry *entry, Clock::time_point now);
+	void finish_catch_up(Entry *entry, Clock::time_point now);
 	void purge_leftover(Entry *entry, Clock::time_point now);
 	void retire(Entry *entry);
 	bool retry_later(const std::string &why, Clock::time_point now);
@@ -185,7 +183,7 @@ private:
 	void enter_state(Entry *entry, const TableState &state);
 	void note_activity(Entry *entry);
 	bool acknowledged(const Entry &entry) const;
-	void drop_moved(Clock::time_point now);
+	void drop_published(Clock::time_point now);
 	void make_catch_up_source(Entry *entry);
 	std::string held(const TableState &state) const;
 	const std::string root_;

@@ -7,9 +7,8 @@
 namespace siphon {
 
 /*
- * Ends what there still is of another table under the name, which has lost it. To be repeated until it is true. The
- * other table's last event is stored by then: a publisher that finds the name taken leaves out what the ring brings of
- * it.
+ * Ends what there still is of another table under the name, which has lost it. To be repeated until it is true. The other
+ * table's last event is stored by then: a publisher that finds the name taken leaves out what the ring brings of it.
  */
 bool
 HandOff::take_name(const TableFrame &table, Clock::time_point now)
@@ -77,8 +76,8 @@ HandOff::on_table_removed(const TableFrame &table, Clock::time_point now)
 }
 
 /*
- * From `since` on another table may have the name. lives_on: under another one, so consumers need what was published.
- * To be repeated until it is true.
+ * From `since` on another table may have the name. lives_on: under another one, so consumers need what was published. To
+ * be repeated until it is true.
  */
 bool
 HandOff::remove(Entry *entry, const TableFrame &table, uint64_t since, Clock::time_point now, bool lives_on)

@@ -48,8 +48,8 @@ HandOff::find_last_held(Entry *entry, std::string *why)
 }
 
 /*
- * That a table streams, as its last publisher has sent it, must not arrive any more: nobody would move what is held
- * from now on.
+ * That a table streams, as its last publisher has sent it, must not arrive any more: nobody would move what is held from
+ * now on.
  */
 bool
 HandOff::renew(Entry *entry, std::string *why)
@@ -83,8 +83,7 @@ HandOff::resume(const Cursors &cursors, std::string *why)
 	if (!known)
 		return false;
 	discard_partial_answers();
-	/* Of a table that had no state, the end was under way; it comes again, and what is read again before it needs none.
-	 */
+	/* Of a table that had no state, the end was under way; it comes again, and what is read again before it needs none. */
 	std::erase_if(entries_, [](const auto &entry) { return entry.second.state.oid == 0; });
 	for (auto &[key, entry] : entries_)
 	{

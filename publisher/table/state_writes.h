@@ -1,9 +1,9 @@
 /*
  * What frames of the decoder's ring do to the state store and to nothing else: the schema of a table is entered, or a
  * table, or its name, ends. Each takes some answers, so a few are under way at once, and frames of other tables are
- * taken up meanwhile: a schema of thousands of tables may be renamed. Frames of the same name wait, and a snapshot
- * under it does not begin. The ring is acknowledged up to the first frame whose write is not done, so the next
- * publisher reads that one again, and what follows it, which it finds in the logs.
+ * taken up meanwhile: a schema of thousands of tables may be renamed. Frames of the same name wait, and a snapshot under
+ * it does not begin. The ring is acknowledged up to the first frame whose write is not done, so the next publisher reads
+ * that one again, and what follows it, which it finds in the logs.
  */
 #ifndef SIPHON_STATE_WRITES_H
 #define SIPHON_STATE_WRITES_H
@@ -36,8 +36,8 @@ public:
 	/* Memory has room for one more. Otherwise it has to wait. */
 	bool room() const { return bytes_ < kMostBytes; }
 	/*
-	 * Enters the schema of the table, as JSON; or ends it, once the message of this token is stored. position: up to
-	 * here the ring may be acknowledged before that is done. Nothing is added while it is not the frame's turn.
+	 * Enters the schema of the table, as JSON; or ends it, once the message of this token is stored. position: up to here
+	 * the ring may be acknowledged before that is done. Nothing is added while it is not the frame's turn.
 	 */
 	void enter_schema(const TableFrame &table, std::string json, uint64_t position);
 	void end_table(const TableFrame &table, End end, uint64_t token, uint64_t position);

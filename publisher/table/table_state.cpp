@@ -12,6 +12,7 @@ namespace siphon {
 
 using nlohmann::json;
 
+/* As the state store has them; a catch-up was called so before. */
 static constexpr const char *kPhaseNames[] = {"snapshot", "moving", "streaming", "removed"};
 static constexpr int kPhases = 4;
 

@@ -1,7 +1,7 @@
 /*
  * How far the snapshot is of the table that has a name, as the key-value bucket has it: durable before the frame that
- * leads to it is acknowledged, so that a publisher that dies in any phase goes on where it was. A table without an
- * entry never had a snapshot.
+ * leads to it is acknowledged, so that a publisher that dies in any phase goes on where it was. A table without an entry
+ * never had a snapshot.
  */
 #ifndef SIPHON_TABLE_STATE_H
 #define SIPHON_TABLE_STATE_H
@@ -54,7 +54,7 @@ struct TableState
 	Place rows_behind = kNoPlace;
 	/* Its changes are held in the stream itself, by a publisher of a release before 1.3. */
 	bool former_layout = false;
-	/* From the phase Moving on, and in Streaming too: changes that were decoded late may be shown by the rows. */
+	/* From the phase CatchUp on, and in Streaming too: changes that were decoded late may be shown by the rows. */
 	Visibility snapshot;
 
 	/* Changes are held. */

@@ -1,5 +1,5 @@
 /*
- * The metrics of an application, a row for each: /metrics and /status.json are both made from these lists. To add a
+ * The metrics of an application, a row for each: /metrics and /status are both made from these lists. To add a
  * metric, add it to the struct that it is counted in, and a row here. Families with labels of their own (operations,
  * kinds of messages, states, rings, replicas) are in metrics.cpp and status_json.cpp.
  */
@@ -23,16 +23,16 @@ using Number = std::variant<uint64_t, double, bool>;
 /* A number that is read from a Subject. */
 template <typename Subject> struct Metric
 {
-	const char *name; /* in /metrics; nullptr: it is in /status.json alone */
+	const char *name; /* in /metrics; nullptr: it is in /status alone */
 	MetricType type;
 	const char *help;
-	const char
-		*path; /* in /status.json, relative to the subject, as a JSON pointer; nullptr: it is in /metrics alone */
-	/* nullopt: not known. /metrics leaves it out, /status.json says null. `age`: of the status, in seconds. */
+	/* In /status, relative to the subject, as a JSON pointer; nullptr: it is in /metrics alone. */
+	const char *path;
+	/* nullopt: not known. /metrics leaves it out, /status says null. `age`: of the status, in seconds. */
 	std::optional<Number> (*value)(const Subject &subject, double age);
 };
 
-/* Durations that are read from a Subject: a histogram in /metrics, count, mean, p50 and p99 in /status.json. */
+/* Durations that are read from a Subject: a histogram in /metrics, count, mean, p50 and p99 in /status. */
 template <typename Subject> struct DurationMetric
 {
 	const char *name;

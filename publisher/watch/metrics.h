@@ -1,6 +1,6 @@
 /*
- * A status as Prometheus reads it. Families are made anew for each scrape, from a copy: a registry of live counters
- * would have the loop and a scrape wait for each other's locks.
+ * A status as Prometheus reads it. Families are made anew for each scrape, from a copy: a registry of live counters would
+ * have the loop and a scrape wait for each other's locks.
  */
 #ifndef SIPHON_METRICS_H
 #define SIPHON_METRICS_H

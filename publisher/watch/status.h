@@ -1,6 +1,6 @@
 /*
- * What the publisher knows of itself, of its rings and of their workers, at one moment: written by its loop once a
- * second, then never changed, and read by whoever answers questions over HTTP. Plain data.
+ * What the publisher knows of itself, of its rings and of their workers, at one moment: written by its loop once a second,
+ * then never changed, and read by whoever answers questions over HTTP. Plain data.
  */
 #ifndef SIPHON_STATUS_H
 #define SIPHON_STATUS_H

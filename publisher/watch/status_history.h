@@ -1,6 +1,6 @@
 /*
- * Between the loop and those who answer questions over HTTP: the loop leaves its status here, others take it, and what
- * it was over the last hour. The loop never waits for them: where somebody is just taking it, it leaves the next one.
+ * Between the loop and those who answer questions over HTTP: the loop leaves its status here, others take it, and what it
+ * was over the last hour. The loop never waits for them: where somebody is just taking it, it leaves the next one.
  */
 #ifndef SIPHON_STATUS_HISTORY_H
 #define SIPHON_STATUS_HISTORY_H

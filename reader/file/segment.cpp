@@ -18,8 +18,7 @@ namespace siphon {
 static constexpr char kEnding[] = ".log";
 static constexpr size_t kReadAhead = 128 * 1024;
 
-/* ---- the format ----------------------------------------------------------------------------------------------------
- */
+/* ---- the format ---------------------------------------------------------------------------------------------------- */
 
 template <typename Number>
 static Number
@@ -84,8 +83,7 @@ Record::stored() const
 	return message;
 }
 
-/* ---- files ---------------------------------------------------------------------------------------------------------
- */
+/* ---- files --------------------------------------------------------------------------------------------------------- */
 
 Descriptor::~Descriptor()
 {
@@ -148,8 +146,7 @@ list_segments(int directory, std::vector<Place> *segments)
 	return error == 0;
 }
 
-/* ---- one segment ---------------------------------------------------------------------------------------------------
- */
+/* ---- one segment --------------------------------------------------------------------------------------------------- */
 
 /* Gives so many bytes of the file. End: there are none; Broken: there are some. */
 Found
@@ -267,8 +264,7 @@ SegmentReader::durable_behind()
 	}
 }
 
-/* ---- all segments --------------------------------------------------------------------------------------------------
- */
+/* ---- all segments -------------------------------------------------------------------------------------------------- */
 
 /* Opens the segment that the next record is in; or the first behind it, as segments may have been deleted. */
 Found

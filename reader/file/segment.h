@@ -1,10 +1,10 @@
 /*
- * Segments: the files in which a log keeps its messages, and how they are read. For people who write readers, this is
- * the format; numbers are little-endian.
+ * Segments: the files in which a log keeps its messages, and how they are read. For people who write readers, this is the
+ * format; numbers are little-endian.
  *
  * A log is a directory of segments. A segment is named by the place of its first message, with 20 decimal digits, and
- * ".log". Places count messages from 1 on, without a gap. Bytes are appended to the last segment; when that is full, it
- * is written to the disk as a whole and another one begins. The oldest segments of held changes are deleted.
+ * ".log". Places count messages from 1 on, without a gap. Bytes are appended to the last segment; when that is full, it is
+ * written to the disk as a whole and another one begins. The oldest segments of held changes are deleted.
  *
  * A segment begins with 32 bytes:
  *

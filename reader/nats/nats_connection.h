@@ -53,9 +53,9 @@ class NatsConnection
 {
 public:
 	/*
-	 * Connects, waiting for a server as long as it takes, or for a request to stop: Fatal(Clean). One that does not let
-	 * us in is Fatal(Usage), unless `welcome`: it has let us in before, and may again. After that, wakeup is notified
-	 * of every change.
+	 * Connects, waiting for a server as long as it takes, or for a request to stop: Fatal(Clean). One that does not let us
+	 * in is Fatal(Usage), unless `welcome`: it has let us in before, and may again. After that, wakeup is notified of every
+	 * change.
 	 */
 	NatsConnection(const std::string &url, const NatsLogin &login, const std::string &client_name, bool welcome,
 				   Wakeup *wakeup, const std::atomic<int> *stop_requests);
@@ -64,8 +64,8 @@ public:
 	NatsConnection &operator=(const NatsConnection &) = delete;
 
 	/*
-	 * Connected now. Throws LoginRefused if the library has given up, which it does over refused credentials, or has
-	 * tried for long with certificates that may be out of date.
+	 * Connected now. Throws LoginRefused if the library has given up, which it does over refused credentials, or has tried
+	 * for long with certificates that may be out of date.
 	 */
 	bool ready();
 	/* Connections lost so far. */

@@ -5,8 +5,8 @@
  *   if (!reply) ... it is under way, the wakeup will be notified
  *
  * Each has a deadline, and a lost connection ends it. An answer is input from outside: whatever it holds, it becomes an
- * ApiReply. By hand rather than through nats.c, whose calls wait, and whose form of a stream's settings loses those
- * that its release does not know.
+ * ApiReply. By hand rather than through nats.c, whose calls wait, and whose form of a stream's settings loses those that
+ * its release does not know.
  */
 #ifndef SIPHON_NATS_REQUESTS_H
 #define SIPHON_NATS_REQUESTS_H

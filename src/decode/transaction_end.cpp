@@ -227,7 +227,8 @@ record_dropped_tables(const DecodedTransaction *decoded)
 }
 
 /*
- * Emits RENAME in whatever phase the table is, as emit_drop() does. The ordinal is that of a DROP for the same reason.
+ * Emits RENAME in whatever phase the table is, as emit_drop() does; the publisher drops it while the rows under the old
+ * name are incomplete. The ordinal is that of a DROP for the same reason.
  */
 static void
 emit_rename(DecodedTransaction *decoded, Table *table)

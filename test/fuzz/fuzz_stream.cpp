@@ -230,7 +230,7 @@ move(FuzzInput *input)
 			bool left_out = false;
 
 			catch_up.build(&message);
-			catch_up.sent(1);
+			catch_up.on_sent(1);
 			REQUIRE(message.subject.starts_with(std::string(kRoot) + ".events.public.t."));
 			for (const Header &header : message.headers)
 			{

@@ -6,8 +6,10 @@
 
 #include "siphon.pb.h"
 
+#include <google/protobuf/descriptor.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <random>
@@ -66,6 +68,43 @@ payload(ValueKind kind, const std::string &bytes)
 	return round_trip(siphon::kPayloadValueOverhead + bytes.size(), [&](Wire &wire) {
 		wire.value_payload(siphon::field::kValues, kind, bytes.data(), bytes.size());
 	});
+}
+
+/* A kind of siphon.v1.Value that the writer does not have, or writes in another form, would be lost on the way. */
+TEST(WireTest, HasEachKindOfValueInItsForm)
+{
+	using google::protobuf::FieldDescriptor;
+	const google::protobuf::OneofDescriptor *kind = siphon::v1::Value::descriptor()->FindOneofByName("kind");
+	int greatest = 0;
+
+	ASSERT_NE(kind, nullptr);
+	for (int i = 0; i < kind->field_count(); i++)
+	{
+		const FieldDescriptor *field = kind->field(i);
+		siphon::ValueForm form = siphon::value_form(static_cast<ValueKind>(field->number()));
+		siphon::ValueForm expected = siphon::ValueForm::Varint;
+
+		switch (field->type())
+		{
+			case FieldDescriptor::TYPE_FLOAT:
+			case FieldDescriptor::TYPE_DOUBLE:
+				expected = siphon::ValueForm::Fixed;
+				break;
+			case FieldDescriptor::TYPE_STRING:
+			case FieldDescriptor::TYPE_BYTES:
+				expected = siphon::ValueForm::Payload;
+				break;
+			case FieldDescriptor::TYPE_MESSAGE:
+				expected = siphon::ValueForm::List;
+				break;
+			default:
+				break;
+		}
+		EXPECT_EQ(form, expected) << field->name();
+		greatest = std::max(greatest, field->number());
+	}
+	EXPECT_EQ(kind->field_count(), greatest) << "numbers without a gap";
+	EXPECT_EQ(greatest, static_cast<int>(ValueKind::List)) << "the last kind of ValueKind";
 }
 
 TEST(Wire, Integers)

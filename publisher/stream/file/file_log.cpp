@@ -65,12 +65,10 @@ random_number()
 	return number != 0 ? number : 1;
 }
 
-/* ---- the end -------------------------------------------------------------------------------------------------------
- */
+/* ---- the end ------------------------------------------------------------------------------------------------------- */
 
 /*
- * Finds the last segment's end, and cuts off what is behind it. An empty segment goes: it was begun, and nothing came
- * to it.
+ * Finds the last segment's end, and cuts off what is behind it. An empty segment goes: it was begun, and nothing came to it.
  */
 bool
 FileLog::recover(std::string *why)
@@ -241,8 +239,7 @@ FileLog::fence(size_t, const std::string &cursors, LogEnd *end, std::string *why
 	return true;
 }
 
-/* ---- appending -----------------------------------------------------------------------------------------------------
- */
+/* ---- appending ----------------------------------------------------------------------------------------------------- */
 
 /* Nothing more is taken. Always false. */
 bool
@@ -283,8 +280,7 @@ FileLog::make_segment()
 	return 0;
 }
 
-/* All of a segment is on the disk before the next one is there, so that a crash tears the last one alone. Returns
- * errno. */
+/* All of a segment is on the disk before the next one is there, so that a crash tears the last one alone. Returns errno. */
 int
 FileLog::rotate()
 {
@@ -397,8 +393,7 @@ FileLog::collect(std::vector<PublishAck> *answers)
 	}
 }
 
-/* ---- reading -------------------------------------------------------------------------------------------------------
- */
+/* ---- reading ------------------------------------------------------------------------------------------------------- */
 
 std::unique_ptr<LogReader>
 FileLog::read(const std::string &subjects, Place behind, bool headers, std::string *why)
@@ -512,12 +507,11 @@ FileLog::find_up_to(const std::string &subject, const Position &position, Place 
 	return found->has_value();
 }
 
-/* ---- the rest ------------------------------------------------------------------------------------------------------
- */
+/* ---- the rest ------------------------------------------------------------------------------------------------------ */
 
 /*
- * Consumers ignore what is of an earlier generation, and whoever read it as it came has seen it anyway. To take it out
- * of the middle, segments would have to be written anew.
+ * Consumers ignore what is of an earlier generation, and whoever read it as it came has seen it anyway. To take it out of
+ * the middle, segments would have to be written anew.
  */
 bool
 FileLog::purge(const std::string &, Place, std::string *why)

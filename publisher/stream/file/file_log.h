@@ -1,9 +1,9 @@
 /*
  * A log in a directory of segments, and a spill. See reader/file/segment.h for what the files hold.
  *
- * The directory is locked, so that whatever is appended comes to its place. append() writes, a thread makes durable,
- * and collect() answers what is. Should either fail, nothing more is taken until look() has cut off what is not
- * durable, so that nobody knows of it.
+ * The directory is locked, so that whatever is appended comes to its place. append() writes, a thread makes durable, and
+ * collect() answers what is. Should either fail, nothing more is taken until look() has cut off what is not durable, so
+ * that nobody knows of it.
  */
 #ifndef SIPHON_STREAM_FILE_LOG_H
 #define SIPHON_STREAM_FILE_LOG_H
@@ -28,8 +28,8 @@ class FileLog : public Spill, public DurableLog
 {
 public:
 	/*
-	 * `open`: gives the directory, once it can be used; -1: not yet, with the reason. `path` is its name for people.
-	 * advice: what to do about a log that has lost something.
+	 * `open`: gives the directory, once it can be used; -1: not yet, with the reason. `path` is its name for people. advice:
+	 * what to do about a log that has lost something.
 	 */
 	FileLog(const std::string &path, const std::string &fence_subject, const std::string &advice,
 			const FileOptions &options, std::function<int(std::string *why)> open, Wakeup *wakeup);

@@ -1,6 +1,6 @@
 /*
- * A state store in a directory: a file for each key, named like it, that holds the key, a line feed and the value. A
- * name that would be too long is cut and has a hash of the key behind "~".
+ * A state store in a directory: a file for each key, named like it, that holds the key, a line feed and the value. A name
+ * that would be too long is cut and has a hash of the key behind "~".
  *
  * The directory is locked, so that nobody else writes, and each write is against what is there.
  */

@@ -1,6 +1,6 @@
 /*
- * A directory of files as the place where messages go: for tests, for export to where no network leads, and for those
- * who want no broker.
+ * A directory of files as the place where messages go: for tests, for export to where no network leads, and for those who
+ * want no broker.
  *
  *   DIR/<application>/log/      the application's messages, see reader/file/segment.h
  *   DIR/<application>/held/     held changes, likewise
@@ -24,8 +24,8 @@ class FileStream : public Stream
 {
 public:
 	/*
-	 * Fatal(Locked) if another publisher has the directory, Fatal(Usage) if it is not to be used. Where it is not
-	 * there, or can't be written to, it is tried again by look().
+	 * Fatal(Locked) if another publisher has the directory, Fatal(Usage) if it is not to be used. Where it is not there, or
+	 * can't be written to, it is tried again by look().
 	 */
 	FileStream(const std::string &directory, const FileOptions &options, const std::string &application,
 			   const std::string &subject_root, Wakeup *wakeup);

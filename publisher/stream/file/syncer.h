@@ -1,6 +1,6 @@
 /*
- * Writes to the disk what was appended to a file, in a thread of its own, so that nobody waits for the disk. While it
- * is at work more is appended, and is written all together the next time: the slower the disk, the larger the groups.
+ * Writes to the disk what was appended to a file, in a thread of its own, so that nobody waits for the disk. While it is at
+ * work more is appended, and is written all together the next time: the slower the disk, the larger the groups.
  */
 #ifndef SIPHON_STREAM_FILE_SYNCER_H
 #define SIPHON_STREAM_FILE_SYNCER_H

@@ -251,8 +251,8 @@ JetStreamLog::judge(const Ack &ack)
 	uint64_t sequence = member(reply.content, "seq", uint64_t{0});
 
 	/*
-	 * Where messages don't stay, that this one is not there does not mean that it never was; with one server, which
-	 * says where it stood, that is believed.
+	 * Where messages don't stay, that this one is not there does not mean that it never was; with one server, which says
+	 * where it stood, that is believed.
 	 */
 	if (member(reply.content, "duplicate", false) && end_.lossy && replicas_ == 1 && sequence > 0 && sequence <= known_)
 	{

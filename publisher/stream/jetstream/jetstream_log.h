@@ -2,13 +2,13 @@
  * A JetStream stream as a log, and as a spill.
  *
  * Every message names the sequence behind which it belongs. That keeps order under pipelining and refuses a second
- * publisher. What it does not refuse by itself is a message of an earlier connection, or of a publisher before us, that
- * is still under way inside the server and whose sequence happens to fit. Two things do:
+ * publisher. What it does not refuse by itself is a message of an earlier connection, or of a publisher before us, that is
+ * still under way inside the server and whose sequence happens to fit. Two things do:
  *
  *   one replica        each message names the id of the message before it as well
- *   several replicas   that header must not be used: each replica checks it against memory that is not replicated, and
- * one that was away would refuse everything from then on. Instead, fence() writes more messages than anybody before us
- * can have under way, so that none of theirs fits any more by its sequence.
+ *   several replicas   that header must not be used: each replica checks it against memory that is not replicated, and one
+ *                      that was away would refuse everything from then on. Instead, fence() writes more messages than
+ *                      anybody before us can have under way, so that none of theirs fits any more by its sequence.
  *
  * Should one arrive between two fences all the same, look() finds it, and nothing is published any more.
  */

@@ -13,8 +13,7 @@ namespace siphon {
 
 /* How far to look back for a message of ours behind what others wrote. */
 static constexpr uint64_t kLookBack = 1000;
-/* A stream may seem to end too early for a moment: a server that has just come to lead answers before it has read its
- * log. */
+/* A stream may seem to end too early for a moment: a server that has just come to lead answers before it has read its log. */
 static constexpr std::chrono::seconds kShortPatience{10};
 
 /* The stream's configuration and state, as JetStream has them; an empty object if there is no such stream. */
@@ -93,8 +92,8 @@ JetStreamLog::prepare(std::string *why)
 }
 
 /*
- * What stands behind what is known is ours, in the order in which it was sent; or it is of a publisher before us, or of
- * an earlier connection, and nothing of ours is in front of it. Anything else came to a place where it does not belong.
+ * What stands behind what is known is ours, in the order in which it was sent; or it is of a publisher before us, or of an
+ * earlier connection, and nothing of ours is in front of it. Anything else came to a place where it does not belong.
  */
 bool
 JetStreamLog::check_behind(std::string *why)
@@ -171,9 +170,8 @@ JetStreamLog::message_at(uint64_t sequence)
 }
 
 /*
- * Looks for the last message that bears a publisher's id; its hash counts if it is the very last. Its cursors do,
- * unless it is one of several fences, the first of which was not stored because another message had its place: then
- * that one's do.
+ * Looks for the last message that bears a publisher's id; its hash counts if it is the very last. Its cursors do, unless it
+ * is one of several fences, the first of which was not stored because another message had its place: then that one's do.
  */
 bool
 JetStreamLog::find_last(std::string *why)

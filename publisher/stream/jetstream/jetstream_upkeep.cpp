@@ -23,8 +23,7 @@ JetStreamLog::purge(const std::string &subjects, Place in_front_of, std::string 
 		return false;
 	if (*last_there == kNoPlace)
 		return true;
-	/* All of it may stand behind the place. The first is asked for last, as servers before 2.10 read everything for it.
-	 */
+	/* All of it may stand behind the place. The first is asked for last, as servers before 2.10 read everything for it. */
 	if (*last_there >= in_front_of)
 	{
 		std::optional<ApiReply> first =

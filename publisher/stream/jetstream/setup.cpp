@@ -239,8 +239,8 @@ say_what_is_not_exact(const StreamPlan &plan, const json &config)
 }
 
 /*
- * The stream's subjects as they should be, if it is the application's and they are not: without held changes, which
- * have a stream of their own, and with what publishers of former releases did not have.
+ * The stream's subjects as they should be, if it is the application's and they are not: without held changes, which have a
+ * stream of their own, and with what publishers of former releases did not have.
  */
 static std::optional<json>
 mended_subjects(const StreamPlan &plan, const json &config)

@@ -160,8 +160,8 @@ JetStreamStates::get(const std::string &key, bool adopt, std::optional<std::stri
 }
 
 /*
- * A write was refused because the key has another revision than we know. Its own write, of which no answer came, may
- * have made it; then that is known now. Fatal if somebody else did. False: not yet.
+ * A write was refused because the key has another revision than we know. Its own write, of which no answer came, may have
+ * made it; then that is known now. Fatal if somebody else did. False: not yet.
  */
 bool
 JetStreamStates::settle_conflict(const std::string &key, uint64_t wanted, std::string *why)

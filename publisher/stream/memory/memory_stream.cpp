@@ -12,8 +12,7 @@ namespace siphon {
 
 static constexpr uint64_t kFenceToken = uint64_t{1} << 63;
 
-/* ---- messages ------------------------------------------------------------------------------------------------------
- */
+/* ---- messages ------------------------------------------------------------------------------------------------------ */
 
 std::string
 Logged::header(const std::string &name) const
@@ -35,8 +34,7 @@ Logged::stored() const
 	return message;
 }
 
-/* ---- the log -------------------------------------------------------------------------------------------------------
- */
+/* ---- the log ------------------------------------------------------------------------------------------------------- */
 
 /* True once the answer to this question has come: sometimes at once, sometimes later. */
 bool
@@ -83,8 +81,7 @@ MemoryLog::look(std::string *why)
 	return found;
 }
 
-/* Those of the last message of a publisher. A fence has those of the message before the first fence that came with it.
- */
+/* Those of the last message of a publisher. A fence has those of the message before the first fence that came with it. */
 std::string
 MemoryLog::last_cursors() const
 {
@@ -439,8 +436,7 @@ MemoryLog::health(std::string *why)
 	return health;
 }
 
-/* ---- the states ----------------------------------------------------------------------------------------------------
- */
+/* ---- the states ---------------------------------------------------------------------------------------------------- */
 
 bool
 MemoryStates::asked(const std::string &key)
@@ -566,8 +562,7 @@ MemoryStates::begin_anew()
 	seen_.clear();
 }
 
-/* ---- the whole -----------------------------------------------------------------------------------------------------
- */
+/* ---- the whole ----------------------------------------------------------------------------------------------------- */
 
 MemoryStream::MemoryStream(Dice *for_dice, std::function<void()> for_notify, bool replicated)
 	: dice(*for_dice), notify(std::move(for_notify)), log_("the log", "siphon.main.fence", this),

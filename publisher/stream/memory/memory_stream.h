@@ -1,8 +1,8 @@
 /*
  * A stream in memory that keeps JetStream's rules, with messages and answers under way, and with trouble: the publisher
- * dies in the middle of what it asks, the connection breaks, answers and writes are lost or come late, a message of a
- * dead publisher arrives, limits take messages away, followers are behind when the leader dies, another owner writes.
- * Dice decide, so that a seed repeats it all. For unit tests.
+ * dies in the middle of what it asks, the connection breaks, answers and writes are lost or come late, a message of a dead
+ * publisher arrives, limits take messages away, followers are behind when the leader dies, another owner writes. Dice
+ * decide, so that a seed repeats it all. For unit tests.
  */
 #ifndef SIPHON_STREAM_MEMORY_MEMORY_STREAM_H
 #define SIPHON_STREAM_MEMORY_MEMORY_STREAM_H
