@@ -85,7 +85,7 @@ decoder_stats_count_tables(const Registry *registry)
 		const RegistryTable *table = static_cast<RegistryTable *>(lfirst(lc));
 
 		tables++;
-		if (table->phase == TablePhase::Stopped || (table->phase == TablePhase::Streaming && table->reason[0]))
+		if (is_table_broken(table))
 			failed++;
 		else if (table->phase != TablePhase::Streaming)
 			waiting++;

@@ -82,6 +82,13 @@ is_table_leaving(const RegistryTable *table)
 	return table->end_lsn != InvalidXLogRecPtr && (table->followed || !table->dropped);
 }
 
+/* Returns true if the stream no longer matches the table's rows, or has none of its changes: it needs a resync. */
+static inline bool
+is_table_broken(const RegistryTable *table)
+{
+	return table->phase == TablePhase::Stopped || (table->phase == TablePhase::Streaming && table->reason[0] != '\0');
+}
+
 /* More decoders than these do not begin and end before anything of theirs is published. */
 constexpr int kMaxRingIds = 32;
 

@@ -371,8 +371,7 @@ table_state(const Registry *registry, const RegistryTable *table, AppState state
 		return "failed";
 	if (table->end_lsn != InvalidXLogRecPtr)
 		return "leaving";
-	/* The stream no longer matches its rows, and it had no resync. */
-	if (table->phase == TablePhase::Streaming && table->reason[0])
+	if (is_table_broken(table))
 		return "resync needed";
 	if (table->paused && table->phase != TablePhase::Streaming)
 		return "paused";
