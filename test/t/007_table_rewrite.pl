@@ -374,6 +374,7 @@ wait_for_table($node, 'remote');
 # It waits for its turn behind one that stands still: that of a process that begins with this rate.
 $node->append_conf('postgresql.conf', 'siphon.snapshot_rate = 1kB');
 $node->reload;
+wait_until('the rate is read', sub { $node->safe_psql('postgres', 'SHOW siphon.snapshot_rate') eq '1kB' });
 wait_until('no leader waits for a next table', sub { !snapshot_pids($node) });
 $node->safe_psql('postgres', "SELECT siphon_resync_table('scanned')");
 wait_for_table($node, 'scanned', 'snapshot');

@@ -91,6 +91,7 @@ $node->safe_psql($database, 'SELECT siphon_start_application()');
 $node->safe_psql($database, 'SELECT siphon_unfollow_publication()');
 $node->append_conf('postgresql.conf', 'siphon.snapshot_rate = 1kB');
 $node->reload;
+wait_until('the rate is read', sub { $node->safe_psql('postgres', 'SHOW siphon.snapshot_rate') eq '1kB' });
 $node->safe_psql($database, "SELECT siphon_add_table('late')");
 wait_for_table($node, 'late', 'snapshot', database => $database);
 stop_application('in a snapshot');

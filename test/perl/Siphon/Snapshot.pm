@@ -20,7 +20,12 @@ sub set_and_reload
 	{
 		$node->safe_psql('postgres', "ALTER SYSTEM SET $setting = '$settings{$setting}'");
 	}
+
+	my $before = $node->safe_psql('postgres', 'SELECT pg_conf_load_time()');
+
+	# A process that begins before the postmaster has read them has what was before.
 	$node->reload;
+	wait_until('the settings are read', sub { $node->safe_psql('postgres', "SELECT pg_conf_load_time() > '$before'") eq 't' });
 	return;
 }
 
