@@ -32,9 +32,9 @@ my $node = standby_supported($primary) ? siphon_standby($primary, 'standby', con
 my $publisher = siphon_publisher($node, $nats);
 
 fails_with($node, "SELECT siphon_follow_publication('none')", 'no such publication',
-	error => 'can\'t follow publication "none": the publication does not exist', hint => 'CREATE PUBLICATION "none" FOR TABLE ');
+	error => 'cannot follow publication "none": the publication does not exist', hint => 'CREATE PUBLICATION "none" FOR TABLE ');
 fails_with($node, "SELECT siphon_follow_publication('inserts')", 'inserts alone',
-	error => 'can\'t follow publication "inserts": the publication does not publish all',
+	error => 'cannot follow publication "inserts": the publication does not publish all',
 	hint => 'ALTER PUBLICATION inserts SET \(publish = ');
 
 add_table($node, 'by_hand', $node == $primary ? () : (primary => $primary));
@@ -111,10 +111,10 @@ tables_are('a streaming {secret,more}, b left out, by_hand streaming', 'a table 
 like($node->safe_psql('postgres', "SELECT reason FROM siphon_tables WHERE state = 'left out'"), qr/row filter/, 'and why');
 
 # What a publication says can't be said otherwise.
-fails_with($node, "SELECT siphon_remove_table('a')", 'removing', error => 'table a can\'t be removed: application "main" follows publication "p"',
+fails_with($node, "SELECT siphon_remove_table('a')", 'removing', error => 'table a cannot be removed: application "main" follows publication "p"',
 	hint => 'ALTER PUBLICATION p DROP TABLE a; or SELECT siphon_unfollow_publication\(\'main\'\)');
 fails_with($node, "SELECT siphon_alter_table('a', exclude_columns => '{v}')", 'altering',
-	error => 'table a can\'t be given other columns', hint => 'ALTER PUBLICATION p SET TABLE a \(...\)');
+	error => 'table a cannot be given other columns', hint => 'ALTER PUBLICATION p SET TABLE a \(...\)');
 $node->safe_psql('postgres', "SELECT siphon_alter_table('a', partitions => 2)");
 tables_are('a streaming {secret,more}, b left out, by_hand streaming', 'its partitions are another matter');
 
