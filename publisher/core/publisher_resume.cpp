@@ -15,7 +15,7 @@ namespace siphon {
 
 /* How often to try a stream that is not there. */
 static constexpr std::chrono::milliseconds kRetry{250};
-/* A worker gives a sign of life twice a second. */
+/* A worker sends a heartbeat twice a second. */
 static constexpr std::chrono::microseconds kSilence = std::chrono::seconds(5);
 /* A log may seem to have lost something for a moment: a server that has just come to lead answers before it has read it. */
 static constexpr std::chrono::seconds kLostPatience{10};
@@ -24,7 +24,7 @@ static constexpr std::chrono::seconds kLostPatience{10};
 void
 Publisher::enter(PublisherState state)
 {
-	if (state != state_ && !is_transition(kPublisherTransitions, {state_}, state))
+	if (!is_transition(kPublisherTransitions, {state_}, state))
 		throw Fatal(ExitCode::Unexpected, std::string("the publisher cannot go on as intended from ") + state_name());
 	if (state_ != state)
 		state_since_ = now_;
@@ -53,7 +53,7 @@ Publisher::retry_later(const std::string &waiting_for)
 	enter(PublisherState::FindingEnds);
 }
 
-/* Once answers under way have come or can't. True when publishing may go on. */
+/* Once acks of messages in flight have come or can't. True when publishing may go on. */
 bool
 Publisher::resume_from_stream()
 {
